@@ -1,0 +1,40 @@
+# `make sweep` and `make test` need Python 3.11+ and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+NAME ?= augment-scenes-$(shell date +%Y%m%d-%H%M%S)
+
+.PHONY: install sweep test faults lint types check clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	@echo "installing (a few minutes the first time) ..."
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+sweep: install
+	$(PY) -m sweep.run --space augment --name $(NAME)
+	$(PY) -m analysis.report runs/$(NAME)
+
+test: install
+	$(PY) -m pytest --ignore tests/faults
+
+faults: install
+	$(PY) -m pytest tests/faults
+
+lint: install
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: install
+	$(PY) -m mypy
+
+check: lint types test faults
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

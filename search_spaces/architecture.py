@@ -1,0 +1,34 @@
+"""The model."""
+
+from collections.abc import Sequence
+
+from search_spaces.common import known_good_lr, learning_rate
+from search_spaces.space import SPACES, SearchSpace, choice
+from trainables.models import parameter_count
+from trainables.registry import Scalar
+
+
+@SPACES.register("architecture")
+def architecture(models: Sequence[str], weights: str) -> SearchSpace:
+    """Which architecture, each with a learning rate tuned for it?
+
+    The baseline is FCN-ResNet50 (Long et al., 2015, in torchvision's form) if it is among the models, else the model
+    with the fewest parameters. Every model is tried once at its known-good rate before the search begins.
+    """
+    first = "fcn_resnet50" if "fcn_resnet50" in models else min(models, key=lambda name: parameter_count(name, 21))
+    ordered = [first, *(name for name in models if name != first)]
+
+    def point(name: str) -> dict[str, Scalar]:
+        return {"model.name": name, "optimizer.lr": known_good_lr(name, weights)}
+
+    return SearchSpace(
+        name="architecture",
+        description="Which architecture segments best for its cost?",
+        parameters=(
+            choice("model.name", ordered, role="scientific", reason="the models asked for with --models"),
+            learning_rate(),
+        ),
+        label_by="model.name",
+        start=tuple(point(name) for name in ordered),
+        fixed={"optimizer.name": "adamw"},
+    )

@@ -1,0 +1,26 @@
+"""The known-good configuration, again and again."""
+
+from collections.abc import Sequence
+
+from search_spaces.common import known_good_lr, models_choice, start_point
+from search_spaces.space import SPACES, Parameter, SearchSpace
+
+
+@SPACES.register("baseline")
+def baseline(models: Sequence[str], weights: str) -> SearchSpace:
+    """Only the seed varies: the spread of the trials is what chance alone does to the score.
+
+    Read it before any other sweep: a gain smaller than this spread is not a gain (Bouthillier et al., "Accounting for
+    Variance in Machine Learning Benchmarks", MLSys 2021).
+    """
+    return SearchSpace(
+        name="baseline",
+        description="How much does the seed alone move the score of the known-good configuration?",
+        parameters=(
+            *models_choice(models),
+            Parameter("seed", "int", low=0, high=9999, role="scientific", reason="what chance alone does"),
+        ),
+        label_by="model.name",
+        start=(start_point(models, {"seed": 0}),),
+        fixed={"optimizer.name": "adamw", "optimizer.lr": known_good_lr(models[0], weights)},
+    )

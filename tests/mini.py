@@ -1,0 +1,60 @@
+"""A data set that is learnt in seconds: a sky, a ground and a ball with a void ring around it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import Tensor, nn
+
+NAMES = ("sky", "ground", "ball")
+COLORS = ((90, 140, 220), (110, 110, 110), (200, 60, 50))
+VOID = 255
+
+
+def draw(rng: np.random.Generator, size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """One image (H, W, 3) and its mask (H, W)."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    mask = np.zeros(size, np.uint8)
+    mask[size[0] * 2 // 3 :] = 1
+    centre = [rng.integers(12, side - 12) for side in size]
+    radius = rng.integers(6, 12)
+    distance = np.hypot(rows - centre[0], columns - centre[1])
+    mask[distance <= radius + 1] = VOID
+    mask[distance <= radius] = 2
+    palette = np.array([*COLORS, (0, 0, 0)])
+    image = palette[np.where(mask == VOID, 3, mask)] + rng.normal(0, 18, (*size, 3))
+    return np.clip(image, 0, 255).astype(np.uint8), mask
+
+
+def write(root: Path, *, count: int = 40, sizes: tuple[tuple[int, int], ...] = ((48, 64),), seed: int = 0) -> Path:
+    """Makes a root of the `folder` data set with images im000, im001 ..., their sizes (height, width) in turn."""
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        image, mask = draw(rng, sizes[number % len(sizes)])
+        Image.fromarray(image).save(root / "images" / f"im{number:03d}.png")
+        Image.fromarray(mask).save(root / "masks" / f"im{number:03d}.png")
+    classes = [{"id": i, "name": name, "color": list(COLORS[i])} for i, name in enumerate(NAMES)]
+    (root / "classes.json").write_text(json.dumps({"classes": classes, "void": VOID}), encoding="utf-8")
+    return root
+
+
+class TinyNet(nn.Module):
+    """A segmentation model of a few hundred weights with all that makes resuming hard: BatchNorm, dropout, two heads."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2))
+        self.head = nn.Conv2d(8, classes, 3, padding=1)
+        self.aux = nn.Conv2d(8, classes, 1)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits at the images' size."""
+        features = self.body(images)
+        outputs = {"out": self.head(features)}
+        return {**outputs, "aux": self.aux(features)} if self.training else outputs

@@ -1,0 +1,162 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from trainables.data import DATASETS
+from trainables.errors import DataError
+
+folder = DATASETS.get("folder")
+
+
+def test_arbitrary_ids_become_contiguous_and_void_stays(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(1)
+    stored = np.array(PIL.Image.open(root / "masks" / "a00.png"))
+    expected = np.select([stored == 3, stored == 7, stored == 40], [0, 1, 2], 255)
+    data = folder(root=root)
+    np.testing.assert_array_equal(data.mask("a00"), expected)
+    assert [info.name for info in data.classes] == ["ground", "wall", "thing"]
+
+
+def test_classes_follow_their_ids_whatever_the_order_in_the_file(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(1)
+    before = folder(root=root)
+    content = json.loads((root / "classes.json").read_text())
+    (root / "classes.json").write_text(json.dumps({"classes": content["classes"][::-1]}))
+    after = folder(root=root)
+    assert after.classes == before.classes
+    np.testing.assert_array_equal(after.mask("a00"), before.mask("a00"))
+
+
+def test_more_than_one_void_id(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(1, void=[255, 9])
+    stored = np.array(PIL.Image.open(root / "masks" / "a00.png"))
+    stored[0] = 9
+    PIL.Image.fromarray(stored).save(root / "masks" / "a00.png")
+    assert (folder(root=root).mask("a00")[0] == 255).all()
+
+
+def test_unknown_id_in_a_mask_is_never_silently_dropped(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(1)
+    PIL.Image.fromarray(np.full((12, 16), 5, np.uint8)).save(root / "masks" / "a00.png")
+    with pytest.raises(DataError, match=r"a00\.png: ids outside the class list of folder: 5; allowed: 3, 7, 40, 255"):
+        folder(root=root).mask("a00")
+
+
+def test_all_faults_of_classes_json_are_told_together(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(1)
+    broken = {
+        "classes": [
+            {"id": 3, "name": "ground", "color": [1, 2]},
+            {"id": 3, "name": "wall", "color": [1, 2, 3], "colour": 1},
+            {"id": 300, "name": "", "color": [1, 2, 3]},
+        ],
+        "void": 3,
+        "viod": 255,
+    }
+    (root / "classes.json").write_text(json.dumps(broken))
+    with pytest.raises(DataError) as caught:
+        folder(root=root)
+    for fault in (
+        "unknown keys: viod", "classes[0]: color must be three", "classes[1]: unknown keys: colour",
+        "classes[2]: id must be", "classes[2]: name must be", "id 3 is given to more than one", "void: 3 is the id",
+    ):  # fmt: skip
+        assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"classes": []}', '{"classes": 3}', '{"classes": [3]}'])
+def test_any_other_classes_json_is_one_clear_error(make_folder: Callable[..., Path], text: str) -> None:
+    root = make_folder(1)
+    (root / "classes.json").write_text(text)
+    with pytest.raises(DataError, match=r"classes\.json"):
+        folder(root=root)
+
+
+def test_folders_of_other_names(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(2, images="rgb", masks="labels/v2")
+    (root / "images").rename(root / "rgb")
+    (root / "labels").mkdir()
+    (root / "masks").rename(root / "labels" / "v2")
+    assert folder(root=root).image("a01").shape == (12, 16, 3)
+
+
+def test_missing_folders_are_named(make_folder: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match=r"no folder .*rgb"):
+        folder(root=make_folder(1, images="rgb"))
+
+
+def test_two_files_of_one_stem_are_refused(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(1)
+    PIL.Image.new("RGB", (16, 12)).save(root / "images" / "a00.jpg")
+    with pytest.raises(DataError, match=r"a00\.jpg and a00\.png"):
+        folder(root=root)
+
+
+def test_groups_by_expression_stay_in_one_split(
+    make_folder: Callable[..., Path], write_pair: Callable[[Path, str, int], None]
+) -> None:
+    root = make_folder(0, groups=r"^(p\d+)_")
+    for patient in range(12):
+        for view in range(3):
+            write_pair(root, f"p{patient}_v{view}", 10 * patient + view)
+    data = folder(root=root)
+    splits = data.splits()
+    groups = [{data.group(image_id) for image_id in part} for part in (splits.train, splits.val, splits.test)]
+    assert all(groups) and not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+    assert data.group("p11_v2") == "p11"
+    assert 18 <= len(splits.train) <= 24
+
+
+def test_groups_from_a_table(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(3, groups="groups.csv")
+    (root / "groups.csv").write_text("id,group\na00,x\na01,y\na02,x\n")
+    data = folder(root=root)
+    assert [data.group(image_id) for image_id in data.ids()] == ["x", "y", "x"]
+    (root / "groups.csv").write_text("id,group\na00,x\n")
+    with pytest.raises(DataError, match="no group for the ids a01, a02"):
+        folder(root=root)
+    (root / "groups.csv").write_text("name,patient\na00,x\n")
+    with pytest.raises(DataError, match="columns id,group"):
+        folder(root=root)
+
+
+def test_group_expression_must_be_valid_and_match_every_stem(make_folder: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match="no regular expression"):
+        folder(root=make_folder(2, groups="("))
+    with pytest.raises(DataError, match="does not match the ids a00, a01"):
+        folder(root=make_folder(2, groups="^b"))
+
+
+def test_lists_are_taken_as_they_are(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(6)
+    for name, ids in (("train", "a05\na00\n"), ("val", "a02\n"), ("test", "a01\n\na03")):
+        (root / f"{name}.txt").write_text(ids)
+    splits = folder(root=root).splits(seed=9)
+    assert (splits.train, splits.val, splits.test) == (("a05", "a00"), ("a02",), ("a01", "a03"))
+    assert "train.txt" in splits.origin
+
+
+def test_incomplete_empty_and_doubled_lists_are_refused(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(3)
+    (root / "train.txt").write_text("a00\n")
+    with pytest.raises(DataError, match=r"train\.txt without val\.txt, test\.txt"):
+        folder(root=root)
+    (root / "val.txt").write_text("a01\na01\n")
+    (root / "test.txt").write_text("a02\n")
+    with pytest.raises(DataError, match="named more than once: a01"):
+        folder(root=root)
+    (root / "val.txt").write_text("\n")
+    with pytest.raises(DataError, match="is empty"):
+        folder(root=root)
+
+
+def test_drawn_splits_hold_every_class_and_keep_their_shares(make_folder: Callable[..., Path]) -> None:
+    data = folder(root=make_folder(20))
+    splits = data.splits(seed=3)
+    assert sorted(splits.train + splits.val + splits.test) == list(data.ids())
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (12, 4, 4)
+    assert data.splits(seed=3) == splits
+    assert data.splits(seed=4) != splits

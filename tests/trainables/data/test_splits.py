@@ -1,0 +1,169 @@
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainables.data import DATASETS, Splits
+from trainables.data.splits import freeze_splits, load_split, load_test_split, stratified_split
+from trainables.errors import DataError
+
+FRACTIONS = (0.6, 0.2, 0.2)
+
+
+@st.composite
+def presences(draw: st.DrawFn) -> np.ndarray:
+    count, classes, seed = draw(st.integers(0, 60)), draw(st.integers(0, 8)), draw(st.integers(0, 99))
+    rng = np.random.default_rng(seed)
+    return rng.random((count, classes)) < rng.random(classes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(presences(), st.integers(0, 5))
+def test_every_image_lands_in_exactly_one_part_and_again_in_the_same(presence: np.ndarray, seed: int) -> None:
+    parts = stratified_split(presence, FRACTIONS, seed=seed)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(presence)))
+    again = stratified_split(presence, FRACTIONS, seed=seed)
+    assert [part.tolist() for part in parts] == [part.tolist() for part in again]
+
+
+@settings(max_examples=40, deadline=None)
+@given(presences(), st.integers(1, 9), st.integers(0, 5))
+def test_groups_stay_together(presence: np.ndarray, group_count: int, seed: int) -> None:
+    groups = np.random.default_rng(seed).integers(0, group_count, len(presence)).tolist()
+    parts = stratified_split(presence, FRACTIONS, seed=seed, groups=groups)
+    homes: dict[int, set[int]] = {}
+    for number, part in enumerate(parts):
+        for index in part:
+            homes.setdefault(groups[index], set()).add(number)
+    assert sum(map(len, parts)) == len(presence)
+    assert all(len(where) == 1 for where in homes.values())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(5, 40), min_size=1, max_size=6), st.integers(0, 5))
+def test_one_class_an_image_is_shared_out_to_less_than_two_images(sizes: list[int], seed: int) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    presence = labels[:, None] == np.arange(len(sizes))
+    for part, fraction in zip(stratified_split(presence, FRACTIONS, seed=seed), FRACTIONS, strict=True):
+        counts = np.bincount(labels[part], minlength=len(sizes))
+        assert (np.abs(counts - fraction * np.array(sizes)) < 2).all()
+
+
+def test_class_with_three_images_reaches_all_three_parts() -> None:
+    presence = np.zeros((30, 2), bool)
+    presence[:, 0] = True
+    presence[[4, 11, 23], 1] = True
+    for seed in range(10):
+        assert [int(presence[part, 1].sum()) for part in stratified_split(presence, FRACTIONS, seed=seed)] == [1, 1, 1]
+
+
+def test_rare_classes_are_spread_better_than_by_a_random_draw() -> None:
+    rng = np.random.default_rng(1)
+    presence = rng.random((200, 12)) < np.geomspace(0.02, 0.6, 12)
+
+    def error(parts: list[np.ndarray]) -> float:
+        shares = np.array([presence[part].sum(axis=0) for part in parts]) / presence.sum(axis=0)
+        return float(np.abs(shares - np.array(FRACTIONS)[:, None]).mean())
+
+    drawn = [error(np.split(rng.permutation(200), [120, 160])) for _ in range(50)]
+    assert error(stratified_split(presence, FRACTIONS, seed=0)) < min(drawn)
+
+
+@pytest.mark.parametrize(
+    ("presence", "fractions", "groups"),
+    [
+        (np.zeros(4, bool), (0.5, 0.5), None),
+        (np.zeros((4, 2), bool), (0.5, 0.6), None),
+        (np.zeros((4, 2), bool), (1.0, 0.0), None),
+        (np.zeros((4, 2), bool), (0.5, 0.5), [1]),
+    ],
+)
+def test_senseless_arguments_are_refused(presence: np.ndarray, fractions: tuple[float, ...], groups: Any) -> None:
+    with pytest.raises(ValueError):
+        stratified_split(presence, fractions, seed=0, groups=groups)
+
+
+@pytest.fixture
+def frozen(make_folder: Any, tmp_path: Path) -> tuple[Any, Splits, Path, dict[str, tuple[str, str]], dict[str, str]]:
+    data = DATASETS.get("folder")(root=make_folder(10, groups=r"a\d"))
+    splits = Splits(("a00", "a03", "a01"), ("a04", "a05"), ("a09", "a08"), origin="by hand", warnings=("careful",))
+    hashes = {i: tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in data.paths(i)) for i in data.ids()}
+    run = tmp_path / "run"
+    return data, splits, run, hashes, freeze_splits(data, splits, run, hashes=hashes)
+
+
+def test_split_hash_is_sha256_of_the_sorted_lines(frozen: Any) -> None:
+    _, _, run, hashes, written = frozen
+    lines = [f"{i} {hashes[i][0]} {hashes[i][1]}" for i in ("a00", "a01", "a03")]
+    assert written["train"] == hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    assert load_split(run, "train").hash == written["train"]
+    assert load_test_split(run).hash == written["test"]
+
+
+def test_frozen_splits_come_back_with_groups_in_order(frozen: Any) -> None:
+    _, splits, run, _, _ = frozen
+    train = load_split(run, "train")
+    assert (train.name, train.ids, train.groups) == ("train", splits.train, ("a0", "a0", "a0"))
+    assert load_split(run, "val").ids == splits.val
+    assert load_test_split(run).ids == splits.test
+    content = json.loads((run / "splits.json").read_text())
+    assert (content["origin"], content["warnings"], content["data"]) == ("by hand", ["careful"], "folder")
+
+
+def test_test_ids_stand_in_their_own_file_only(frozen: Any) -> None:
+    _, splits, run, _, _ = frozen
+    assert not any(image_id in (run / "splits.json").read_text() for image_id in splits.test)
+    with pytest.raises(ValueError, match="train or val"):
+        load_split(run, "test")
+
+
+def test_freezing_again_is_harmless_and_other_splits_are_refused(frozen: Any) -> None:
+    data, splits, run, hashes, written = frozen
+    before = (run / "splits.json").read_bytes()
+    assert freeze_splits(data, splits, run, hashes=hashes) == written
+    other = Splits(splits.train[:2], splits.val, splits.test, origin="by hand", warnings=("careful",))
+    with pytest.raises(DataError, match="already holds other splits"):
+        freeze_splits(data, other, run, hashes=hashes)
+    assert (run / "splits.json").read_bytes() == before
+    assert sorted(path.name for path in run.iterdir()) == ["splits.json", "splits.test.json"]
+
+
+def test_empty_splits_and_missing_hashes_are_told_together(frozen: Any, tmp_path: Path) -> None:
+    data, splits, _, hashes, _ = frozen
+    del hashes["a04"]
+    with pytest.raises(DataError, match=r"split test is empty; no content hash for a04"):
+        freeze_splits(data, Splits(splits.train, splits.val, (), origin=""), tmp_path / "other", hashes=hashes)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:-20],
+        lambda text: text.replace('"a03"', '"a02"'),
+        lambda text: text.replace('"train"', '"trian"'),
+        lambda text: "[]",
+        lambda text: text.replace('"groups": [\n   "a0",', '"groups": [', 1),
+    ],
+    ids=["torn", "id changed", "key changed", "other content", "group lost"],
+)
+def test_changed_split_file_is_noticed(frozen: Any, damage: Any) -> None:
+    _, _, run, _, _ = frozen
+    path = run / "splits.json"
+    text = path.read_text()
+    path.write_text(damage(text))
+    assert path.read_text() != text
+    with pytest.raises(DataError, match=r"splits\.json"):
+        load_split(run, "train")
+
+
+def test_missing_split_file_names_the_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is missing"):
+        load_split(tmp_path, "val")
+    with pytest.raises(DataError, match="is missing"):
+        load_test_split(tmp_path)

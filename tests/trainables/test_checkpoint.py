@@ -1,0 +1,297 @@
+"""Checkpoints: whole or not there, nothing pickled, of one configuration."""
+
+from __future__ import annotations
+
+import json
+import pickletools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from trainables import checkpoint as checkpoints
+from trainables.checkpoint import is_whole, latest_checkpoint, load_model, load_trial, publish, read_record
+from trainables.config import TrialConfig
+from trainables.errors import CheckpointError
+from trainables.trial import Trial, TrialData
+
+BASE = {"image_size": "24x32", "epochs": 4, "batch_size": 4}
+FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "sha256.json")
+
+
+def make_trial(data: TrialData, **flat: object) -> Trial:
+    return Trial(TrialConfig.from_flat({**BASE, **flat}), data)
+
+
+@pytest.fixture
+def trained(mini_data: TrialData, tiny_model: None, tmp_path: Path) -> tuple[Trial, Path]:
+    """A trial after one epoch, and its checkpoint."""
+    trial = make_trial(mini_data)
+    trial.run_epoch()
+    return trial, trial.save(tmp_path / "checkpoints")
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_checkpoint_holds_weights_optimizer_state_and_sums(trained: tuple[Trial, Path]) -> None:
+    trial, checkpoint = trained
+    assert checkpoint.name == "epoch-0001"
+    assert sorted(bytes_of(checkpoint)) == sorted(FILES)
+    assert is_whole(checkpoint)
+    assert latest_checkpoint(checkpoint.parent) == checkpoint
+    record = read_record(checkpoint)
+    assert record.config == trial.config
+    assert record.epochs == 1
+    assert record.metrics == trial.history[-1]["metrics"]
+    assert record.applied == json.loads(json.dumps(trial.applied))
+
+
+def test_only_the_newest_checkpoint_is_kept(trained: tuple[Trial, Path]) -> None:
+    trial, checkpoint = trained
+    trial.run_epoch()
+    newer = trial.save(checkpoint.parent)
+    assert [path.name for path in checkpoint.parent.iterdir()] == [newer.name] == ["epoch-0002"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "emptied"])
+def test_damaged_checkpoint_is_passed_over_for_the_older_whole_one(
+    trained: tuple[Trial, Path], name: str, damage: str
+) -> None:
+    _, older = trained
+    newer = shutil.copytree(older, older.with_name("epoch-0002"))
+    assert latest_checkpoint(older.parent) == newer
+    victim = newer / name
+    content = bytearray(victim.read_bytes())
+    if damage == "truncated":
+        victim.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content)
+    elif damage == "emptied":
+        victim.write_bytes(b"")
+    else:
+        victim.unlink()
+    assert not is_whole(newer)
+    assert latest_checkpoint(older.parent) == older
+
+
+def test_sums_of_nothing_make_no_checkpoint(trained: tuple[Trial, Path]) -> None:
+    _, checkpoint = trained
+    for content in ("{}", "[]", "null", '"x"'):
+        (checkpoint / "sha256.json").write_text(content)
+        assert not is_whole(checkpoint), content
+    assert latest_checkpoint(checkpoint.parent) is None
+    assert latest_checkpoint(checkpoint.parent / "never") is None
+
+
+def test_torn_checkpoint_is_neither_restored_nor_published(trained: tuple[Trial, Path], tmp_path: Path) -> None:
+    trial, checkpoint = trained
+    (checkpoint / "optimizer.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="torn or altered"):
+        trial.restore(checkpoint)
+    with pytest.raises(CheckpointError, match="torn or altered"):
+        publish(checkpoint, tmp_path / "best" / "baseline", label="baseline")
+    assert not (tmp_path / "best").exists()
+
+
+class Killed(BaseException):
+    """Stands for the death of the process."""
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), Killed(), RuntimeError("broken")])
+@pytest.mark.parametrize("writes", [0, 1])
+def test_failed_save_leaves_the_older_checkpoint_and_no_trace(
+    trained: tuple[Trial, Path], monkeypatch: pytest.MonkeyPatch, error: BaseException, writes: int
+) -> None:
+    trial, older = trained
+    before = bytes_of(older)
+    trial.run_epoch()
+    real, left = checkpoints.save_file, [writes]
+
+    def fails_later(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        if left[0] == 0:
+            path.write_bytes(b"half")
+            raise error
+        left[0] -= 1
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoints, "save_file", fails_later)
+    expected = CheckpointError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected) as told:
+        trial.save(older.parent)
+    if expected is CheckpointError:
+        assert "No space left on device" in str(told.value)
+        assert "free space" in str(told.value)
+    assert list(older.parent.iterdir()) == [older]
+    assert bytes_of(older) == before
+    assert latest_checkpoint(older.parent) == older
+
+    monkeypatch.setattr(checkpoints, "save_file", real)
+    assert trial.save(older.parent).name == "epoch-0002"
+
+
+def test_disk_full_while_the_sums_are_written_is_told_and_harmless(
+    trained: tuple[Trial, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, older = trained
+    trial.run_epoch()
+    real = Path.write_text
+
+    def full(path: Path, *args: Any, **options: Any) -> int:
+        if path.name == "sha256.json":
+            raise OSError(28, "No space left on device")
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        trial.save(older.parent)
+    assert list(older.parent.iterdir()) == [older]
+    assert is_whole(older)
+
+
+def test_folder_that_cannot_be_made_is_a_checkpoint_error(trained: tuple[Trial, Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CheckpointError, match="cannot write"):
+        trained[0].save(tmp_path / "file" / "checkpoints")
+
+
+def test_leftovers_of_a_killed_save_are_no_checkpoint_and_go_with_the_next(trained: tuple[Trial, Path]) -> None:
+    trial, older = trained
+    shutil.copytree(older, older.with_name(".epoch-0002.4711.tmp"))
+    assert latest_checkpoint(older.parent) == older
+    trial.run_epoch()
+    trial.save(older.parent)
+    assert [path.name for path in older.parent.iterdir()] == ["epoch-0002"]
+
+
+def test_checkpoint_of_another_configuration_is_refused_with_the_difference(
+    trained: tuple[Trial, Path], mini_data: TrialData
+) -> None:
+    other = make_trial(mini_data, **{"optimizer.lr": 0.01})
+    before = {key: value.clone() for key, value in other.model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"optimizer\.lr is 0\.003 there and 0\.01 here"):
+        other.restore(trained[1])
+    assert all(torch.equal(value, before[key]) for key, value in other.model.state_dict().items())
+
+
+def test_finished_trial_keeps_no_optimizer_state_and_cannot_be_resumed(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path
+) -> None:
+    trial = make_trial(mini_data, epochs=1)
+    trial.run_epoch()
+    checkpoint = trial.save(tmp_path)
+    assert not (checkpoint / "optimizer.safetensors").exists()
+    with pytest.raises(CheckpointError, match="finished trial"):
+        make_trial(mini_data, epochs=1).restore(checkpoint)
+
+
+def is_pickle(content: bytes) -> bool:
+    """Whether `pickle` could read it: the magic of protocols 2 and up, or opcodes up to a STOP."""
+    if content[:1] == b"\x80" or content[:2] == b"PK":
+        return True
+    try:
+        return sum(1 for _ in pickletools.genops(content)) > 1
+    except Exception:
+        return False
+
+
+def test_nothing_is_pickled_or_unpickled(
+    trained: tuple[Trial, Path], mini_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*args: object, **options: object) -> None:
+        raise AssertionError("pickle must not be used")
+
+    for name in ("torch.load", "torch.save", "pickle.load", "pickle.loads", "pickle.dump", "pickle.Unpickler"):
+        monkeypatch.setattr(name, forbidden)
+    _, checkpoint = trained
+    publish(checkpoint, tmp_path / "best" / "flip", label="flip")
+    load_model(tmp_path / "best" / "flip")
+    fresh = make_trial(mini_data)
+    fresh.restore(checkpoint)
+    fresh.run_epoch()
+    fresh.save(tmp_path / "again")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in written} == {".safetensors", ".json"}
+    assert not [path for path in written if is_pickle(path.read_bytes())]
+
+
+def test_published_model_gives_equal_outputs_in_evaluation_mode(mini_data: TrialData, tmp_path: Path) -> None:
+    trial = make_trial(mini_data, epochs=1)
+    trial.run_epoch()
+    record = publish(trial.save(tmp_path / "checkpoints"), tmp_path / "best" / "flip", label="flip")
+    assert sorted(path.name for path in (tmp_path / "best" / "flip").iterdir()) == ["model.safetensors", "trial.json"]
+
+    torch.manual_seed(99)
+    model, loaded = load_model(tmp_path / "best" / "flip")
+    assert not model.training
+    assert loaded == load_trial(tmp_path / "best" / "flip") == record
+    assert (loaded.label, loaded.epochs, loaded.config) == ("flip", 1, trial.config)
+    assert [c.name for c in loaded.classes] == ["sky", "ground", "ball"]
+    images = torch.rand(2, 3, 24, 32)
+    trial.model.eval()
+    with torch.no_grad():
+        assert torch.equal(model(images)["out"], trial.model(images)["out"])
+
+
+def test_publishing_again_replaces_what_was_there(trained: tuple[Trial, Path], tmp_path: Path) -> None:
+    trial, checkpoint = trained
+    best = tmp_path / "best" / "flip"
+    publish(checkpoint, best, label="flip")
+    (best / "stale.txt").write_text("old")
+    trial.run_epoch()
+    publish(trial.save(checkpoint.parent), best, label="flip")
+    assert load_trial(best).epochs == 2
+    assert sorted(path.name for path in best.parent.iterdir()) == ["flip"]
+    assert not (best / "stale.txt").exists()
+
+
+def test_weights_that_are_not_the_named_ones_are_refused(trained: tuple[Trial, Path], tmp_path: Path) -> None:
+    best = tmp_path / "best" / "flip"
+    publish(trained[1], best, label="flip")
+    content = bytearray((best / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (best / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"not the file that trial\.json names"):
+        load_model(best)
+    (best / "trial.json").write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_model(best)
+    (best / "trial.json").unlink()
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_model(best)
+
+
+def test_channels_last_model_is_saved_and_restored(
+    trained: tuple[Trial, Path], mini_data: TrialData, tmp_path: Path
+) -> None:
+    trial, _ = trained
+    trial.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trial.run_epoch()
+    strides = [p for p in trial.model.parameters() if p.dim() == 4 and not p.is_contiguous()]
+    assert strides, "the model must really be channels-last"
+    fresh = make_trial(mini_data)
+    fresh.restore(trial.save(tmp_path / "last"))
+    stored = dict(trial.model.named_parameters())
+    assert all(torch.equal(value, stored[name]) for name, value in fresh.model.named_parameters())
+
+
+def test_tied_weights_are_saved(trained: tuple[Trial, Path], tmp_path: Path) -> None:
+    trial, _ = trained
+    linear = nn.Linear(3, 3)
+    tied = nn.ModuleDict({"a": linear, "b": linear})
+    checkpoint = checkpoints.save_checkpoint(
+        tmp_path / "tied", epoch=1, model=tied, optimizer=None, record=trial.record()
+    )
+    assert is_whole(checkpoint)
+
+
+def test_record_of_another_format_is_refused(trained: tuple[Trial, Path]) -> None:
+    content = trained[0].record().to_json()
+    with pytest.raises(CheckpointError, match="format 99, expected 1"):
+        checkpoints.TrialRecord.from_json({**content, "format": 99})

@@ -1,0 +1,27 @@
+"""docs/COMPONENTS.md says what the registries hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainables.augmentations import TRANSFORMS
+from trainables.components import components_markdown
+from trainables.losses import LOSSES
+from trainables.models import MODELS
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "COMPONENTS.md"
+
+
+def test_document_is_what_the_registries_say() -> None:
+    written = DOCUMENT.read_text(encoding="utf-8")
+    assert written == components_markdown(), "run: python -m trainables.components > docs/COMPONENTS.md"
+
+
+def test_every_component_has_a_row_with_its_keys() -> None:
+    lines = components_markdown().splitlines()
+    for name in [*MODELS, *LOSSES, *TRANSFORMS]:
+        assert sum(line.startswith(f"| `{name}` |") for line in lines) == 1, name
+    (row,) = [line for line in lines if line.startswith("| `rotate` |")]
+    assert "`augment.rotate.limit`: float, > 0 and <= 180, default 10.0" in row
+    (row,) = [line for line in lines if line.startswith("| `deeplabv3_resnet50` |")]
+    assert "42,004,074 parameters (39,638,869). Training batches of at least 2." in row

@@ -1,0 +1,216 @@
+"""SegmentationTrainable as Tune's workers drive it, without a cluster: set up, stepped, reused, started again."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.checkpoint import is_whole, latest_checkpoint, read_record
+from trainables.config import TrialConfig
+from trainables.errors import CheckpointError, SegsweepError
+from trainables.trainable import CHECKPOINTS, SegmentationTrainable
+from trainables.trial import Execution, Trial, TrialData
+
+BASE: dict[str, Any] = {"image_size": "24x32", "epochs": 3, "batch_size": 4, "augment.policy": "geometric"}
+
+
+def asked(trial_id: str, *, reported: int = 0, **flat: object) -> dict[str, Any]:
+    return {"trial_id": trial_id, "config": {**BASE, **flat}, "reported": reported}
+
+
+def start(config: dict[str, Any], data: TrialData, run_dir: Path) -> SegmentationTrainable:
+    """An actor's trainable right after its setup."""
+    trainable: SegmentationTrainable = object.__new__(SegmentationTrainable)
+    trainable.setup(config, data=data, run_dir=str(run_dir), execution=Execution())
+    return trainable
+
+
+def curve(trainable: SegmentationTrainable, steps: int = 10) -> list[dict[str, Any]]:
+    """Results up to the one that says done."""
+    results = []
+    for _ in range(steps):
+        results.append(trainable.step())
+        if results[-1]["done"]:
+            break
+    return results
+
+
+def metrics(results: list[dict[str, Any]]) -> list[dict[str, float]]:
+    return [result["metrics"] for result in results]
+
+
+@pytest.fixture
+def uninterrupted(mini_data: TrialData, tiny_model: None, tmp_path: Path) -> list[dict[str, Any]]:
+    return curve(start(asked("t000"), mini_data, tmp_path / "uninterrupted"))
+
+
+def test_a_step_is_an_epoch_and_the_last_one_says_done(uninterrupted: list[dict[str, Any]], tmp_path: Path) -> None:
+    assert [(result["epoch"], result["done"]) for result in uninterrupted] == [(1, False), (2, False), (3, True)]
+    assert all(result["seconds"] > 0 and "val/miou" in result["metrics"] for result in uninterrupted)
+    checkpoint = latest_checkpoint(tmp_path / "uninterrupted" / CHECKPOINTS / "t000")
+    assert checkpoint is not None
+    assert is_whole(checkpoint)
+    assert [dict(entry) for entry in read_record(checkpoint).history] == [
+        {key: result[key] for key in ("epoch", "seconds", "metrics")} for result in uninterrupted
+    ]
+
+
+def test_reused_actor_trains_the_same_digits_as_a_fresh_one(
+    uninterrupted: list[dict[str, Any]], mini_data: TrialData, tmp_path: Path
+) -> None:
+    trainable = start(asked("t001", **{"optimizer.name": "sgd", "image_size": "32x48"}), mini_data, tmp_path / "reused")
+    curve(trainable, steps=2)  # stopped in the middle, as ASHA does
+    assert trainable.reset_config(asked("t002")) is True
+    assert metrics(curve(trainable)) == metrics(uninterrupted)
+
+
+def test_reused_actor_of_a_real_model_trains_the_same_digits_as_a_fresh_one(
+    mini_data: TrialData, tmp_path: Path
+) -> None:
+    fresh = start(asked("t000", epochs=1), mini_data, tmp_path / "fresh")
+    reused = start(asked("t001", epochs=1, seed=5), mini_data, tmp_path / "reused")
+    reused.step()
+    reused.reset_config(asked("t002", epochs=1))
+    assert metrics(curve(reused)) == metrics(curve(fresh))
+
+
+@pytest.mark.parametrize(("trained", "heard"), [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (3, 0), (3, 2)])
+def test_started_again_it_repeats_what_was_not_heard_and_goes_on_as_if_never_stopped(
+    uninterrupted: list[dict[str, Any]], mini_data: TrialData, tmp_path: Path, trained: int, heard: int
+) -> None:
+    first = start(asked("t000"), mini_data, tmp_path / "again")
+    before = [first.step() for _ in range(trained)]
+    torch.manual_seed(11)
+    again = curve(start(asked("t000", reported=heard), mini_data, tmp_path / "again"))
+    assert [result["epoch"] for result in again] == list(range(heard + 1, 4))
+    assert metrics(again) == metrics(uninterrupted[heard:])
+    assert [r["seconds"] for r in again[: trained - heard]] == [r["seconds"] for r in before[heard:]], "repeated"
+    assert again[-1]["done"]
+
+
+def test_torn_checkpoint_costs_its_epoch_and_no_more(
+    uninterrupted: list[dict[str, Any]], mini_data: TrialData, tmp_path: Path
+) -> None:
+    first = start(asked("t000"), mini_data, tmp_path / "torn")
+    first.step()
+    checkpoint = latest_checkpoint(tmp_path / "torn" / CHECKPOINTS / "t000")
+    assert checkpoint is not None
+    (checkpoint / "model.safetensors").write_bytes(b"torn")
+    again = curve(start(asked("t000", reported=1), mini_data, tmp_path / "torn"))
+    assert metrics(again) == metrics(uninterrupted)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_divergence_is_infeasible_with_its_reason(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    real = Trial.run_epoch
+
+    def poisoned(self: Trial) -> dict[str, Any]:
+        if self.epoch + 1 == epoch:
+            with torch.no_grad():
+                self.model.head.bias.fill_(float("nan"))  # type: ignore[union-attr, operator]
+        return real(self)
+
+    monkeypatch.setattr(Trial, "run_epoch", poisoned)
+    results = curve(start(asked("t000"), mini_data, tmp_path))
+    assert len(results) == epoch
+    assert results[-1]["infeasible"].startswith("diverged: ")
+    assert (results[-1]["epoch"], results[-1]["done"]) == (epoch - 1, True)
+    assert "failed" not in results[-1]
+
+
+def test_out_of_gpu_memory_is_infeasible_with_a_hint(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(self: Trial) -> dict[str, Any]:
+        raise torch.cuda.OutOfMemoryError("tried to allocate 3.00 GiB")
+
+    monkeypatch.setattr(Trial, "run_epoch", exhausted)
+    result = start(asked("t000"), mini_data, tmp_path).step()
+    assert "tried to allocate 3.00 GiB" in result["infeasible"]
+    assert "lower batch_size" in result["infeasible"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(CheckpointError("cannot write the checkpoint: disk full"), "disk full"), (RuntimeError("broken"), "RuntimeError: broken")],
+)  # fmt: skip
+def test_other_errors_fail_the_trial_with_a_message_and_a_log(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def fails(self: Trial, folder: Path) -> Path:
+        raise error
+
+    monkeypatch.setattr(Trial, "save", fails)
+    result = start(asked("t000"), mini_data, tmp_path).step()
+    assert told in result["failed"]
+    assert result["done"]
+    log = (tmp_path / "logs" / "t000.log").read_text(encoding="utf-8")
+    assert told in log
+    assert ("Traceback" in log) == (not isinstance(error, SegsweepError))
+
+
+def test_impossible_configuration_fails_its_first_step_and_leaves_the_actor_usable(
+    uninterrupted: list[dict[str, Any]], mini_data: TrialData, tmp_path: Path
+) -> None:
+    trainable = start(asked("t000", **{"optimizer.lr": "fast", "loss.nme": 1}), mini_data, tmp_path)
+    result = trainable.step()
+    assert result["done"]
+    assert "optimizer.lr=fast" in result["failed"]
+    assert "loss.nme" in result["failed"]
+    assert trainable.step()["failed"] == result["failed"]
+    trainable.reset_config(asked("t001"))
+    assert metrics(curve(trainable)) == metrics(uninterrupted)
+
+
+def test_checkpoint_of_another_configuration_fails_the_trial(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path
+) -> None:
+    start(asked("t000"), mini_data, tmp_path).step()
+    result = start(asked("t000", **{"optimizer.lr": 0.01}), mini_data, tmp_path).step()
+    assert "another configuration" in result["failed"]
+
+
+def test_every_trial_writes_a_log_of_its_own_and_closes_it(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path
+) -> None:
+    trainable = start(asked("t000"), mini_data, tmp_path)
+    trainable.step()
+    trainable.reset_config(asked("t001", **{"optimizer.lr": 0.00123}))
+    trainable.step()
+    trainable.cleanup()
+    first = (tmp_path / "logs" / "t000.log").read_text(encoding="utf-8")
+    second = (tmp_path / "logs" / "t001.log").read_text(encoding="utf-8")
+    assert first.count("epoch 1:") == second.count("epoch 1:") == 1
+    assert "0.00123" in second
+    assert "0.00123" not in first
+    assert "applied" in second
+    assert not logging.getLogger("segsweep.trial.t000").handlers
+    assert not logging.getLogger("segsweep.trial.t001").handlers
+
+
+def test_tunes_own_save_and_load_go_on_with_equal_digits(
+    uninterrupted: list[dict[str, Any]], mini_data: TrialData, tmp_path: Path
+) -> None:
+    first = start(asked("t000"), mini_data, tmp_path / "a")
+    first.step()
+    first.save_checkpoint(str(tmp_path / "tune"))
+    other = start(asked("t000"), mini_data, tmp_path / "b")
+    other.load_checkpoint(str(tmp_path / "tune"))
+    assert metrics(curve(other)) == metrics(uninterrupted[1:])
+
+
+def test_setup_needs_no_pickled_state(mini_data: TrialData, tiny_model: None, tmp_path: Path) -> None:
+    """The checkpoint folder alone decides where a trial goes on: nothing of the actor is needed."""
+    start(asked("t000"), mini_data, tmp_path).step()
+    config = TrialConfig.from_flat(BASE)
+    checkpoint = latest_checkpoint(tmp_path / CHECKPOINTS / "t000")
+    assert checkpoint is not None
+    trial = Trial(config, mini_data)
+    trial.restore(checkpoint)
+    assert trial.epoch == 1

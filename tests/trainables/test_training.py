@@ -1,0 +1,277 @@
+"""The two loops and what feeds them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import confusion_matrix
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.augmentations import Policy, PolicySpec
+from trainables.data import DATASETS
+from trainables.data.cache import DecodedCache
+from trainables.errors import DivergedError
+from trainables.metrics import ConfusionMatrix
+from trainables.optimizers import SCHEDULES
+from trainables.training import (
+    IMAGENET_NORMALISATION,
+    Batch,
+    EpochBatches,
+    TrainingSet,
+    derived_seed,
+    evaluate,
+    evaluation_loader,
+    resize_logits,
+    to_input,
+    train_one_epoch,
+)
+from trainables.trial import TrialData
+
+from ..mini import TinyNet, write
+
+CPU = torch.device("cpu")
+GEOMETRIC = Policy(PolicySpec.from_flat({"policy": "all"}), (24, 32))
+
+
+def samples(data: TrialData, *, seed: int, epoch: int) -> list[Tensor]:
+    dataset = TrainingSet(DecodedCache(data.data, (24, 32), limit_bytes=2**20), data.train, GEOMETRIC, seed=seed)
+    return [dataset[(epoch, index)][1] for index in range(len(data.train))]
+
+
+def test_every_epoch_sample_and_seed_draws_its_own_augmentation(mini_data: TrialData) -> None:
+    same_image = TrialData(mini_data.data, mini_data.train[:1] * 4, ())
+    first = samples(mini_data, seed=0, epoch=1)
+    for other in (samples(mini_data, seed=0, epoch=2), samples(mini_data, seed=1, epoch=1)):
+        assert sum(torch.equal(a, b) for a, b in zip(first, other, strict=True)) <= 1
+    assert all(torch.equal(a, b) for a, b in zip(first, samples(mini_data, seed=0, epoch=1), strict=True))
+    repeated = samples(same_image, seed=0, epoch=1)
+    assert all(torch.equal(repeated[0], other) for other in repeated), "one image in one epoch has one augmentation"
+    plain = DecodedCache(mini_data.data, (24, 32), limit_bytes=0)
+    changed = [
+        not np.array_equal(sample, plain.train_arrays(image_id)[0])
+        for sample, image_id in zip(first, mini_data.train, strict=True)
+    ]
+    assert sum(changed) >= len(changed) - 2
+    differences = [
+        int((sample.float() - torch.from_numpy(plain.train_arrays(i)[0]).float()).abs().mean())
+        for sample, i in zip(first, mini_data.train, strict=True)
+    ]
+    assert len(set(differences)) > 4, "samples of one epoch must not share their draws"
+
+
+def test_samples_do_not_depend_on_what_was_drawn_before(mini_data: TrialData) -> None:
+    dataset = TrainingSet(DecodedCache(mini_data.data, (24, 32), limit_bytes=0), mini_data.train, GEOMETRIC, seed=3)
+    forwards = [dataset[(1, index)][1] for index in range(5)]
+    torch.manual_seed(5)
+    np.random.seed(5)
+    backwards = [dataset[(1, index)][1] for index in reversed(range(5))][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(forwards, backwards, strict=True))
+
+
+def test_order_differs_in_every_epoch_and_repeats_with_the_seed() -> None:
+    batches = EpochBatches(20, 4, seed=0)
+    orders = []
+    for epoch in range(1, 6):
+        batches.epoch = epoch
+        order = [item for batch in batches for item in batch]
+        assert {e for e, _ in order} == {epoch}
+        assert sorted(index for _, index in order) == list(range(20))
+        orders.append(tuple(index for _, index in order))
+    assert len(set(orders)) == 5
+    again = EpochBatches(20, 4, seed=0)
+    again.epoch = 3
+    assert tuple(index for batch in again for _, index in batch) == orders[2]
+    assert tuple(index for batch in EpochBatches(20, 4, seed=1) for _, index in batch) != orders[0]
+
+
+@pytest.mark.parametrize(("length", "size", "steps", "batch"), [(9, 4, 2, 4), (5, 4, 1, 4), (8, 4, 2, 4), (3, 8, 1, 3)])
+def test_incomplete_last_batch_is_left_out_but_no_image_for_good(
+    length: int, size: int, steps: int, batch: int
+) -> None:
+    batches = EpochBatches(length, size, seed=0)
+    seen: set[int] = set()
+    for epoch in range(1, 40):
+        batches.epoch = epoch
+        drawn = list(batches)
+        assert len(drawn) == len(batches) == steps
+        assert [len(items) for items in drawn] == [batch] * steps
+        seen |= {index for items in drawn for _, index in items}
+    assert seen == set(range(length))
+
+
+def test_derived_seeds_are_fixed_for_ever_and_separate_their_parts() -> None:
+    # hashlib.blake2b(b"order\x1f0\x1f1", digest_size=4), little-endian: runs of other days must give the same digits.
+    assert derived_seed("order", 0, 1) == 2977485673
+    seeds = {derived_seed(*parts) for parts in [("a", 1, 11), ("a", 11, 1), ("a", 111), ("a1", 11), ("b", 1, 11)]}
+    assert len(seeds) == 5
+    assert all(0 <= derived_seed("x", n) < 2**32 for n in range(100))
+
+
+class Scripted(nn.Module):
+    """Logits that depend on the image in a fixed, uneven way; channel order as torch's."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, classes, 5, padding=2)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"out": functional.avg_pool2d(self.conv(images), 4)}
+
+
+def brute_force(model: nn.Module, data: TrialData, size: tuple[int, int]) -> np.ndarray:
+    """Image by image, with torchvision-free NumPy normalisation and scikit-learn's confusion matrix."""
+    total = np.zeros((3, 3), np.int64)
+    plain = DecodedCache(data.data, size, limit_bytes=0)
+    for image_id in data.val:
+        image = plain.eval_arrays(image_id)[0].astype(np.float32) / 255
+        image = (image - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+        truth = np.array(Image.open(data.data.paths(image_id)[1]))
+        with torch.no_grad():
+            logits = model(torch.from_numpy(image.transpose(2, 0, 1)[None]).float())["out"]
+        full = functional.interpolate(logits, size=truth.shape, mode="bilinear", align_corners=False)[0]
+        known = truth != 255
+        total += confusion_matrix(truth[known], full.argmax(0).numpy()[known], labels=[0, 1, 2])
+    return total
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_evaluation_equals_a_loop_at_the_masks_own_sizes_whatever_the_batch(tmp_path: Path, batch_size: int) -> None:
+    root = write(tmp_path / "mixed", count=8, sizes=((48, 64), (40, 72), (65, 49)), seed=4)
+    data = DATASETS.get("folder")(root=root)
+    mixed = TrialData(data, (), tuple(data.ids()))
+    model = Scripted(3).eval()
+    matrix = ConfusionMatrix(3)
+    evaluate(model, evaluation_loader(data, mixed.val, size=(32, 40), batch_size=batch_size), [matrix])
+    expected = brute_force(model, mixed, (32, 40))
+    assert expected.sum() == sum(int((np.array(data.mask(i)) != 255).sum()) for i in mixed.val)
+    assert (np.diag(expected) > 0).sum() >= 2, "the model must predict more than one class for this to say much"
+    assert np.abs(matrix.value() - expected).sum() <= 4  # ties decided by rounding
+
+
+def test_evaluation_visits_every_image_once_in_order_and_at_its_own_size(mini_data: TrialData) -> None:
+    seen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+
+    class Spy:
+        def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
+            seen.append((image_id, tuple(logits.shape), tuple(target.shape)))
+            assert torch.equal(prediction, logits.argmax(0))
+            assert prediction.dtype == target.dtype == torch.int64
+
+    model = TinyNet(3).train()
+    evaluate(model, evaluation_loader(mini_data.data, mini_data.val, size=(24, 32), batch_size=2), [Spy(), Spy()])
+    assert [image_id for image_id, *_ in seen[::2]] == list(mini_data.val)
+    assert {(logits, target) for _, logits, target in seen} == {((3, 48, 64), (48, 64))}
+    assert not model.training
+
+
+def test_outputs_that_are_not_finite_are_a_divergence(mini_data: TrialData) -> None:
+    model = TinyNet(3)
+    nn.init.constant_(model.head.bias, float("nan"))
+    with pytest.raises(DivergedError, match="not finite"):
+        evaluate(model, evaluation_loader(mini_data.data, mini_data.val, size=(24, 32), batch_size=2), [])
+
+
+def batches_of(count: int) -> Iterator[Batch]:
+    torch.manual_seed(1)
+    for _ in range(count):
+        yield Batch(
+            ("a", "b"), torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8), torch.randint(0, 3, (2, 16, 16))
+        )
+
+
+def train(model: nn.Module, steps: int, **changes: object) -> dict[str, float]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    options: dict[str, object] = {
+        "loss": functional.cross_entropy,
+        "aux_weight": 0.4,
+        "optimizer": optimizer,
+        "schedule": SCHEDULES.get("constant")(steps),
+        "first_step": 0,
+        "normalisation": IMAGENET_NORMALISATION,
+        "device": CPU,
+        **changes,
+    }
+    return train_one_epoch(model, batches_of(steps), **options)  # type: ignore[arg-type]
+
+
+def test_epoch_equals_the_textbook_loop() -> None:
+    def bare(model: nn.Module) -> float:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        losses = []
+        for step, batch in enumerate(batches_of(4)):
+            optimizer.param_groups[0]["lr"] = 0.1 * (1 - (step + 4) / 8)  # the second half of a linear decay
+            images = ((batch.images / 255 - mean) / std).permute(0, 3, 1, 2)
+            outputs = model(images)
+            loss = functional.cross_entropy(outputs["out"], batch.masks)
+            loss = loss + 0.4 * functional.cross_entropy(outputs["aux"], batch.masks)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return float(np.mean(losses))
+
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(TinyNet(3))
+        models[-1].body[3] = nn.Identity()
+    expected = bare(models[0].train())
+    trained = train(models[1], 4, schedule=lambda step: 1 - step / 8, first_step=4)
+    assert trained["train/loss"] == pytest.approx(expected, rel=1e-5)
+    assert trained["train/lr"] == pytest.approx(0.1 / 8)
+    for ours, theirs in zip(models[1].parameters(), models[0].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_auxiliary_loss_counts_only_with_its_weight() -> None:
+    def aux_after(weight: float) -> Tensor:
+        torch.manual_seed(0)
+        model = TinyNet(3)
+        train(model, 3, aux_weight=weight)
+        return model.aux.weight.detach()
+
+    torch.manual_seed(0)
+    untouched = TinyNet(3).aux.weight.detach()
+    assert torch.equal(aux_after(0.0), untouched)
+    assert not torch.equal(aux_after(0.4), untouched)
+
+
+@pytest.mark.parametrize("bad_step", [0, 1, 19, 24])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_loss_that_is_not_finite_is_a_divergence_wherever_it_happens(bad_step: int, value: float) -> None:
+    calls = itertools.count()
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        good = functional.cross_entropy(logits, target)
+        return good * value if next(calls) == bad_step else good
+
+    with pytest.raises(DivergedError, match="training loss became"):
+        train(TinyNet(3), 25, loss=loss, aux_weight=0.0)
+
+
+@pytest.mark.parametrize("size", [(48, 64), (12, 16), (31, 17)])
+def test_logits_are_resized_with_half_pixel_centres(size: tuple[int, int]) -> None:
+    logits = torch.randn(3, 24, 32)
+    expected: Callable[..., Tensor] = functional.interpolate
+    assert torch.equal(
+        resize_logits(logits, size), expected(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+    )
+    assert resize_logits(logits, (24, 32)) is logits
+
+
+def test_input_is_normalised_with_the_given_statistics() -> None:
+    images = torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8)
+    found = to_input(images, {"mean": (0.5, 0.5, 0.25), "std": (0.5, 0.25, 0.5)}, "cpu")
+    assert found.shape == (1, 3, 1, 1)
+    np.testing.assert_allclose(found.flatten(), [-1.0, (128 / 255 - 0.5) / 0.25, 1.5], rtol=1e-5)

@@ -1,0 +1,270 @@
+"""One trial: equal digits whenever the configuration and the seed are equal, and nothing trained but what was asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import jaccard_score
+
+from trainables.augmentations import TRANSFORMS
+from trainables.config import TrialConfig
+from trainables.errors import CheckpointError, DivergedError, WiringError
+from trainables.optimizers import OPTIMIZERS
+from trainables.training import evaluate
+from trainables.trial import DataCaches, Execution, Trial, TrialData
+
+BASE = {"image_size": "24x32", "epochs": 3, "batch_size": 4, "augment.policy": "all"}
+SCHEDULE_NAMES = ("constant", "polynomial", "cosine", "one_cycle")
+
+
+def make(data: TrialData, *, execution: Execution | None = None, **flat: object) -> Trial:
+    return Trial(TrialConfig.from_flat({**BASE, **flat}), data, execution=execution)
+
+
+def weights(trial: Trial) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in trial.model.state_dict().items()}
+
+
+def assert_equal_digits(left: Trial, right: Trial) -> None:
+    assert [entry["metrics"] for entry in left.history] == [entry["metrics"] for entry in right.history]
+    ours, theirs = left.model.state_dict(), right.model.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_same_configuration_and_seed_give_the_same_digits(mini_data: TrialData, tiny_model: None) -> None:
+    first = make(mini_data)
+    first.run_epoch()
+    torch.manual_seed(123)  # whatever happened before in the process
+    np.random.seed(123)
+    torch.rand(10)
+    second = make(mini_data)
+    torch.rand(10)
+    second.run_epoch()
+    assert_equal_digits(first, second)
+    other = make(mini_data, seed=1)
+    other.run_epoch()
+    assert other.history[0]["metrics"] != first.history[0]["metrics"]
+
+
+def test_same_configuration_gives_the_same_digits_with_a_real_model(mini_data: TrialData) -> None:
+    trials = [make(mini_data, epochs=1) for _ in range(2)]
+    for trial in trials:
+        trial.run_epoch()
+    assert_equal_digits(*trials)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULE_NAMES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("after", [1, 2])
+def test_resumed_trial_matches_uninterrupted_run(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path, optimizer: str, schedule: str, after: int
+) -> None:
+    flat = {"optimizer.name": optimizer, "schedule.name": schedule, "schedule.warmup": 0.3}
+    whole = make(mini_data, **flat)
+    for _ in range(3):
+        whole.run_epoch()
+    begun = make(mini_data, **flat)
+    for _ in range(after):
+        begun.run_epoch()
+    checkpoint = begun.save(tmp_path)
+    torch.manual_seed(7)
+    resumed = make(mini_data, **flat)
+    resumed.restore(checkpoint)
+    assert resumed.epoch == after
+    while not resumed.done:
+        resumed.run_epoch()
+    assert_equal_digits(whole, resumed)
+
+
+def test_resumed_trial_matches_uninterrupted_run_with_a_real_model(mini_data: TrialData, tmp_path: Path) -> None:
+    whole = make(mini_data, epochs=2)
+    whole.run_epoch()
+    checkpoint = whole.save(tmp_path)
+    whole.run_epoch()
+    resumed = make(mini_data, epochs=2)
+    resumed.restore(checkpoint)
+    resumed.run_epoch()
+    assert_equal_digits(whole, resumed)
+
+
+def test_loader_processes_change_no_digit(mini_data: TrialData, tiny_model: None) -> None:
+    """Two epochs: workers that live on must not leave dropout a different random state in the second."""
+    alone = make(mini_data)
+    shared = make(mini_data, execution=Execution(workers=2))
+    for _ in range(2):
+        alone.run_epoch()
+        shared.run_epoch()
+    assert_equal_digits(alone, shared)
+
+
+def test_training_learns_the_data_set_and_reports_what_scikit_learn_computes(
+    mini_data: TrialData, tiny_model: None
+) -> None:
+    trial = make(mini_data, epochs=12, **{"augment.policy": "none", "optimizer.lr": 0.02})
+    while not trial.done:
+        entry = trial.run_epoch()
+    losses = [e["metrics"]["train/loss"] for e in trial.history]
+    assert losses[-1] < 0.6 * losses[0]
+    assert entry["metrics"]["val/miou"] > 0.5
+
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    class Spy:
+        def process(self, image_id: str, logits: Any, prediction: Any, target: Any) -> None:
+            truth = np.array(Image.open(mini_data.data.paths(image_id)[1]))
+            seen.append((truth.ravel(), prediction.numpy().ravel()))
+
+    evaluate(trial.model, trial.val_loader, [Spy()])
+    truth, prediction = (np.concatenate(part) for part in zip(*seen, strict=True))
+    known = truth != 255
+    expected = jaccard_score(truth[known], prediction[known], average="macro")
+    assert entry["metrics"]["val/miou"] == pytest.approx(expected, abs=1e-9)
+    assert entry["metrics"]["val/pixel_accuracy"] == pytest.approx((truth == prediction)[known].mean(), abs=1e-9)
+
+
+def test_history_counts_epochs_and_says_when_the_budget_is_trained(mini_data: TrialData, tiny_model: None) -> None:
+    trial = make(mini_data, epochs=2)
+    assert (trial.epoch, trial.done) == (0, False)
+    entry = trial.run_epoch()
+    assert (entry["epoch"], trial.epoch, trial.done) == (1, 1, False)
+    assert entry["seconds"] > 0
+    trial.run_epoch()
+    assert trial.done
+    record = trial.record(label="x")
+    assert record.train_seconds == pytest.approx(sum(e["seconds"] for e in trial.history))
+    assert record.parameters == sum(p.numel() for p in trial.model.parameters())
+
+
+def test_last_batch_of_one_image_never_reaches_deeplab(mini_data: TrialData) -> None:
+    """DeepLabV3's pooled branch cannot normalise a batch of one: 5 images in batches of 2 are two steps, not three."""
+    five = TrialData(mini_data.data, mini_data.train[:5], mini_data.val[:1])
+    trial = make(five, **{"model.name": "deeplabv3_mobilenet_v3_large", "batch_size": 2, "image_size": "16x16"})
+    entry = trial.run_epoch()
+    assert trial.applied["steps_per_epoch"] == 2
+    assert np.isfinite(entry["metrics"]["val/miou"])
+
+
+def test_diverged_training_is_told_as_such(mini_data: TrialData, tiny_model: None) -> None:
+    trial = make(mini_data, **{"optimizer.name": "sgd", "optimizer.lr": 10, "schedule.name": "constant"})
+    with torch.no_grad():
+        trial.model.head.weight.fill_(1e38)  # type: ignore[union-attr, operator]
+    with pytest.raises(DivergedError):
+        trial.run_epoch()
+    assert trial.epoch == 0, "an epoch that diverged is not in the history"
+
+
+def test_metric_that_is_not_finite_is_a_divergence(
+    mini_data: TrialData, tiny_model: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.trial.summary", lambda matrix, prefix: {f"{prefix}miou": float("nan")})
+    with pytest.raises(DivergedError, match="val/miou not finite after epoch 1"):
+        make(mini_data).run_epoch()
+
+
+def test_checkpoint_of_other_classes_is_refused(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = make(mini_data)
+    trial.run_epoch()
+    checkpoint = trial.save(tmp_path)
+    other = make(mini_data)
+    monkeypatch.setattr(mini_data.data, "classes", tuple(reversed(mini_data.data.classes)))
+    with pytest.raises(CheckpointError, match="other classes"):
+        other.restore(checkpoint)
+
+
+def test_decoded_images_are_shared_between_trials_and_change_nothing(mini_data: TrialData, tiny_model: None) -> None:
+    caches = DataCaches()
+    config = TrialConfig.from_flat(BASE)
+    warm = Trial(config, mini_data, caches=caches)
+    warm.run_epoch()
+    again = Trial(config, mini_data, caches=caches)
+    again.run_epoch()
+    assert again.train_loader.dataset.cache is warm.train_loader.dataset.cache
+    assert again.train_loader.dataset.cache.used_bytes > 0
+    assert_equal_digits(warm, again)
+
+
+# Applied, not asked.
+
+
+def test_applied_record_says_what_was_built_in_primitives(mini_data: TrialData, tiny_model: None) -> None:
+    trial = make(mini_data, **{"optimizer.name": "sgd", "optimizer.momentum": 0.8, "augment.policy": "geometric"})
+    applied = json.loads(json.dumps(trial.applied, allow_nan=False))
+    assert applied["optimizer"]["class"] == "SGD"
+    assert applied["optimizer"]["momentum"] == 0.8
+    assert applied["batch_size"] == 4
+    assert applied["steps_per_epoch"] == 3
+    assert (applied["train_images"], applied["val_images"]) == (14, 5)
+    assert applied["augment"]["rotate"]["limit"] == 10.0
+    assert applied["model"] == {
+        "class": "TinyNet",
+        "parameters": sum(p.numel() for p in trial.model.parameters()),
+        "outputs": 3,
+    }
+    assert applied["schedule"]["steps"] == 9
+    assert 0.9 < applied["schedule"]["peak"] <= 1.0
+    trial.run_epoch()
+    assert trial.applied["optimizer"]["lr"] == 0.01, "the base rate, not the current one"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "key", "factory"),
+    [
+        ("adamw", "weight_decay", lambda p, *, lr, weight_decay: torch.optim.AdamW(p, lr=lr)),
+        ("adamw", "lr", lambda p, *, lr, weight_decay: torch.optim.AdamW(p, weight_decay=weight_decay)),
+        ("sgd", "momentum", lambda p, *, lr, weight_decay, momentum: torch.optim.SGD(p, lr=lr, weight_decay=1e-4)),
+        ("sgd", "weight_decay", lambda p, *, lr, weight_decay, momentum: torch.optim.SGD(p, lr=lr, momentum=momentum)),
+    ],
+)
+def test_hyperparameter_that_does_not_reach_the_optimizer_fails_the_trial(
+    mini_data: TrialData,
+    tiny_model: None,
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: str,
+    key: str,
+    factory: Callable[..., Any],
+) -> None:
+    asked = {"optimizer.lr": 0.05, "optimizer.weight_decay": 0.2 if key == "weight_decay" else 1e-4}
+    make(mini_data, **{"optimizer.name": optimizer, **asked})
+    config = TrialConfig.from_flat({**BASE, "optimizer.name": optimizer, **asked})
+    monkeypatch.setitem(OPTIMIZERS._entries, optimizer, factory)
+    with pytest.raises(WiringError, match=rf"optimizer\.{key}: asked for"):
+        Trial(config, mini_data)
+
+
+def test_magnitude_that_the_installed_library_ignores_fails_the_trial(
+    mini_data: TrialData, tiny_model: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = TRANSFORMS.get("rotate")
+    config = TrialConfig.from_flat({**BASE, "augment.policy": "geometric", "augment.rotate.limit": 20})
+    Trial(config, mini_data)
+
+    def ignores_it(size: tuple[int, int], p: float, *, limit: float) -> Any:
+        return original(size, p, limit=5.0)
+
+    monkeypatch.setitem(TRANSFORMS._entries, "rotate", ignores_it)
+    with pytest.raises(WiringError, match=r"rotate\.limit: asked for 20\.0, built 5\.0"):
+        Trial(config, mini_data)
+
+
+def test_batch_size_that_is_not_the_loaders_fails_the_trial(
+    mini_data: TrialData, tiny_model: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import trainables.trial as module
+
+    real = module.training_loader
+
+    def halves(*args: Any, batch_size: int, **options: Any) -> Any:
+        return real(*args, batch_size=batch_size // 2, **options)
+
+    monkeypatch.setattr(module, "training_loader", halves)
+    with pytest.raises(WiringError, match="batch_size: asked for 4, built 2"):
+        make(mini_data)

@@ -1,0 +1,213 @@
+"""Predefined weights from a hub cache of their real layout, without network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import segmentation
+from torchvision.models._api import WeightsEnum
+
+from trainables.errors import UnknownNameError, WeightsError
+from trainables.models import build_model, ensure_weights, predefined_categories
+
+UNREACHABLE = "http://127.0.0.1:9/models"
+LRASPP = "lraspp_mobilenet_v3_large"
+DEEPLAB = "deeplabv3_mobilenet_v3_large"
+BACKBONE = torchvision.models.MobileNet_V3_Large_Weights.IMAGENET1K_V1
+LRASPP_WHOLE = segmentation.LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1
+DEEPLAB_WHOLE = segmentation.DeepLabV3_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path) -> Iterator[Path]:
+    """An empty hub cache."""
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    checkpoints = tmp_path / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    yield checkpoints
+    torch.hub.set_dir(before)
+
+
+def put(
+    weights: WeightsEnum, content: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str = UNREACHABLE
+) -> Path:
+    """Saves `content` under its true hash and points `weights` there."""
+    path = folder / "file.pth"
+    torch.save(content, path)
+    return rename(weights, path, monkeypatch, url)
+
+
+def rename(weights: WeightsEnum, path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> Path:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    named = path.rename(path.with_name(f"{weights.name.lower()}-{digest[:8]}.pth"))
+    monkeypatch.setattr(weights.value, "url", f"{url}/{named.name}")
+    return named
+
+
+def random_state(model: nn.Module, seed: int = 7) -> dict[str, Tensor]:
+    """A state dict of the model's layout with other values than it was initialised with."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.rand(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def random_whole(name: str) -> dict[str, Tensor]:
+    """The 21-class model, lightly changed so that its outputs stay finite."""
+    torch.manual_seed(3)
+    model = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=21, **_aux(name))
+    return {
+        key: tensor + 0.01 if key.endswith("running_mean") else tensor for key, tensor in model.state_dict().items()
+    }
+
+
+def _aux(name: str) -> dict[str, bool]:
+    return {"aux_loss": True} if name == DEEPLAB else {}
+
+
+def outputs(model: nn.Module) -> Tensor:
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return model.eval()(images)["out"]
+
+
+def test_imagenet_weights_are_those_of_torchvisions_builder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(BACKBONE, random_state(torchvision.models.mobilenet_v3_large()), cache, monkeypatch)
+    torch.manual_seed(0)
+    ours = build_model(LRASPP, ("a", "b"), weights="imagenet")
+    theirs = segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=BACKBONE, num_classes=2)
+    for name, tensor in theirs.backbone.state_dict().items():
+        assert torch.equal(ours.backbone.state_dict()[name], tensor), name
+    torch.manual_seed(0)
+    from_scratch = build_model(LRASPP, ("a", "b"))
+    assert torch.equal(ours.classifier.low_classifier.weight, from_scratch.classifier.low_classifier.weight)
+    assert {m.momentum for m in ours.backbone.modules() if isinstance(m, nn.BatchNorm2d)} == {0.01}
+
+
+def test_imagenet_weights_of_a_resnet_fit_without_their_classifier(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = torchvision.models.ResNet50_Weights.IMAGENET1K_V1
+    state = random_state(torchvision.models.resnet50())
+    put(weights, state, cache, monkeypatch)
+    model = build_model("fcn_resnet50", ("a", "b"), weights="imagenet")
+    for name, tensor in model.backbone.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+
+
+@pytest.mark.parametrize(("name", "weights"), [(LRASPP, LRASPP_WHOLE), (DEEPLAB, DEEPLAB_WHOLE)])
+def test_coco_weights_on_vocs_classes_are_the_whole_model(
+    name: str, weights: WeightsEnum, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(weights, random_whole(name), cache, monkeypatch)
+    classes = ["background", *predefined_categories(name)[1:]]
+    ours = build_model(name, classes, weights="coco_voc")
+    theirs = torchvision.models.get_model(name, weights=weights)
+    assert torch.equal(outputs(ours), outputs(theirs))
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+
+
+@pytest.mark.parametrize("classes", [("road", "car"), tuple(reversed(predefined_categories(LRASPP)))])
+def test_coco_weights_on_other_classes_are_all_but_the_final_layers(
+    classes: tuple[str, ...], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = random_whole(LRASPP)
+    put(LRASPP_WHOLE, state, cache, monkeypatch)
+    torch.manual_seed(0)
+    model = build_model(LRASPP, classes, weights="coco_voc")
+    torch.manual_seed(0)
+    fresh = build_model(LRASPP, classes).state_dict()
+    for name, tensor in model.state_dict().items():
+        final = name.startswith(("classifier.low_classifier", "classifier.high_classifier"))
+        assert torch.equal(tensor, (fresh if final else state)[name]), name
+    assert outputs(model).shape[1] == len(classes)
+
+
+def test_coco_weights_fit_a_model_without_auxiliary_head(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(DEEPLAB_WHOLE, random_whole(DEEPLAB), cache, monkeypatch)
+    model = build_model(DEEPLAB, ("a", "b"), weights="coco_voc", aux_weight=0.0)
+    assert model.aux_classifier is None
+
+
+def test_missing_weights_without_network_are_told_with_the_cure(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BACKBONE.value, "url", f"{UNREACHABLE}/mobilenet_v3_large-8738ca79.pth")
+    with pytest.raises(WeightsError) as caught:
+        ensure_weights(LRASPP, "imagenet")
+    for said in (LRASPP, "mobilenet_v3_large-8738ca79.pth", str(cache), "--weights none"):
+        assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list(cache.iterdir()) == []
+
+
+def test_weights_are_downloaded_once(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = put(LRASPP_WHOLE, random_whole(LRASPP), tmp_path, monkeypatch, url=tmp_path.as_uri())
+    ensure_weights(LRASPP, "coco_voc")
+    source.unlink()
+    ensure_weights(LRASPP, "coco_voc")
+    assert [path.name for path in cache.iterdir()] == [source.name]
+
+
+def test_download_with_another_hash_does_not_reach_the_cache(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = put(BACKBONE, {"a": torch.zeros(1)}, tmp_path, monkeypatch, url=tmp_path.as_uri())
+    source.write_bytes(source.read_bytes()[:-20])
+    with pytest.raises(WeightsError, match="invalid hash value"):
+        ensure_weights(LRASPP, "imagenet")
+    assert list(cache.iterdir()) == []
+
+
+def test_damaged_file_in_the_cache_is_refused_by_name(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(BACKBONE, random_state(torchvision.models.mobilenet_v3_large()), cache, monkeypatch)
+    ensure_weights(LRASPP, "imagenet")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    for attempt in (lambda: ensure_weights(LRASPP, "imagenet"), lambda: build_model(LRASPP, "ab", weights="imagenet")):
+        with pytest.raises(WeightsError, match="damaged weights file") as caught:
+            attempt()
+        assert str(path) in str(caught.value) and "delete the file" in str(caught.value)
+
+
+def test_another_models_file_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(LRASPP_WHOLE, random_whole(DEEPLAB), cache, monkeypatch)
+    with pytest.raises(WeightsError, match=f"does not fit {LRASPP}"):
+        build_model(LRASPP, ("a", "b"), weights="coco_voc")
+
+
+class _Harm:
+    """What unpickling must never run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_code_in_a_weights_file_is_not_run(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    harmed = tmp_path / "harmed"
+    path = cache / "file.pth"
+    path.write_bytes(pickle.dumps({"weight": _Harm(harmed)}, protocol=2))
+    rename(BACKBONE, path, monkeypatch, UNREACHABLE)
+    with pytest.raises(WeightsError, match="cannot be read as a weights file"):
+        build_model(LRASPP, ("a", "b"), weights="imagenet")
+    assert not harmed.exists()
+
+
+def test_unknown_kind_of_weights_is_told() -> None:
+    ensure_weights(LRASPP, "none")
+    with pytest.raises(UnknownNameError, match="imagenet"):
+        ensure_weights(LRASPP, "imagnet")

@@ -1,0 +1,1 @@
+"""One trial: a configuration, the data it is trained on, and what comes out."""

@@ -1,0 +1,317 @@
+"""Checkpoints that are whole or not there, hold nothing pickled, and can be rebuilt into a model by a stranger.
+
+A checkpoint is a folder of safetensors and JSON. It is written beside its place, its file of SHA-256 sums last, and
+appears by one rename; a folder whose sums do not match is treated as if it were not there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trainables.config import TrialConfig
+from trainables.data.base import ClassInfo
+from trainables.errors import CheckpointError
+from trainables.models import build_model
+
+MODEL_FILE = "model.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+STATE_FILE = "state.json"
+TRIAL_FILE = "trial.json"
+SUMS_FILE = "sha256.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What a trial was and how far it came: enough, with the weights, to rebuild its model anywhere.
+
+    Attributes:
+        trial_id: Identity within the run.
+        label: Label of the run that the trial speaks for; empty in a trial's own checkpoints.
+        config: The configuration asked for.
+        classes: Names and colours in the order of the model's outputs.
+        normalisation: `mean` and `std` of the input's three channels, for images scaled to 0..1.
+        history: One entry an epoch: `epoch`, `seconds`, `metrics`.
+        applied: What was really built, read back from the built objects.
+        parameters: Number of trained parameters.
+        sha256: Hash of `model.safetensors`.
+    """
+
+    trial_id: str
+    label: str
+    config: TrialConfig
+    classes: tuple[ClassInfo, ...]
+    normalisation: Mapping[str, Sequence[float]]
+    history: tuple[Mapping[str, Any], ...]
+    applied: Mapping[str, Any]
+    parameters: int
+    sha256: str = field(default="")
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained so far."""
+        return int(self.history[-1]["epoch"]) if self.history else 0
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the last epoch."""
+        return dict(self.history[-1]["metrics"]) if self.history else {}
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds spent in all epochs, validation included."""
+        return float(sum(entry["seconds"] for entry in self.history))
+
+    def to_json(self) -> dict[str, Any]:
+        """Primitives only; `from_json` restores an equal record."""
+        return {
+            "format": FORMAT,
+            "trial_id": self.trial_id,
+            "label": self.label,
+            "config": self.config.flat(),
+            "classes": [{"name": c.name, "color": list(c.color)} for c in self.classes],
+            "normalisation": {key: list(values) for key, values in self.normalisation.items()},
+            "metrics": self.metrics,
+            "history": [dict(entry) for entry in self.history],
+            "applied": dict(self.applied),
+            "parameters": self.parameters,
+            "sha256": self.sha256,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TrialRecord:
+        """Rebuilds a record.
+
+        Raises:
+            CheckpointError: If it has another format.
+        """
+        if content.get("format") != FORMAT:
+            raise CheckpointError(f"format {content.get('format')!r}, expected {FORMAT}")
+        return cls(
+            trial_id=content["trial_id"],
+            label=content["label"],
+            config=TrialConfig.from_flat(content["config"]),
+            classes=tuple(ClassInfo(c["name"], tuple(c["color"])) for c in content["classes"]),
+            normalisation=content["normalisation"],
+            history=tuple(content["history"]),
+            applied=content["applied"],
+            parameters=content["parameters"],
+            sha256=content["sha256"],
+        )
+
+
+def save_checkpoint(
+    folder: Path, *, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer | None, record: TrialRecord
+) -> Path:
+    """Writes `folder/epoch-NNNN` and removes older ones once the new one is whole.
+
+    Args:
+        folder: The trial's checkpoint folder.
+        epoch: Epochs trained.
+        model: Its state is stored contiguous and on the CPU.
+        optimizer: None leaves its state out (a trial that is done needs none).
+        record: Stored with the hash of the written weights.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        CheckpointError: If it cannot be written (disk full, no permission); an older checkpoint stays as it was.
+    """
+    final = folder / f"epoch-{epoch:04d}"
+    temporary = folder / f".epoch-{epoch:04d}.{os.getpid()}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        save_file(_portable(model.state_dict()), temporary / MODEL_FILE)
+        sums = {MODEL_FILE: file_sha256(temporary / MODEL_FILE)}
+        state = dataclasses.replace(record, sha256=sums[MODEL_FILE]).to_json()
+        if optimizer is not None:
+            tensors, state["optimizer"] = _flatten_optimizer(optimizer.state_dict())
+            save_file(tensors, temporary / OPTIMIZER_FILE)
+            sums[OPTIMIZER_FILE] = file_sha256(temporary / OPTIMIZER_FILE)
+        _write_json(temporary / STATE_FILE, state)
+        sums[STATE_FILE] = file_sha256(temporary / STATE_FILE)
+        _write_json(temporary / SUMS_FILE, sums)
+        _sync(temporary)
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        _sync(folder, only_folder=True)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write the checkpoint {final}: {error}\nfree space there and resume") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for other in folder.iterdir():
+        if other != final and other.name.lstrip(".").startswith("epoch-"):
+            shutil.rmtree(other, ignore_errors=True)
+    return final
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a trial, or None; torn and altered ones are passed over."""
+    candidates = sorted(folder.glob("epoch-*"), reverse=True) if folder.is_dir() else []
+    return next((candidate for candidate in candidates if is_whole(candidate)), None)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file of a checkpoint matches the sum that was written last."""
+    try:
+        sums = json.loads((checkpoint / SUMS_FILE).read_text(encoding="utf-8"))
+        return STATE_FILE in sums and all(file_sha256(checkpoint / name) == digest for name, digest in sums.items())
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
+
+
+def restore_checkpoint(
+    checkpoint: Path, *, config: TrialConfig, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> TrialRecord:
+    """Loads weights and optimizer state in place and returns what the trial was.
+
+    Raises:
+        CheckpointError: If it is torn, belongs to another configuration, or has no optimizer state.
+    """
+    if not is_whole(checkpoint):
+        raise CheckpointError(f"{checkpoint} is torn or altered: its files do not match {SUMS_FILE}")
+    state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    record = TrialRecord.from_json(state)
+    if record.config != config:
+        raise CheckpointError(f"{checkpoint} belongs to another configuration: {_difference(record.config, config)}")
+    if "optimizer" not in state:
+        raise CheckpointError(f"{checkpoint} holds a finished trial: there is nothing to go on with")
+    model.load_state_dict(load_file(checkpoint / MODEL_FILE))
+    optimizer.load_state_dict(_unflatten_optimizer(load_file(checkpoint / OPTIMIZER_FILE), state["optimizer"]))
+    return record
+
+
+def read_record(checkpoint: Path) -> TrialRecord:
+    """The record of a trial's own checkpoint, without its weights."""
+    return TrialRecord.from_json(json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8")))
+
+
+def publish(checkpoint: Path, folder: Path, *, label: str) -> TrialRecord:
+    """Copies a checkpoint's model to `folder` (`best/LABEL`) as `model.safetensors` and `trial.json`.
+
+    Raises:
+        CheckpointError: If the checkpoint is torn or the copy differs from it.
+    """
+    if not is_whole(checkpoint):
+        raise CheckpointError(f"{checkpoint} is torn or altered: its files do not match {SUMS_FILE}")
+    record = dataclasses.replace(read_record(checkpoint), label=label)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        shutil.copyfile(checkpoint / MODEL_FILE, temporary / MODEL_FILE)
+        if file_sha256(temporary / MODEL_FILE) != record.sha256:
+            raise CheckpointError(f"the copy of {checkpoint / MODEL_FILE} to {folder} differs from it")
+        _write_json(temporary / TRIAL_FILE, record.to_json())
+        _sync(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {folder}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return record
+
+
+def load_trial(folder: Path) -> TrialRecord:
+    """Reads `best/LABEL/trial.json`.
+
+    Raises:
+        CheckpointError: If it is missing or damaged.
+    """
+    path = folder / TRIAL_FILE
+    try:
+        return TrialRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path} does not exist: finish the sweep first (python -m sweep.run --resume)"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from error
+
+
+def load_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
+    """Rebuilds the model of `best/LABEL` with its weights, in evaluation mode on the CPU.
+
+    Raises:
+        CheckpointError: If a file is missing, or the weights are not those that `trial.json` names.
+    """
+    record = load_trial(folder)
+    path = folder / MODEL_FILE
+    if not path.is_file() or file_sha256(path) != record.sha256:
+        raise CheckpointError(f"{path} is missing or not the file that {TRIAL_FILE} names")
+    params = {**record.config.model.params, "weights": "none"}
+    model = build_model(record.config.model.name, [c.name for c in record.classes], **params)
+    model.load_state_dict(load_file(path))
+    return model.eval(), record
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file as hexadecimal text."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _portable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # A clone where storage is shared: safetensors refuses aliases.
+    return {key: value.detach().to("cpu", copy=True).contiguous() for key, value in state.items()}
+
+
+def _flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, entries in state["state"].items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{key}"] = value.detach().to("cpu", copy=True).contiguous()
+            else:
+                scalars.setdefault(str(index), {})[key] = value
+    return tensors, {"param_groups": state["param_groups"], "scalars": scalars}
+
+
+def _unflatten_optimizer(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {int(index): dict(entries) for index, entries in rest["scalars"].items()}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    groups = [
+        {key: tuple(value) if key == "betas" else value for key, value in group.items()}
+        for group in rest["param_groups"]
+    ]
+    return {"state": state, "param_groups": groups}
+
+
+def _difference(stored: TrialConfig, asked: TrialConfig) -> str:
+    left, right = stored.flat(), asked.flat()
+    keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
+    return ", ".join(f"{key} is {left.get(key)} there and {right.get(key)} here" for key in keys)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _sync(folder: Path, *, only_folder: bool = False) -> None:
+    for path in [] if only_folder else [entry for entry in folder.iterdir() if entry.is_file()]:
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

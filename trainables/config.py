@@ -1,0 +1,252 @@
+"""The configuration of one trial: validated, immutable, and the same flat dotted keys everywhere."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainables.augmentations import TRANSFORMS, PolicySpec
+from trainables.errors import ConfigError, UnknownNameError
+from trainables.losses import LOSSES
+from trainables.models import MODELS, min_train_batch
+from trainables.optimizers import OPTIMIZERS, SCHEDULES
+from trainables.registry import Range, Registry, Scalar, parse_scalar
+
+COMPONENTS: Mapping[str, Registry[Any]] = {
+    "model": MODELS,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+"""Sections of a configuration that name one component and its parameters: `loss.name`, `loss.gamma`."""
+
+DEFAULT_NAMES: Mapping[str, str] = {
+    "model": "lraspp_mobilenet_v3_large",
+    "loss": "cross_entropy",
+    "optimizer": "adamw",
+    "schedule": "one_cycle",
+}
+
+NUMBERS: Mapping[str, tuple[Range, int | None]] = {
+    "batch_size": (Range(1), 8),
+    "epochs": (Range(1), None),
+    "seed": (Range(0, 2**31 - 1), 0),
+}
+"""Whole-number keys: bounds and default (None: must be given)."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component by name, with every one of its parameters."""
+
+    name: str
+    params: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Everything that decides what one trial trains; two equal configurations give equal digits on CPU.
+
+    Attributes:
+        model: Architecture, `weights` (none, imagenet, coco_voc) and, where it has one, `aux_weight`.
+        loss: Loss and its parameters.
+        optimizer: Optimizer and its parameters; `lr` is the peak learning rate.
+        schedule: Learning-rate schedule over the whole of `epochs`.
+        augment: Augmentation policy.
+        image_size: Height and width in pixels of what the model sees.
+        batch_size: Images a step.
+        epochs: The full budget; the schedule ends there, whether or not the trial is stopped before.
+        seed: Decides initial weights, order of images, augmentations and dropout.
+    """
+
+    model: Component
+    loss: Component
+    optimizer: Component
+    schedule: Component
+    augment: PolicySpec
+    image_size: tuple[int, int]
+    batch_size: int
+    epochs: int
+    seed: int
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any]) -> TrialConfig:
+        """Builds a configuration from flat keys; what is not named takes its component's default.
+
+        Args:
+            values: Such as `{"image_size": "96x128", "epochs": 6, "optimizer.lr": 0.003}`; text is converted.
+
+        Raises:
+            ConfigError: Listing every fault: unknown keys with the close ones, parameters of another component,
+                values out of range.
+        """
+        faults: list[str] = []
+        built: dict[str, Any] = {}
+        for section, registry in COMPONENTS.items():
+            built[section] = _component(section, registry, values, faults)
+        built["augment"] = _policy(values, faults)
+        built["image_size"] = _size(values.get("image_size"), faults)
+        for key, (bounds, default) in NUMBERS.items():
+            built[key] = _number(key, values.get(key, default), bounds, faults)
+        faults += _unknown(key for key in values if not key.startswith("augment."))  # PolicySpec told of its own
+        if not faults:
+            smallest = min_train_batch(built["model"].name)
+            if built["batch_size"] < smallest:
+                faults.append(f"batch_size: {built['model'].name} needs at least {smallest} images a step, not 1")
+        if faults:
+            raise ConfigError("invalid configuration:\n" + "\n".join(f"  {fault}" for fault in faults))
+        return cls(**built)
+
+    def flat(self) -> dict[str, Scalar]:
+        """Every key with its value; `TrialConfig.from_flat(config.flat()) == config`."""
+        flat: dict[str, Scalar] = {}
+        for section in COMPONENTS:
+            component: Component = getattr(self, section)
+            flat[f"{section}.name"] = component.name
+            flat.update({f"{section}.{key}": value for key, value in component.params.items()})
+        flat.update({f"augment.{key}": value for key, value in self.augment.flat().items()})
+        flat["image_size"] = format_size(self.image_size)
+        flat.update({key: getattr(self, key) for key in NUMBERS})
+        return flat
+
+
+def known_keys() -> list[str]:
+    """Every key that some configuration can have, for messages and completion."""
+    keys = ["image_size", *NUMBERS, "augment.policy"]
+    for section, registry in COMPONENTS.items():
+        keys.append(f"{section}.name")
+        keys += sorted({f"{section}.{key}" for name in registry for key in registry.parameters(name)})
+    for name in TRANSFORMS:
+        keys += [f"augment.{name}.p", *(f"augment.{name}.{key}" for key in TRANSFORMS.parameters(name))]
+    return keys
+
+
+def check_keys(keys: Iterable[str]) -> None:
+    """Rejects keys that no configuration can have.
+
+    Raises:
+        ConfigError: One line a key, with the close ones.
+    """
+    faults = _unknown(keys)
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def parse_value(key: str, value: Any) -> Scalar:
+    """Converts the value of a key, such as text from `--set`, to the key's type; bounds are told with the whole.
+
+    Raises:
+        ConfigError: If the key is unknown or the value is of another type.
+    """
+    check_keys([key])
+    if key == "image_size" or key == "augment.policy" or key.endswith(".name"):
+        return str(value)
+    section, _, rest = key.partition(".")
+    if key in NUMBERS:
+        type_: type = int
+    elif section == "augment":
+        transform, _, magnitude = rest.partition(".")
+        type_ = float if magnitude == "p" else TRANSFORMS.parameters(transform)[magnitude].type
+    else:
+        registry = COMPONENTS[section]
+        type_ = next(p[rest].type for p in map(registry.parameters, registry) if rest in p)
+    try:
+        return parse_scalar(value, type_)
+    except ValueError as error:
+        raise ConfigError(f"{key}={value}: {error}") from error
+
+
+def format_size(size: tuple[int, int]) -> str:
+    """Writes (height, width) as HEIGHTxWIDTH."""
+    return f"{size[0]}x{size[1]}"
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Reads HEIGHTxWIDTH in pixels.
+
+    Raises:
+        ValueError: If the text is something else, or a side is below 16 pixels.
+    """
+    parts = str(text).lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise ValueError(f"must be HEIGHTxWIDTH in pixels, such as 96x128, not {text!r}")
+    height, width = int(parts[0]), int(parts[1])
+    if min(height, width) < 16:
+        raise ValueError(f"each side must be at least 16 pixels, not {text}")
+    return height, width
+
+
+def _component(section: str, registry: Registry[Any], values: Mapping[str, Any], faults: list[str]) -> Component:
+    name = str(values.get(f"{section}.name", DEFAULT_NAMES[section]))
+    try:
+        accepted = registry.parameters(name)
+    except UnknownNameError as error:
+        faults.append(f"{section}.name: {error}")
+        return Component(name)
+    params: dict[str, Scalar] = {}
+    for key, parameter in accepted.items():
+        full = f"{section}.{key}"
+        value = values.get(full, parameter.default)
+        if value is None:
+            faults.append(f"{full}: {name} needs a value")
+            continue
+        try:
+            params[key] = parameter.parse(value)
+        except ValueError as error:
+            faults.append(f"{full}={value}: {error}")
+    prefix = f"{section}."
+    for full in values:
+        key = full.removeprefix(prefix)
+        if full.startswith(prefix) and key != "name" and key not in accepted:
+            owners = [other for other in registry if key in registry.parameters(other)]
+            if owners:
+                faults.append(f"{full}: {name} has no {key}; it belongs to {', '.join(owners)}")
+    return Component(name, params)
+
+
+def _policy(values: Mapping[str, Any], faults: list[str]) -> PolicySpec:
+    prefix = "augment."
+    try:
+        return PolicySpec.from_flat({k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)})
+    except ConfigError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        faults += lines[1:] if lines and lines[0].endswith(":") else lines
+        return PolicySpec.from_flat({})
+
+
+def _size(value: Any, faults: list[str]) -> tuple[int, int]:
+    if value is None:
+        faults.append("image_size: needs a value, HEIGHTxWIDTH")
+        return (0, 0)
+    try:
+        return parse_size(format_size(value) if isinstance(value, tuple) else value)
+    except ValueError as error:
+        faults.append(f"image_size: {error}")
+        return (0, 0)
+
+
+def _number(key: str, value: Any, bounds: Range, faults: list[str]) -> int:
+    if value is None:
+        faults.append(f"{key}: needs a value")
+        return 0
+    try:
+        number = int(parse_scalar(value, int))
+        fault = bounds.fault(number)
+        if fault:
+            raise ValueError(fault)
+        return number
+    except ValueError as error:
+        faults.append(f"{key}={value}: {error}")
+        return 0
+
+
+def _unknown(keys: Iterable[str]) -> list[str]:
+    known = known_keys()
+    return [_unknown_key(key, known) for key in keys if key not in known]
+
+
+def _unknown_key(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+    return f"unknown key {key!r}; " + (f"did you mean {' or '.join(close)}?" if close else "see --show for the keys")

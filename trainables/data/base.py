@@ -1,0 +1,126 @@
+"""What every data set gives: image ids, images, masks, classes, groups and splits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.registry import Registry
+
+VOID = 255
+"""The mask value of pixels that count in no loss and no metric."""
+
+Image = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """A class as users see it: its name and its RGB colour. Its id is its place in `SegmentationData.classes`."""
+
+    name: str
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Image ids of the three disjoint splits, and what a reader of the report must know about how they came about."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+    origin: str
+    """One sentence: official lists, or drawn how and with which seed."""
+    warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Offender:
+    """A file or an image that makes a data set unusable, or that a reader of the report must know of."""
+
+    kind: str
+    """What is wrong, in two or three words: "missing mask", "unreadable image"."""
+    image_id: str
+    path: Path
+    detail: str = ""
+    """The measured facts: sizes, ids with their pixel counts, the other file."""
+
+    def __str__(self) -> str:
+        facts = f": {self.detail}" if self.detail else ""
+        return f"{self.kind}: {self.image_id} ({self.path}){facts}"
+
+
+class SegmentationData(ABC):
+    """A data set on disk: random access by image id, no state beyond paths and lists.
+
+    Instances are cheap to build and to send to another process; decoding happens in `image` and `mask`.
+    """
+
+    name: str
+    """Name in the registry."""
+    root: Path
+    """Where the files are."""
+    classes: tuple[ClassInfo, ...]
+    """Class `i` of every mask is `classes[i]`."""
+    default_image_size: tuple[int, int]
+    """Height and width in pixels that training resizes to unless told otherwise."""
+
+    @abstractmethod
+    def ids(self) -> Sequence[str]:
+        """All image ids, sorted."""
+
+    @abstractmethod
+    def paths(self, image_id: str) -> tuple[Path, Path]:
+        """The files of an image and of its mask (for hashing and for messages)."""
+
+    @abstractmethod
+    def image(self, image_id: str) -> Image:
+        """The RGB image, uint8 of shape (H, W, 3).
+
+        Raises:
+            DataError: If the file is missing, truncated or no image.
+        """
+
+    @abstractmethod
+    def mask(self, image_id: str) -> Mask:
+        """Class ids, uint8 of shape (H, W), 0 .. len(classes) - 1 or `VOID`.
+
+        Raises:
+            DataError: If the file is missing, truncated or no image.
+        """
+
+    def stored_mask(self, image_id: str) -> Mask:
+        """The ids as the file stores them, before they become class ids; unlike `mask` it takes unknown ids.
+
+        Raises:
+            DataError: If the file is missing, truncated or no image.
+        """
+        return self.mask(image_id)
+
+    def stored_ids(self) -> Mapping[int, int]:
+        """The class id (or `VOID`) that each id allowed in a mask file stands for."""
+        return {**{index: index for index in range(len(self.classes))}, VOID: VOID}
+
+    def orphans(self) -> Sequence[Offender]:
+        """Images without a mask and masks without an image that stand beside the listed ids."""
+        return ()
+
+    def group(self, image_id: str) -> str | None:
+        """The unit that images of one origin share (a stretch of video, a patient); None where images are independent.
+
+        Images of a group stay in one split, and intervals are drawn over groups.
+        """
+        return None
+
+    @abstractmethod
+    def splits(self, *, seed: int = 0) -> Splits:
+        """The official splits where they exist, otherwise drawn; equal for equal files and seed."""
+
+
+DATASETS: Registry[Callable[..., SegmentationData]] = Registry("data set")
+"""Factories `(*, root: Path | None = None, download: bool = False) -> SegmentationData`."""

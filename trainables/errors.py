@@ -1,0 +1,52 @@
+"""Errors that a user can act on: what was wrong, where, and the cure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SegsweepError(Exception):
+    """Something failed that the user can mend; commands print it in one block and exit with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(SegsweepError):
+    """The command asks for something that does not exist or cannot be combined (exit code 2)."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration is invalid; the message lists every independent fault."""
+
+
+class UnknownNameError(UsageError):
+    """A name is not in a registry; the message lists the close ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+        super().__init__(f"unknown {kind} {name!r}; {hint}")
+
+
+class DataError(SegsweepError):
+    """A data set cannot be used as it stands; the message lists every offender."""
+
+
+class WeightsError(SegsweepError):
+    """Predefined weights are neither in the local cache nor downloadable, or the cached file is damaged."""
+
+
+class CheckpointError(SegsweepError):
+    """A checkpoint is missing, torn, or does not belong to the configuration that asks for it."""
+
+
+class DivergedError(SegsweepError):
+    """Training left the finite numbers; a result of the configuration (infeasible), not a crash."""
+
+
+class WiringError(SegsweepError):
+    """What was built differs from what the configuration asked for."""

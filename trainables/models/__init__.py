@@ -1,0 +1,23 @@
+"""Segmentation models by name: `MODELS`, `build_model`, and what must be known before building one."""
+
+from __future__ import annotations
+
+from trainables.models.base import MODELS, WEIGHTS, SegmentationModel
+from trainables.models.build import (
+    build_model,
+    ensure_weights,
+    min_train_batch,
+    parameter_count,
+    predefined_categories,
+)
+
+__all__ = [
+    "MODELS",
+    "WEIGHTS",
+    "SegmentationModel",
+    "build_model",
+    "ensure_weights",
+    "min_train_batch",
+    "parameter_count",
+    "predefined_categories",
+]

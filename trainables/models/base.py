@@ -1,0 +1,64 @@
+"""The shape that every model has: a backbone, a head, and a second head that exists for training only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.registry import Choice, Range, Registry
+
+WEIGHTS = ("none", "imagenet", "coco_voc")
+"""From scratch; the backbone trained on ImageNet; the whole model trained on COCO images with VOC's 21 classes."""
+
+Weights = Annotated[str, Choice(WEIGHTS)]
+AuxWeight = Annotated[float, Range(0, 1)]
+
+MODELS: Registry[Callable[..., SegmentationModel]] = Registry("model")
+"""Factories `(class_names, *, weights, ...) -> SegmentationModel`."""
+
+
+class SegmentationModel(nn.Module):
+    """Images of shape (N, 3, H, W) to `{"out": logits (N, C, H, W)}`, for any H and W of 32 pixels and more.
+
+    Parameters are named as in torchvision's models, so that their weights files fit.
+
+    Args:
+        backbone: Images to a mapping of feature maps.
+        classifier: Those features (see `head_input`) to logits at a lower resolution.
+        aux_classifier: The features named "aux" to logits, for an auxiliary loss; adds `"aux"` to the output in
+            training mode. In evaluation mode it would cost time and change nothing, and is not run.
+        head_input: The feature map that `classifier` takes, or None for the whole mapping.
+        aux_weight: The weight that the trainer gives the auxiliary loss.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        classifier: nn.Module,
+        aux_classifier: nn.Module | None = None,
+        *,
+        head_input: str | None = "out",
+        aux_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = classifier
+        self.aux_classifier = aux_classifier
+        self.head_input = head_input
+        self.aux_weight = aux_weight
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits at the images' size; see the class."""
+        features = cast("Mapping[str, Tensor]", self.backbone(images))
+        logits = self.classifier(features if self.head_input is None else features[self.head_input])
+        output = {"out": _resize(logits, images)}
+        if self.aux_classifier is not None and self.training:
+            output["aux"] = _resize(self.aux_classifier(features["aux"]), images)
+        return output
+
+
+def _resize(logits: Tensor, images: Tensor) -> Tensor:
+    return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,77 @@
+"""Building a model by name, and what must be known about it before it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+
+from trainables.errors import UnknownNameError
+from trainables.models.architectures import ARCHITECTURES, Architecture
+from trainables.models.base import MODELS, WEIGHTS, SegmentationModel
+from trainables.models.weights import ensure_file
+from trainables.registry import Scalar
+
+
+def build_model(name: str, class_names: Sequence[str], **params: Scalar) -> SegmentationModel:
+    """Builds a model with one output channel a class; initialised from torch's global generator (seed it first).
+
+    Args:
+        name: A name in `MODELS`.
+        class_names: The data set's classes, in the order of their ids.
+        **params: The model's hyperparameters, e.g. `weights`, `aux_weight`.
+
+    Raises:
+        UnknownNameError: If there is no such model.
+        WeightsError: If predefined weights were asked for and cannot be had.
+    """
+    return MODELS.get(name)(class_names, **params)
+
+
+def ensure_weights(model_name: str, weights: str) -> None:
+    """Makes sure that a model's predefined weights are on this machine, downloading them once if necessary.
+
+    Raises:
+        UnknownNameError: If there is no such model or kind of weights.
+        WeightsError: If they are damaged, or neither in the cache nor downloadable.
+    """
+    architecture = _architecture(model_name)
+    if weights not in WEIGHTS:
+        raise UnknownNameError("kind of weights", weights, WEIGHTS)
+    if weights == "imagenet":
+        ensure_file(model_name, architecture.backbone_weights)
+    elif weights == "coco_voc":
+        ensure_file(model_name, architecture.whole_weights)
+
+
+def predefined_categories(model_name: str) -> tuple[str, ...]:
+    """The classes that a model's `coco_voc` weights were trained for: VOC's 21, background first."""
+    return tuple(_architecture(model_name).whole_weights.meta["categories"])
+
+
+def min_train_batch(name: str) -> int:
+    """The smallest batch that a model can be trained on (evaluation takes any)."""
+    return _architecture(name).min_train_batch
+
+
+@lru_cache
+def parameter_count(name: str, n_classes: int, *, aux_weight: float | None = None) -> int:
+    """How many parameters a model has, without allocating or reading them.
+
+    Args:
+        name: A name in `MODELS`.
+        n_classes: Number of classes.
+        aux_weight: As the model's hyperparameter: the auxiliary head is counted unless this is 0. With 0 the count is
+            that of the model in use, since the auxiliary head serves training only. Ignored by models without one.
+    """
+    takes_aux = "aux_weight" in MODELS.parameters(name)
+    params = {"aux_weight": aux_weight} if takes_aux and aux_weight is not None else {}
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = MODELS.get(name)([str(index) for index in range(n_classes)], weights="none", **params)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _architecture(name: str) -> Architecture:
+    MODELS.get(name)
+    return ARCHITECTURES[name]

@@ -1,0 +1,164 @@
+"""The bridge to Ray Tune, and the only file here that imports Ray.
+
+Durability does not rest on Tune: a trial writes its own whole-or-not-there checkpoints into the run folder and, when
+it is started again, first repeats the results that the sweep has not heard of. Tune's own save and load work too.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import traceback
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from trainables.checkpoint import latest_checkpoint, read_record
+from trainables.config import TrialConfig
+from trainables.errors import DivergedError, SegsweepError
+from trainables.trial import DataCaches, Execution, Trial, TrialData
+
+CHECKPOINTS = "checkpoints"
+LOGS = "logs"
+
+
+class SegmentationTrainable(tune.Trainable):
+    """One epoch a step.
+
+    Tune's configuration of a trial holds `trial_id`, `config` (flat keys) and `reported` (epochs whose results the
+    journal already has). A step's result holds `epoch`, `seconds` and `metrics`; or `infeasible` or `failed` with the
+    reason, and then the trial is done. Only the death of the worker is left to Tune, which starts the trial again.
+    """
+
+    def setup(self, config: dict[str, Any], *, data: TrialData, run_dir: str, execution: Execution) -> None:
+        """Builds the first trial of this actor."""
+        self._data = data
+        self._run_dir = Path(run_dir)
+        self._execution = execution
+        self._caches = DataCaches()
+        if execution.device == "cuda":
+            _cap_gpu_memory()
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Reuses the actor for another trial; nothing of the last one stays but decoded images."""
+        self._end()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Repeats a result that the sweep has not heard of, or trains one epoch."""
+        if self._failure is not None:
+            return {**self._failure, "done": True}
+        if self._unheard:
+            entry = self._unheard.popleft()
+            return self._result(entry)
+        if self._trial is None or self._trial.done:
+            return {"failed": "nothing left to train", "epoch": self._epochs, "done": True}
+        try:
+            entry = self._trial.run_epoch()
+            self._trial.save(self._folder)
+        except DivergedError as error:
+            return self._give_up("infeasible", f"diverged: {error}")
+        except torch.cuda.OutOfMemoryError as error:
+            return self._give_up(
+                "infeasible", f"out of GPU memory: {error}; lower batch_size or image_size, or raise --gpus-per-trial"
+            )
+        except SegsweepError as error:
+            return self._give_up("failed", str(error))
+        except Exception as error:
+            self._log.exception("unexpected error")
+            return self._give_up("failed", f"{type(error).__name__}: {error}")
+        return self._result(entry)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Writes the trial's checkpoint into Tune's folder."""
+        if self._trial is not None:
+            self._trial.save(Path(checkpoint_dir))
+
+    def load_checkpoint(self, checkpoint: str | None) -> None:
+        """Goes on from Tune's folder."""
+        whole = latest_checkpoint(Path(checkpoint)) if checkpoint else None
+        if whole is not None and self._trial is not None:
+            self._trial.restore(whole)
+            self._unheard.clear()
+
+    def cleanup(self) -> None:
+        """Frees the trial."""
+        self._end()
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        self._trial: Trial | None = None
+        self._failure: dict[str, Any] | None = None
+        self._unheard: deque[dict[str, Any]] = deque()
+        self._trial_id = str(config["trial_id"])
+        self._folder = self._run_dir / CHECKPOINTS / self._trial_id
+        self._log = _open_log(self._run_dir / LOGS / f"{self._trial_id}.log", self._trial_id)
+        self._epochs = 0
+        try:
+            asked = TrialConfig.from_flat(config["config"])
+            self._epochs = asked.epochs
+            checkpoint = latest_checkpoint(self._folder)
+            if checkpoint is not None:
+                history = read_record(checkpoint).history
+                self._unheard.extend(dict(entry) for entry in history if entry["epoch"] > config["reported"])
+                self._log.info("goes on after epoch %d", history[-1]["epoch"])
+                if history[-1]["epoch"] >= asked.epochs:
+                    return
+            self._trial = Trial(
+                asked, self._data, trial_id=self._trial_id, execution=self._execution, caches=self._caches
+            )
+            if checkpoint is not None:
+                self._trial.restore(checkpoint)
+            self._log.info("config %s", asked.flat())
+            self._log.info("applied %s", self._trial.applied)
+        except SegsweepError as error:
+            self._failure = self._give_up("failed", str(error))
+        except Exception as error:
+            self._log.error("cannot be built:\n%s", traceback.format_exc())
+            self._failure = self._give_up("failed", f"{type(error).__name__}: {error}")
+
+    def _end(self) -> None:
+        self._trial = None
+        for handler in list(self._log.handlers):
+            handler.close()
+            self._log.removeHandler(handler)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _result(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        self._log.info("epoch %d: %s", entry["epoch"], {k: round(v, 5) for k, v in entry["metrics"].items()})
+        done = entry["epoch"] >= self._epochs
+        return {"epoch": entry["epoch"], "seconds": entry["seconds"], "metrics": entry["metrics"], "done": done}
+
+    def _give_up(self, state: str, reason: str) -> dict[str, Any]:
+        epoch = self._trial.epoch if self._trial is not None else 0
+        self._log.error("%s: %s", state, reason)
+        return {state: reason, "epoch": epoch, "done": True}
+
+
+def _open_log(path: Path, trial_id: str) -> logging.Logger:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = logging.getLogger(f"segsweep.trial.{trial_id}")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for old in list(log.handlers):
+        log.removeHandler(old)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    return log
+
+
+def _cap_gpu_memory() -> None:
+    """Holds a trial to its share of a GPU: Ray's fractions are bookkeeping, not isolation."""
+    import ray
+
+    share = ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0)
+    if 0 < share < 1:
+        torch.cuda.set_per_process_memory_fraction(float(share))
