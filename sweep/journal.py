@@ -1,0 +1,136 @@
+"""The append-only truth of a run: one JSON object a line, each sealed by a hash over all lines before it.
+
+Everything else that a run folder says about its trials is a view of this file. Only the driver writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from trainables.errors import DataError
+
+FILE_NAME = "journal.jsonl"
+Event = dict[str, Any]
+
+
+class Journal:
+    """Appends events and hands them to whoever follows.
+
+    An event is durable (fsynced) when `append` returns, and only then do followers see it, so that a view never holds
+    what the journal does not. Opening an existing journal verifies it and drops a torn last line: the event was never
+    acknowledged.
+
+    Args:
+        path: The file; made with its first event.
+
+    Raises:
+        DataError: If a line that is not the last is damaged, missing or out of order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.events: list[Event] = []
+        self._followers: list[Callable[[Event], None]] = []
+        self._seal = ""
+        good_bytes = 0
+        if path.exists():
+            for event, end in _verified(path):
+                self.events.append(event)
+                self._seal = event["seal"]
+                good_bytes = end
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = path.open("ab")
+        if path.stat().st_size > good_bytes:
+            self._stream.truncate(good_bytes)
+
+    def follow(self, follower: Callable[[Event], None], *, replay: bool = True) -> None:
+        """Calls `follower` for every event: those already there (unless `replay` is False) and those to come."""
+        if replay:
+            for event in self.events:
+                follower(event)
+        self._followers.append(follower)
+
+    def append(self, event: str, **fields: Any) -> Event:
+        """Writes one event durably.
+
+        Args:
+            event: What happened.
+            **fields: JSON primitives, lists and dicts; NaN is refused.
+
+        Returns:
+            The event with its number, time and seal.
+        """
+        body = {"seq": len(self.events), "time": _now(), "event": event, **fields}
+        text = json.dumps(body, allow_nan=False, separators=(",", ":"))
+        seal = _seal(self._seal, text)
+        line = f'{text[:-1]},"seal":"{seal}"}}\n'
+        self._stream.write(line.encode())
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._seal = seal
+        entry: Event = json.loads(line)
+        self.events.append(entry)
+        for follower in self._followers:
+            follower(entry)
+        return entry
+
+    def of(self, kind: str) -> list[Event]:
+        """All events of a kind, in order."""
+        return [event for event in self.events if event["event"] == kind]
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._stream.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _verified(path: Path) -> Iterator[tuple[Event, int]]:
+    seal, end = "", 0
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number, raw in enumerate(lines):
+        fault = None
+        event: Mapping[str, Any] = {}
+        try:
+            event = json.loads(raw)
+            text = raw.decode().rstrip("\n")
+            body = text[: text.rindex(',"seal":"')] + "}"
+            if not raw.endswith(b"\n"):
+                fault = "has no end"
+            elif event["seal"] != _seal(seal, body):
+                fault = "does not match its seal"
+            elif event["seq"] != number:
+                fault = "is out of order"
+        except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+            fault = "is no event"
+        if fault and number == len(lines) - 1 and not raw.endswith(b"\n"):
+            return
+        if fault:
+            raise DataError(
+                f"{path}: line {number + 1} {fault}; the journal was altered or its disk is failing\n"
+                f"restore the file from a backup, or keep the {number} lines before it and resume from there"
+            )
+        seal = event["seal"]
+        end += len(raw)
+        yield dict(event), end
+
+
+def _seal(previous: str, text: str) -> str:
+    return hashlib.sha256((previous + text).encode()).hexdigest()[:16]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

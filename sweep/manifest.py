@@ -1,0 +1,154 @@
+"""What a sweep was: everything that a reader needs to trust it and to run it again. Loads neither Ray nor W&B."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from trainables.errors import DataError
+
+FILE_NAME = "manifest.json"
+OPENINGS_FILE = "test_openings.jsonl"
+FORMAT = 1
+PACKAGES = (
+    "segsweep",
+    "ray",
+    "torch",
+    "torchvision",
+    "optuna",
+    "wandb",
+    "albumentations",
+    "numpy",
+    "opencv-python-headless",
+)
+
+
+@dataclass(frozen=True)
+class SweepManifest:
+    """The head of a run folder, written once before the first trial starts.
+
+    Attributes:
+        name: Name of the run (its folder).
+        created: UTC time, ISO 8601.
+        command: The command line that started the sweep.
+        seed: The sweep's seed: the sampler's, and the seed of every trial that has none of its own.
+        data: `name`, `root` (text or None), `classes` (list of `name`, `color`), `splits` (per split `images`, `hash`),
+            `origin` (how the splits came about) and `warnings`.
+        space: The compiled search space: `name`, `description`, `label_by` (the key whose values name the labels),
+            `known_good` (flat configuration of trial 0) and `parameters` (list of `key`, `kind`, `low`, `high`,
+            `choices`, `log`, `step`, `role`, `when`, `reason`).
+        budget: `trials`, `max_epochs`, `time_budget_s` (or None), `sampler`, `scheduler`, `concurrent`.
+        objective: The metric that ranks trials, such as `val/miou`.
+        mode: `max` or `min`.
+        resources: `cpus_per_trial`, `gpus_per_trial`, `threads` (of torch in a trial).
+        hardware: `cpu`, `cores`, `memory_gib`, `gpus` (list of names), `platform`.
+        versions: Package versions, and `python`.
+    """
+
+    name: str
+    created: str
+    command: tuple[str, ...]
+    seed: int
+    data: Mapping[str, Any]
+    space: Mapping[str, Any]
+    budget: Mapping[str, Any]
+    objective: str
+    mode: str
+    resources: Mapping[str, Any]
+    hardware: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    def save(self, run_dir: Path) -> None:
+        """Writes `manifest.json`, whole or not at all."""
+        content = {"format": FORMAT, **dataclasses.asdict(self), "command": list(self.command)}
+        write_json(run_dir / FILE_NAME, content)
+
+    @classmethod
+    def load(cls, run_dir: Path) -> SweepManifest:
+        """Reads a run's manifest.
+
+        Raises:
+            DataError: If the folder is no run, or the manifest is torn or of another format.
+        """
+        path = run_dir / FILE_NAME
+        if not path.is_file():
+            raise DataError(
+                f"{run_dir} is no run: it has no {FILE_NAME}\n"
+                "give the folder that a sweep printed, such as runs/NAME, or start one: python -m sweep.run"
+            )
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("format") != FORMAT:
+                raise DataError(f"{path} has another format than {FORMAT}: read it with the version that wrote it")
+            return cls(**{**content, "command": tuple(content["command"])})
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is damaged ({error}); restore it from a backup of the run folder") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON so that the file is either the old one or the new one, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=2, sort_keys=False, allow_nan=False)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def count_openings(runs_dir: Path, split_hash: str) -> int:
+    """How often the test split with this hash was opened by any sweep of the folder.
+
+    One opening is one act of evaluating at least one checkpoint for the first time; `analysis.report` writes them down.
+    """
+    path = runs_dir / OPENINGS_FILE
+    if not path.is_file():
+        return 0
+    count = 0
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            count += json.loads(line).get("split_hash") == split_hash
+        except (json.JSONDecodeError, AttributeError):
+            continue  # a torn line: its evaluation never began
+    return count
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result; `absent` where one is not installed."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "absent"
+    return versions
+
+
+def describe_hardware() -> dict[str, Any]:
+    """The machine that runs the driver: processor, usable cores, memory in GiB, names of its GPUs."""
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
+    return {
+        "cpu": _processor_name(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "memory_gib": round(memory, 1) if memory else None,
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "platform": platform.platform(),
+    }
+
+
+def _processor_name() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

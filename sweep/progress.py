@@ -1,0 +1,229 @@
+"""What the terminal shows: what will be tried, a live view, the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from search_spaces.space import SearchSpace
+from sweep.conductor import Conductor
+from sweep.journal import Event
+from sweep.trials import BASELINE, BEST, TrialView
+from trainables.config import TrialConfig
+from trainables.data import SegmentationData, Splits
+
+STATE_STYLES = {
+    "running": "cyan",
+    "completed": "green",
+    "stopped": "yellow",
+    "infeasible": "magenta",
+    "failed": "red",
+    "interrupted": "red",
+}
+ROWS = 14
+
+
+def show_plan(
+    console: Console,
+    space: SearchSpace,
+    base: Mapping[str, object],
+    data: SegmentationData,
+    splits: Splits,
+    *,
+    trials: int,
+    max_epochs: int,
+    how: str,
+) -> None:
+    """Says what will be tried on which data."""
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("space", f"{space.name} - {space.description}")
+    table.add_row("", f"{len(space.parameters)} parameters, labels by {space.label_by}")
+    known = TrialConfig.from_flat({**base, **space.fixed, **(space.start[0] if space.start else {})})
+    table.add_row("baseline", describe(known))
+    table.add_row(
+        "data",
+        f"{data.name}, {len(data.classes)} classes: {len(splits.train)} train, {len(splits.val)} val, "
+        f"{len(splits.test)} test (sealed)",
+    )
+    for warning in splits.warnings:
+        table.add_row("", Text(warning, style="yellow"))
+    table.add_row("budget", f"{trials} trials of up to {max_epochs} epochs; {how}")
+    console.print(Panel(table, title="what will be tried", title_align="left", border_style="dim"))
+
+
+def show_space(console: Console, space: SearchSpace, base: Mapping[str, object]) -> None:
+    """Prints the compiled space: every parameter with its range, role, condition and reason."""
+    console.print(f"[bold]{space.name}[/bold] - {space.description}  Labels by [bold]{space.label_by}[/bold].\n")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("parameter", "range", "role", "only when", "why"):
+        table.add_column(column, overflow="fold")
+    for parameter in space.parameters:
+        conditions = " and ".join(map(str, parameter.when))
+        table.add_row(parameter.key, parameter.range_text(), parameter.role, conditions, parameter.reason)
+    console.print(table)
+    console.print("\n[bold]Held for every trial[/bold]")
+    for key, value in {**base, **space.fixed}.items():
+        console.print(f"  {key} = {value}", highlight=False)
+    console.print("\n[bold]Tried first[/bold]")
+    for index, point in enumerate(space.start):
+        config = TrialConfig.from_flat({**base, **space.fixed, **point})
+        console.print(
+            f"  {BASELINE if index == 0 else space.label(config.flat())}: {describe(config)}", highlight=False
+        )
+
+
+def describe(config: TrialConfig) -> str:
+    """A configuration in one line."""
+    size = f"{config.image_size[0]}x{config.image_size[1]}"
+    rate = f"{config.optimizer.name} lr {config.optimizer.params['lr']:g}"
+    return (
+        f"{config.model.name}, {config.loss.name}, {rate}, {config.schedule.name}, {size}, {config.augment.describe()}"
+    )
+
+
+class Progress:
+    """A live view of a sweep on a terminal; a line for each trial that ends elsewhere (a file, a pipe)."""
+
+    def __init__(self, console: Console, conductor: Conductor, *, concurrent: int) -> None:
+        self._console = console
+        self._conductor = conductor
+        self._concurrent = concurrent
+        self._started = time.monotonic()
+        self._notices: list[str] = []
+        self._live: Live | None = None
+        conductor.journal.follow(self._take_in, replay=False)
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=2, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.__exit__(None, None, None)
+            self._live = None
+            self._console.print(self.render(final=True))
+
+    def notice(self, text: str) -> None:
+        """Shows a warning that stays."""
+        if self._live is None:
+            self._console.print(text, style="yellow")
+        else:
+            self._notices.append(text)
+
+    def render(self, *, final: bool = False) -> RenderableType:
+        """The view at this moment."""
+        trials = list(self._conductor.table.trials.values())
+        objective = self._conductor.objective
+        shown = trials if final else trials[-ROWS:]
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("trial", no_wrap=True)
+        table.add_column("label", no_wrap=True)
+        table.add_column("epochs", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        table.add_column(objective, justify="right")
+        table.add_column("state", no_wrap=True)
+        table.add_column("why", overflow="ellipsis", no_wrap=True, style="dim")
+        for trial in shown:
+            total = int(trial.config["epochs"])
+            score = trial.metrics.get(objective)
+            table.add_row(
+                trial.trial_id,
+                trial.label,
+                f"{trial.epochs}/{total}",
+                ProgressBar(total=total, completed=trial.epochs, width=12),
+                "" if score is None else f"{score:.4f}",
+                Text(trial.state, style=STATE_STYLES.get(trial.state, "")),
+                trial.reason,
+            )
+        lines: list[RenderableType] = [table]
+        if len(shown) < len(trials):
+            lines.insert(0, Text(f"... {len(trials) - len(shown)} earlier trials", style="dim"))
+        lines.append(self._summary())
+        lines += [Text(notice, style="yellow") for notice in self._notices]
+        return Group(*lines)
+
+    def _summary(self) -> Text:
+        conductor = self._conductor
+        search = conductor.table.of_phase("search")
+        scored = [t for t in conductor.table.trials.values() if conductor.objective in t.metrics]
+        text = Text()
+        text.append(f"{sum(not t.is_open for t in search)}/{conductor.budget.trials} trials", style="bold")
+        if scored:
+            best = (max if conductor.mode == "max" else min)(scored, key=lambda t: t.metrics[conductor.objective])
+            text.append(f"   best so far {best.metrics[conductor.objective]:.4f} ({best.label}, epoch {best.epochs})")
+        text.append(f"   {_clock(conductor.elapsed())} elapsed")
+        left = self._time_left()
+        if left is not None:
+            text.append(f", at most {_clock(left)} left")
+        return text
+
+    def _time_left(self) -> float | None:
+        """Seconds if no further trial is stopped early."""
+        trials = list(self._conductor.table.trials.values())
+        results = [result["seconds"] for trial in trials for result in trial.results]
+        if not results:
+            return None
+        budget = self._conductor.budget
+        per_epoch = sum(results) / len(results)
+        epochs = sum(budget.max_epochs - trial.epochs for trial in trials if trial.is_open)
+        epochs += budget.max_epochs * max(0, budget.trials - len(self._conductor.table.of_phase("search")))
+        stopped = self._conductor.table.representatives(self._conductor.objective, self._conductor.mode)
+        epochs += sum(budget.max_epochs - t.epochs for t in stopped.values() if t.state == "stopped")
+        return float(per_epoch * epochs / self._concurrent)
+
+    def _take_in(self, event: Event) -> None:
+        if self._live is None and event["event"] == "ended":
+            trial = self._conductor.table.trials[event["trial_id"]]
+            score = trial.metrics.get(self._conductor.objective)
+            parts = [f"{trial.trial_id:<12} {trial.label:<16} {trial.state:<10} epoch {trial.epochs}"]
+            if score is not None:
+                parts.append(f"{self._conductor.objective} {score:.4f}")
+            if trial.reason:
+                parts.append(f"({trial.reason})")
+            self._console.print("  ".join(parts), highlight=False, soft_wrap=True)
+
+
+def show_answer(
+    console: Console, labels: Mapping[str, TrialView], *, objective: str, run_dir: str, openings: int, failed: int
+) -> None:
+    """Five lines: the best configuration, its score beside the baseline's, where the run is, what to type next."""
+    best = labels[BEST]
+    baseline = labels.get(BASELINE)
+    config = TrialConfig.from_flat(best.config)
+    console.print()
+    console.print(
+        f"[bold]best[/bold]      {best.label} ({best.trial_id}): {describe(config)}", highlight=False, soft_wrap=True
+    )
+    score = best.metrics[objective]
+    if baseline is None:
+        beside = "the baseline did not finish: see its log"
+    elif baseline.trial_id == best.trial_id:
+        beside = "it is the baseline itself: nothing tried did better"
+    else:
+        gain = score - baseline.metrics[objective]
+        beside = (
+            f"baseline {baseline.metrics[objective]:.4f}, {gain:+.4f}; one seed each and chosen on val: no evidence yet"
+        )
+    console.print(f"[bold]{objective}[/bold]  {score:.4f}  ({beside})", highlight=False, soft_wrap=True)
+    troubled = f"; {failed} trials failed, see logs/ and trials.csv there" if failed else ""
+    console.print(f"[bold]run[/bold]       {run_dir}{troubled}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]next[/bold]      python -m analysis.report {run_dir}", highlight=False, soft_wrap=True)
+    console.print(
+        f"          opens the test split, opened {openings} time{'' if openings == 1 else 's'} so far", highlight=False
+    )
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

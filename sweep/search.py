@@ -1,0 +1,113 @@
+"""Optuna, told the truth: pruned trials are PRUNED, infeasible ones violate a constraint, nothing stays RUNNING."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from search_spaces.space import SearchSpace
+from sweep.journal import Event
+from trainables.registry import Registry, Scalar
+from trainables.training import derived_seed
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+FILE_NAME = "study.db"
+INFEASIBLE = "infeasible"
+
+SAMPLERS: Registry[Callable[[int], optuna.samplers.BaseSampler]] = Registry("sampler")
+"""Factories `(seed) -> Optuna sampler`."""
+
+
+@SAMPLERS.register("tpe")
+def tpe(seed: int) -> optuna.samplers.BaseSampler:
+    """Tree-structured Parzen estimators (Bergstra et al., 2011); multivariate and grouped for conditional spaces."""
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+
+
+@SAMPLERS.register("random")
+def random(seed: int) -> optuna.samplers.BaseSampler:
+    """Independent uniform draws (Bergstra and Bengio, 2012)."""
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+class Study:
+    """An Optuna study in memory, a view of the journal.
+
+    A suggestion depends on the sweep's seed, the trial's number and the trials told before; not on when or in which
+    process it is made.
+
+    Args:
+        space: What to ask for.
+        sampler: Name in `SAMPLERS`.
+        seed: The sweep's seed.
+        objective: Metric that ranks.
+        mode: `max` or `min`.
+    """
+
+    def __init__(self, space: SearchSpace, *, sampler: str, seed: int, objective: str, mode: str) -> None:
+        self._space = space
+        self._make_sampler = SAMPLERS.get(sampler)
+        self._seed = seed
+        self._objective = objective
+        self._open: dict[str, optuna.Trial] = {}
+        self.study = optuna.create_study(
+            study_name="sweep", direction="maximize" if mode == "max" else "minimize", sampler=self._make_sampler(seed)
+        )
+
+    def ask(self, trial_id: str, number: int, fixed: Mapping[str, Scalar] | None = None) -> dict[str, Scalar]:
+        """Suggests the parameters of a trial, or takes in those of a starting point or of a journal."""
+        self.study.sampler = self._make_sampler(derived_seed("sampler", self._seed, number))
+        if fixed is not None:
+            self.study.enqueue_trial(dict(fixed))
+        trial = self.study.ask()
+        trial.set_user_attr("trial_id", trial_id)
+        self._open[trial_id] = trial
+        return self._space.suggest(trial)
+
+    def apply(self, event: Event) -> None:
+        """Takes in a result or an end; events of trials that the study did not suggest are none of its business."""
+        trial = self._open.get(event.get("trial_id", ""))
+        if trial is None:
+            return
+        if event["event"] == "result" and self._objective in event["metrics"]:
+            trial.report(event["metrics"][self._objective], event["epoch"])
+        elif event["event"] == "ended":
+            self._tell(trial, event)
+            del self._open[event["trial_id"]]
+
+    def _tell(self, trial: optuna.Trial, event: Event) -> None:
+        state = event["state"]
+        trial.set_user_attr("state", state)
+        if event["reason"]:
+            trial.set_user_attr("reason", event["reason"])
+        if state == "failed":
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
+        # A sampler learns from a constraint that a region diverges; it would ignore FAIL.
+        trial.set_constraint(INFEASIBLE, 1.0 if state == "infeasible" else -1.0)
+        if state == "completed":
+            self.study.tell(trial, float(event["metrics"][self._objective]))
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED)
+
+
+def mirror(study: optuna.Study, path: Path) -> None:
+    """Writes the finished trials of a study to an SQLite file for optuna-dashboard; a view, made anew each time."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
+    try:
+        copy = optuna.create_study(study_name=study.study_name, storage=storage, directions=study.directions)
+        finished: list[Any] = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+        copy.add_trials(finished)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+    temporary.replace(path)

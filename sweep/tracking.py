@@ -1,0 +1,220 @@
+"""Weights & Biases, off the critical path: a thread follows the journal, and nothing it does can hurt a sweep.
+
+One run a trial, grouped by sweep, and one for the report. Offline unless asked otherwise and logged in.
+`python -m sweep.tracking RUN` writes a finished run's report to W&B again, such as after the test split was opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweep.journal import Event
+from sweep.manifest import SweepManifest
+from trainables.errors import SegsweepError
+
+FLUSH_SECONDS = 5.0
+TABLES = ("comparison", "per_class", "iou_thresholds", "cost")
+
+
+def resolve_mode(asked: str, *, warn: Callable[[str], None]) -> str:
+    """The mode that can be had: `online` needs a login.
+
+    Args:
+        asked: `offline`, `online` or `disabled`.
+        warn: Told once if the mode differs.
+    """
+    if asked != "online" or os.environ.get("WANDB_API_KEY"):
+        return asked
+    import wandb
+
+    if wandb.api.api_key:
+        return asked
+    warn("W&B: not logged in, so runs are kept offline; `wandb login`, then `wandb sync RUN_DIR/wandb/offline-run-*`")
+    return "offline"
+
+
+class Tracker:
+    """Follows a journal into W&B.
+
+    Args:
+        run_dir: Runs are written below it.
+        sweep: Name of the sweep; groups its runs.
+        created: Tells sweeps of the same name apart.
+        project: W&B project.
+        mode: `offline`, `online` or `disabled`.
+        warn: Told once when W&B fails.
+    """
+
+    def __init__(
+        self, run_dir: Path, *, sweep: str, created: str, project: str, mode: str, warn: Callable[[str], None]
+    ) -> None:
+        self._run_dir = run_dir.resolve()
+        self._sweep = sweep
+        self._created = created
+        self._project = project
+        self._mode = mode
+        self._warn = warn
+        self._runs: dict[str, Any] = {}
+        self._results: dict[str, list[Event]] = {}
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        if mode != "disabled":
+            self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+            self._thread.start()
+
+    def take_in(self, event: Event) -> None:
+        """Queues an event; returns at once."""
+        if self._thread is not None and event["event"] in ("suggested", "result", "ended"):
+            self._queue.put(lambda: self._log(event))
+
+    def report(self, report_dir: Path) -> None:
+        """Queues the report as one more run."""
+        if self._thread is not None:
+            self._queue.put(lambda: self._log_report(report_dir))
+
+    def close(self, timeout: float = FLUSH_SECONDS) -> bool:
+        """Flushes what it can within `timeout` seconds; returns whether all was written."""
+        if self._thread is None:
+            return True
+        self._queue.put(None)
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._warn("W&B has not written everything yet; what is offline can be sent later with `wandb sync`")
+            return False
+        return True
+
+    def _work(self) -> None:
+        while (job := self._queue.get()) is not None:
+            try:
+                job()
+            except Exception as error:
+                if not self._step_down(error):
+                    return
+                try:
+                    job()
+                except Exception as again:
+                    self._warn(f"W&B is off for the rest of this sweep: {_first_line(again)}")
+                    return
+        for run in self._runs.values():
+            run.finish()
+
+    def _step_down(self, error: Exception) -> bool:
+        """From online to offline, from offline to nothing."""
+        if self._mode == "online":
+            self._warn(f"W&B cannot be reached ({_first_line(error)}); runs are kept offline from here")
+            self._mode = "offline"
+            self._runs.clear()
+            return True
+        self._warn(f"W&B is off for the rest of this sweep: {_first_line(error)}")
+        return False
+
+    def _log(self, event: Event) -> None:
+        trial_id = event["trial_id"]
+        if event["event"] == "suggested":
+            config = {**event["config"], "label": event["label"], "phase": event["phase"]}
+            self._runs[trial_id] = self._start(trial_id, config, job_type=event["phase"])
+            for result in self._results.get(event.get("parent") or "", []):
+                self._log_result(trial_id, result)
+        elif event["event"] == "result":
+            self._results.setdefault(trial_id, []).append(event)
+            self._log_result(trial_id, event)
+        else:
+            run = self._runs.pop(trial_id, None)
+            if run is not None:
+                run.summary["state"] = event["state"]
+                run.summary["reason"] = event["reason"]
+                run.finish(exit_code=1 if event["state"] == "failed" else 0)
+
+    def _log_result(self, trial_id: str, event: Event) -> None:
+        run = self._runs.get(trial_id)
+        if run is not None:
+            run.log({"epoch": event["epoch"], "seconds": event["seconds"], **event["metrics"]}, step=event["epoch"])
+
+    def _log_report(self, report_dir: Path) -> None:
+        import pandas as pd
+        import wandb
+
+        run = self._start("report", {}, job_type="report")
+        for name in TABLES:
+            path = report_dir / "tables" / f"{name}.csv"
+            if path.is_file():
+                run.log({name: wandb.Table(dataframe=pd.read_csv(path))})
+        page = report_dir / "report.html"
+        if page.is_file():
+            run.log({"report": wandb.Html(page.read_text(encoding="utf-8"), inject=False)})
+        comparison = report_dir / "tables" / "comparison.csv"
+        if comparison.is_file():
+            for row in pd.read_csv(comparison).to_dict("records"):
+                run.summary[f"{row['label']}/iou"] = row["iou"]
+        run.finish()
+
+    def _start(self, name: str, config: Mapping[str, Any], *, job_type: str) -> Any:
+        import wandb
+
+        identity = hashlib.sha256(f"{self._sweep} {self._created} {name}".encode()).hexdigest()[:12]
+        run = wandb.init(
+            reinit="create_new",
+            mode="online" if self._mode == "online" else "offline",
+            dir=str(self._run_dir),
+            project=self._project,
+            group=self._sweep,
+            job_type=job_type,
+            name=f"{self._sweep}/{name}",
+            id=identity,
+            resume="allow" if self._mode == "online" else None,
+            config=dict(config),
+            settings=wandb.Settings(
+                console="off", silent=True, disable_git=True, save_code=False, x_disable_stats=True, init_timeout=30
+            ),
+        )
+        run.define_metric("epoch")
+        run.define_metric("*", step_metric="epoch")
+        return run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m sweep.tracking RUN`: writes the run's report to W&B."""
+    flags = argparse.ArgumentParser(prog="python -m sweep.tracking", description=main.__doc__)
+    flags.add_argument("run", type=Path, metavar="RUN", help="folder of the run, such as runs/NAME")
+    flags.add_argument("--wandb", choices=("offline", "online"), default="offline")
+    flags.add_argument("--wandb-project", default="segsweep", metavar="NAME")
+    asked = flags.parse_args(arguments)
+
+    def warn(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    try:
+        manifest = SweepManifest.load(asked.run)
+    except SegsweepError as error:
+        warn(str(error))
+        return error.exit_code
+    report = asked.run / "report"
+    if not (report / "report.html").is_file():
+        warn(f"{report} holds no report yet: python -m analysis.report {asked.run}")
+        return 1
+    tracker = Tracker(
+        asked.run,
+        sweep=manifest.name,
+        created=manifest.created,
+        project=asked.wandb_project,
+        mode=resolve_mode(asked.wandb, warn=warn),
+        warn=warn,
+    )
+    tracker.report(report)
+    return 0 if tracker.close(timeout=120) else 1
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

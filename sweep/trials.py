@@ -1,0 +1,194 @@
+"""The trials of a run as its journal tells them: a view that can be rebuilt at any time."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweep.journal import Event
+
+FILE_NAME = "trials.csv"
+BASELINE = "baseline"
+BEST = "best"
+OPEN_STATES = ("pending", "running")
+
+
+@dataclass
+class TrialView:
+    """One trial so far.
+
+    Attributes:
+        trial_id: `t000` for search trials; `t000-finish` for the continuation of one.
+        label: `baseline`, or the value of the key that names the space's labels.
+        phase: `search` or `finish`.
+        config: Flat configuration.
+        params: What the search chose.
+        parent: The search trial that a `finish` trial continues.
+        first_epoch: Epochs that the parent had trained.
+        results: Heard results: `epoch`, `seconds`, `metrics`.
+        state: `running` until it ends, then `completed`, `stopped`, `infeasible`, `failed`; `interrupted` in between.
+    """
+
+    trial_id: str
+    number: int
+    label: str
+    phase: str
+    config: Mapping[str, Any]
+    params: Mapping[str, Any]
+    parent: str | None = None
+    first_epoch: int = 0
+    results: list[dict[str, Any]] = field(default_factory=list)
+    state: str = "running"
+    reason: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained in all, the parent's included."""
+        return int(self.results[-1]["epoch"]) if self.results else self.first_epoch
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the epochs of this trial, not of its parent's."""
+        return float(sum(result["seconds"] for result in self.results))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the last epoch heard."""
+        return dict(self.results[-1]["metrics"]) if self.results else {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is more to come."""
+        return self.state in OPEN_STATES or self.state == "interrupted"
+
+
+class TrialTable:
+    """All trials of a run; follows a journal."""
+
+    def __init__(self) -> None:
+        self.trials: dict[str, TrialView] = {}
+
+    def apply(self, event: Event) -> None:
+        """Takes in one event."""
+        kind = event["event"]
+        if kind == "suggested":
+            self.trials[event["trial_id"]] = TrialView(
+                trial_id=event["trial_id"],
+                number=event["number"],
+                label=event["label"],
+                phase=event["phase"],
+                config=event["config"],
+                params=event["params"],
+                parent=event.get("parent"),
+                first_epoch=event.get("first_epoch", 0),
+            )
+        elif kind == "result":
+            trial = self.trials[event["trial_id"]]
+            trial.results.append({key: event[key] for key in ("epoch", "seconds", "metrics")})
+            trial.state = "running"
+        elif kind == "ended":
+            trial = self.trials[event["trial_id"]]
+            trial.state, trial.reason = event["state"], event["reason"]
+        elif kind == "interrupted":
+            for trial in self.trials.values():
+                if trial.state in OPEN_STATES:
+                    trial.state, trial.reason = "interrupted", event["reason"]
+        elif kind == "resumed":
+            for trial in self.trials.values():
+                if trial.state == "interrupted":
+                    trial.state, trial.reason = "running", ""
+
+    def of_phase(self, phase: str) -> list[TrialView]:
+        """The trials of a phase, in the order in which they were suggested."""
+        return [trial for trial in self.trials.values() if trial.phase == phase]
+
+    def open(self) -> list[TrialView]:
+        """Trials that have not ended."""
+        return [trial for trial in self.trials.values() if trial.is_open]
+
+    def representatives(self, objective: str, mode: str) -> dict[str, TrialView]:
+        """The search trial that speaks for each label.
+
+        A trial that was trained longer stands before one that was stopped earlier, whatever their scores: scores at
+        different epochs do not compare. Among equals the better score wins, then the earlier trial. Trials without a
+        result, infeasible and failed ones speak for nobody; `baseline` is trial 0 and nobody else.
+        """
+        sign = 1.0 if mode == "max" else -1.0
+        chosen: dict[str, TrialView] = {}
+        for trial in self.of_phase("search"):
+            if trial.state not in ("completed", "stopped") or objective not in trial.metrics:
+                continue
+            rival = chosen.get(trial.label)
+            if rival is None or _rank(trial, objective, sign) > _rank(rival, objective, sign):
+                chosen[trial.label] = trial
+        return chosen
+
+    def final(self, trial: TrialView) -> TrialView:
+        """The continuation of a search trial if it has a completed one, else the trial itself."""
+        continued = self.trials.get(finish_id(trial.trial_id))
+        return continued if continued is not None and continued.state == "completed" else trial
+
+    def labels(self, objective: str, mode: str) -> dict[str, TrialView]:
+        """Who stands in `best/` for each label: only trials at full budget; `baseline` first, `best` the winner."""
+        finals = {label: self.final(trial) for label, trial in self.representatives(objective, mode).items()}
+        complete = {label: trial for label, trial in finals.items() if trial.state == "completed"}
+        everyone = [t for t in self.trials.values() if t.state == "completed" and objective in t.metrics]
+        sign = 1.0 if mode == "max" else -1.0
+        ordered: dict[str, TrialView] = {}
+        if BASELINE in complete:
+            ordered[BASELINE] = complete[BASELINE]
+        if everyone:
+            ordered[BEST] = max(everyone, key=lambda t: (sign * t.metrics[objective], -t.number))
+        ordered.update({label: trial for label, trial in complete.items() if label not in ordered})
+        return ordered
+
+    def write_csv(self, path: Path, *, gpus_per_trial: float) -> None:
+        """Writes `trials.csv`, whole or not at all."""
+        rows = [trial_row(trial, gpus_per_trial) for trial in self.trials.values()]
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, _columns(rows))
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(path)
+
+
+def finish_id(trial_id: str) -> str:
+    """The id of the trial that continues a search trial to full budget."""
+    return f"{trial_id}-finish"
+
+
+def trial_row(trial: TrialView, gpus_per_trial: float) -> dict[str, Any]:
+    """A row of `trials.csv`."""
+    return {
+        "trial_id": trial.trial_id,
+        "label": trial.label,
+        "phase": trial.phase,
+        "seed": trial.config["seed"],
+        "state": trial.state,
+        "reason": trial.reason,
+        "epochs": trial.epochs,
+        "seconds": round(trial.seconds, 3),
+        "gpu_seconds": round(trial.seconds * gpus_per_trial, 3),
+        **trial.metrics,
+        **{f"config/{key}": value for key, value in trial.config.items()},
+        "parent": trial.parent or "",
+    }
+
+
+def _rank(trial: TrialView, objective: str, sign: float) -> tuple[int, float, int]:
+    return (trial.epochs, sign * trial.metrics[objective], -trial.number)
+
+
+def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    columns: dict[str, None] = {}
+    for row in rows:
+        columns.update(dict.fromkeys(row))
+    first = ["trial_id", "label", "phase", "seed", "state", "reason", "epochs", "seconds", "gpu_seconds"]
+    metrics = [c for c in columns if c not in first and not c.startswith("config/") and c != "parent"]
+    config = [c for c in columns if c.startswith("config/")]
+    return [*first, *sorted(metrics, key=lambda c: (c != "val/miou", c)), *config, "parent"]

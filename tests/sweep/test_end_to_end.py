@@ -1,0 +1,146 @@
+"""One real sweep through the command line, as a user runs it, asserted from every side."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics import confusion_matrix
+
+from sweep.journal import Journal
+from sweep.trials import TrialTable
+from trainables.checkpoint import load_model
+from trainables.data import DATASETS
+
+from ..command import ray_processes
+from ..command import run as run_command
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def sweep(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    runs = tmp_path_factory.mktemp("runs")
+    searched = run_command(
+        *"sweep.run --space augment --data folder --set image_size=48x64 --trials 5 --max-epochs 9".split(),
+        *("--data-root", str(mini_root), "--name", "e2e", "--runs-dir", str(runs)),
+    )
+    assert searched.returncode == 0, searched.stdout + searched.stderr
+    reported = run_command("analysis.report", str(runs / "e2e"), "--save-predictions")
+    assert reported.returncode == 0, reported.stdout + reported.stderr
+    return runs / "e2e", searched.stdout, reported.stdout
+
+
+def test_terminal_tells_plan_dashboard_answer_and_next_command(sweep: tuple[Path, str, str]) -> None:
+    run, out, _ = sweep
+    assert "5 trials of up to 9 epochs" in out
+    assert "http://127.0.0.1:" in out and "get-auth-token" in out
+    answer = [line for line in out.splitlines() if line.startswith(("best ", "val/miou", "run ", "next "))]
+    assert len(answer) == 4
+    assert f"python -m analysis.report {run}" in out
+    assert "opens the test split, opened 0 times so far" in out
+
+
+def test_journal_trials_and_study_agree(sweep: tuple[Path, str, str]) -> None:
+    run, _, _ = sweep
+    table = TrialTable()
+    with Journal(run / "journal.jsonl") as journal:
+        for event in journal.events:
+            table.apply(event)
+    rows = {row["trial_id"]: row for row in csv.DictReader((run / "trials.csv").open())}
+    assert set(rows) == set(table.trials)
+    assert len(table.of_phase("search")) == 5
+    assert not table.open()
+    baseline = table.trials["t000"]
+    assert (baseline.label, baseline.state, baseline.epochs) == ("baseline", "completed", 9)
+    for trial_id, row in rows.items():
+        assert row["state"] == table.trials[trial_id].state
+        assert float(row["val/miou"]) == table.trials[trial_id].metrics["val/miou"]
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{run / 'study.db'}")
+    told = {trial.user_attrs["trial_id"]: trial.state.name for trial in study.trials}
+    expected = {t.trial_id: {"completed": "COMPLETE", "stopped": "PRUNED"}[t.state] for t in table.of_phase("search")}
+    assert told == expected
+
+
+def test_every_label_stands_at_full_budget_and_can_be_rebuilt(sweep: tuple[Path, str, str]) -> None:
+    run, _, _ = sweep
+    labels = {folder.name for folder in (run / "best").iterdir()}
+    with (run / "trials.csv").open() as stream:
+        wanted = {row["label"] for row in csv.DictReader(stream)} | {"best"}
+    assert labels == wanted
+    best_scores = {}
+    for label in labels:
+        model, record = load_model(run / "best" / label)
+        assert record.epochs == 9
+        assert [entry["epoch"] for entry in record.history] == list(range(1, 10))
+        assert not model.training
+        best_scores[label] = record.metrics["val/miou"]
+    assert best_scores["best"] == max(best_scores.values())
+
+
+def test_tables_hold_what_scikit_learn_finds_in_the_saved_masks(sweep: tuple[Path, str, str], mini_root: Path) -> None:
+    run, _, _ = sweep
+    data = DATASETS.get("folder")(root=mini_root)
+    test_ids = json.loads((run / "splits.test.json").read_text())["test"]["ids"]
+    comparison = pd.read_csv(run / "report/tables/comparison.csv").set_index("label")
+    per_class = pd.read_csv(run / "report/tables/per_class.csv").set_index(["label", "class"])
+    for label in ("baseline", "best"):
+        total = np.zeros((3, 3), dtype=np.int64)
+        for image_id in test_ids:
+            predicted = np.asarray(Image.open(run / f"report/predictions/{label}/{image_id}.png"))
+            truth = data.mask(image_id)
+            assert predicted.shape == truth.shape
+            seen = truth != 255
+            total += confusion_matrix(truth[seen], predicted[seen], labels=[0, 1, 2])
+        iou = np.diag(total) / (total.sum(0) + total.sum(1) - np.diag(total))
+        assert comparison.loc[label, "iou"] == pytest.approx(iou.mean(), abs=1e-6)
+        for index, info in enumerate(data.classes):
+            assert per_class.loc[(label, info.name), "iou"] == pytest.approx(iou[index], abs=1e-6)
+
+
+def test_test_split_was_opened_once_however_often_the_report_is_written(sweep: tuple[Path, str, str]) -> None:
+    run, _, _ = sweep
+    openings = run.parent / "test_openings.jsonl"
+    assert len(openings.read_text().splitlines()) == 1
+    again = run_command("analysis.report", str(run))
+    assert again.returncode == 0, again.stderr
+    assert len(openings.read_text().splitlines()) == 1
+    test_hash = json.loads((run / "manifest.json").read_text())["data"]["splits"]["test"]["hash"]
+    assert json.loads(openings.read_text())["split_hash"] == test_hash
+
+
+def test_trials_never_saw_a_test_image(sweep: tuple[Path, str, str]) -> None:
+    run, _, _ = sweep
+    seen = json.loads((run / "splits.json").read_text())
+    test = set(json.loads((run / "splits.test.json").read_text())["test"]["ids"])
+    assert not test & (set(seen["train"]["ids"]) | set(seen["val"]["ids"]))
+    for log in (run / "logs").iterdir():
+        assert not any(image_id in log.read_text() for image_id in test)
+
+
+def test_wandb_has_a_run_for_every_trial_and_one_for_the_report(sweep: tuple[Path, str, str]) -> None:
+    run, _, _ = sweep
+    with (run / "trials.csv").open() as stream:
+        trials = len(list(csv.DictReader(stream)))
+    assert len(list((run / "wandb").glob("offline-run-*/run-*.wandb"))) == trials + 1
+
+
+def test_secrets_and_processes_do_not_stay(sweep: tuple[Path, str, str]) -> None:
+    run, _, _ = sweep
+    token_file = Path.home() / ".ray" / "auth_token"
+    if token_file.is_file():
+        token = token_file.read_text().strip()
+        for path in run.rglob("*"):
+            if path.is_file() and path.suffix not in (".png", ".safetensors"):
+                assert token.encode() not in path.read_bytes(), path
+    deadline = time.monotonic() + 10
+    while ray_processes() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not ray_processes()
