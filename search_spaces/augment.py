@@ -63,13 +63,15 @@ def _magnitude(name: str, key: str, when: tuple[When, ...]) -> Parameter:
     if parameter.default is None or not isinstance(parameter.bounds, Range):
         raise ValueError(f"augment.{name}.{key} needs a default and a Range to be searched")
     default = float(parameter.default)
-    high = min(2 * default, parameter.bounds.high if parameter.bounds.high is not None else 2 * default)
+    bounds = parameter.bounds
+    low = default / 4 if bounds.low is None else max(default / 4, bounds.low)
+    high = 2 * default if bounds.high is None else min(2 * default, bounds.high)
     whole = parameter.type is int
     return Parameter(
         f"augment.{name}.{key}",
         "int" if whole else "float",
-        low=round(default / 4) if whole else default / 4,
+        low=round(low) if whole else low,
         high=int(high) if whole else high,
         when=when,
-        reason="from a quarter of the default to twice it",
+        reason="from a quarter of the default to twice it, where the transformation can",
     )

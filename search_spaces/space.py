@@ -167,7 +167,8 @@ class SearchSpace:
     def fix(self, overrides: Mapping[str, Scalar]) -> SearchSpace:
         """The space with some keys held at a value for every trial.
 
-        A condition on a fixed key is decided; parameters whose condition fails are dropped.
+        A condition on a fixed key is decided; parameters whose condition fails are dropped. Starting points are bent to
+        the values; where the label itself is held, those of other labels are dropped.
         """
         parameters: list[Parameter] = []
         gone: set[str] = set()
@@ -199,7 +200,8 @@ class SearchSpace:
                 "\n".join(f"{key}: no trial could have it with the other values that are set" for key in useless)
             )
         kept = dataclasses.replace(self, parameters=tuple(parameters), start=(), fixed={**self.fixed, **held})
-        agreeing = [point for point in self.start if all(point.get(key, value) == value for key, value in held.items())]
+        wanted = held.get(self.label_by)
+        agreeing = [point for point in self.start if wanted is None or point.get(self.label_by, wanted) == wanted]
         starts: list[Mapping[str, Scalar]] = []
         for point in agreeing or self.start[:1]:
             bent = kept.bend(point)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.ray
 def sweep(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     runs = tmp_path_factory.mktemp("runs")
     searched = run_command(
-        *"sweep.run --space augment --data folder --set image_size=48x64 --trials 5 --max-epochs 9".split(),
+        *["sweep.run", "--space", "augment", "--data", "folder", "--set", "image_size=48x64", "--trials", "5", "--max-epochs", "9"],
         *("--data-root", str(mini_root), "--name", "e2e", "--runs-dir", str(runs)),
     )
     assert searched.returncode == 0, searched.stdout + searched.stderr

@@ -1,0 +1,1 @@
+"""What a sweep allows to conclude: evaluation, statistics, comparison, causes of failure, report."""

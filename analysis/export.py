@@ -1,0 +1,166 @@
+"""The report's tables: one rendering for people, shared by the page, Markdown and LaTeX, and CSV with every digit."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from analysis.results import Results
+
+TABLES = ("comparison", "per_class", "iou_thresholds", "failures", "trials", "cost")
+"""Names of the frames of `Results`, and of the files."""
+DIGITS = 4
+"""Decimals of a proportion, significant digits of any other number."""
+
+_PROPORTIONS = re.compile(
+    r"(val/|train/)?(pixel_accuracy|miou|iou|f1|precision|recall|ap|map|missed_recall|\w+_fraction)(_low|_high)?"
+)
+_MARKDOWN = str.maketrans({**{mark: f"\\{mark}" for mark in "|\\`*_"}, "<": "&lt;", ">": "&gt;"})
+_LATEX = str.maketrans(
+    {**{mark: f"\\{mark}" for mark in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}"}
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell as people read it, with the numbers behind it."""
+
+    text: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
+    """The interval in brackets, or nothing."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A frame for reading: an estimate and its interval share a cell."""
+
+    columns: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def write_tables(results: Results, folder: Path) -> list[Path]:
+    """Writes every table as `folder/NAME.csv`, `.md` and `.tex`.
+
+    CSV holds each number with all its digits: reading it back gives the frame's own numbers. Markdown and LaTeX are
+    rounded and escape what their readers would take for markup.
+
+    Returns:
+        The files written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name in TABLES:
+        frame: pd.DataFrame = getattr(results, name)
+        for suffix, text in (("csv", to_csv(frame)), ("md", to_markdown(frame)), ("tex", to_latex(frame, name))):
+            path = folder / f"{name}.{suffix}"
+            path.write_text(text, encoding="utf-8")
+            written.append(path)
+    return written
+
+
+def readable(frame: pd.DataFrame) -> Table:
+    """Rounds a frame for reading; columns `X_low` and `X_high` join `X` as its interval."""
+    names = [str(name) for name in frame.columns]
+    bounds = {f"{name}{side}" for name in names for side in ("_low", "_high") if f"{name}_low" in names}
+    columns = tuple(name for name in names if name not in bounds)
+    rows = tuple(
+        tuple(_cell(name, record, with_interval=f"{name}_low" in names) for name in columns)
+        for record in frame.to_dict("records")
+    )
+    return Table(columns, tuple(_is_numeric(frame[name]) for name in columns), rows)
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """Comma-separated values; missing numbers are empty, floats have the digits that give them back exactly."""
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """A GitHub-flavoured Markdown table, rounded."""
+    shown, numeric = _texts(frame, _MARKDOWN)
+    align = ["right" if is_number else "left" for is_number in numeric]
+    return str(shown.to_markdown(index=False, disable_numparse=True, colalign=align if len(shown) else None)) + "\n"
+
+
+def to_latex(frame: pd.DataFrame, name: str) -> str:
+    r"""A `booktabs` tabular, rounded; columns of numbers are aligned right.
+
+    Args:
+        frame: The table.
+        name: Stands in its `\label` as `tab:NAME`.
+    """
+    shown, numeric = _texts(frame, _LATEX)
+    text = shown.to_latex(
+        index=False,
+        escape=False,
+        column_format="".join("r" if is_number else "l" for is_number in numeric),
+        caption=name.replace("_", " ").capitalize(),
+        label=f"tab:{name.replace('_', '-')}",
+    )
+    return str(text)
+
+
+def show_number(value: float | None, *, name: str = "", digits: int = DIGITS) -> str:
+    """A number as people read it; missing ones are empty.
+
+    Whole numbers stay whole, proportions (known by their column's name) have fixed decimals, others significant digits.
+
+    Example:
+        >>> show_number(0.61, name="iou"), show_number(3218110.0), show_number(float("nan")), show_number(1e-05)
+        ('0.6100', '3218110', '', '1e-05')
+    """
+    if value is None or math.isnan(value):
+        return ""
+    if _PROPORTIONS.fullmatch(name):
+        return f"{value:.{digits}f}"
+    if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    text = f"{value:.{digits}g}"
+    # Large numbers keep their whole part: 12345.6 is 12346, not 1.235e+04.
+    return f"{value:.0f}" if "e+" in text and abs(value) < 1e15 else text
+
+
+def _cell(name: str, record: dict[Any, Any], *, with_interval: bool) -> Cell:
+    raw = record[name]
+    if isinstance(raw, str):
+        return Cell(" ".join(raw.split()))
+    value = _number(raw)
+    if isinstance(raw, bool):
+        return Cell("true" if raw else "false", value)
+    if not with_interval:
+        return Cell(show_number(value, name=name), value)
+    low, high = _number(record[f"{name}_low"]), _number(record.get(f"{name}_high"))
+    interval = ""
+    if low is not None and high is not None:
+        interval = f"[{show_number(low, name=name)}, {show_number(high, name=name)}]"
+    return Cell(show_number(value, name=name), value, low, high, interval)
+
+
+def _number(value: Any) -> float | None:
+    """A float, or None for whatever stands for a missing number."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    number = float(value)
+    return None if math.isnan(number) else number
+
+
+def _is_numeric(column: pd.Series[Any]) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _texts(frame: pd.DataFrame, escapes: dict[int, str]) -> tuple[pd.DataFrame, tuple[bool, ...]]:
+    table = readable(frame)
+    rows = [[" ".join(filter(None, (c.text.translate(escapes), c.interval))) for c in row] for row in table.rows]
+    columns = [name.translate(escapes) for name in table.columns]
+    return pd.DataFrame(rows, columns=columns, dtype=object), table.numeric

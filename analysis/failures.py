@@ -1,0 +1,411 @@
+"""Where a model fails and what can be measured about why: every (image, class) region below an IoU.
+
+    python -m analysis.failures --truth DIR --predictions DIR --classes classes.json [--images DIR] [--out DIR]
+
+works on masks of any model, trained here or not; with the images it draws the failures as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from scipy import ndimage
+
+from trainables.data.base import VOID, ClassInfo, Mask
+from trainables.data.folder import read_description
+from trainables.data.read import read_image, read_mask
+from trainables.errors import DataError, SegsweepError, UsageError
+from trainables.metrics import confusion_matrix, iou
+
+MISSED_RECALL = 0.05
+FOUND_RECALL = 0.25
+CONFUSED_FRACTION = 0.25
+BOUNDARY_FRACTION = 0.9
+BOUNDARY_DIAGONAL = 0.0075
+BOUNDARY_MIN_PX = 2
+SMALL_AREA_FRACTION = 1 / 300
+BORDER_FRACTION = 0.2
+
+LIMITS: Mapping[str, tuple[float, str]] = {
+    "MISSED_RECALL": (MISSED_RECALL, "a stray 1/20 of a region is no finding of it"),
+    "FOUND_RECALL": (FOUND_RECALL, "below it too little was found to call the rest a matter of the boundary"),
+    "CONFUSED_FRACTION": (CONFUSED_FRACTION, "a quarter of the region under one wrong name is enough to see it"),
+    "BOUNDARY_FRACTION": (BOUNDARY_FRACTION, "nearly all errors, with room for a few stray pixels"),
+    "BOUNDARY_DIAGONAL": (BOUNDARY_DIAGONAL, "of the image's diagonal: 5 px at 375x500, the width of VOC's void seams"),
+    "BOUNDARY_MIN_PX": (BOUNDARY_MIN_PX, "annotators and resizing differ by that much at any size"),
+    "SMALL_AREA_FRACTION": (SMALL_AREA_FRACTION, "of the image: 32x32 at 480x640, COCO's limit of small objects"),
+    "BORDER_FRACTION": (BORDER_FRACTION, "of the contour: a square with one whole side on the border has 0.25"),
+}
+"""Every limit with its reason; docs/METRICS.md prints this table."""
+
+MISSED = "missed altogether"
+CONFUSED = "confused with"
+BOUNDARY = "boundary only"
+HALLUCINATED = "hallucinated"
+INCOMPLETE = "incomplete"
+SPILLED = "spilled over"
+SMALL = "too small"
+CUT = "cut by the border"
+CAUSES = (HALLUCINATED, MISSED, CONFUSED, BOUNDARY, INCOMPLETE, SPILLED, SMALL, CUT)
+"""All causes; `CONFUSED` is followed by the other class's name where it stands for one region."""
+
+MEASURES = (
+    "missed_recall",
+    "confused_with",
+    "confused_fraction",
+    "boundary_fraction",
+    "area_fraction",
+    "border_fraction",
+    "hallucinated_pixels",
+    "truth_pixels",
+    "predicted_pixels",
+    "thickness",
+)
+COLUMNS = ("label", "image_id", "class", "iou", "causes", *MEASURES)
+
+
+@dataclass(frozen=True)
+class RegionFailure:
+    """One class in one image whose IoU is too low, and what was measured there.
+
+    Attributes:
+        class_id: The class.
+        iou: IoU of the region, 0 .. 1.
+        causes: Dominant first: what happened to the region, by the share of its wrong pixels that it explains; then
+            what made it hard (`too small`, `cut by the border`).
+        missed_recall: Share of the truth region that was found; NaN without one.
+        confused_with: The other class predicted on most of the truth region's pixels; None if there is no such pixel.
+        confused_fraction: That class's share of the truth region; NaN without a truth region.
+        boundary_fraction: Share of the wrong pixels that lie within `boundary_width` of the truth region's boundary;
+            NaN without a truth region.
+        area_fraction: Truth pixels over all pixels of the image.
+        border_fraction: Share of the truth region's contour on the image's border; NaN without a truth region.
+        hallucinated_pixels: Predicted pixels if the class is not in the image's truth, else 0.
+        truth_pixels: Pixels of the truth region.
+        predicted_pixels: Pixels predicted as the class, void left out.
+        thickness: 2 r - 1 pixels, r the largest distance of one of the truth region's pixels to the outside: the width
+            of its widest place, to a pixel; 0 without a truth region.
+    """
+
+    class_id: int
+    iou: float
+    causes: tuple[str, ...]
+    missed_recall: float
+    confused_with: int | None
+    confused_fraction: float
+    boundary_fraction: float
+    area_fraction: float
+    border_fraction: float
+    hallucinated_pixels: int
+    truth_pixels: int
+    predicted_pixels: int
+    thickness: float
+
+
+def boundary_width(shape: tuple[int, int]) -> int:
+    """How far from a boundary an error still is one of the boundary, in pixels, for an image of (H, W)."""
+    return max(BOUNDARY_MIN_PX, round(BOUNDARY_DIAGONAL * math.hypot(*shape)))
+
+
+def failing_regions(
+    truth: Mask, prediction: Mask, class_names: Sequence[str], *, iou_limit: float = 0.5
+) -> list[RegionFailure]:
+    """Finds every class of one image with IoU <= `iou_limit` and measures the causes.
+
+    Args:
+        truth: Class ids, uint8 of shape (H, W), `VOID` where unknown.
+        prediction: Class ids of the same shape.
+        class_names: Names by class id.
+        iou_limit: In 0 .. 1.
+
+    Returns:
+        One entry a failing class that is in the truth or in the prediction (outside void), by class id. A perfect
+        region is no failure, whatever the limit.
+
+    Raises:
+        ValueError: If the shapes differ or a mask holds an unknown id.
+    """
+    # Copies, for torch wants arrays that may be written to and decoders give others.
+    confusion = confusion_matrix(
+        torch.from_numpy(prediction.copy()), torch.from_numpy(truth.copy()), len(class_names)
+    ).numpy()
+    scores = iou(confusion)
+    return [
+        _measure(truth, prediction, int(class_id), confusion, class_names)
+        for class_id in np.flatnonzero((scores <= iou_limit) & (scores < 1))
+    ]
+
+
+def _measure(
+    truth: Mask,
+    prediction: Mask,
+    class_id: int,
+    confusion: npt.NDArray[np.int64],
+    class_names: Sequence[str],
+) -> RegionFailure:
+    overlap, truth_pixels = int(confusion[class_id, class_id]), int(confusion[class_id].sum())
+    predicted_pixels = int(confusion[:, class_id].sum())
+    missing, extra = truth_pixels - overlap, predicted_pixels - overlap
+    others = confusion[class_id].copy()
+    others[class_id] = 0
+    confused_with = int(others.argmax()) if others.any() else None
+    explained: dict[str, float] = {}
+    hard: list[str] = []
+    recall = confused_fraction = boundary = border = math.nan
+    thickness = 0.0
+    if truth_pixels == 0:
+        explained[HALLUCINATED] = 1.0
+    else:
+        recall = overlap / truth_pixels
+        confused_fraction = int(others.max()) / truth_pixels
+        shape = (truth.shape[0], truth.shape[1])
+        near, thickness = _boundary_errors(truth, prediction, class_id, boundary_width(shape))
+        boundary = near / (missing + extra)
+        border = _border_share(truth == class_id)
+        if recall < MISSED_RECALL:
+            explained[MISSED] = missing / (missing + extra)
+        if boundary >= BOUNDARY_FRACTION and recall >= FOUND_RECALL:
+            explained[BOUNDARY] = boundary
+        if confused_with is not None and confused_fraction >= CONFUSED_FRACTION:
+            name = class_names[confused_with].replace(";", ",")
+            explained[f"{CONFUSED} {name}"] = int(others.max()) / (missing + extra)
+        if truth_pixels / truth.size < SMALL_AREA_FRACTION or thickness <= 2 * boundary_width(shape) - 1:
+            hard.append(SMALL)
+        if border >= BORDER_FRACTION:
+            hard.append(CUT)
+        if not explained:
+            explained[INCOMPLETE if missing >= extra else SPILLED] = 1.0
+    return RegionFailure(
+        class_id=class_id,
+        iou=overlap / (truth_pixels + predicted_pixels - overlap),
+        causes=(*sorted(explained, key=lambda cause: -explained[cause]), *hard),
+        missed_recall=recall,
+        confused_with=confused_with,
+        confused_fraction=confused_fraction,
+        boundary_fraction=boundary,
+        area_fraction=truth_pixels / truth.size,
+        border_fraction=border,
+        hallucinated_pixels=0 if truth_pixels else predicted_pixels,
+        truth_pixels=truth_pixels,
+        predicted_pixels=predicted_pixels,
+        thickness=thickness,
+    )
+
+
+def _boundary_errors(truth: Mask, prediction: Mask, class_id: int, width: int) -> tuple[int, float]:
+    """Wrong pixels within `width` of the truth region's boundary, and the region's thickness.
+
+    Distances are Euclidean, between pixel centres; the image's border is no boundary. Void next to the region
+    (annotators' seams) is crossed for free, up to `width`, for nobody knows where in it the boundary runs.
+    """
+    rows, columns = _box(truth == class_id, margin=2 * width + 2)
+    known, region = truth[rows, columns], truth[rows, columns] == class_id
+    predicted = prediction[rows, columns] == class_id
+    wrong = (region != predicted) & (known != VOID)
+    reach = ndimage.binary_dilation(region, iterations=width, mask=region | (known == VOID))
+    if region.all():
+        return 0, float(min(region.shape))
+    inside, outside = ndimage.distance_transform_edt(region), ndimage.distance_transform_edt(~reach)
+    near = wrong & np.where(region, inside <= width, outside <= width)
+    return int(near.sum()), float(2 * inside.max() - 1)
+
+
+def _box(region: npt.NDArray[np.bool_], *, margin: int) -> tuple[slice, slice]:
+    bounds = ndimage.find_objects(region.astype(np.uint8))[0]
+    return (
+        slice(max(0, bounds[0].start - margin), bounds[0].stop + margin),
+        slice(max(0, bounds[1].start - margin), bounds[1].stop + margin),
+    )
+
+
+def _border_share(region: npt.NDArray[np.bool_]) -> float:
+    """Share of a region's contour pixels (4-connected, beside the outside or another class) on the image's border."""
+    contour = region & ~ndimage.binary_erosion(region)
+    on_border = contour.copy()
+    on_border[1:-1, 1:-1] = False
+    return float(on_border.sum() / contour.sum())
+
+
+def failures_frame(entries: Sequence[tuple[str, str, RegionFailure]], class_names: Sequence[str]) -> pd.DataFrame:
+    """A frame with `COLUMNS` from (label, image id, failure); `causes` joined by "; ", `confused_with` by name."""
+    rows = [
+        {
+            "label": label,
+            "image_id": image_id,
+            "class": class_names[failure.class_id],
+            "iou": failure.iou,
+            "causes": "; ".join(failure.causes),
+            **{name: getattr(failure, name) for name in MEASURES},
+            "confused_with": "" if failure.confused_with is None else class_names[failure.confused_with],
+        }
+        for label, image_id, failure in entries
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def cause_kind(cause: str) -> str:
+    """The cause without the other class's name: one of `CAUSES`."""
+    return CONFUSED if cause.startswith(f"{CONFUSED} ") else cause
+
+
+def cause_summary(failures: pd.DataFrame) -> pd.DataFrame:
+    """How often each cause holds for each class: rows `CAUSES`, columns the classes that fail, counts of regions.
+
+    A region with several causes counts in several rows.
+    """
+    classes = list(dict.fromkeys(failures["class"]))
+    counts = pd.DataFrame(0, index=pd.Index(CAUSES, name="cause"), columns=classes)
+    for name, causes in zip(failures["class"], failures["causes"], strict=True):
+        for kind in {cause_kind(cause) for cause in causes.split("; ")}:
+            counts.loc[kind, name] += 1
+    return counts
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code: 0 done, 1 the masks cannot be used, 2 bad usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        description = read_description(options.classes)
+        folders = _paired_files(options)
+        masks = _read_masks(folders["truth"], folders["predictions"], description.stored_ids)
+        entries = [
+            (options.predictions.name, stem, failure)
+            for stem, (truth, prediction) in masks.items()
+            for failure in failing_regions(
+                truth, prediction, [info.name for info in description.classes], iou_limit=options.iou
+            )
+        ]
+        options.out.mkdir(parents=True, exist_ok=True)
+        if "images" in folders:
+            _draw(entries, masks, folders["images"], description.classes, options.out / "pictures")
+    except SegsweepError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    frame = failures_frame(entries, [info.name for info in description.classes])
+    frame.to_csv(options.out / "failures.csv", index=False)
+    summary = cause_summary(frame)
+    summary.to_csv(options.out / "causes.csv")
+    print(f"{len(frame)} of the (image, class) regions have IoU <= {options.iou:g}: {options.out / 'failures.csv'}")
+    totals = summary.sum(axis=1)
+    for cause, count in totals[totals > 0].sort_values(ascending=False).items():
+        print(f"  {count:5d}  {cause}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.failures",
+        description="Finds every (image, class) region that a model's masks get wrong and measures the causes.",
+    )
+    parser.add_argument(
+        "--truth", type=Path, required=True, help="folder of true masks (PNG of ids, void as in classes)"
+    )
+    parser.add_argument("--predictions", type=Path, required=True, help="folder of predicted masks of the same stems")
+    parser.add_argument(
+        "--classes", type=Path, required=True, help='JSON: {"classes": [{id, name, color}], "void": 255}'
+    )
+    parser.add_argument("--images", type=Path, help="folder of the images: failures are drawn as well")
+    parser.add_argument("--iou", type=_share, default=0.5, help="a region fails at or below this IoU (default 0.5)")
+    parser.add_argument("--out", type=Path, default=Path("failures"), help="folder for the tables (default failures/)")
+    return parser
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be within 0 .. 1, not {text}")
+    return value
+
+
+def _paired_files(options: argparse.Namespace) -> dict[str, dict[str, Path]]:
+    """Files by stem of each folder that was given; every stem is in all of them."""
+    folders: dict[str, Path] = {
+        name: getattr(options, name)
+        for name in ("truth", "predictions", "images")
+        if getattr(options, name) is not None
+    }
+    absent = [str(folder) for folder in folders.values() if not folder.is_dir()]
+    if absent:
+        raise UsageError(f"no such folder: {', '.join(absent)}")
+    files = {
+        name: {path.stem: path for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] != "."}
+        for name, folder in folders.items()
+    }
+    faults = [
+        f"{folders[other]} has no {stem}, which is in {folders[name]}"
+        for name, own in files.items()
+        for other, others in files.items()
+        for stem in sorted(own.keys() - others.keys())
+    ]
+    if faults:
+        raise DataError("the folders do not match:\n  " + "\n  ".join(faults) + "\ngive each file its partners")
+    if not files["truth"]:
+        raise DataError(f"{options.truth} is empty: expected masks as PNG")
+    return files
+
+
+def _read_masks(
+    truths: Mapping[str, Path], predictions: Mapping[str, Path], stored_ids: Mapping[int, int]
+) -> dict[str, tuple[Mask, Mask]]:
+    """True and predicted class ids by stem."""
+    table = np.full(256, -1, dtype=np.int16)
+    table[list(stored_ids)] = list(stored_ids.values())
+    masks: dict[str, tuple[Mask, Mask]] = {}
+    faults: list[str] = []
+    for stem, path in truths.items():
+        try:
+            truth, prediction = _class_ids(path, table), _class_ids(predictions[stem], table)
+        except DataError as error:
+            faults.append(str(error))
+            continue
+        if (prediction == VOID).any():
+            faults.append(f"{predictions[stem]}: holds void, which a prediction must not")
+        if truth.shape != prediction.shape:
+            faults.append(
+                f"{predictions[stem]}: is {prediction.shape[0]}x{prediction.shape[1]}, its truth "
+                f"{truth.shape[0]}x{truth.shape[1]} (HEIGHTxWIDTH)"
+            )
+        masks[stem] = truth, prediction
+    if faults:
+        raise DataError("these masks cannot be compared:\n  " + "\n  ".join(faults))
+    return masks
+
+
+def _draw(
+    entries: Sequence[tuple[str, str, RegionFailure]],
+    masks: Mapping[str, tuple[Mask, Mask]],
+    images: Mapping[str, Path],
+    classes: Sequence[ClassInfo],
+    folder: Path,
+) -> None:
+    from analysis.pictures import Caption, failure_picture, file_name, save_png
+
+    captions: dict[str, list[Caption]] = {}
+    for _, stem, failure in entries:
+        caption = Caption(classes[failure.class_id].name, failure.iou, "; ".join(failure.causes))
+        captions.setdefault(stem, []).append(caption)
+    for stem, of_image in captions.items():
+        picture = failure_picture(read_image(images[stem]), *masks[stem], classes, title=stem, captions=of_image)
+        save_png(picture, folder / file_name(stem, ".png"))
+
+
+def _class_ids(path: Path, table: npt.NDArray[np.int16]) -> Mask:
+    stored = read_mask(path)
+    ids = table[stored]
+    if (ids < 0).any():
+        unknown = ", ".join(map(str, np.unique(stored[ids < 0])))
+        raise DataError(f"{path}: holds the ids {unknown}, which the classes do not name")
+    return ids.astype(np.uint8)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

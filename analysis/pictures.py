@@ -1,0 +1,311 @@
+"""What a failure looks like: image, truth, prediction and error map, as files and as small pictures for the page."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import get_data_path
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from analysis.colours import ELSEWHERE, HIT, INVENTED, MISSED, VOID_DARK, VOID_LIGHT, WRONG
+from trainables.data.base import VOID, ClassInfo, Image, Mask
+
+PAGE_WIDTH = 1200
+"""Width that a failure picture aims at, in pixels."""
+GAP = 12
+PAPER, INK, QUIET = (255, 255, 255), (28, 33, 39), (95, 104, 115)
+HATCH_PERIOD = 6
+THUMBNAIL = 512
+"""Longest side of a picture that is embedded in the page, in pixels."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One failure of a pictured image, as the picture names it."""
+
+    class_name: str
+    iou: float
+    causes: str
+
+
+def file_name(text: str, suffix: str = "") -> str:
+    """A file name for any label or image id: itself where that is safe, else cleaned and made unique by a hash.
+
+    Never contains a separator, never starts with a dot and never exceeds 120 characters before the suffix.
+
+    Example:
+        >>> file_name("0001TP_006690", ".png")
+        '0001TP_006690.png'
+        >>> file_name("../a b", ".png")
+        'a_b-5dbb2f14.png'
+    """
+    safe = _UNSAFE.sub("_", text).strip("._")[:100]
+    if safe != text or not safe:
+        safe = f"{safe or 'item'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return safe + suffix
+
+
+def colourise(mask: Mask, classes: Sequence[ClassInfo]) -> Image:
+    """Class ids -> RGB in the classes' colours, void as a diagonal hatch of two greys.
+
+    Args:
+        mask: uint8 of shape (H, W), ids below `len(classes)` or void.
+        classes: Class `i` of the mask is `classes[i]`.
+
+    Returns:
+        uint8 of shape (H, W, 3).
+
+    Raises:
+        ValueError: If the mask holds an id that is neither a class nor void.
+    """
+    _check_ids(mask, classes)
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(classes)] = [info.color for info in classes]
+    return _hatch_void(table[mask], mask)
+
+
+def overlay(image: Image, mask: Mask, classes: Sequence[ClassInfo], *, opacity: float = 0.5) -> Image:
+    """The image with the mask laid over it, uint8 of shape (H, W, 3); `opacity` in 0..1 is the mask's share."""
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must be in 0..1, not {opacity}")
+    blended = image * (1 - opacity) + colourise(mask, classes) * opacity
+    return np.rint(blended).astype(np.uint8)
+
+
+def error_map(image: Image, truth: Mask, prediction: Mask) -> Image:
+    """Where the prediction is wrong: vermilion over the faded grey image, void hatched.
+
+    Args:
+        image: RGB, uint8 of shape (H, W, 3).
+        truth: Class ids or void, uint8 of shape (H, W).
+        prediction: Class ids, uint8 of shape (H, W).
+
+    Returns:
+        uint8 of shape (H, W, 3).
+    """
+    grey = image @ np.array([0.299, 0.587, 0.114])
+    faded = np.repeat((grey * 0.35 + 255 * 0.65)[..., None], 3, axis=2).astype(np.uint8)
+    faded[(prediction != truth) & (truth != VOID)] = WRONG
+    return _hatch_void(faded, truth)
+
+
+def class_error_map(truth: Mask, prediction: Mask, class_id: int) -> Mask:
+    """How one class was met: 0 elsewhere, 1 hit, 2 missed, 3 invented, 4 void; uint8 of shape (H, W)."""
+    is_true, is_predicted = truth == class_id, prediction == class_id
+    levels = np.zeros(truth.shape, np.uint8)
+    levels[is_true & is_predicted] = 1
+    levels[is_true & ~is_predicted] = 2
+    levels[~is_true & is_predicted] = 3
+    levels[truth == VOID] = 4
+    return levels
+
+
+def failure_picture(
+    image: Image,
+    truth: Mask,
+    prediction: Mask,
+    classes: Sequence[ClassInfo],
+    *,
+    title: str,
+    captions: Sequence[Caption] = (),
+) -> Pillow.Image:
+    """Image, truth, prediction and error map side by side, with titles and a legend of the classes that are present.
+
+    Small originals are enlarged by a whole factor (masks by nearest neighbour) to about `PAGE_WIDTH`; wide ones stand
+    two by two.
+
+    Args:
+        image: RGB, uint8 of shape (H, W, 3).
+        truth: Class ids or void, uint8 of shape (H, W).
+        prediction: Class ids, uint8 of shape (H, W).
+        classes: Class `i` of the masks is `classes[i]`.
+        title: Heading, such as the label and the image id.
+        captions: The failures of this image, told below the panels.
+    """
+    height, width = truth.shape
+    columns, size = _panel_layout(height, width)
+    panels = {
+        "image": _enlarge(image, size, smooth=True),
+        "truth": _enlarge(colourise(truth, classes), size, smooth=False),
+        "prediction": _enlarge(colourise(prediction, classes), size, smooth=False),
+        "error map": _enlarge(error_map(image, truth, prediction), size, smooth=False),
+    }
+    row_height = size[1] + 24
+    page_width = max(columns * size[0] + (columns + 1) * GAP, 640)
+    legend = _legend_rows(truth, prediction, classes, page_width - 2 * GAP)
+    panels_bottom = 44 + (4 // columns) * (row_height + GAP)
+    page_height = panels_bottom + 26 * len(legend) + 24 * len(captions) + GAP
+    page = Pillow.new("RGB", (page_width, page_height), PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((GAP, 12), _fit(title, page_width - 2 * GAP, 18), INK, _font(18))
+    for place, (name, panel) in enumerate(panels.items()):
+        left = GAP + (place % columns) * (size[0] + GAP)
+        top = 44 + (place // columns) * (row_height + GAP)
+        draw.text((left, top), name, QUIET, _font(14))
+        page.paste(panel, (left, top + 22))
+    bottom = panels_bottom
+    for row in legend:
+        for left, item in row:
+            page.paste(item.swatch, (GAP + left, bottom + 4))
+            draw.text((GAP + left + 22, bottom + 3), item.text, INK, _font(14))
+        bottom += 26
+    for caption in captions:
+        text = f"{caption.class_name}: IoU {caption.iou:.3f} - {caption.causes}"
+        draw.text((GAP, bottom + 3), _fit(text, page_width - 2 * GAP, 14), INK, _font(14))
+        bottom += 24
+    return page
+
+
+def save_png(picture: Pillow.Image, path: Path) -> None:
+    """Writes a picture quickly: light compression, because hundreds are written in one go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, compress_level=3)
+
+
+def photo_uri(image: Image) -> str:
+    """The photo as a WebP data URI, at most `THUMBNAIL` pixels long."""
+    picture = Pillow.fromarray(image)
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    return _data_uri(picture, "webp", quality=80, method=2)
+
+
+def mask_uri(mask: Mask, classes: Sequence[ClassInfo]) -> str:
+    """The mask in the classes' colours as a palette-PNG data URI, at most `THUMBNAIL` pixels long."""
+    _check_ids(mask, classes)
+    return _palette_uri(mask, [info.color for info in classes], void=VOID)
+
+
+def class_error_uri(truth: Mask, prediction: Mask, class_id: int) -> str:
+    """`class_error_map` as a palette-PNG data URI, at most `THUMBNAIL` pixels long."""
+    return _palette_uri(class_error_map(truth, prediction, class_id), [ELSEWHERE, HIT, MISSED, INVENTED], void=4)
+
+
+def id_mask(prediction: Mask, classes: Sequence[ClassInfo]) -> Pillow.Image:
+    """A prediction as a palette image whose pixel values are the class ids, shown in the classes' colours."""
+    _check_ids(prediction, classes)
+    picture = Pillow.fromarray(prediction, mode="P")
+    picture.putpalette([channel for info in classes for channel in info.color])
+    return picture
+
+
+def _palette_uri(ids: Mask, colors: Sequence[tuple[int, int, int]], *, void: int) -> str:
+    picture = Pillow.fromarray(ids)
+    if max(picture.size) > THUMBNAIL:
+        scale = THUMBNAIL / max(picture.size)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        ids = np.asarray(picture.resize(size, Pillow.Resampling.NEAREST))
+    is_void = ids == void
+    shown = np.where(is_void, len(colors) + _stripes(ids.shape), ids).astype(np.uint8)
+    picture = Pillow.fromarray(shown, mode="P")
+    picture.putpalette([channel for color in (*colors, VOID_LIGHT, VOID_DARK) for channel in color])
+    return _data_uri(picture, "png", optimize=False, compress_level=9)
+
+
+def _data_uri(picture: Pillow.Image, kind: str, **options: int | bool) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _stripes(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """The dark half of a diagonal hatch, bool of shape (H, W)."""
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return np.asarray((rows + columns) % HATCH_PERIOD < HATCH_PERIOD // 2)
+
+
+def _hatch_void(picture: Image, mask: Mask) -> Image:
+    is_void = mask == VOID
+    if is_void.any():
+        stripes = _stripes(mask.shape)
+        picture[is_void & stripes] = VOID_DARK
+        picture[is_void & ~stripes] = VOID_LIGHT
+    return picture
+
+
+def _check_ids(mask: Mask, classes: Sequence[ClassInfo]) -> None:
+    unknown = [int(value) for value in np.unique(mask) if value >= len(classes) and value != VOID]
+    if unknown:
+        raise ValueError(f"ids {unknown} are neither a class (0..{len(classes) - 1}) nor void ({VOID})")
+
+
+def _panel_layout(height: int, width: int) -> tuple[int, tuple[int, int]]:
+    """Panels a row, and a panel's (width, height), for an original of this size."""
+    across = (PAGE_WIDTH - 5 * GAP) // 4
+    if width <= across:
+        factor = max(1, min(across // width, 2 * across // height))
+        return 4, (width * factor, height * factor)
+    scale = min(1.0, ((PAGE_WIDTH - 3 * GAP) // 2) / width, PAGE_WIDTH / height)
+    return 2, (max(1, round(width * scale)), max(1, round(height * scale)))
+
+
+def _enlarge(picture: Image, size: tuple[int, int], *, smooth: bool) -> Pillow.Image:
+    panel = Pillow.fromarray(picture)
+    if panel.size == size:
+        return panel
+    return panel.resize(size, Pillow.Resampling.BILINEAR if smooth else Pillow.Resampling.NEAREST)
+
+
+@dataclass(frozen=True)
+class _LegendItem:
+    text: str
+    swatch: Pillow.Image
+
+
+def _legend_rows(
+    truth: Mask, prediction: Mask, classes: Sequence[ClassInfo], width: int
+) -> list[list[tuple[int, _LegendItem]]]:
+    """Legend items with their left edges, broken into rows of at most `width` pixels."""
+    present = np.union1d(np.unique(truth), np.unique(prediction))
+    items = [
+        _LegendItem(_fit(classes[index].name, width // 3, 14), _swatch(classes[index].color))
+        for index in present
+        if index != VOID
+    ]
+    if VOID in present:
+        hatch = _hatch_void(np.zeros((16, 16, 3), np.uint8), np.full((16, 16), VOID, np.uint8))
+        items.append(_LegendItem("void", Pillow.fromarray(hatch)))
+    items.append(_LegendItem("wrong pixel", _swatch(WRONG)))
+    rows: list[list[tuple[int, _LegendItem]]] = [[]]
+    left = 0
+    for item in items:
+        length = 22 + round(_font(14).getlength(item.text)) + 20
+        if rows[-1] and left + length > width:
+            rows.append([])
+            left = 0
+        rows[-1].append((left, item))
+        left += length
+    return rows
+
+
+def _swatch(color: tuple[int, int, int]) -> Pillow.Image:
+    swatch = Pillow.new("RGB", (16, 16), QUIET)
+    swatch.paste(color, (1, 1, 15, 15))
+    return swatch
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _fit(text: str, width: int, size: int) -> str:
+    """The text, cut with an ellipsis where it is longer than `width` pixels."""
+    text = " ".join(text.split())
+    if _font(size).getlength(text) <= width:
+        return text
+    while text and _font(size).getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,256 @@
+"""Everything that a report says, put together from a run folder: the one input of every section, figure and table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from analysis import comparison, failures
+from analysis.comparison import Answer
+from analysis.evaluate import (
+    MAJORITY,
+    Evaluation,
+    Progress,
+    evaluate_checkpoints,
+    evaluate_majority,
+    load_run_split,
+)
+from analysis.load import load_curves, load_trials
+from analysis.statistics import MIN_GROUPS, MIN_IMAGES
+from sweep.manifest import SweepManifest, count_openings
+from trainables.checkpoint import TRIAL_FILE, TrialRecord, latest_checkpoint, load_trial, publish
+from trainables.data.base import DATASETS, ClassInfo, SegmentationData
+from trainables.data.splits import load_split
+from trainables.errors import CheckpointError, UsageError
+
+BASELINE = "baseline"
+BEST = "best"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run showed on one split.
+
+    Attributes:
+        run_dir: The run.
+        manifest: What the sweep was.
+        split: `test` or `val`.
+        classes: By class id.
+        labels: Record of each label's checkpoint: baseline first, then best, then the others.
+        comparison: A row a label and the floor; columns `comparison.COMPARISON_COLUMNS`.
+        per_class: A row a label and class; columns `comparison.PER_CLASS_COLUMNS`.
+        iou_thresholds: A row a label and threshold; columns `comparison.THRESHOLD_COLUMNS`.
+        failures: A row a failing (label, image, class); columns `failures.COLUMNS`.
+        trials: A row a trial, as in `trials.csv`.
+        cost: A row a label; columns `comparison.COST_COLUMNS`.
+        curves: A row a trial and epoch: trial_id, label, phase, epoch, seconds, then the metrics.
+        evaluations: By trial id, and `majority`.
+        answer: Best beside baseline; None where one of them has no checkpoint.
+        openings: How often the sweep's test split was opened so far, by any run of the folder.
+        notes: What a reader must know before believing the numbers.
+    """
+
+    run_dir: Path
+    manifest: SweepManifest
+    split: str
+    classes: tuple[ClassInfo, ...]
+    labels: Mapping[str, TrialRecord]
+    comparison: pd.DataFrame
+    per_class: pd.DataFrame
+    iou_thresholds: pd.DataFrame
+    failures: pd.DataFrame
+    trials: pd.DataFrame
+    cost: pd.DataFrame
+    curves: pd.DataFrame
+    evaluations: Mapping[str, Evaluation]
+    answer: Answer | None
+    openings: int
+    notes: tuple[str, ...]
+
+
+def build_results(
+    run_dir: Path,
+    *,
+    split: str = "test",
+    top: int = 0,
+    iou: float = 0.5,
+    data: SegmentationData | None = None,
+    device: str | None = None,
+    workers: int = 0,
+    resamples: int = 1000,
+    progress: Progress | None = None,
+) -> Results:
+    """Evaluates a run's labels on a split, as far as that is not kept already, and derives every table.
+
+    Args:
+        run_dir: `runs/NAME`.
+        split: `test` (an opening, unless all checkpoints were evaluated there before) or `val`.
+        top: How many of the best trials overall to add beside the labels.
+        iou: A region fails at or below this IoU.
+        data: The sweep's data set; opened as the manifest says by default.
+        device: `cpu` or `cuda`; cuda by default where there is one.
+        workers: Loader processes of the evaluation.
+        resamples: Replicates of every bootstrap.
+        progress: Told what is evaluated and how far it is.
+
+    Raises:
+        UsageError: If an option is out of range.
+        DataError: If the folder is no run, or the data are not those of the sweep any more.
+        CheckpointError: If no label has a checkpoint, or one is damaged.
+    """
+    if split not in ("test", "val") or top < 0 or not 0 <= iou <= 1:
+        raise UsageError(f"split must be test or val, top >= 0, iou within 0 .. 1, not {split}, {top}, {iou}")
+    manifest = SweepManifest.load(run_dir)
+    trials, curves = load_trials(run_dir), load_curves(run_dir)
+    folders = _label_folders(run_dir)
+    added, notes = _top_folders(run_dir, manifest, trials, folders, top)
+    folders.update(added)
+    labels = {label: load_trial(folder) for label, folder in folders.items()}
+    data = data or open_data(manifest)
+    images = load_run_split(run_dir, split)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    evaluations = evaluate_checkpoints(
+        run_dir, folders, data, images, device=device, workers=workers, progress=progress
+    )
+    floor = evaluate_majority(run_dir, data, images, load_split(run_dir, "train").ids, progress=progress)
+    evaluations[MAJORITY] = floor
+    scores = comparison.score_labels(evaluations, resamples=resamples, seed=manifest.seed)
+    names = [info.name for info in data.classes]
+    trial_ids = {label: record.trial_id for label, record in labels.items()}
+    both = BASELINE in labels and BEST in labels
+    return Results(
+        run_dir=run_dir,
+        manifest=manifest,
+        split=split,
+        classes=tuple(data.classes),
+        labels=labels,
+        comparison=comparison.comparison_frame(labels, evaluations, scores),
+        per_class=comparison.per_class_frame(trial_ids, evaluations, names),
+        iou_thresholds=comparison.threshold_frame(trial_ids, evaluations),
+        failures=find_failures(trial_ids, evaluations, data, iou_limit=iou, progress=progress),
+        trials=trials,
+        cost=comparison.cost_frame(labels, evaluations, trials),
+        curves=curves,
+        evaluations=evaluations,
+        answer=comparison.answer(labels, evaluations, scores, resamples=resamples, seed=manifest.seed)
+        if both
+        else None,
+        openings=count_openings(run_dir.resolve().parent, manifest.data["splits"]["test"]["hash"]),
+        notes=(*notes, *_notes(labels, manifest, floor, names)),
+    )
+
+
+def open_data(manifest: SweepManifest) -> SegmentationData:
+    """The data set of a sweep, where the sweep found it.
+
+    Raises:
+        DataError: If it is not there any more.
+    """
+    root = manifest.data["root"]
+    data: SegmentationData = DATASETS.get(manifest.data["name"])(root=None if root is None else Path(root))
+    return data
+
+
+def find_failures(
+    trial_ids: Mapping[str, str],
+    evaluations: Mapping[str, Evaluation],
+    data: SegmentationData,
+    *,
+    iou_limit: float,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """The table `failures` of all labels: by label, then by image in the split's order, then by class.
+
+    Args:
+        trial_ids: Trial id of each label; labels of one trial are measured once.
+        evaluations: By trial id, all on the same images.
+        data: Source of the true masks.
+        iou_limit: A region fails at or below it.
+        progress: Told how many images are done.
+    """
+    names = [info.name for info in data.classes]
+    found: dict[str, list[tuple[str, failures.RegionFailure]]] = {one: [] for one in trial_ids.values()}
+    image_ids = next(iter(evaluations.values())).image_ids
+    for place, image_id in enumerate(image_ids, start=1):
+        truth = data.mask(image_id)
+        for trial_id, of_trial in found.items():
+            prediction = evaluations[trial_id].prediction(image_id)
+            regions = failures.failing_regions(truth, prediction, names, iou_limit=iou_limit)
+            of_trial += [(image_id, region) for region in regions]
+        if progress:
+            progress("failures", place, len(image_ids))
+    entries = [(label, *entry) for label, trial_id in trial_ids.items() for entry in found[trial_id]]
+    return failures.failures_frame(entries, names)
+
+
+def _label_folders(run_dir: Path) -> dict[str, Path]:
+    """The checkpoint folder of each label: baseline first, then best, then the others by name."""
+    found = {path.parent.name: path.parent for path in sorted((run_dir / "best").glob(f"*/{TRIAL_FILE}"))}
+    if not found:
+        raise CheckpointError(
+            f"{run_dir / 'best'} holds no checkpoint: no trial was trained to its full budget\n"
+            f"finish the sweep first: python -m sweep.run --resume {run_dir}"
+        )
+    order = {BASELINE: 0, BEST: 1}
+    return {label: found[label] for label in sorted(found, key=lambda label: (order.get(label, 2), label))}
+
+
+def _top_folders(
+    run_dir: Path, manifest: SweepManifest, trials: pd.DataFrame, folders: Mapping[str, Path], count: int
+) -> tuple[dict[str, Path], list[str]]:
+    """Folders of the best completed trials on val that no label holds, and what could not be added."""
+    if count == 0:
+        return {}, []
+    held = {load_trial(folder).trial_id for folder in folders.values()}
+    complete = trials[(trials["state"] == "completed") & trials[manifest.objective].notna()]
+    ranked = complete.sort_values(manifest.objective, ascending=manifest.mode == "min", kind="stable")
+    added: dict[str, Path] = {}
+    for trial_id in ranked["trial_id"]:
+        checkpoint = latest_checkpoint(run_dir / "checkpoints" / trial_id)
+        if trial_id in held or checkpoint is None or len(added) == count:
+            continue
+        label = f"trial-{trial_id}"
+        folder = run_dir / "report" / "checkpoints" / label
+        publish(checkpoint, folder, label=label)
+        added[label] = folder
+    missing = count - len(added)
+    note = (
+        f"{missing} of the {count} best trials asked for could not be added: no other trial at full budget has a whole"
+    )
+    return added, [f"{note} checkpoint"] if missing else []
+
+
+def _notes(
+    labels: Mapping[str, TrialRecord], manifest: SweepManifest, floor: Evaluation, class_names: list[str]
+) -> list[str]:
+    notes = [str(warning) for warning in manifest.data.get("warnings", ())]
+    units = comparison.units_of(floor)
+    if units.grouped:
+        notes.append(f"images come in {units.count} groups of similar ones; intervals are over groups, not over images")
+    if not units.enough:
+        least, what = (MIN_GROUPS, "groups") if units.grouped else (MIN_IMAGES, "images")
+        notes.append(
+            f"{floor.split} has {units.count} {what}: too few for intervals, which need at least {least} {what}"
+        )
+    absent = [name for name, pixels in zip(class_names, floor.confusions.sum(axis=(0, 2)), strict=True) if not pixels]
+    if absent:
+        notes.append(f"not in the truth of {floor.split}, hence without a true score there: {', '.join(absent)}")
+    by_trial: dict[str, list[str]] = {}
+    for label, record in labels.items():
+        by_trial.setdefault(record.trial_id, []).append(label)
+    notes += [
+        f"{' and '.join(shared)} are one trial ({trial_id}): their numbers are the same checkpoint's"
+        for trial_id, shared in by_trial.items()
+        if len(shared) > 1
+    ]
+    notes += [
+        f"no checkpoint for {label}: {reason}"
+        for label, reason in ((BASELINE, "the known-good point did not finish"), (BEST, "no trial finished"))
+        if label not in labels
+    ]
+    return notes

@@ -1,0 +1,504 @@
+"""The sections of the report: one registered function a section, from what was measured to a fragment of the page.
+
+Every sentence that claims something carries the level of evidence that it rests on, and nothing is claimed above it.
+"""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup, escape
+
+from analysis.colours import ELSEWHERE, HIT, INVENTED, MISSED, hexadecimal
+from analysis.comparison import METRICS
+from analysis.evaluate import MAJORITY
+from analysis.export import readable
+from analysis.failures import CAUSES, cause_kind
+from analysis.figures import SavedFigure, name_cause
+from analysis.gallery import Gallery
+from analysis.results import BASELINE, BEST, Results
+from trainables.registry import Registry
+
+TEMPLATES = Path(__file__).parent / "templates"
+CLASS_DIFFERENCE = 0.01
+"""A class whose IoU moved less than this is not named among the gains and losses."""
+
+
+class Evidence(Enum):
+    """What a statement rests on."""
+
+    RECORD = "on record"
+    """What the run wrote down: no inference."""
+    ONE_CHECKPOINT = "one checkpoint each"
+    """Holds for these weights; another seed may turn it round."""
+    FRESH_SEEDS = "fresh seeds"
+    """Holds for configurations: five or more seeds each."""
+    ABLATION = "ablation"
+    """Holds for a component of a configuration."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence, its names escaped and in bold, and its level."""
+
+    text: Markup
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        title: Heading.
+        html: The content, escaped already.
+        anchor: Unique on the page; letters and hyphens.
+        evidence: Level of what the section shows as a whole.
+    """
+
+    title: str
+    html: Markup
+    anchor: str
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Material:
+    """What sections are made from: results, and what was drawn of them."""
+
+    results: Results
+    figures: Mapping[str, SavedFigure]
+    gallery: Gallery
+
+
+SECTIONS: Registry[Callable[[Material], Section | None]] = Registry("section")
+"""Functions `Material -> Section`, or None where there is nothing to show; the page has them in this order."""
+
+
+def build_sections(material: Material) -> list[Section]:
+    """Every registered section that has something to show, in the order of registration."""
+    sections = [SECTIONS.get(name)(material) for name in SECTIONS]
+    return [section for section in sections if section is not None]
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+    """Templates with autoescape on; an undefined name is an error."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@SECTIONS.register("answer")
+def answer_section(material: Material) -> Section:
+    """The answer in words, numbers first, with what a reader must know before believing it."""
+    results = material.results
+    return _section(
+        "answer",
+        "Answer",
+        Evidence.ONE_CHECKPOINT,
+        lead=lead_claim(results),
+        claims=other_claims(results),
+        tiles=_tiles(results),
+        notes=results.notes,
+        figure=material.figures.get("comparison"),
+    )
+
+
+@SECTIONS.register("comparison")
+def comparison_section(material: Material) -> Section:
+    """Every label's metrics with intervals, and what each label is."""
+    results = material.results
+    scores = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
+    return _section(
+        "comparison",
+        "Comparison",
+        Evidence.ONE_CHECKPOINT,
+        split=results.split,
+        scores=readable(results.comparison[["label", *scores]]),
+        identity=readable(results.comparison.drop(columns=scores)),
+    )
+
+
+@SECTIONS.register("curves")
+def curves_section(material: Material) -> Section | None:
+    """How every trial developed on val."""
+    if "curves" not in material.figures:
+        return None
+    return _section("curves", "Training curves", Evidence.ONE_CHECKPOINT, figure=material.figures["curves"])
+
+
+@SECTIONS.register("thresholds")
+def thresholds_section(material: Material) -> Section:
+    """Regions against the IoU threshold."""
+    return _section(
+        "thresholds",
+        "IoU thresholds",
+        Evidence.ONE_CHECKPOINT,
+        figure=material.figures.get("thresholds"),
+        content=readable(material.results.iou_thresholds),
+    )
+
+
+@SECTIONS.register("classes")
+def classes_section(material: Material) -> Section:
+    """Each class: IoU by label, and what it is taken for."""
+    return _section(
+        "classes",
+        "Classes",
+        Evidence.ONE_CHECKPOINT,
+        dots=material.figures.get("per_class"),
+        confusion=material.figures.get("confusion"),
+        content=readable(material.results.per_class),
+    )
+
+
+@SECTIONS.register("failures")
+def failures_section(material: Material) -> Section:
+    """The gallery of failures."""
+    results, gallery = material.results, material.gallery
+    kinds = {kind for row in gallery.rows for kind in row["kinds"]}
+    in_order = [name for cause in CAUSES if (name := name_cause(cause)) in kinds]
+    return _section(
+        "failures",
+        "Failures",
+        Evidence.ONE_CHECKPOINT,
+        figure=material.figures.get("causes"),
+        rows=len(gallery.rows),
+        embedded=gallery.embedded,
+        split=results.split,
+        labels=[label for label in results.labels if any(row["label"] == label for row in gallery.rows)],
+        classes=[info.name for info in results.classes if any(row["class"] == info.name for row in gallery.rows)],
+        kinds=in_order + sorted(kinds - set(in_order)),
+        legend=[
+            ("hit", hexadecimal(HIT)),
+            ("missed (false negative)", hexadecimal(MISSED)),
+            ("invented (false positive)", hexadecimal(INVENTED)),
+            ("elsewhere", hexadecimal(ELSEWHERE)),
+        ],
+        colors=[(info.name, hexadecimal(info.color)) for info in results.classes],
+        data={
+            "rows": gallery.rows,
+            "images": gallery.images,
+            "predictions": gallery.predictions,
+            "colors": {info.name: hexadecimal(info.color) for info in results.classes},
+        },
+    )
+
+
+@SECTIONS.register("run")
+def run_section(material: Material) -> Section:
+    """What was run, in enough detail to run it again."""
+    results = material.results
+    manifest = results.manifest
+    configs = {label: record.config.flat() for label, record in results.labels.items()}
+    return _section(
+        "run",
+        "What was run",
+        Evidence.RECORD,
+        command=shlex.join(manifest.command),
+        report_command=shlex.join(
+            ["python", "-m", "analysis.report", results.run_dir.as_posix(), "--split", results.split]
+        ),
+        differences=differences(configs),
+        configs=configs,
+        hyperparameters=material.figures.get("hyperparameters"),
+        space_name=manifest.space["name"],
+        space_description=manifest.space.get("description") or "",
+        space=readable(space_frame(manifest.space.get("parameters", ()))),
+        splits=readable(splits_frame(manifest.data.get("splits", {}))),
+        facts=run_facts(results),
+        versions=manifest.versions,
+        trials=readable(results.trials),
+        states=_count_states(results.trials),
+        cost=readable(results.cost),
+    )
+
+
+def lead_claim(results: Results) -> Claim:
+    """The sentence that the page opens with: winner, baseline, and whether the difference can be told from none."""
+    answer, split = results.answer, results.split
+    if answer is None:
+        missing = [label for label in (BASELINE, BEST) if label not in results.labels]
+        return _claim(
+            "No comparison of {} and {}: there is no finished checkpoint for {}.",
+            *map(_name, (BEST, BASELINE)),
+            _names(missing),
+            evidence=Evidence.RECORD,
+        )
+    winner, baseline = _name(answer.winner), _name(answer.baseline)
+    if answer.same_trial:
+        return _claim(
+            f"No trial stood above {{}} on val, so {{}} is {{}}: mIoU {answer.baseline_score:.3f} on {split}.",
+            *(baseline, winner, baseline),
+        )
+    head = (
+        f"{{}} reaches mIoU {answer.winner_score:.3f} on {split}, {{}} {answer.baseline_score:.3f}: "
+        f"a difference of {answer.difference:+.3f}"
+    )
+    bounds = f" [{answer.low:+.3f}, {answer.high:+.3f}]"
+    if answer.distinguishable is None:
+        tail = f", without an interval, since {answer.unit_count} {answer.units} are too few for one."
+    elif answer.distinguishable:
+        side = "better" if answer.difference > 0 else "worse"
+        tail = f"{bounds}. On images like these, this checkpoint is {side}."
+    else:
+        tail = f"{bounds}. The interval holds 0: not distinguishable on these images."
+    return _claim(head + tail, winner, baseline)
+
+
+def other_claims(results: Results) -> list[Claim]:
+    """What else can be said, each sentence at its own level."""
+    claims = [*_seed_claim(results), *_val_claim(results), *_rank_claim(results), *_class_claims(results)]
+    return [*claims, *_failure_claim(results), _openings_claim(results)]
+
+
+def differences(configs: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Configuration keys in which the labels differ.
+
+    Args:
+        configs: Flat configuration by label, the reference first.
+
+    Returns:
+        The labels, and for each differing key its values in their order; `-` where a label does not have the key.
+    """
+    labels = list(configs)
+    keys = dict.fromkeys(key for config in configs.values() for key in config)
+    rows = []
+    for key in keys:
+        values = [show_value(configs[label][key]) if key in configs[label] else "-" for label in labels]
+        if len(set(values)) > 1:
+            rows.append((key, values))
+    return labels, rows
+
+
+def show_value(value: Any) -> str:
+    """A configuration value as text: numbers short, truth values in lower case."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def space_frame(parameters: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The compiled space as a table: key, range or choices, scale, role, condition, reason."""
+    columns = ["key", "range", "scale", "role", "when", "reason"]
+    rows = []
+    for parameter in parameters:
+        if parameter.get("choices"):
+            range_ = ", ".join(show_value(choice) for choice in parameter["choices"])
+        else:
+            range_ = f"{show_value(parameter.get('low'))} .. {show_value(parameter.get('high'))}"
+            if parameter.get("step"):
+                range_ += f", step {show_value(parameter['step'])}"
+        scale = "" if parameter.get("choices") else "log" if parameter.get("log") else "linear"
+        rows.append(
+            [parameter["key"], range_, scale, *(str(parameter.get(name) or "") for name in ("role", "when", "reason"))]
+        )
+    return pd.DataFrame(rows, columns=columns)
+
+
+def splits_frame(splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Images and content hash of each split."""
+    rows = [[name, split.get("images"), str(split.get("hash", ""))] for name, split in splits.items()]
+    return pd.DataFrame(rows, columns=["split", "images", "sha256"])
+
+
+def run_facts(results: Results) -> list[tuple[str, str]]:
+    """Data, budget and machine as pairs of name and value."""
+    manifest = results.manifest
+    budget, hardware, resources = manifest.budget, manifest.hardware, manifest.resources
+    return [
+        ("Started", manifest.created),
+        ("Data", f"{manifest.data['name']}, {len(results.classes)} classes"),
+        ("Splits", str(manifest.data.get("origin") or "")),
+        ("Objective", f"{manifest.objective} ({manifest.mode})"),
+        ("Sampler, scheduler", f"{budget.get('sampler')}, {budget.get('scheduler')}"),
+        ("Budget", f"{budget.get('trials')} trials of up to {budget.get('max_epochs')} epochs"),
+        ("Concurrent trials", str(budget.get("concurrent"))),
+        ("Seed", str(manifest.seed)),
+        (
+            "A trial's share",
+            f"{resources.get('cpus_per_trial')} CPU, {resources.get('gpus_per_trial')} GPU, "
+            f"{resources.get('threads')} threads",
+        ),
+        ("Machine", f"{hardware.get('cpu')}, {hardware.get('cores')} cores, {hardware.get('memory_gib')} GiB"),
+        ("GPUs", ", ".join(hardware.get("gpus") or ()) or "none"),
+        ("Platform", str(hardware.get("platform"))),
+    ]
+
+
+def _section(name: str, title: str, evidence: Evidence, **content: Any) -> Section:
+    html = environment().get_template(f"section_{name}.html").render(**content)
+    return Section(title, Markup(html), name, evidence)
+
+
+def _tiles(results: Results) -> list[tuple[str, str, str]]:
+    """Name, number and remark of the figures that the page opens with."""
+    scores = {row["label"]: row for row in results.comparison.to_dict("records")}
+    tiles = []
+    for label in (BEST, BASELINE):
+        if label in results.labels:
+            row = scores[label]
+            tiles.append((f"mIoU of {label}", f"{row['iou']:.3f}", _interval(row["iou_low"], row["iou_high"])))
+    answer = results.answer
+    if answer is not None and not answer.same_trial:
+        tiles.append(("difference, paired", f"{answer.difference:+.3f}", _interval(answer.low, answer.high, sign="+")))
+    if MAJORITY in scores:
+        tiles.append(("commonest class everywhere", f"{scores[MAJORITY]['iou']:.3f}", "the floor"))
+    if BEST in results.labels:
+        count = int((results.failures["label"] == BEST).sum())
+        tiles.append((f"failures of {BEST}", f"{count:,}", f"on {_images(results)} {results.split} images"))
+    return tiles
+
+
+def _interval(low: float, high: float, *, sign: str = "") -> str:
+    return "no interval" if pd.isna(low) or pd.isna(high) else f"95% [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def _images(results: Results) -> int:
+    return int(results.comparison["images"].iloc[0])
+
+
+def _claim(text: str, *names: Markup, evidence: Evidence = Evidence.ONE_CHECKPOINT) -> Claim:
+    """A claim from a text of this file and names from elsewhere, one for each pair of braces."""
+    return Claim(Markup(text).format(*names), evidence)
+
+
+def _name(text: str) -> Markup:
+    return Markup("<b>{}</b>").format(text)
+
+
+def _names(texts: Sequence[str]) -> Markup:
+    return Markup(" and ").join(_name(text) for text in texts)
+
+
+def _seed_claim(results: Results) -> list[Claim]:
+    if results.answer is None or results.answer.same_trial:
+        return []
+    return [
+        _claim(
+            "This compares two sets of weights, trained once each. Whether the configurations differ takes five or "
+            "more fresh seeds of both; this report says nothing about that."
+        )
+    ]
+
+
+def _val_claim(results: Results) -> list[Claim]:
+    answer = results.answer
+    if answer is None or answer.same_trial:
+        return []
+    best, base = (results.labels[label].metrics.get("val/miou") for label in (answer.winner, answer.baseline))
+    if best is None or base is None:
+        return []
+    text = f"On val, which chose {{}}, its mIoU was {best:.3f} and that of {{}} {base:.3f} "
+    if results.split == "val":
+        text += "during training. These are the images that chose it, so its score here flatters it."
+    else:
+        text += f"({best - base:+.3f}); on {results.split} the difference is {answer.difference:+.3f}."
+    return [_claim(text, _name(answer.winner), _name(answer.baseline))]
+
+
+def _rank_claim(results: Results) -> list[Claim]:
+    answer = results.answer
+    if answer is None or results.split == "val":
+        return []
+    val, split = answer.val_ranks, answer.split_ranks
+    above = [label for label in split if split[label] < split.get(answer.winner, 0)]
+    if above:
+        text = (
+            f"On {results.split}, {{}} {'stand' if len(above) > 1 else 'stands'} above {{}}; the winner was chosen on "
+        )
+        return [_claim(text + "val and stays.", _names(above), _name(answer.winner))]
+    if len(val) > 2 and all(split.get(label) == rank for label, rank in val.items()):
+        return [_claim(f"The labels stand in the same order on {results.split} as on val.")]
+    return []
+
+
+def _class_claims(results: Results) -> list[Claim]:
+    answer = results.answer
+    if answer is None or answer.same_trial:
+        return []
+    table = results.per_class.pivot(index="class", columns="label", values="iou")
+    change = (table[answer.winner] - table[answer.baseline]).dropna().sort_values()
+    gains = change[change >= CLASS_DIFFERENCE].iloc[::-1][:3]
+    losses = change[change <= -CLASS_DIFFERENCE][:3]
+    told = [
+        Markup("{} {}").format(word, ", ".join(f"{name} ({value:+.3f})" for name, value in values.items()))
+        for word, values in (("gained most on", gains), ("lost most on", losses))
+        if len(values)
+    ]
+    if not told:
+        return []
+    return [
+        _claim(
+            "By IoU of single classes, {} {} against {}; no interval is given for these.",
+            *(_name(answer.winner), Markup(" and ").join(told), _name(answer.baseline)),
+        )
+    ]
+
+
+def _failure_claim(results: Results) -> list[Claim]:
+    label = BEST if BEST in results.labels else next(iter(results.labels))
+    failures = results.failures[results.failures["label"] == label]
+    if failures.empty:
+        return []
+    dominant = failures["causes"].str.split("; ").str[0].map(cause_kind).value_counts()
+    return [
+        _claim(
+            f"{{}} fails on {len(failures):,} (image, class) regions; the commonest dominant cause is "
+            f"\u201c{{}}\u201d ({int(dominant.iloc[0]):,}).",
+            *(_name(label), escape(name_cause(str(dominant.index[0])))),
+        )
+    ]
+
+
+def _openings_claim(results: Results) -> Claim:
+    times = {0: "not been opened", 1: "been opened once"}.get(results.openings, f"been opened {results.openings} times")
+    return _claim(
+        f"The test split has {times} so far by the runs of this folder; each opening makes its numbers a little less "
+        "of a surprise.",
+        evidence=Evidence.RECORD,
+    )
+
+
+def _count_states(trials: pd.DataFrame) -> str:
+    counts = Counter(zip(trials["phase"], trials["state"], strict=True))
+    return ", ".join(f"{count} {state} ({phase})" for (phase, state), count in counts.items())
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds as people say them.
+
+    Example:
+        >>> format_seconds(42.4), format_seconds(3700)
+        ('42 s', '1 h 02 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def page_summary(results: Results) -> list[tuple[str, str]]:
+    """What stands below the page's title."""
+    seconds = float(results.trials["seconds"].sum())
+    return [
+        ("space", str(results.manifest.space["name"])),
+        ("data", str(results.manifest.data["name"])),
+        ("evaluated on", f"{results.split}, {_images(results)} images"),
+        ("trials", f"{len(results.trials)}, {format_seconds(seconds)}"),
+        ("swept", results.manifest.created[:10]),
+    ]

@@ -1,0 +1,162 @@
+"""A run folder with a few barely trained models, made without Ray, for tests of evaluation and results."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sweep.manifest import SweepManifest
+from trainables.checkpoint import TrialRecord, publish, save_checkpoint
+from trainables.config import TrialConfig
+from trainables.data.base import DATASETS, ClassInfo, SegmentationData, Splits
+from trainables.data.scan import scan
+from trainables.data.splits import freeze_splits
+from trainables.models import build_model
+from trainables.training import IMAGENET_NORMALISATION
+
+CLASSES = (ClassInfo("left", (200, 0, 0)), ClassInfo("right", (0, 0, 200)), ClassInfo("dot", (0, 200, 0)))
+SIZES = ((40, 56), (48, 48), (33, 61))
+COUNTS = {"train": 4, "val": 5, "test": 24}
+STEPS = {"0000": 5, "0001-finish": 20, "0002": 2}
+SETTLING = 10
+"""Passes without a step at the end, for BatchNorm's running statistics."""
+
+
+def make_data(root: Path, *, groups: bool = False) -> SegmentationData:
+    """A data set `folder`: halves of two classes, a dot of a third, a void seam; images of three sizes."""
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for split, count in COUNTS.items():
+        stems = [f"{split}{number:02d}" for number in range(count)]
+        for number, stem in enumerate(stems):
+            height, width = SIZES[number % len(SIZES)]
+            seam = int(rng.integers(width // 4, 3 * width // 4))
+            mask = np.zeros((height, width), np.uint8)
+            mask[:, seam:] = 1
+            top, left = rng.integers(0, 20, 2)
+            mask[top : top + 8, left : left + 8] = 2
+            mask[:, seam - 1] = 255
+            table = np.zeros((256, 3))
+            table[: len(CLASSES)] = [info.color for info in CLASSES]
+            image = np.clip(table[mask] + rng.normal(0, 20, (height, width, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(image).save(root / "images" / f"{stem}.png")
+            Image.fromarray(mask).save(root / "masks" / f"{stem}.png")
+        (root / f"{split}.txt").write_text("\n".join(stems) + "\n")
+    entries = [{"id": i, "name": info.name, "color": list(info.color)} for i, info in enumerate(CLASSES)]
+    description = {"classes": entries, "void": 255}
+    if groups:
+        # test00 .. test23 in eight groups of three
+        ids = [f"{split}{number:02d}" for split, count in COUNTS.items() for number in range(count)]
+        rows = "".join(f"{i},{i[:-2]}-{int(i[-2:]) // 3}\n" for i in ids)
+        (root / "groups.csv").write_text("id,group\n" + rows)
+        description["groups"] = "groups.csv"
+    (root / "classes.json").write_text(json.dumps(description))
+    data: SegmentationData = DATASETS.get("folder")(root=root)
+    return data
+
+
+def make_run(run_dir: Path, data: SegmentationData, *, labels: dict[str, str] | None = None) -> Path:
+    """A run whose labels hold models from `make_model`.
+
+    Args:
+        run_dir: Made.
+        data: From `make_data`.
+        labels: Trial id of each label.
+    """
+    labels = {"baseline": "0000", "best": "0001-finish", "flip": "0001-finish"} if labels is None else labels
+    splits = Splits(
+        *(tuple(f"{name}{number:02d}" for number in range(count)) for name, count in COUNTS.items()), origin="made up"
+    )
+    records = scan(data)
+    hashes = {i: (record.image.sha256, record.mask.sha256) for i, record in records.items()}
+    frozen = freeze_splits(data, splits, run_dir, hashes=hashes)
+    SweepManifest(
+        name=run_dir.name,
+        created="2026-01-01T00:00:00+00:00",
+        command=("python", "-m", "sweep.run"),
+        seed=3,
+        data={
+            "name": data.name,
+            "root": str(data.root),
+            "classes": [{"name": c.name, "color": list(c.color)} for c in data.classes],
+            "splits": {name: {"images": COUNTS[name], "hash": digest} for name, digest in frozen.items()},
+            "origin": splits.origin,
+            "warnings": ["a warning about the split"],
+        },
+        space={"name": "augment", "parameters": [], "known_good": {}, "label_by": "augment.policy", "description": ""},
+        budget={"trials": 3, "max_epochs": 2},
+        objective="val/miou",
+        mode="max",
+        resources={"cpus_per_trial": 1, "gpus_per_trial": 0, "threads": 1},
+        hardware={},
+        versions={},
+    ).save(run_dir)
+    for trial_id in ("0000", "0001-finish", "0002"):
+        checkpoint = save_checkpoint(
+            run_dir / "checkpoints" / trial_id,
+            epoch=2,
+            model=make_model(trial_id),
+            optimizer=None,
+            record=make_record(trial_id),
+        )
+        for label in [label for label, holder in labels.items() if holder == trial_id]:
+            publish(checkpoint, run_dir / "best" / label, label=label)
+    rows = [
+        "trial_id,label,phase,seed,state,reason,epochs,seconds,gpu_seconds,val/miou,config/optimizer.lr,parent",
+        "0000,baseline,search,0,completed,,2,10.0,1.0,0.3,0.003,",
+        "0001,flip,search,1,stopped,by asha,1,5.0,0.5,0.35,0.01,",
+        "0002,flip,search,2,completed,,2,10.0,1.0,0.2,0.02,",
+        "0003,flip,search,3,infeasible,diverged,1,5.0,0.5,,1.0,",
+        "0001-finish,flip,finish,1,completed,,2,6.0,0.6,0.4,0.01,0001",
+    ]
+    (run_dir / "trials.csv").write_text("\n".join(rows) + "\n")
+    events = [
+        {"event": "suggested", "trial_id": "0000", "label": "baseline", "phase": "search", "seed": 0, "config": {}},
+        {"event": "result", "trial_id": "0000", "epoch": 1, "metrics": {"val/miou": 0.2}, "seconds": 5.0},
+        {"event": "result", "trial_id": "0000", "epoch": 2, "metrics": {"val/miou": 0.3}, "seconds": 5.0},
+    ]
+    (run_dir / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    return run_dir
+
+
+@lru_cache
+def make_model(trial_id: str) -> torch.nn.Module:
+    """A model that saw a few random halves, more of them for the winner; seeded by the trial id."""
+    torch.manual_seed(sum(map(ord, trial_id)))
+    model = build_model("lraspp_mobilenet_v3_large", [info.name for info in CLASSES], weights="none").train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    colors = torch.tensor([info.color for info in CLASSES]) / 255
+    for step in range(STEPS[trial_id] + SETTLING):
+        target = torch.zeros(4, 32, 48, dtype=torch.int64)
+        for mask in target:
+            mask[:, int(torch.randint(12, 36, ())) :] = 1
+            mask[10:20, 5:15] = 2
+        images = (colors[target].permute(0, 3, 1, 2) - 0.45) / 0.23
+        loss = torch.nn.functional.cross_entropy(model(images)["out"], target)
+        if step < STEPS[trial_id]:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.eval()
+
+
+def make_record(trial_id: str) -> TrialRecord:
+    """The record of a trial of two epochs."""
+    config = TrialConfig.from_flat({"image_size": "32x48", "epochs": 2, "batch_size": 5})
+    miou = {"0000": 0.3, "0001-finish": 0.4, "0002": 0.2}[trial_id]
+    return TrialRecord(
+        trial_id=trial_id,
+        label="",
+        config=config,
+        classes=CLASSES,
+        normalisation=IMAGENET_NORMALISATION,
+        history=tuple({"epoch": e, "seconds": 4.0, "metrics": {"val/miou": miou}} for e in (1, 2)),
+        applied={},
+        parameters=sum(p.numel() for p in make_model(trial_id).parameters()),
+    )

@@ -1,0 +1,394 @@
+"""A made-up run of known content for the report's tests: no training, no model, hostile names on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparison import Answer
+from analysis.results import Results
+from sweep.manifest import SweepManifest
+from trainables.data.base import VOID, ClassInfo, Image, Mask, SegmentationData, Splits
+
+CLASSES = (
+    ClassInfo("sky", (120, 170, 220)),
+    ClassInfo("road", (96, 88, 104)),
+    ClassInfo("building", (158, 92, 70)),
+    ClassInfo("tree", (58, 122, 62)),
+    ClassInfo("car", (20, 60, 160)),
+    ClassInfo("person", (210, 40, 80)),
+    ClassInfo("pole", (230, 200, 60)),
+    ClassInfo("absent", (255, 255, 255)),
+)
+HOSTILE_CLASSES = (
+    ClassInfo("<script>alert(1)</script>", (120, 170, 220)),
+    ClassInfo("50%_of $a & #b {c}", (96, 88, 104)),
+    ClassInfo("quote \" and ' back\\slash", (158, 92, 70)),
+    ClassInfo("tree", (58, 122, 62)),
+    ClassInfo("car", (20, 60, 160)),
+    ClassInfo("person", (210, 40, 80)),
+    ClassInfo("pole", (230, 200, 60)),
+    ClassInfo("absent", (255, 255, 255)),
+)
+HOSTILE_IDS = ("../../escape", "quo\"te's", "<b>bold</b>", "a/b", "sp ace", "plain")
+LABELS = ("baseline", "best", "photometric", "geometric")
+METRICS = ("pixel_accuracy", "iou", "f1", "precision", "recall", "ap", "map")
+
+
+class SyntheticData(SegmentationData):
+    """Street-like pictures from a generator seeded by the image id."""
+
+    name = "synthetic"
+    root = Path("nowhere")
+    default_image_size = (96, 128)
+
+    def __init__(self, ids: Sequence[str], classes: tuple[ClassInfo, ...], size: tuple[int, int] = (96, 128)) -> None:
+        self._ids = tuple(ids)
+        self._size = size
+        self.classes = classes
+
+    def ids(self) -> Sequence[str]:
+        return self._ids
+
+    def paths(self, image_id: str) -> tuple[Path, Path]:
+        raise NotImplementedError("nothing of this data set is on disk")
+
+    def mask(self, image_id: str) -> Mask:
+        rng = np.random.default_rng(_seed(image_id))
+        height, width = self._size
+        mask = np.zeros(self._size, np.uint8)
+        horizon = int(height * rng.uniform(0.4, 0.6))
+        mask[horizon:] = 1
+        for class_id, count in ((2, 3), (3, 3), (4, 2), (5, 2), (6, 2)):
+            for _ in range(int(rng.integers(1, count + 1))):
+                tall = int(height * {2: 0.4, 3: 0.3, 4: 0.18, 5: 0.22, 6: 0.5}[class_id] * rng.uniform(0.5, 1.2))
+                wide = int(width * {2: 0.2, 3: 0.12, 4: 0.2, 5: 0.05, 6: 0.02}[class_id] * rng.uniform(0.6, 1.3)) + 1
+                left = int(rng.integers(0, width - wide))
+                base = min(height, horizon + int(rng.integers(0, height // 4 if class_id > 3 else 4)))
+                mask[max(0, base - tall) : base, left : left + wide] = class_id
+        edges = np.zeros_like(mask, bool)
+        edges[:-1] |= mask[:-1] != mask[1:]
+        edges[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+        mask[edges] = VOID
+        return mask
+
+    def image(self, image_id: str) -> Image:
+        rng = np.random.default_rng(_seed(image_id) + 1)
+        mask = self.mask(image_id)
+        table = np.full((256, 3), 128.0)
+        table[: len(self.classes)] = [info.color for info in self.classes]
+        noisy = table[mask] * rng.uniform(0.6, 1.1) + rng.normal(0, 12, (*mask.shape, 3))
+        return np.clip(noisy, 0, 255).astype(np.uint8)
+
+    def splits(self, *, seed: int = 0) -> Splits:
+        return Splits(train=(), val=(), test=self._ids, origin="made up")
+
+
+class SyntheticEvaluation:
+    """Predictions that are the truth with a part of every image spoilt, and their confusion matrices."""
+
+    def __init__(self, data: SyntheticData, trial_id: str, spoil: float) -> None:
+        self.image_ids = tuple(data.ids())
+        self.groups = (None,) * len(self.image_ids)
+        self._data, self._trial_id, self._spoil = data, trial_id, spoil
+        count = len(data.classes)
+        self.confusions = np.zeros((len(self.image_ids), count, count), np.int64)
+        for place, image_id in enumerate(self.image_ids):
+            truth, predicted = data.mask(image_id), self.prediction(image_id)
+            counted = truth != VOID
+            pairs = truth[counted].astype(int) * count + predicted[counted]
+            self.confusions[place] = np.bincount(pairs, minlength=count * count).reshape(count, count)
+
+    def prediction(self, image_id: str) -> Mask:
+        rng = np.random.default_rng(_seed(image_id + self._trial_id))
+        truth = self._data.mask(image_id)
+        predicted = np.where(truth == VOID, np.roll(truth, 1, axis=1), truth)
+        predicted[predicted == VOID] = 1
+        for _ in range(int(8 * self._spoil * 2)):
+            height, width = truth.shape
+            top, left = int(rng.integers(0, height)), int(rng.integers(0, width))
+            box = predicted[top : top + height // 4, left : left + width // 5]
+            box[:] = rng.integers(0, 7)
+        return np.asarray(np.roll(predicted, int(rng.integers(0, 3)), axis=1), dtype=np.uint8)
+
+
+def make_results(
+    run_dir: Path, *, images: int = 12, hostile: bool = False, labels: Sequence[str] = LABELS, trials: int = 12
+) -> tuple[Results, SyntheticData]:
+    """Frames with the contract's columns, counted from real masks by plain loops; the data they were counted from."""
+    classes = HOSTILE_CLASSES if hostile else CLASSES
+    ids = (HOSTILE_IDS if hostile else tuple(f"scene_{index:04d}" for index in range(images)))[:images]
+    data = SyntheticData(ids, classes)
+    rng = np.random.default_rng(7)
+    records = {
+        label: SimpleNamespace(
+            trial_id=f"{place:04d}f",
+            label=label,
+            classes=classes,
+            config=SimpleNamespace(flat=lambda place=place, label=label: _config(place, label), image_size=(96, 128)),
+            metrics={"val/miou": 0.52 + 0.03 * (label == "best") + 0.01 * place},
+            applied={},
+            parameters=3_218_110,
+            epochs=8,
+            train_seconds=41.5 + place,
+            sha256=f"{place:064x}",
+        )
+        for place, label in enumerate(labels)
+    }
+    if len(labels) > 3:
+        records[labels[3]].trial_id = records["best"].trial_id
+    spoil = {label: 0.75 - 0.2 * (label == "best") - 0.05 * place for place, label in enumerate(labels)}
+    evaluations = {}
+    for label, record in records.items():
+        if record.trial_id not in evaluations:
+            evaluations[record.trial_id] = SyntheticEvaluation(data, record.trial_id, spoil[label])
+    comparison, per_class, thresholds, failures = [], [], [], []
+    for label, record in records.items():
+        confusions = evaluations[record.trial_id].confusions
+        total = confusions.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            hit = np.diagonal(total)
+            iou = hit / (total.sum(0) + total.sum(1) - hit)
+            precision, recall = hit / total.sum(0), hit / total.sum(1)
+        row: dict[str, Any] = {
+            "label": label,
+            "trial_id": record.trial_id,
+            "model": "lraspp_mobilenet_v3_large",
+            "policy": "none" if label == "baseline" else "flip p=0.5, scale_crop p=0.8",
+            "loss": "cross_entropy",
+            "epochs": 8,
+            "seeds": 1,
+            "images": len(ids),
+        }
+        values = dict(
+            zip(
+                METRICS,
+                (hit.sum() / total.sum(), *map(np.nanmean, (iou, iou, precision, recall, iou, iou))),
+                strict=True,
+            )
+        )
+        for metric in METRICS:
+            row |= {metric: values[metric]}
+            row |= {f"{metric}_low": values[metric] - 0.031, f"{metric}_high": values[metric] + 0.029}
+        comparison.append(row | {"params": 3_218_110, "latency_ms": 21.7, "train_seconds": record.train_seconds})
+        for class_id, info in enumerate(classes):
+            per_class.append(
+                {
+                    "label": label,
+                    "class": info.name,
+                    "iou": iou[class_id],
+                    "f1": 2 * iou[class_id] / (1 + iou[class_id]),
+                    "precision": precision[class_id],
+                    "recall": recall[class_id],
+                    "ap": recall[class_id] * 0.9,
+                    "images": int((confusions[:, class_id].sum(1) > 0).sum()),
+                    "pixels": int(total[class_id].sum()),
+                }
+            )
+        for step in range(11):
+            level = float(np.exp(-0.25 * step)) * float(np.nanmean(iou))
+            thresholds.append(
+                {"label": label, "threshold": step / 10, "precision": level, "recall": level * 0.9, "f1": level * 0.95}
+                | {"ap": level * 0.8}
+            )
+        for place, image_id in enumerate(ids):
+            matrix = confusions[place]
+            for class_id, info in enumerate(classes):
+                truth, predicted = int(matrix[class_id].sum()), int(matrix[:, class_id].sum())
+                union = truth + predicted - int(matrix[class_id, class_id])
+                if not union or matrix[class_id, class_id] / union > 0.5:
+                    continue
+                causes = ["hallucinated"] if not truth else []
+                if truth and matrix[class_id, class_id] < 0.05 * truth:
+                    causes.append("missed altogether")
+                others = matrix[class_id].copy()
+                others[class_id] = 0
+                if truth and others.max() >= 0.25 * truth:
+                    causes.append(f"confused with {classes[int(others.argmax())].name}")
+                failures.append(
+                    {
+                        "label": label,
+                        "image_id": image_id,
+                        "class": info.name,
+                        "iou": matrix[class_id, class_id] / union,
+                        "causes": "; ".join(causes or ["boundary only"]),
+                        "missed_recall": matrix[class_id, class_id] / truth if truth else np.nan,
+                        "confused_with": classes[int(others.argmax())].name if truth else None,
+                        "confused_fraction": others.max() / truth if truth else np.nan,
+                        "boundary_fraction": 0.4,
+                        "area_fraction": truth / matrix.sum(),
+                        "border_fraction": 0.0,
+                        "hallucinated_pixels": 0 if truth else predicted,
+                        "truth_pixels": truth,
+                        "predicted_pixels": predicted,
+                    }
+                )
+    floor = comparison[0] | {"label": "majority", "trial_id": "", "model": "", "policy": "", "loss": ""}
+    floor |= {"iou": 0.061, "iou_low": 0.055, "iou_high": 0.068, "latency_ms": np.nan, "params": np.nan}
+    comparison.append(floor | {"train_seconds": np.nan, "epochs": np.nan, "seeds": np.nan})
+    trial_rows, curve_rows = [], []
+    for number in range(trials):
+        stopped = number % 3 == 2
+        state = "infeasible" if number == 7 else "stopped" if stopped else "completed"
+        epochs = 2 if stopped else 1 if number == 7 else 4
+        ceiling = 0.4 + 0.2 * rng.random()
+        for epoch in range(1, epochs + 1):
+            curve_rows.append((f"{number:04d}", "", "search", epoch, ceiling * (1 - np.exp(-epoch / 2))))
+        trial_rows.append(
+            {
+                "trial_id": f"{number:04d}",
+                "label": "baseline" if number == 0 else "",
+                "phase": "search",
+                "seed": 0,
+                "state": state,
+                "reason": "asha: rank 6 of 7 at epoch 2" if stopped else "loss is NaN" if number == 7 else "",
+                "epochs": epochs,
+                "seconds": 5.0 * epochs,
+                "gpu_seconds": 0.0,
+                "val/miou": curve_rows[-1][-1] if number != 7 else np.nan,
+                "config/optimizer.lr": float(10 ** rng.uniform(-4, -2)),
+                "config/augment.rotate.limit": float(rng.uniform(0, 30)) if number % 2 else np.nan,
+                "config/augment.policy": "none" if number == 0 else "free",
+                "parent": None,
+            }
+        )
+    for place, (label, record) in enumerate(records.items()):
+        if place == 3:
+            continue
+        for epoch in range(5, 9):
+            curve_rows.append((record.trial_id, label, "finish", epoch, 0.5 + 0.02 * epoch + 0.01 * place))
+        trial_rows.append(
+            {
+                "trial_id": record.trial_id,
+                "label": label,
+                "phase": "finish",
+                "seed": 0,
+                "state": "completed",
+                "reason": "",
+                "epochs": 8,
+                "seconds": 21.0,
+                "gpu_seconds": 0.0,
+                "val/miou": curve_rows[-1][-1],
+                "config/optimizer.lr": 0.003,
+                "config/augment.policy": "none",
+                "parent": f"{(0, 1, 3, 4)[place]:04d}",
+            }
+        )
+    trials_frame = pd.DataFrame(trial_rows)
+    cost = pd.DataFrame(
+        {
+            "label": list(records),
+            "trial_id": [record.trial_id for record in records.values()],
+            "epochs": 8,
+            "train_seconds": [record.train_seconds for record in records.values()],
+            "gpu_seconds": 0.0,
+            "params": 3_218_110,
+            "latency_ms": 21.7,
+            "search_seconds": float(trials_frame["seconds"].sum()),
+        }
+    )
+    results = Results(
+        run_dir=run_dir,
+        manifest=_manifest(classes, len(ids)),
+        split="test",
+        classes=classes,
+        labels=records,
+        comparison=pd.DataFrame(comparison),
+        per_class=pd.DataFrame(per_class),
+        iou_thresholds=pd.DataFrame(thresholds),
+        failures=pd.DataFrame(failures),
+        trials=trials_frame,
+        cost=cost,
+        curves=pd.DataFrame(curve_rows, columns=["trial_id", "label", "phase", "epoch", "val/miou"]),
+        evaluations=evaluations,
+        answer=_answer(records, {row["label"]: row["iou"] for row in comparison}),
+        openings=2,
+        notes=(f"only {len(ids)} images: intervals are rough", "best and geometric are the same trial"),
+    )
+    return results, data
+
+
+def _answer(records: dict[str, Any], scores: dict[str, float]) -> Answer:
+    difference = scores["best"] - scores["baseline"]
+    val = {label: record.metrics["val/miou"] for label, record in records.items()}
+    return Answer(
+        winner="best",
+        baseline="baseline",
+        metric="iou",
+        winner_score=scores["best"],
+        baseline_score=scores["baseline"],
+        difference=difference,
+        low=difference - 0.02,
+        high=difference + 0.03,
+        same_trial=False,
+        val_ranks={label: 1 + sum(other > val[label] for other in val.values()) for label in val},
+        split_ranks={label: 1 + sum(scores[other] > scores[label] for other in records) for label in records},
+        units="images",
+        unit_count=40,
+    )
+
+
+def _config(place: int, label: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {
+        "model.name": "lraspp_mobilenet_v3_large",
+        "loss.name": "cross_entropy",
+        "optimizer.name": "adamw",
+        "optimizer.lr": 0.003 if label == "baseline" else 0.0041 + 0.001 * place,
+        "augment.policy": "none" if label == "baseline" else "free",
+        "image_size": "96x128",
+        "batch_size": 8,
+        "epochs": 8,
+        "seed": 0,
+    }
+    return flat if label == "baseline" else flat | {"augment.flip.p": 0.5, "augment.rotate.limit": 12.0 + place}
+
+
+def _manifest(classes: tuple[ClassInfo, ...], images: int) -> SweepManifest:
+    return SweepManifest(
+        name="augment <b>tryout</b>",
+        created="2025-03-04T10:20:30+00:00",
+        command=("python", "-m", "sweep.run", "--space", "augment", "--trials", "12", "--name", "try out"),
+        seed=0,
+        data={
+            "name": "synthetic",
+            "root": None,
+            "classes": [{"name": info.name, "color": list(info.color)} for info in classes],
+            "splits": {
+                "train": {"images": 300, "hash": "ab" * 32},
+                "val": {"images": 100, "hash": "cd" * 32},
+                "test": {"images": images, "hash": "ef" * 32},
+            },
+            "origin": "drawn with seed 0",
+            "warnings": [],
+        },
+        space={
+            "name": "augment",
+            "description": "Which augmentations help, and how strong.",
+            "label_by": "augment.policy",
+            "known_good": {"augment.policy": "none"},
+            "parameters": [
+                {"key": "optimizer.lr", "kind": "float", "low": 1e-4, "high": 1e-2, "choices": None, "log": True}
+                | {"step": None, "role": "nuisance", "when": None, "reason": "two decades around the usual AdamW rate"},
+                {"key": "augment.policy", "kind": "choice", "low": None, "high": None, "choices": ["none", "free"]}
+                | {"log": False, "step": None, "role": "scientific", "when": None, "reason": "what is asked"},
+                {"key": "augment.rotate.limit", "kind": "float", "low": 0.0, "high": 30.0, "choices": None}
+                | {"log": False, "step": None, "role": "scientific", "when": "augment.policy = free", "reason": "pose"},
+            ],
+        },
+        budget={"trials": 12, "max_epochs": 8, "time_budget_s": None, "sampler": "tpe", "scheduler": "asha"}
+        | {"concurrent": 2},
+        objective="val/miou",
+        mode="max",
+        resources={"cpus_per_trial": 1, "gpus_per_trial": 0, "threads": 1},
+        hardware={"cpu": "A Processor", "cores": 2, "memory_gib": 8.0, "gpus": [], "platform": "Linux"},
+        versions={"python": "3.12.3", "torch": "2.15.0", "ray": "2.60.0"},
+    )
+
+
+def _seed(text: str) -> int:
+    return int.from_bytes(text.encode()[-6:], "little")

@@ -1,0 +1,253 @@
+"""The report's tables against plain resampling and scikit-learn."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis.comparison import (
+    COMPARISON_COLUMNS,
+    COST_COLUMNS,
+    METRICS,
+    PER_CLASS_COLUMNS,
+    THRESHOLD_COLUMNS,
+    Answer,
+    answer,
+    comparison_frame,
+    cost_frame,
+    lineage,
+    per_class_frame,
+    score_labels,
+    score_statistic,
+    threshold_frame,
+)
+from analysis.evaluate import MAJORITY
+from analysis.statistics import draw_counts
+from trainables import metrics
+from trainables.metrics import IGNORE, PerImageConfusion, RegionConfidence, ScoreHistogram
+
+NAMES = ["sky", "road", "car", "never"]
+
+
+def made_evaluation(trial_id, *, images=30, skill=2.0, seed=0, groups=None):
+    """Collected from random scores that know the target by `skill`; the fourth class is in nothing."""
+    rng = np.random.default_rng(seed)
+    collectors = PerImageConfusion(4), ScoreHistogram(4), RegionConfidence(4)
+    for number in range(images):
+        present = [0, 1] if number % 3 else [0, 1, 2]
+        target = rng.choice(present, (8, 9))
+        logits = rng.normal(size=(4, 8, 9)) + skill * (np.arange(4)[:, None, None] == target)
+        logits[3] = -9
+        target = torch.from_numpy(np.where(rng.random((8, 9)) < 0.1, IGNORE, target))
+        scores = torch.from_numpy(logits).float()
+        for collector in collectors:
+            collector.process(str(number), scores, scores.argmax(dim=0), target)
+    return SimpleNamespace(
+        trial_id=trial_id,
+        split="test",
+        image_ids=tuple(map(str, range(images))),
+        groups=groups or (None,) * images,
+        confusions=collectors[0].value(),
+        histograms=collectors[1].value(),
+        confidence=collectors[2].value(),
+        latency_ms=12.5,
+    )
+
+
+def made_record(trial_id, miou):
+    flat = {"model.name": "lraspp", "augment.policy": "flip", "loss.name": "focal"}
+    return SimpleNamespace(
+        trial_id=trial_id,
+        config=SimpleNamespace(flat=lambda: flat),
+        epochs=6,
+        parameters=1234,
+        train_seconds=8.5,
+        metrics={"val/miou": miou},
+    )
+
+
+@pytest.fixture(scope="module")
+def made():
+    evaluations = {
+        "0": made_evaluation("0", skill=1.5),
+        "1": made_evaluation("1", skill=2.5),
+        MAJORITY: made_evaluation(MAJORITY, skill=0.0),
+    }
+    labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6), "flip": made_record("1", 0.6)}
+    return labels, evaluations, score_labels(evaluations, resamples=200, seed=1)
+
+
+def slow_scores(evaluation, chosen):
+    """The seven metrics of chosen images (with repetition), class by class."""
+    matrix = evaluation.confusions[chosen].sum(axis=0)
+    split = evaluation.confusions.sum(axis=0)
+    values = {"pixel_accuracy": np.trace(matrix) / matrix.sum()}
+    for name in ("iou", "f1", "precision", "recall"):
+        each = getattr(metrics, name)(matrix)
+        values[name] = np.mean([each[c] for c in range(4) if split[c].sum() and matrix[c].sum()])
+    each = metrics.average_precision(evaluation.histograms[chosen].sum(axis=0))
+    values["ap"] = np.mean([each[c] for c in range(4) if matrix[c].sum()])
+    regions = metrics.region_average_precision(evaluation.confusions[chosen], evaluation.confidence[chosen])
+    values["map"] = np.mean([regions[c].mean() for c in range(4) if matrix[c].sum()])
+    return [values[name] for name in METRICS]
+
+
+def test_weighted_scores_are_those_of_repeated_images(made):
+    _, evaluations, _ = made
+    draws = np.random.default_rng(2).integers(0, 30, (6, 30))
+    got = score_statistic(evaluations["0"])(draw_counts(draws, 30))
+    assert got.shape == (7, 6)
+    for column, draw in enumerate(draws):
+        np.testing.assert_allclose(got[:, column], slow_scores(evaluations["0"], draw))
+
+
+def test_interval_is_that_of_resampling_images_one_by_one(made):
+    _, evaluations, scores = made
+    rng = np.random.default_rng(3)
+    values = np.array([slow_scores(evaluations["0"], rng.integers(0, 30, 30)) for _ in range(200)])
+    spread = values.std(axis=0)
+    for index in range(7):
+        low, high = np.quantile(values[:, index], [0.02, 0.98])
+        assert scores["0"].interval.low[index] == pytest.approx(low, abs=spread[index])
+        assert scores["0"].interval.high[index] == pytest.approx(high, abs=spread[index])
+        assert scores["0"].interval.low[index] < scores["0"].values[index] < scores["0"].interval.high[index]
+
+
+def test_comparison_has_the_contracts_columns_and_a_floor(made):
+    labels, evaluations, scores = made
+    frame = comparison_frame(labels, evaluations, scores)
+    assert tuple(frame.columns) == COMPARISON_COLUMNS
+    assert COMPARISON_COLUMNS[:11] == (
+        *("label", "trial_id", "model", "policy", "loss", "epochs", "seeds", "images"),
+        *("pixel_accuracy", "pixel_accuracy_low", "pixel_accuracy_high"),
+    )
+    assert COMPARISON_COLUMNS[-6:] == ("map", "map_low", "map_high", "params", "latency_ms", "train_seconds")
+    assert frame["label"].tolist() == ["baseline", "best", "flip", MAJORITY]
+    assert frame["trial_id"].tolist() == ["0", "1", "1", ""]
+    assert frame["images"].tolist() == [30] * 4
+    expected = slow_scores(evaluations["1"], np.arange(30))
+    np.testing.assert_allclose(frame.loc[1, list(METRICS)].astype(float), expected)
+    floor = frame.iloc[3]
+    assert floor[["epochs", "seeds", "params", "latency_ms", "train_seconds"]].isna().all()
+    assert frame["params"].tolist()[:3] == [1234] * 3
+
+
+def test_csv_keeps_every_digit(made, tmp_path):
+    labels, evaluations, scores = made
+    frame = comparison_frame(labels, evaluations, scores)
+    frame.to_csv(tmp_path / "comparison.csv", index=False)
+    back = pd.read_csv(tmp_path / "comparison.csv")
+    assert back["iou_low"].tolist() == frame["iou_low"].tolist()
+    assert back["map"].tolist() == frame["map"].tolist()
+
+
+def test_too_few_images_leave_the_bounds_empty():
+    evaluations = {"0": made_evaluation("0", images=6)}
+    labels = {"baseline": made_record("0", 0.4)}
+    frame = comparison_frame(labels, evaluations, score_labels(evaluations, resamples=50))
+    assert frame["iou"].notna().all()
+    assert frame[[f"{name}{end}" for name in METRICS for end in ("_low", "_high")]].isna().all(axis=None)
+
+
+def test_per_class_counts_truth_and_leaves_absent_classes_undefined(made):
+    _, evaluations, _ = made
+    frame = per_class_frame({"baseline": "0", "best": "1"}, evaluations, NAMES)
+    assert tuple(frame.columns) == PER_CLASS_COLUMNS
+    assert frame["class"].tolist() == NAMES * 2
+    car = frame[(frame["label"] == "best") & (frame["class"] == "car")].iloc[0]
+    matrix = evaluations["1"].confusions
+    assert car["images"] == 10
+    assert car["pixels"] == matrix[:, 2].sum()
+    total = matrix.sum(axis=0)
+    assert car["iou"] == total[2, 2] / (total[2].sum() + total[:, 2].sum() - total[2, 2])
+    never = frame[frame["class"] == "never"]
+    assert never[["iou", "f1", "precision", "recall", "ap"]].isna().all(axis=None)
+    assert never["pixels"].tolist() == [0, 0]
+
+
+def test_thresholds_are_means_over_classes_and_their_ap_averages_to_map(made):
+    labels, evaluations, scores = made
+    frame = threshold_frame({"baseline": "0", "best": "1"}, evaluations)
+    assert tuple(frame.columns) == THRESHOLD_COLUMNS
+    assert frame["threshold"].tolist() == [k / 10 for k in range(11)] * 2
+    best = frame[frame["label"] == "best"]
+    each = metrics.region_scores(evaluations["1"].confusions)
+    np.testing.assert_allclose(best["recall"], np.nanmean(each["recall"], axis=0))
+    np.testing.assert_allclose(best["f1"], np.nanmean(each["f1"], axis=0))
+    comparison = comparison_frame(labels, evaluations, scores).set_index("label")
+    assert best["ap"].mean() == pytest.approx(comparison.loc["best", "map"])
+    assert (best["recall"].diff().dropna() <= 0).all()
+
+
+def test_costs_add_the_parents_gpu_seconds_and_the_whole_search():
+    trials = pd.DataFrame(
+        {
+            "trial_id": ["0", "1", "1-finish"],
+            "seconds": [10.0, 5.0, 6.0],
+            "gpu_seconds": [1.0, 0.5, 0.6],
+            "parent": ["", "", "1"],
+        }
+    )
+    labels = {"baseline": made_record("0", 0.4), "best": made_record("1-finish", 0.6)}
+    evaluations = {one: SimpleNamespace(latency_ms=3.0) for one in ("0", "1-finish")}
+    frame = cost_frame(labels, evaluations, trials)
+    assert tuple(frame.columns) == COST_COLUMNS
+    assert frame["gpu_seconds"].tolist() == pytest.approx([1.0, 1.1])
+    assert frame["search_seconds"].tolist() == [21.0, 21.0]
+    assert lineage("1-finish", trials) == ["1-finish", "1"]
+    trials.loc[1, "parent"] = "1-finish"
+    assert lineage("1-finish", trials) == ["1-finish", "1"]
+
+
+def test_answer_compares_the_winner_with_the_baseline_on_the_same_images(made):
+    labels, evaluations, scores = made
+    told = answer(labels, evaluations, scores, resamples=300)
+    assert told.difference == pytest.approx(told.winner_score - told.baseline_score)
+    assert told.low < told.difference < told.high
+    assert told.distinguishable is True
+    assert not told.same_trial
+    assert told.val_ranks == {"baseline": 2, "best": 1, "flip": 1}
+    assert told.split_ranks == {"baseline": 2, "best": 1, "flip": 1}
+    assert (told.units, told.unit_count, told.evidence) == ("images", 30, "one checkpoint each")
+    rng = np.random.default_rng(0)
+    differences = []
+    for _ in range(400):
+        chosen = rng.integers(0, 30, 30)
+        first, second = (metrics.iou(evaluations[one].confusions[chosen].sum(axis=0)) for one in ("1", "0"))
+        differences.append(np.nanmean(first) - np.nanmean(second))
+    spread = np.std(differences)
+    assert told.low == pytest.approx(np.quantile(differences, 0.02), abs=spread)
+    assert told.high == pytest.approx(np.quantile(differences, 0.98), abs=spread)
+
+
+def test_answer_of_a_baseline_that_won_claims_no_difference(made):
+    labels, evaluations, scores = made
+    told = answer({"baseline": labels["best"], "best": labels["best"]}, evaluations, scores)
+    assert told.same_trial
+    assert told.difference == 0
+    assert told.distinguishable is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.01, 0.2, True), (-0.2, -0.1, True), (-0.1, 0.2, False), (0.0, 0.2, False), (np.nan, np.nan, None)],
+)
+def test_a_difference_is_distinguishable_when_its_interval_leaves_zero_out(low, high, expected):
+    told = Answer("best", "baseline", "iou", 0.5, 0.4, 0.1, low, high, False, {}, {}, "images", 30)
+    assert told.distinguishable is expected
+
+
+def test_groups_are_the_units_where_images_have_them():
+    groups = tuple(f"video-{number // 5}" for number in range(30))
+    evaluations = {
+        "0": made_evaluation("0", skill=1.5, groups=groups),
+        "1": made_evaluation("1", skill=2.5, groups=groups),
+    }
+    labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6)}
+    told = answer(labels, evaluations, score_labels(evaluations, resamples=50), resamples=50)
+    assert (told.units, told.unit_count) == ("groups", 6)
+    assert not np.isnan(told.low)

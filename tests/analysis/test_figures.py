@@ -1,0 +1,164 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from analysis.colours import THEME, series
+from analysis.figures import (
+    FIGURES,
+    cause_counts,
+    draw_comparison,
+    draw_confusion,
+    draw_curves,
+    draw_hyperparameters,
+    numeric_hyperparameters,
+    save_figures,
+    trial_curve,
+)
+
+from .synthetic_run import make_results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory):
+    return make_results(tmp_path_factory.mktemp("run"), images=4)[0]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("run")
+    return save_figures(make_results(folder, hostile=True)[0], folder / "figures")
+
+
+def test_every_registered_figure_is_saved_twice(hostile) -> None:
+    assert list(hostile) == list(FIGURES)
+    for saved in hostile.values():
+        ElementTree.parse(saved.path.with_suffix(".svg"))
+        with Image.open(saved.path) as picture:
+            assert picture.width >= 800
+
+
+def test_inline_figures_are_well_formed_and_follow_the_pages_theme(hostile) -> None:
+    for saved in hostile.values():
+        ElementTree.fromstring(str(saved.svg))
+        assert "var(--ink)" in saved.svg
+        assert not any(color in saved.svg for color, _ in THEME.values())
+
+
+def test_inline_figures_share_no_id_and_refer_to_their_own(hostile) -> None:
+    ids = [found for saved in hostile.values() for found in re.findall(r'\bid="([^"]+)"', saved.svg)]
+    assert len(ids) == len(set(ids))
+    for saved in hostile.values():
+        own = set(re.findall(r'\bid="([^"]+)"', saved.svg))
+        assert set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', saved.svg)) <= {
+            pair for one in own for pair in ((one, ""), ("", one))
+        }
+
+
+def test_inline_figures_fetch_nothing_and_run_nothing(hostile) -> None:
+    for saved in hostile.values():
+        assert "<script" not in saved.svg
+        assert not re.search(r'href="(?!#|data:image/png)', saved.svg)
+
+
+def test_a_finished_trial_goes_on_where_its_parent_ended(results) -> None:
+    curve = trial_curve(results, results.labels["baseline"].trial_id)
+    assert list(curve["epoch"]) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert list(curve["trial_id"]) == ["0000"] * 4 + [results.labels["baseline"].trial_id] * 4
+
+
+def test_a_repeated_epoch_counts_for_the_later_trial(results) -> None:
+    finish = results.labels["baseline"].trial_id
+    again = pd.DataFrame([(finish, "baseline", "finish", 4, 0.99)], columns=results.curves.columns)
+    changed = replace(results, curves=pd.concat([results.curves, again], ignore_index=True))
+    curve = trial_curve(changed, finish)
+    assert curve.set_index("epoch").loc[4, "val/miou"] == 0.99
+
+
+def test_curves_draw_each_trial_once_with_its_parent(results) -> None:
+    axes = draw_curves(results).figure.axes[0]
+    lines = [line for line in axes.lines if len(line.get_xdata()) > 2 and line.get_alpha() is None]
+    assert sorted(len(line.get_xdata()) for line in lines) == [8, 8, 8]
+    # 12 search trials, of which 3 are drawn as the start of a finished one; 1-epoch and stopped ones among them.
+    faint = [line for line in axes.lines if line.get_alpha() == 0.35]
+    assert len(faint) == 12 - 3
+
+
+def test_forest_plot_marks_scores_intervals_and_the_floor(results) -> None:
+    axes = draw_comparison(results).figure.axes[0]
+    table = results.comparison.set_index("label")
+    points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert points == [table.loc[label, "iou"] for label in results.labels]
+    bars = [tuple(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linewidth() > 2]
+    assert bars == [(table.loc[label, "iou_low"], table.loc[label, "iou_high"]) for label in results.labels]
+    assert any(line.get_xdata()[0] == table.loc["majority", "iou"] for line in axes.lines)
+
+
+def test_labels_without_an_interval_have_no_bar(results) -> None:
+    frame = results.comparison.assign(iou_low=np.nan, iou_high=np.nan)
+    axes = draw_comparison(replace(results, comparison=frame)).figure.axes[0]
+    assert not [line for line in axes.lines if line.get_linewidth() > 2]
+
+
+def test_confusion_rows_are_shares_of_the_truth(results) -> None:
+    mesh = draw_confusion(results).figure.axes[0].collections[0]
+    evaluation = results.evaluations[results.labels["best"].trial_id]
+    count = len(results.classes)
+    expected = np.full((count, count), np.nan)
+    for truth in range(count):
+        row = sum(matrix[truth] for matrix in evaluation.confusions)
+        if row.sum():
+            expected[truth] = [value / row.sum() for value in row]
+    np.testing.assert_allclose(np.ma.filled(mesh.get_array(), np.nan).reshape(count, count), expected)
+
+
+def test_hyperparameters_stay_silent_below_five_trials(results) -> None:
+    few = results.trials[results.trials["phase"] == "search"].iloc[:4]
+    assert draw_hyperparameters(replace(results, trials=few)) is None
+    assert draw_hyperparameters(results) is not None
+
+
+def test_only_numbers_that_vary_are_hyperparameters() -> None:
+    trials = pd.DataFrame(
+        {
+            "config/lr": [0.1, 0.2, 0.3],
+            "config/limit": [np.nan, 1.0, 2.0],
+            "config/policy": ["a", "b", "c"],
+            "config/same": [1, 1, 1],
+            "config/seed": [1, 2, 3],
+            "epochs": [1, 2, 3],
+        }
+    )
+    assert numeric_hyperparameters(trials) == ["config/lr"]
+
+
+def test_cause_counts_equal_a_loop(results) -> None:
+    expected: dict[tuple[str, str], int] = {}
+    for row in results.failures.to_dict("records"):
+        kinds = {"confused with" if c.startswith("confused with ") else c for c in row["causes"].split("; ")}
+        for kind in kinds:
+            expected[kind, row["label"]] = expected.get((kind, row["label"]), 0) + 1
+    counts = cause_counts(results.failures)
+    assert {(c, label): n for c, row in counts.iterrows() for label, n in row.items() if n} == expected
+
+
+def test_results_without_trials_failures_or_curves_draw_what_there_is(results, tmp_path: Path) -> None:
+    bare = replace(
+        results, failures=results.failures.iloc[:0], curves=results.curves.iloc[:0], trials=results.trials.iloc[:0]
+    )
+    assert set(save_figures(bare, tmp_path)) == {"comparison", "thresholds", "per_class", "confusion"}
+
+
+def test_baseline_and_best_keep_their_colours_among_any_labels() -> None:
+    assert series(["baseline", "best", "a", "b"]) == {
+        "baseline": "series-baseline",
+        "best": "series-best",
+        "a": "series-1",
+        "b": "series-2",
+    }
+    assert series(["a"]) == {"a": "series-1"}

@@ -1,0 +1,291 @@
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from analysis.evaluate import OPENINGS_FILE
+from analysis.gallery import build_gallery
+from analysis.report import Report, answer_lines, main, write_report
+from analysis.sections import SECTIONS, Material
+
+from .small_run import make_data, make_run
+from .synthetic_run import make_results
+
+HTML_TABLES = {
+    "comparison": ("comparison", "comparison_labels"),
+    "per_class": ("per_class",),
+    "iou_thresholds": ("iou_thresholds",),
+    "trials": ("trials",),
+    "cost": ("cost",),
+}
+
+
+class Page(HTMLParser):
+    """Tables as lists of {column: (text, data attributes)}, the gallery's JSON, and every start tag."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[dict[str, tuple[str, dict[str, str]]]]] = {}
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self._table, self._columns, self._row, self._inside = "", [], {}, ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if tag == "table":
+            self._table, self._columns = found.get("data-table", ""), []
+            self.tables[self._table] = []
+        elif tag == "th" and "data-column" in found:
+            self._columns.append(found["data-column"])
+        elif tag == "tr":
+            self._row = {}
+        elif tag == "td" and self._columns:
+            self._row[self._columns[len(self._row)]] = ("", found)
+        elif tag == "script":
+            self.scripts.append((found, ""))
+        self._inside = tag
+
+    def handle_endtag(self, tag) -> None:
+        if tag == "tr" and self._row:
+            self.tables[self._table].append(self._row)
+        self._inside = ""
+
+    def handle_data(self, data) -> None:
+        if self._inside == "td" and self._row:
+            column = list(self._row)[-1]
+            self._row[column] = (self._row[column][0] + data, self._row[column][1])
+        elif self._inside == "script":
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+
+    @property
+    def gallery(self) -> dict:
+        return json.loads(next(text for attrs, text in self.scripts if attrs.get("id") == "gallery-data"))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    results, data = make_results(tmp_path_factory.mktemp("runs") / "run", hostile=True)
+    return write_report(results, data, predictions=True)
+
+
+@pytest.fixture(scope="module")
+def page(hostile: Report) -> Page:
+    return Page(hostile.path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", HTML_TABLES)
+def test_page_and_csv_hold_the_same_numbers(hostile: Report, page: Page, name: str) -> None:
+    csv = pd.read_csv(hostile.path.parent / "tables" / f"{name}.csv", dtype={"trial_id": str, "parent": str})
+    csv = csv.where(csv.notna(), None)
+    seen: set[str] = set()
+    for part in HTML_TABLES[name]:
+        rows = page.tables[part]
+        assert len(rows) == len(csv)
+        for shown, (_, stored) in zip(rows, csv.iterrows(), strict=True):
+            for column, (text, data) in shown.items():
+                seen.add(column)
+                value = stored[column]
+                if "data-value" in data and "data-low" in data:
+                    seen |= {f"{column}_low", f"{column}_high"}
+                    assert float(data["data-low"]) == stored[f"{column}_low"]
+                    assert float(data["data-high"]) == stored[f"{column}_high"]
+                if "data-value" in data:
+                    assert float(data["data-value"]) == float(value)
+                    assert float(text) == pytest.approx(float(value), rel=6e-4, abs=6e-5)
+                else:
+                    assert text == ("" if value is None or value != value else " ".join(str(value).split()))
+    assert seen == set(csv.columns)
+
+
+def test_gallery_holds_exactly_the_rows_of_the_failure_table(hostile: Report, page: Page) -> None:
+    csv = pd.read_csv(hostile.path.parent / "tables" / "failures.csv")
+    rows = page.gallery["rows"]
+    assert [(r["label"], r["image"], r["class"], "; ".join(r["causes"])) for r in rows] == list(
+        csv[["label", "image_id", "class", "causes"]].itertuples(index=False, name=None)
+    )
+    np.testing.assert_array_equal([r["iou"] for r in rows], csv["iou"])
+
+
+def test_gallery_counts_wrong_pixels_as_a_loop_does(hostile: Report, page: Page) -> None:
+    results = hostile.results
+    names = [info.name for info in results.classes]
+    for row in page.gallery["rows"][:40]:
+        evaluation = results.evaluations[results.labels[row["label"]].trial_id]
+        matrix = evaluation.confusions[evaluation.image_ids.index(row["image"])]
+        class_id = names.index(row["class"])
+        assert row["wrong"] == matrix[class_id].sum() + matrix[:, class_id].sum() - 2 * matrix[class_id, class_id]
+
+
+def test_every_failure_has_its_picture_inside_the_report_folder(hostile: Report, page: Page) -> None:
+    folder = (hostile.path.parent / "failures").resolve()
+    pictures = {(hostile.path.parent / row["picture"]).resolve() for row in page.gallery["rows"]}
+    assert all(path.is_file() and path.is_relative_to(folder) for path in pictures)
+    assert {path.resolve() for path in folder.rglob("*.png")} == pictures
+    assert hostile.gallery.files == len(pictures)
+
+
+def test_nothing_is_written_outside_the_run(hostile: Report) -> None:
+    runs = hostile.results.run_dir.parent
+    assert [path.name for path in runs.iterdir()] == ["run"]
+    assert sorted(path.name for path in (runs / "run" / "report").iterdir()) == [
+        "failures",
+        "figures",
+        "predictions",
+        "report.html",
+        "tables",
+    ]
+
+
+def test_page_refers_to_nothing_outside_itself(page: Page) -> None:
+    for tag, attrs in page.tags:
+        for name in ("src", "href", "xlink:href", "action", "data", "poster"):
+            value = attrs.get(name)
+            if value is not None:
+                assert value.startswith(("#", "data:")), (tag, name, value)
+        assert not any(name.startswith("on") for name in attrs)
+
+
+def test_policy_admits_the_pages_own_script_and_no_other(hostile: Report, page: Page) -> None:
+    policy = next(
+        a["content"] for tag, a in page.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    )
+    code = [text for attrs, text in page.scripts if attrs.get("type") != "application/json"]
+    assert len(code) == 1
+    digest = base64.b64encode(hashlib.sha256(code[0].encode()).digest()).decode()
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == f"'sha256-{digest}'"
+    assert rules["img-src"] == "data:"
+
+
+def test_hostile_names_are_text_everywhere(hostile: Report, page: Page) -> None:
+    assert [tag for tag, _ in page.tags].count("script") == 2
+    text = hostile.path.read_text(encoding="utf-8")
+    assert "<script>alert" not in text and "<b>tryout" not in text and "<b>bold" not in text
+    assert "augment &lt;b&gt;tryout&lt;/b&gt;" in text
+
+
+def test_saved_predictions_are_the_evaluated_masks(hostile: Report) -> None:
+    results = hostile.results
+    folder = hostile.path.parent / "predictions"
+    files = list(folder.rglob("*.png"))
+    assert len(files) == hostile.predictions == sum(len(e.image_ids) for e in results.evaluations.values()) + 6
+    evaluation = results.evaluations[results.labels["photometric"].trial_id]
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(folder / "photometric" / "plain.png")), evaluation.prediction("plain")
+    )
+
+
+def test_pictures_beyond_the_budget_are_linked_and_counted(tmp_path: Path) -> None:
+    results, data = make_results(tmp_path / "run", images=6)
+    whole = build_gallery(results, data, tmp_path / "run" / "report")
+    assert whole.embedded == len(whole.rows)
+    used = sum(len(uri) for parts in whole.images.values() for uri in parts.values())
+    gallery = build_gallery(results, data, tmp_path / "run" / "report", budget=used)
+    assert 0 < gallery.embedded < len(gallery.rows)
+    assert gallery.files == whole.files
+    held = sum(len(uri) for parts in gallery.images.values() for uri in parts.values())
+    held += sum(map(len, gallery.predictions.values())) + sum(len(row["map"]) for row in gallery.rows)
+    assert held <= used
+    text = SECTIONS.get("failures")(Material(results, {}, gallery)).html
+    assert f"{gallery.embedded} of {len(gallery.rows)} failures have their pictures in this file" in text
+
+
+def test_pictures_of_an_earlier_report_do_not_linger(tmp_path: Path) -> None:
+    results, data = make_results(tmp_path / "run", images=2)
+    build_gallery(results, data, tmp_path)
+    build_gallery(replace(results, failures=results.failures.iloc[:1]), data, tmp_path)
+    assert len(list((tmp_path / "failures").rglob("*.png"))) == 1
+
+
+def test_a_run_without_failures_says_so(tmp_path: Path) -> None:
+    results, data = make_results(tmp_path / "run", images=2)
+    spotless = replace(results, failures=results.failures.iloc[:0])
+    gallery = build_gallery(spotless, data, tmp_path)
+    assert "No region of test fell" in SECTIONS.get("failures")(Material(spotless, {}, gallery)).html
+
+
+def test_the_terminal_gets_the_answer_in_five_lines(hostile: Report) -> None:
+    lines = answer_lines(hostile)
+    assert len(lines) == 5
+    row = hostile.results.comparison.set_index("label").loc["best"]
+    assert f"{row['iou']:.3f} [{row['iou_low']:.3f}, {row['iou_high']:.3f}]" in lines[0]
+    assert "opened 2 times" in lines[2]
+    assert hostile.path.resolve().as_uri() in lines[3]
+    assert "python -m analysis.report" in lines[4]
+
+
+def test_the_terminal_survives_missing_intervals_and_labels(hostile: Report) -> None:
+    results = hostile.results
+    lost = results.comparison.assign(iou_low=math.nan, iou_high=math.nan)
+    lost_answer = replace(results.answer, low=math.nan, high=math.nan)
+    lines = answer_lines(replace(hostile, results=replace(results, comparison=lost, answer=lost_answer)))
+    assert "nan" not in "".join(lines) and "too few images for an interval" in lines[0]
+    only = {label: record for label, record in results.labels.items() if label != "best"}
+    assert len(answer_lines(replace(hostile, results=replace(results, labels=only, answer=None)))) == 4
+
+
+def test_a_folder_that_is_no_run_is_one_message_and_exit_code_1(tmp_path: Path, capsys) -> None:
+    assert main([str(tmp_path / "nothing")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "is no run" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "flag", [["--split", "train"], ["--iou", "1.5"], ["--iou", "x"], ["--top", "-1"], ["--tpo", "1"]]
+)
+def test_bad_usage_is_exit_code_2(tmp_path: Path, capsys, flag: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path), *flag])
+    assert stop.value.code == 2
+    assert flag[0] in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models train many times faster on one thread than on threads that wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("real")
+    return make_run(folder / "runs" / "demo", make_data(folder / "data"))
+
+
+def test_the_command_evaluates_reports_and_opens_test_once(real_run: Path, capsys) -> None:
+    assert main([str(real_run), "--top", "1", "--save-predictions"]) == 0
+    told = capsys.readouterr().out
+    assert "baseline  mIoU" in told and "report.html" in told
+    folder = real_run / "report"
+    labels = pd.read_csv(folder / "tables" / "comparison.csv")["label"].tolist()
+    assert labels == ["baseline", "best", "flip", "trial-0002", "majority"]
+    assert sorted(path.name for path in (folder / "predictions").iterdir()) == sorted(labels[:-1])
+    assert main([str(real_run), "--top", "1"]) == 0
+    assert "opened once so far" in capsys.readouterr().out
+    assert len((real_run.parent / OPENINGS_FILE).read_text().splitlines()) == 1
+
+
+def test_a_report_on_val_opens_nothing(tmp_path: Path, capsys) -> None:
+    run = make_run(tmp_path / "runs" / "demo", make_data(tmp_path / "data"))
+    assert main([str(run), "--split", "val"]) == 0
+    told = capsys.readouterr().out
+    assert "on val" in told and "opened 0 times" in told and "opens the test split" in told
+    assert not (run.parent / OPENINGS_FILE).exists()
+    assert re.search(r"too few[^<]*", (run / "report" / "report.html").read_text(encoding="utf-8"))

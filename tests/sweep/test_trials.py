@@ -1,0 +1,144 @@
+"""The table of trials as a view of events, and trials.csv."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep.trials import TrialTable, finish_id
+
+OBJECTIVE = "val/miou"
+
+
+def suggested(trial_id: str, label: str, *, number: int = 0, phase: str = "search", **more: Any) -> dict[str, Any]:
+    config = {"epochs": 4, "seed": 3, "optimizer.lr": 0.01, "augment.policy": label}
+    return {"event": "suggested", "trial_id": trial_id, "number": number, "label": label, "phase": phase,
+            "config": config, "params": {"optimizer.lr": 0.01}, **more}  # fmt: skip
+
+
+def result(trial_id: str, epoch: int, score: float) -> dict[str, Any]:
+    return {"event": "result", "trial_id": trial_id, "epoch": epoch, "seconds": 2.0, "metrics": {OBJECTIVE: score}}
+
+
+def ended(trial_id: str, state: str, reason: str = "") -> dict[str, Any]:
+    return {"event": "ended", "trial_id": trial_id, "state": state, "reason": reason}
+
+
+def table_of(*events: dict[str, Any]) -> TrialTable:
+    table = TrialTable()
+    for event in events:
+        table.apply(event)
+    return table
+
+
+def whole(trial_id: str, label: str, score: float, *, number: int = 0, epochs: int = 4, state: str = "completed") -> list[dict[str, Any]]:  # fmt: skip
+    curve = [result(trial_id, epoch, score) for epoch in range(1, epochs + 1)]
+    return [suggested(trial_id, label, number=number), *curve, ended(trial_id, state)]
+
+
+def test_trial_counts_its_epochs_and_seconds_and_knows_whether_it_is_open() -> None:
+    table = table_of(suggested("t000", "baseline"), result("t000", 1, 0.1), result("t000", 2, 0.2))
+    trial = table.trials["t000"]
+    assert (trial.epochs, trial.seconds, trial.metrics, trial.is_open) == (2, 4.0, {OBJECTIVE: 0.2}, True)
+    table.apply(ended("t000", "infeasible", "diverged"))
+    assert (trial.state, trial.reason, trial.is_open) == ("infeasible", "diverged", False)
+
+
+def test_interruption_reaches_open_trials_only_and_a_resume_undoes_it() -> None:
+    table = table_of(*whole("t000", "baseline", 0.5), suggested("t001", "flip", number=1))
+    table.apply({"event": "interrupted", "reason": "SIGINT"})
+    assert [t.state for t in table.trials.values()] == ["completed", "interrupted"]
+    assert [t.trial_id for t in table.open()] == ["t001"]
+    table.apply({"event": "resumed"})
+    assert [(t.state, t.reason) for t in table.trials.values()] == [("completed", ""), ("running", "")]
+
+
+def test_continuation_counts_from_its_parents_epochs_but_only_its_own_seconds() -> None:
+    table = table_of(
+        suggested("t001", "flip"),
+        result("t001", 1, 0.3),
+        ended("t001", "stopped"),
+        suggested("t001-finish", "flip", phase="finish", parent="t001", first_epoch=1),
+    )
+    finish = table.trials[finish_id("t001")]
+    assert (finish.epochs, finish.seconds, finish.parent) == (1, 0.0, "t001")
+    table.apply(result("t001-finish", 2, 0.4))
+    assert (finish.epochs, finish.seconds) == (2, 2.0)
+
+
+def test_longer_training_speaks_before_a_better_early_score() -> None:
+    table = table_of(
+        *whole("t000", "baseline", 0.4),
+        *whole("t001", "flip", 0.9, number=1, epochs=1, state="stopped"),
+        *whole("t002", "flip", 0.5, number=2, epochs=3, state="stopped"),
+        *whole("t003", "flip", 0.6, number=3, epochs=3, state="stopped"),
+        *whole("t004", "flip", 0.6, number=4, epochs=3, state="stopped"),
+        *whole("t005", "flip", 0.99, number=5, epochs=3, state="infeasible"),
+        *whole("t006", "flip", 0.99, number=6, epochs=3, state="failed"),
+    )
+    chosen = table.representatives(OBJECTIVE, "max")
+    assert {label: trial.trial_id for label, trial in chosen.items()} == {"baseline": "t000", "flip": "t003"}
+    lowest = table.representatives(OBJECTIVE, "min")
+    assert lowest["flip"].trial_id == "t002"
+
+
+def test_labels_hold_only_trials_at_full_budget_with_the_winner_as_best() -> None:
+    table = table_of(
+        *whole("t000", "baseline", 0.4),
+        *whole("t001", "flip", 0.3, number=1, epochs=1, state="stopped"),
+        *whole("t002", "all", 0.2, number=2, epochs=1, state="stopped"),
+        suggested("t001-finish", "flip", number=1, phase="finish", parent="t001", first_epoch=1),
+        result("t001-finish", 4, 0.7),
+        ended("t001-finish", "completed"),
+        suggested("t002-finish", "all", number=2, phase="finish", parent="t002", first_epoch=1),
+        ended("t002-finish", "failed", "disk"),
+    )
+    labels = table.labels(OBJECTIVE, "max")
+    assert {label: trial.trial_id for label, trial in labels.items()} == {
+        "baseline": "t000",
+        "best": "t001-finish",
+        "flip": "t001-finish",
+    }
+    assert list(labels)[:2] == ["baseline", "best"]
+    assert table.labels(OBJECTIVE, "min")["best"].trial_id == "t000"
+    assert table_of(suggested("t000", "baseline")).labels(OBJECTIVE, "max") == {}
+
+
+def test_earlier_trial_is_best_among_equals() -> None:
+    table = table_of(*whole("t000", "baseline", 0.5), *whole("t001", "flip", 0.5, number=1))
+    assert table.labels(OBJECTIVE, "max")["best"].trial_id == "t000"
+
+
+def test_csv_has_a_row_a_trial_with_the_documented_columns(tmp_path: Path) -> None:
+    table = table_of(*whole("t000", "baseline", 0.4), suggested("t001", "flip", number=1))
+    table.apply(ended("t001", "failed", 'a "b", c\nd'))
+    table.trials["t000"].results[-1]["metrics"]["train/loss"] = 1.5
+    table.write_csv(tmp_path / "trials.csv", gpus_per_trial=0.5)
+    with (tmp_path / "trials.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0])[:10] == ["trial_id", "label", "phase", "seed", "state", "reason", "epochs", "seconds",
+                                  "gpu_seconds", OBJECTIVE]  # fmt: skip
+    assert rows[0]["seconds"] == "8.0"
+    assert rows[0]["gpu_seconds"] == "4.0"
+    assert rows[0][OBJECTIVE] == "0.4"
+    assert rows[0]["config/optimizer.lr"] == "0.01"
+    assert rows[0]["config/augment.policy"] == "baseline"
+    assert (rows[1]["state"], rows[1]["reason"], rows[1][OBJECTIVE]) == ("failed", 'a "b", c\nd', "")
+    assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
+
+
+def test_csv_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = table_of(*whole("t000", "baseline", 0.4))
+    table.write_csv(tmp_path / "trials.csv", gpus_per_trial=0)
+    before = (tmp_path / "trials.csv").read_text()
+
+    def breaks(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", breaks)
+    with pytest.raises(OSError, match="No space"):
+        table.write_csv(tmp_path / "trials.csv", gpus_per_trial=0)
+    assert (tmp_path / "trials.csv").read_text() == before
