@@ -117,7 +117,12 @@ def boundary_width(shape: tuple[int, int]) -> int:
 
 
 def failing_regions(
-    truth: Mask, prediction: Mask, class_names: Sequence[str], *, iou_limit: float = 0.5
+    truth: Mask,
+    prediction: Mask,
+    class_names: Sequence[str],
+    *,
+    iou_limit: float = 0.5,
+    confusion: npt.NDArray[np.int64] | None = None,
 ) -> list[RegionFailure]:
     """Finds every class of one image with IoU <= `iou_limit` and measures the causes.
 
@@ -126,6 +131,7 @@ def failing_regions(
         prediction: Class ids of the same shape.
         class_names: Names by class id.
         iou_limit: In 0 .. 1.
+        confusion: The image's confusion matrix (C, C) where it is known already.
 
     Returns:
         One entry a failing class that is in the truth or in the prediction (outside void), by class id. A perfect
@@ -134,10 +140,11 @@ def failing_regions(
     Raises:
         ValueError: If the shapes differ or a mask holds an unknown id.
     """
-    # Copies, for torch wants arrays that may be written to and decoders give others.
-    confusion = confusion_matrix(
-        torch.from_numpy(prediction.copy()), torch.from_numpy(truth.copy()), len(class_names)
-    ).numpy()
+    if confusion is None:
+        # Copies, for torch wants arrays that may be written to and decoders give others.
+        confusion = confusion_matrix(
+            torch.from_numpy(prediction.copy()), torch.from_numpy(truth.copy()), len(class_names)
+        ).numpy()
     scores = iou(confusion)
     return [
         _measure(truth, prediction, int(class_id), confusion, class_names)

@@ -159,7 +159,7 @@ def draw_curves(results: Results) -> Drawing | None:
     if results.curves.empty or metric not in results.curves:
         return None
     labelled = _labels_by_trial(results)
-    colors = series([labels[0] for labels in labelled.values()])
+    colors = series(list(results.labels))
     parents = set(results.trials["parent"].dropna()) if "parent" in results.trials else set()
     states = results.trials.set_index("trial_id")["state"].to_dict()
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
@@ -207,7 +207,7 @@ def draw_comparison(results: Results) -> Drawing | None:
     if frame.empty:
         return None
     labels = list(frame["label"])
-    colors = series(labels)
+    colors = series(list(results.labels))
     figure = Figure(figsize=(WIDTH, 1.1 + 0.42 * len(labels)), layout="constrained")
     axes = figure.add_subplot()
     for place, row in enumerate(frame.to_dict("records")):
@@ -252,7 +252,7 @@ def draw_thresholds(results: Results) -> Drawing | None:
     frame = results.iou_thresholds[results.iou_thresholds["label"] != MAJORITY]
     if frame.empty:
         return None
-    colors = series(list(dict.fromkeys(frame["label"])))
+    colors = series(list(results.labels))
     figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
     panels = figure.subplots(1, 4, sharey=True)
     for axes, (column, title) in zip(
@@ -289,7 +289,7 @@ def draw_per_class(results: Results) -> Drawing | None:
     if frame.empty:
         return None
     labels = list(dict.fromkeys(frame["label"]))
-    colors = series(labels)
+    colors = series(list(results.labels))
     table = frame.pivot_table(index="class", columns="label", values="iou", sort=False, dropna=False)
     reference = "baseline" if "baseline" in labels else labels[0]
     table = table.dropna(how="all").sort_values(reference, na_position="first")

@@ -179,8 +179,14 @@ def find_failures(
     for place, image_id in enumerate(image_ids, start=1):
         truth = data.mask(image_id)
         for trial_id, of_trial in found.items():
-            prediction = evaluations[trial_id].prediction(image_id)
-            regions = failures.failing_regions(truth, prediction, names, iou_limit=iou_limit)
+            evaluation = evaluations[trial_id]
+            regions = failures.failing_regions(
+                truth,
+                evaluation.prediction(image_id),
+                names,
+                iou_limit=iou_limit,
+                confusion=evaluation.confusions[place - 1],
+            )
             of_trial += [(image_id, region) for region in regions]
         if progress:
             progress("failures", place, len(image_ids))

@@ -18,7 +18,8 @@ def augment(models: Sequence[str], weights: str) -> SearchSpace:
 
     A family decides which transformations may be on; each has a probability on a grid of quarters (0 is off) and a
     magnitude between a quarter of its default and twice it: beyond that, TrivialAugment (Müller and Hutter, 2021) found
-    images that no longer look like any. The families of START are tried once at their defaults, then the search is free.
+    images that no longer look like any. The families of START are tried once at their defaults; then the search is
+    free.
     """
     return SearchSpace(
         name="augment",

@@ -49,8 +49,8 @@ class SweepConfig:
     name: str | None
     runs_dir: Path
     seed: int
-    wandb: str
-    wandb_project: str
+    wandb: str | None
+    wandb_project: str | None
     address: str | None
     dashboard: bool
     set_: dict[str, str]
@@ -137,10 +137,9 @@ def parser() -> argparse.ArgumentParser:
     keep.add_argument(
         "--wandb",
         choices=("offline", "online", "disabled"),
-        default="offline",
         help="Weights & Biases (default: offline, no account needed)",
     )
-    keep.add_argument("--wandb-project", default="segsweep", metavar="NAME", help="default: segsweep")
+    keep.add_argument("--wandb-project", metavar="NAME", help="default: segsweep")
     keep.add_argument("--config", type=Path, metavar="FILE.yaml", help="flags from a file; the command line wins")
     keep.add_argument(
         "--resume", action="store_true", help="go on with an interrupted sweep (--name, or the latest run)"
@@ -251,8 +250,12 @@ def _yaml_value(action: argparse.Action, value: Any) -> Any:
         return [(str(key), str(item)) for key, item in value.items()]
     if isinstance(value, list):
         value = ",".join(map(str, value))
-    if isinstance(value, bool) or value is None:
+    if action.nargs == 0:  # a switch
+        if not isinstance(value, bool):
+            raise ValueError("must be true or false")
         return value
+    if value is None and action.default is None:
+        return None
     convert = action.type if callable(action.type) else str
     converted = convert(str(value))
     if action.choices is not None and converted not in action.choices:

@@ -5,6 +5,7 @@ Everything else that a run folder says about its trials is a view of this file. 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -31,7 +32,8 @@ class Journal:
         path: The file; made with its first event.
 
     Raises:
-        DataError: If a line that is not the last is damaged, missing or out of order.
+        DataError: If a line that is not the last is damaged, missing or out of order, or if another process has the
+            journal open: two drivers of one sweep would spoil both.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,14 +41,23 @@ class Journal:
         self.events: list[Event] = []
         self._followers: list[Callable[[Event], None]] = []
         self._seal = ""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = path.open("ab", buffering=0)
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._stream.close()
+            raise DataError(f"{path} is in use: this sweep is running already; wait for it or end it first") from error
         good_bytes = 0
-        if path.exists():
+        try:
             for event, end in _verified(path):
                 self.events.append(event)
                 self._seal = event["seal"]
                 good_bytes = end
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = path.open("ab")
+        except DataError:
+            self._stream.close()
+            raise
+        self._end = good_bytes
         if path.stat().st_size > good_bytes:
             self._stream.truncate(good_bytes)
 
@@ -66,14 +77,15 @@ class Journal:
 
         Returns:
             The event with its number, time and seal.
+
+        Raises:
+            OSError: If it cannot be made durable; the file is then as before.
         """
         body = {"seq": len(self.events), "time": _now(), "event": event, **fields}
         text = json.dumps(body, allow_nan=False, separators=(",", ":"))
         seal = _seal(self._seal, text)
         line = f'{text[:-1]},"seal":"{seal}"}}\n'
-        self._stream.write(line.encode())
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        self._write(line.encode())
         self._seal = seal
         entry: Event = json.loads(line)
         self.events.append(entry)
@@ -84,6 +96,17 @@ class Journal:
     def of(self, kind: str) -> list[Event]:
         """All events of a kind, in order."""
         return [event for event in self.events if event["event"] == kind]
+
+    def _write(self, line: bytes) -> None:
+        try:
+            left = memoryview(line)
+            while left:
+                left = left[self._stream.write(left) :]
+            os.fsync(self._stream.fileno())
+        except OSError:
+            self._stream.truncate(self._end)  # the next event must not stand behind one that nobody heard
+            raise
+        self._end += len(line)
 
     def close(self) -> None:
         """Closes the file."""

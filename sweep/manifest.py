@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class SweepManifest:
         resources: `cpus_per_trial`, `gpus_per_trial`, `threads` (of torch in a trial).
         hardware: `cpu`, `cores`, `memory_gib`, `gpus` (list of names), `platform`.
         versions: Package versions, and `python`.
+        tracking: `wandb` (mode asked for) and `project`.
     """
 
     name: str
@@ -65,6 +66,7 @@ class SweepManifest:
     resources: Mapping[str, Any]
     hardware: Mapping[str, Any]
     versions: Mapping[str, str]
+    tracking: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, run_dir: Path) -> None:
         """Writes `manifest.json`, whole or not at all."""

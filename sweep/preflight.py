@@ -10,7 +10,7 @@ from pathlib import Path
 from search_spaces import SPACES
 from search_spaces.space import SearchSpace
 from sweep.config import SweepConfig
-from trainables.config import TrialConfig, check_keys, format_size, parse_value
+from trainables.config import TrialConfig, format_size, parse_value
 from trainables.data import DATASETS, SegmentationData, Splits
 from trainables.data.check import CheckResult, check
 from trainables.errors import ConfigError, DataError
@@ -38,12 +38,16 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     Raises:
         UsageError: If a key is unknown, a value impossible, or a starting point is no valid configuration.
     """
-    check_keys(config.set_)
-    overrides = {key: parse_value(key, value) for key, value in config.set_.items()}
     reserved = {"epochs": "--max-epochs", "model.name": "--models", "model.weights": "--weights"}
-    clashes = [f"--set {key}: use {reserved[key]}" for key in overrides if key in reserved]
-    if clashes:
-        raise ConfigError("\n".join(clashes))
+    faults = [f"--set {key}: use {reserved[key]}" for key in config.set_ if key in reserved]
+    overrides: dict[str, Scalar] = {}
+    for key, value in config.set_.items():
+        try:
+            overrides[key] = parse_value(key, value)
+        except ConfigError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigError("\n".join(faults))
     space = SPACES.get(config.space)(list(config.models), config.weights).fix(overrides)
     base: dict[str, Scalar] = {
         "image_size": format_size(default_size),

@@ -118,7 +118,7 @@ class Progress:
     def notice(self, text: str) -> None:
         """Shows a warning that stays."""
         if self._live is None:
-            self._console.print(text, style="yellow")
+            self._console.print(text, style="yellow", markup=False, soft_wrap=True)
         else:
             self._notices.append(text)
 
@@ -140,12 +140,12 @@ class Progress:
             score = trial.metrics.get(objective)
             table.add_row(
                 trial.trial_id,
-                trial.label,
+                Text(trial.label),
                 f"{trial.epochs}/{total}",
                 ProgressBar(total=total, completed=trial.epochs, width=12),
                 "" if score is None else f"{score:.4f}",
                 Text(trial.state, style=STATE_STYLES.get(trial.state, "")),
-                trial.reason,
+                Text(trial.reason, style="dim"),
             )
         lines: list[RenderableType] = [table]
         if len(shown) < len(trials):
@@ -192,7 +192,7 @@ class Progress:
                 parts.append(f"{self._conductor.objective} {score:.4f}")
             if trial.reason:
                 parts.append(f"({trial.reason})")
-            self._console.print("  ".join(parts), highlight=False, soft_wrap=True)
+            self._console.print("  ".join(parts), highlight=False, markup=False, soft_wrap=True)
 
 
 def show_answer(

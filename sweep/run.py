@@ -146,14 +146,20 @@ def _conduct(manifest: SweepManifest, run_dir: Path, config: SweepConfig, consol
             run_dir,
             sweep=manifest.name,
             created=manifest.created,
-            project=config.wandb_project,
-            mode=resolve_mode(config.wandb, warn=warnings.append),
+            project=config.wandb_project or manifest.tracking["project"],
+            mode=resolve_mode(config.wandb or manifest.tracking["wandb"], warn=warnings.append),
             warn=warnings.append,
         )
         journal.follow(tracker.take_in)
-        stopped_by = _search(conductor, manifest, run_dir, config, console, trial_data, warnings)
+        try:
+            stopped_by = _search(conductor, manifest, run_dir, config, console, trial_data, warnings)
+        except OSError as error:
+            raise SegsweepError(
+                f"{error}\nnothing before this is lost: mend it (free disk space, permissions), then\n"
+                f"  {_resume_command(run_dir)}"
+            ) from error
         if stopped_by is not None:
-            return _interrupted(manifest, run_dir, tracker, console)
+            return _interrupted(run_dir, tracker, console)
         _publish(conductor, run_dir)
         if conductor.labels():
             _report_on_val(run_dir, console)
@@ -232,17 +238,19 @@ class _Views:
         self._next = time.monotonic() + REFRESH_SECONDS
 
 
-def _interrupted(manifest: SweepManifest, run_dir: Path, tracker: Tracker, console: Console) -> int:
+def _interrupted(run_dir: Path, tracker: Tracker, console: Console) -> int:
     flushed = tracker.close()
-    resume = f"python -m sweep.run --resume --name {manifest.name}"
-    if run_dir.parent != Path("runs"):
-        resume += f" --runs-dir {shlex.quote(str(run_dir.parent))}"
     console.print("\n[bold]interrupted[/bold]; all but the running epochs is kept. To go on:", soft_wrap=True)
-    console.print(f"  {resume}", soft_wrap=True)
+    console.print(f"  {_resume_command(run_dir)}", soft_wrap=True)
     if not flushed:
         sys.stdout.flush()
         os._exit(INTERRUPTED)  # W&B's exit hook may wait half an hour for a server
     return INTERRUPTED
+
+
+def _resume_command(run_dir: Path) -> str:
+    elsewhere = "" if run_dir.parent == Path("runs") else f" --runs-dir {shlex.quote(str(run_dir.parent))}"
+    return f"python -m sweep.run --resume --name {run_dir.name}{elsewhere}"
 
 
 def _publish(conductor: Conductor, run_dir: Path) -> None:
@@ -338,6 +346,7 @@ def _manifest(config: SweepConfig, plan: Plan, hashes: Mapping[str, str], resour
         resources={**dataclasses.asdict(resources), "threads": max(1, int(resources.cpus_per_trial))},
         hardware=describe_hardware(),
         versions=package_versions(),
+        tracking={"wandb": config.wandb or "offline", "project": config.wandb_project or "segsweep"},
     )
 
 

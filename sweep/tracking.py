@@ -103,8 +103,11 @@ class Tracker:
                 except Exception as again:
                     self._warn(f"W&B is off for the rest of this sweep: {_first_line(again)}")
                     return
-        for run in self._runs.values():
-            run.finish()
+        try:
+            for run in self._runs.values():
+                run.finish()
+        except Exception as error:
+            self._warn(f"W&B could not close its runs: {_first_line(error)}")
 
     def _step_down(self, error: Exception) -> bool:
         """From online to offline, from offline to nothing."""

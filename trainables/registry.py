@@ -7,6 +7,7 @@ configuration keys (`loss.gamma`), their defaults the configuration's defaults, 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import typing
@@ -109,7 +110,8 @@ def parse_scalar(value: Any, type_: type) -> Scalar:
     return number
 
 
-def parameters_of(factory: Callable[..., Any]) -> dict[str, Parameter]:
+@functools.cache
+def parameters_of(factory: Callable[..., Any]) -> Mapping[str, Parameter]:
     """Reads the keyword-only parameters of a factory, in their order."""
     hints = typing.get_type_hints(factory, include_extras=True)
     found: dict[str, Parameter] = {}

@@ -20,7 +20,8 @@ def arguments(root: Path, runs: Path, name: str, *more: str) -> list[str]:
     size = ["--set", "image_size=48x64"] if "--set" not in more else []
     budget = ["--trials", str(TRIALS), "--max-epochs", str(EPOCHS)]
     rest = ["--concurrent", "1", "--wandb", "disabled", "--no-dashboard", *size, *budget, *more]
-    return ["--space", "augment", "--data", "folder", "--data-root", str(root), "--runs-dir", str(runs), "--name", name, *rest]
+    data = ["--data", "folder", "--data-root", str(root)]
+    return ["--space", "augment", *data, "--runs-dir", str(runs), "--name", name, *rest]
 
 
 def resume(runs: Path, name: str) -> list[str]:
@@ -160,4 +161,3 @@ def name_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
-

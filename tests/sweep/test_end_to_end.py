@@ -28,10 +28,9 @@ pytestmark = pytest.mark.ray
 @pytest.fixture(scope="module")
 def sweep(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     runs = tmp_path_factory.mktemp("runs")
-    searched = run_command(
-        *["sweep.run", "--space", "augment", "--data", "folder", "--set", "image_size=48x64", "--trials", "5", "--max-epochs", "9"],
-        *("--data-root", str(mini_root), "--name", "e2e", "--runs-dir", str(runs)),
-    )
+    what = ["--space", "augment", "--data", "folder", "--data-root", str(mini_root), "--set", "image_size=48x64"]
+    budget = ["--trials", "5", "--max-epochs", "9"]
+    searched = run_command("sweep.run", *what, *budget, "--name", "e2e", "--runs-dir", str(runs))
     assert searched.returncode == 0, searched.stdout + searched.stderr
     reported = run_command("analysis.report", str(runs / "e2e"), "--save-predictions")
     assert reported.returncode == 0, reported.stdout + reported.stderr

@@ -1,0 +1,196 @@
+"""Workers without torch or Ray: what a trial reports is a pure function of its configuration and the epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search_spaces import SPACES, SearchSpace
+from sweep.conductor import Budget, Conductor, Task
+from sweep.journal import Event, Journal
+
+OBJECTIVE = "val/miou"
+SPACE: SearchSpace = SPACES.get("loss")(["lraspp_mobilenet_v3_large"], "none")
+SECONDS = 10.0
+"""Of every epoch."""
+
+Outcome = Callable[[Mapping[str, Any], int], dict[str, Any]]
+"""(configuration, epoch) -> what a trial reports instead of, or with, its metrics."""
+
+
+def fraction(*parts: object) -> float:
+    """A number in 0 .. 1 that depends on the parts alone."""
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def scores(config: Mapping[str, Any], epoch: int) -> dict[str, Any]:
+    """Every trial trains to the end."""
+    return {"metrics": {OBJECTIVE: fraction(config) * 0.6 + 0.05 * epoch / config["epochs"]}}
+
+
+def troubled(config: Mapping[str, Any], epoch: int) -> dict[str, Any]:
+    """Some diverge, some fail: two of the starting points for certain, of the others one in six each."""
+    known_good = config["optimizer.lr"] == 3e-3
+    if known_good and config["loss.name"] == "cross_entropy":
+        return scores(config, epoch)
+    at = 1 + int(fraction("when", config) * config["epochs"])
+    luck = fraction("luck", config)
+    if epoch == at and (luck < 1 / 6 or (known_good and config["loss.name"] == "focal")):
+        return {"infeasible": "diverged"}
+    if epoch == at and (luck > 5 / 6 or (known_good and config["loss.name"] == "dice")):
+        return {"failed": "RuntimeError: broken"}
+    return scores(config, epoch)
+
+
+@dataclass
+class Clock:
+    """Seconds that pass only when work is done."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
+@dataclass
+class Worker:
+    """One trial on one slot: as `SegmentationTrainable`, it first repeats results that were not heard of."""
+
+    task: Task
+    outcome: Outcome
+    disk: dict[str, int]
+    """Epochs of each trial's last checkpoint."""
+    epoch: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        own = self.disk.setdefault(self.task.trial_id, self.disk.get(self.task.parent or "", 0))
+        self.epoch = min(self.task.reported, own)
+
+    def step(self) -> dict[str, Any]:
+        """The next result."""
+        if self.epoch >= self.task.config["epochs"]:
+            return {"failed": "nothing left to train", "epoch": self.epoch}
+        result = self.outcome(self.task.config, self.epoch + 1)
+        if "metrics" not in result:
+            return {**result, "epoch": self.epoch}
+        self.epoch += 1
+        self.disk[self.task.trial_id] = max(self.disk[self.task.trial_id], self.epoch)
+        return {"epoch": self.epoch, "seconds": SECONDS, **result}
+
+
+def make(journal: Journal, **changes: Any) -> Conductor:
+    """A conductor of 12 trials of 4 epochs: two more than TPE draws at random to start with."""
+    options: dict[str, Any] = {
+        "space": SPACE,
+        "base": {"image_size": "32x32", "epochs": 4, "model.name": "lraspp_mobilenet_v3_large", "model.weights": "none",
+                 "seed": 0},
+        "budget": Budget(trials=12, max_epochs=4),
+        "sampler": "tpe",
+        "scheduler": "asha",
+        "seed": 3,
+        "objective": OBJECTIVE,
+        "mode": "max",
+        "clock": Clock(),
+        **changes,
+    }  # fmt: skip
+    conductor = Conductor(journal, **options)
+    return conductor
+
+
+def drive(
+    conductor: Conductor,
+    *,
+    slots: int = 1,
+    outcome: Outcome = scores,
+    disk: dict[str, int] | None = None,
+    clock: Clock | None = None,
+    rng: np.random.Generator | None = None,
+    deaths: float = 0.0,
+    until: int | None = None,
+) -> None:
+    """Runs a conductor to its end, or until `until` results were heard.
+
+    Args:
+        conductor: Not begun.
+        slots: Trials at once.
+        outcome: What trials report.
+        disk: Checkpoints that outlive the driver.
+        clock: Moved on by every epoch.
+        rng: Decides which of the running trials reports next, and who dies.
+        deaths: Share of steps at which a worker dies and is started again by Tune with its first task.
+        until: Kill the driver after so many steps.
+    """
+    disk = {} if disk is None else disk
+    rng = rng or np.random.default_rng(0)
+    workers: list[Worker] = []
+    conductor.begin()
+    for step in range(10_000):
+        while len(workers) < slots and (task := conductor.next()) is not None:
+            assert task.trial_id not in {worker.task.trial_id for worker in workers}, "handed out twice"
+            workers.append(Worker(task, outcome, disk))
+        if not workers:
+            assert conductor.finished, "nothing runs and nothing is handed out, yet the sweep is not over"
+            return
+        if step == until:
+            return
+        index = int(rng.integers(len(workers)))
+        worker = workers[index]
+        if rng.random() < deaths:
+            conductor.restarted(worker.task.trial_id, "killed")
+            workers[index] = Worker(worker.task, outcome, disk)
+            continue
+        result = worker.step()
+        if clock is not None:
+            clock.now += SECONDS / slots
+        done = "metrics" not in result or result["epoch"] >= worker.task.config["epochs"]
+        if conductor.heard(worker.task.trial_id, result) or done:
+            workers.pop(index)
+    raise AssertionError("the sweep does not end")
+
+
+def decisions(journal: Journal) -> list[tuple[Any, ...]]:
+    """What was suggested, what each trial came to and who was stopped why: all but times."""
+    told: list[tuple[Any, ...]] = []
+    for event in journal.events:
+        if event["event"] == "suggested":
+            told.append(("suggested", event["trial_id"], event["phase"], json.dumps(event["config"]), event["label"]))
+        elif event["event"] == "decision":
+            told.append(("decision", event["trial_id"], event["epoch"], event["by"], event["reason"]))
+        elif event["event"] == "ended":
+            told.append(("ended", event["trial_id"], event["state"], event["reason"], event["epoch"]))
+    return told
+
+
+def cut(source: Path, target: Path, events: int) -> Path:
+    """The first events of a journal, as after a kill."""
+    lines = source.read_bytes().splitlines(keepends=True)
+    target.write_bytes(b"".join(lines[:events]))
+    return target
+
+
+def checkpoints_at(events: list[Event], ahead: int) -> dict[str, int]:
+    """Epochs on disk when the last event was written; the trial of that event may be `ahead` of the journal."""
+    disk: dict[str, int] = {}
+    for event in events:
+        if event["event"] == "suggested":
+            disk[event["trial_id"]] = disk.get(event.get("parent") or "", 0)
+        elif event["event"] == "result":
+            disk[event["trial_id"]] = event["epoch"]
+    open_trials = {e["trial_id"] for e in events if e["event"] == "suggested"}
+    open_trials -= {e["trial_id"] for e in events if e["event"] == "ended"}
+    for trial_id in open_trials:
+        disk[trial_id] = min(disk[trial_id] + ahead, 4)
+    return disk
+
+
+def prefixes(journal: Journal) -> Iterator[int]:
+    """Every length at which a kill can have cut it, the empty one included."""
+    yield from range(len(journal.events) + 1)

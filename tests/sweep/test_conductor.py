@@ -1,0 +1,321 @@
+"""The conductor with simulated trials: nothing lost, nothing doubled, and a resume that decides as if never stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from search_spaces import SPACES
+from sweep.conductor import Budget
+from sweep.journal import Journal
+from sweep.trials import BASELINE, BEST, TrialTable
+from trainables.errors import ConfigError
+
+from .simulated import (
+    OBJECTIVE,
+    SPACE,
+    Clock,
+    Outcome,
+    checkpoints_at,
+    cut,
+    decisions,
+    drive,
+    make,
+    prefixes,
+    scores,
+    troubled,
+)
+
+EPOCHS = 4
+
+
+def finished(path: Path, *, outcome: Outcome = scores, **options: Any) -> Journal:
+    """The journal of a sweep that ran to its end on one slot."""
+    journal = Journal(path)
+    drive(make(journal, **options), outcome=outcome)
+    return journal
+
+
+def check_invariants(journal: Journal, *, trials: int) -> None:
+    """What must hold of every journal of a finished sweep, read from its events alone."""
+    table = TrialTable()
+    for event in journal.events:
+        table.apply(event)
+    suggested = [event["trial_id"] for event in journal.of("suggested")]
+    ended = [event["trial_id"] for event in journal.of("ended")]
+    assert len(set(suggested)) == len(suggested), "a trial suggested twice"
+    assert sorted(suggested) == sorted(ended), "a trial lost, or ended twice"
+    search = [t for t in table.trials.values() if t.phase == "search"]
+    assert [t.trial_id for t in search] == [f"t{n:03d}" for n in range(trials)]
+    for trial in table.trials.values():
+        epochs = [result["epoch"] for result in trial.results]
+        assert epochs == list(range(trial.first_epoch + 1, trial.first_epoch + 1 + len(epochs))), "a result doubled"
+        assert (trial.state == "completed") == (trial.epochs == EPOCHS)
+    baseline = search[0]
+    assert baseline.label == BASELINE
+    assert baseline.state != "stopped", "everything is compared with it"
+    for label, chosen in table.representatives(OBJECTIVE, "max").items():
+        final = table.final(chosen)
+        finish = table.trials.get(f"{chosen.trial_id}-finish")
+        assert final.state == "completed" or (finish is not None and finish.state in ("infeasible", "failed")), label
+    for event in journal.of("decision"):
+        assert table.trials[event["trial_id"]].state == "stopped"
+    stopped = [t.trial_id for t in table.trials.values() if t.state == "stopped"]
+    assert sorted(stopped) == sorted(event["trial_id"] for event in journal.of("decision"))
+
+
+def test_sweep_ends_with_every_label_at_full_budget(tmp_path: Path) -> None:
+    with finished(tmp_path / "journal.jsonl") as journal:
+        check_invariants(journal, trials=12)
+        conductor = make(journal)
+        labels = conductor.labels()
+        search = conductor.table.of_phase("search")
+        assert set(labels) == {BASELINE, BEST} | {str(trial.config["loss.name"]) for trial in search[1:]}
+        assert {str(point["loss.name"]) for point in SPACE.start[1:]} < set(labels)
+        assert all(trial.epochs == EPOCHS for trial in labels.values())
+        best = max(t.metrics[OBJECTIVE] for t in conductor.table.trials.values() if t.state == "completed")
+        assert labels[BEST].metrics[OBJECTIVE] == best
+        assert any(t.state == "stopped" for t in conductor.table.trials.values()), "ASHA must have had work"
+        assert any(t.phase == "finish" for t in conductor.table.trials.values())
+
+
+def test_trial_0_is_the_known_good_point_and_starting_points_come_next(tmp_path: Path) -> None:
+    with finished(tmp_path / "journal.jsonl") as journal:
+        events = [event for event in journal.of("suggested") if event["phase"] == "search"]
+        for event, point in zip(events, SPACE.start, strict=False):
+            assert event["params"] == dict(point)
+            assert {key: event["config"][key] for key in point} == dict(point)
+        starts = len(SPACE.start)
+        assert [e["source"] for e in events] == ["known_good"] + ["start"] * (starts - 1) + ["sampler"] * (12 - starts)
+        assert events[0]["label"] == BASELINE
+        assert all(event["label"] == event["config"]["loss.name"] for event in events[1:])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10_000),
+    slots=st.integers(1, 5),
+    deaths=st.sampled_from([0.0, 0.1, 0.3]),
+    scheduler=st.sampled_from(["asha", "median", "none"]),
+    kills=st.lists(st.integers(0, 25), max_size=3),
+    interrupted=st.booleans(),
+)
+def test_no_trial_is_lost_or_doubled_whatever_the_order_the_deaths_and_the_kills(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    slots: int,
+    deaths: float,
+    scheduler: str,
+    kills: list[int],
+    interrupted: bool,
+) -> None:
+    path = tmp_path_factory.mktemp("sweep") / "journal.jsonl"
+    rng = np.random.default_rng(seed)
+    disk: dict[str, int] = {}
+    options: dict[str, Any] = {"scheduler": scheduler, "sampler": "random", "budget": Budget(9, EPOCHS), "seed": seed}
+    for steps in kills:
+        with Journal(path) as journal:
+            conductor = make(journal, **options)
+            drive(conductor, slots=slots, outcome=troubled, disk=disk, rng=rng, deaths=deaths, until=steps)
+            if interrupted:
+                conductor.interrupted("SIGINT")
+    with Journal(path) as journal:
+        conductor = make(journal, **options)
+        drive(conductor, slots=slots, outcome=troubled, disk=disk, rng=rng, deaths=deaths)
+        check_invariants(journal, trials=9)
+        states = {t.trial_id: (t.state, t.reason, t.epochs, t.metrics) for t in conductor.table.trials.values()}
+        assert all(trial.state.is_finished() for trial in conductor.study.study.get_trials())
+    with Journal(path) as journal:
+        replayed = make(journal, **options)
+        assert replayed.finished
+        assert replayed.next() is None
+        told = {t.trial_id: (t.state, t.reason, t.epochs, t.metrics) for t in replayed.table.trials.values()}
+        assert told == states
+
+
+@pytest.mark.parametrize(("scheduler", "ahead"), [("asha", 0), ("asha", 1), ("median", 0)])
+def test_sweep_killed_after_any_event_decides_as_one_that_never_stopped(
+    tmp_path: Path, scheduler: str, ahead: int
+) -> None:
+    """With one slot. `ahead`: the running trial had saved an epoch that the journal had not heard of."""
+    with finished(tmp_path / "whole.jsonl", outcome=troubled, scheduler=scheduler) as whole:
+        expected = decisions(whole)
+        assert {"decision", "ended", "suggested"} == {kind for kind, *_ in expected}
+        for length in prefixes(whole):
+            path = cut(whole.path, tmp_path / "cut.jsonl", length)
+            with Journal(path) as journal:
+                disk = checkpoints_at(journal.events, ahead)
+                drive(make(journal, scheduler=scheduler), outcome=troubled, disk=disk)
+                after = whole.events[length - 1]["event"] if length else "nothing"
+                assert decisions(journal) == expected, f"cut behind event {length}, a {after!r}"
+
+
+def test_sweep_killed_again_and_again_decides_as_one_that_never_stopped(tmp_path: Path) -> None:
+    with finished(tmp_path / "whole.jsonl", outcome=troubled) as whole:
+        expected = decisions(whole)
+    disk: dict[str, int] = {}
+    path = tmp_path / "killed.jsonl"
+    for _ in range(200):
+        with Journal(path) as journal:
+            conductor = make(journal)
+            if journal.events and conductor.finished:
+                break
+            drive(conductor, outcome=troubled, disk=disk, until=2)
+    with Journal(path) as journal:
+        assert len(journal.of("resumed")) > 5
+        assert decisions(journal) == expected
+
+
+def test_extended_sweep_goes_on_where_a_longer_one_would_be(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    finished(path, budget=Budget(11, EPOCHS), scheduler="none").close()
+    with Journal(path) as journal:
+        drive(make(journal, budget=Budget(13, EPOCHS), scheduler="none"))
+        check_invariants(journal, trials=13)
+        extended = [event["params"] for event in journal.of("suggested")]
+    with finished(tmp_path / "longer.jsonl", budget=Budget(13, EPOCHS), scheduler="none") as longer:
+        assert [event["params"] for event in longer.of("suggested")] == extended
+
+
+def test_time_budget_ends_the_search_but_not_the_labels(tmp_path: Path) -> None:
+    clock = Clock()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, budget=Budget(1000, EPOCHS, time_s=200.0), clock=clock)
+        drive(conductor, clock=clock, slots=3)
+        search = conductor.table.of_phase("search")
+        assert 3 < len(search) < 100
+        assert search[0].state == "completed"
+        reasons = {trial.reason for trial in search if trial.state == "stopped"}
+        assert any(reason.startswith("time budget: ") for reason in reasons)
+        assert clock.now > 200, "labels are finished after it"
+        check_invariants(journal, trials=len(search))
+
+
+def test_time_budget_counts_over_all_resumes(tmp_path: Path) -> None:
+    path, disk = tmp_path / "journal.jsonl", {}
+    for _ in range(3):
+        clock = Clock(now=1e6)  # a new process, a new origin
+        with Journal(path) as journal:
+            conductor = make(journal, budget=Budget(1000, EPOCHS, time_s=200.0), clock=clock)
+            drive(conductor, clock=clock, disk=disk, until=6)
+    with Journal(path) as journal:
+        conductor = make(journal, budget=Budget(1000, EPOCHS, time_s=200.0), clock=Clock())
+        conductor.begin()
+        assert conductor.elapsed() == pytest.approx(180, abs=15)
+
+
+def test_baseline_is_trained_to_the_end_even_when_the_time_is_over_at_once(tmp_path: Path) -> None:
+    clock = Clock()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, budget=Budget(50, EPOCHS, time_s=5.0), clock=clock)
+        drive(conductor, clock=clock)
+        assert [(t.label, t.state, t.epochs) for t in conductor.table.trials.values()] == [(BASELINE, "completed", 4)]
+
+
+def test_gpu_hours_end_the_search(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        # 10 s an epoch on half a GPU: 0.05 GPU hours are 36 epochs.
+        conductor = make(
+            journal, budget=Budget(1000, EPOCHS, gpu_hours=0.05), gpus_per_trial=0.5, scheduler="none"
+        )
+        drive(conductor)
+        assert len(conductor.table.of_phase("search")) == 9
+        assert sum(t.epochs for t in conductor.table.of_phase("search")) == 36
+
+
+@pytest.mark.parametrize("kind", ["infeasible", "failed"])
+def test_sweep_of_nothing_but_failures_ends_without_labels(tmp_path: Path, kind: str) -> None:
+    with finished(tmp_path / "journal.jsonl", outcome=lambda config, epoch: {kind: "always"}) as journal:
+        conductor = make(journal)
+        assert conductor.finished
+        assert conductor.labels() == {}
+        assert {(t.state, t.reason) for t in conductor.table.trials.values()} == {(kind, "always")}
+        assert len(conductor.table.trials) == 12
+
+
+def test_infeasible_baseline_leaves_the_other_labels(tmp_path: Path) -> None:
+    def first_diverges(config: Any, epoch: int) -> dict[str, Any]:
+        return {"infeasible": "diverged"} if config["loss.name"] == "cross_entropy" else scores(config, epoch)
+
+    with finished(tmp_path / "journal.jsonl", outcome=first_diverges) as journal:
+        labels = make(journal).labels()
+        assert BASELINE not in labels
+        assert BEST in labels
+        assert len(labels) > 2
+
+
+def test_label_whose_continuation_fails_goes_without_and_the_sweep_ends(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal)
+
+        def fails_late(config: Any, epoch: int) -> dict[str, Any]:
+            searching = any(t.is_open for t in conductor.table.of_phase("search"))
+            return scores(config, epoch) if searching else {"failed": "disk full"}
+
+        drive(conductor, outcome=fails_late)
+        finish = conductor.table.of_phase("finish")
+        assert finish
+        assert {t.state for t in finish} == {"failed"}
+        assert not {t.label for t in finish} & set(conductor.labels())
+
+
+def test_result_without_the_objective_fails_the_trial_at_its_end(tmp_path: Path) -> None:
+    with finished(tmp_path / "journal.jsonl", outcome=lambda config, epoch: {"metrics": {"train/loss": 1.0}}) as journal:
+        states = {(e["state"], e["reason"]) for e in journal.of("ended")}
+        assert states == {("failed", "it reported no val/miou")}
+
+
+def test_late_and_repeated_results_change_nothing(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal)
+        conductor.begin()
+        task = conductor.next()
+        assert task is not None
+        first = {"epoch": 1, "seconds": 1.0, **scores(task.config, 1)}
+        assert conductor.heard(task.trial_id, first) is False
+        length = len(journal.events)
+        assert conductor.heard(task.trial_id, first) is False
+        conductor.lost(task.trial_id, "its worker died 3 times")
+        assert conductor.table.trials[task.trial_id].state == "failed"
+        assert conductor.heard(task.trial_id, {**first, "epoch": 2}) is True
+        conductor.lost(task.trial_id, "again")
+        assert len(journal.events) == length + 1
+
+
+def test_optuna_and_the_table_agree_about_every_end(tmp_path: Path) -> None:
+    with finished(tmp_path / "journal.jsonl", outcome=troubled) as journal:
+        conductor = make(journal)
+        told = {t.user_attrs["trial_id"]: t.state for t in conductor.study.study.get_trials()}
+        meant = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "infeasible": TrialState.PRUNED, "failed": TrialState.FAIL}  # fmt: skip
+        assert told == {t.trial_id: meant[t.state] for t in conductor.table.of_phase("search")}
+        assert {t.state for t in conductor.table.of_phase("search")} == set(meant), "each kind of end must occur"
+
+
+def test_minimised_objective_stops_the_large_ones(tmp_path: Path) -> None:
+    with finished(tmp_path / "journal.jsonl", mode="min") as journal:
+        conductor = make(journal, mode="min")
+        search = conductor.table.of_phase("search")
+        stopped = [t.metrics[OBJECTIVE] for t in search if t.state == "stopped"]
+        completed = [t.metrics[OBJECTIVE] for t in search if t.state == "completed" and t.label != BASELINE]
+        assert stopped
+        assert np.mean(stopped) > np.mean(completed)
+        assert conductor.labels()[BEST].metrics[OBJECTIVE] == min(
+            t.metrics[OBJECTIVE] for t in conductor.table.trials.values() if t.state == "completed"
+        )
+
+
+def test_suggestion_that_no_configuration_holds_is_an_error_not_a_trial(tmp_path: Path) -> None:
+    overridden = SPACES.get("loss")(["lraspp_mobilenet_v3_large"], "none")
+    content = json.loads(json.dumps(overridden.to_dict()))
+    rate = next(p for p in content["parameters"] if p["key"] == "optimizer.lr")
+    rate["high"] = 100.0
+    content["start"] = []
+    with Journal(tmp_path / "journal.jsonl") as journal, pytest.raises(ConfigError, match=r"optimizer\.lr"):
+        drive(make(journal, space=type(SPACE).from_dict(content)))

@@ -1,0 +1,137 @@
+"""SweepConfig from flags and YAML: everything wrong is told at once, the command line wins."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sweep.config import DEFAULT_ARCHITECTURES, SweepConfig, duration, from_command_line, parser
+from trainables.errors import UsageError
+
+
+def test_defaults_are_a_sweep_over_augmentation_on_the_embedded_data() -> None:
+    config = from_command_line([])
+    assert (config.space, config.data, config.models) == ("augment", "scenes", ("lraspp_mobilenet_v3_large",))
+    assert (config.sampler, config.scheduler, config.objective) == ("tpe", "asha", "val/miou")
+    assert (config.wandb, config.weights, config.dashboard) == (None, "none", True)
+    assert config.name is not None
+    assert config.name.startswith("augment-scenes-")
+    assert config.run_dir == Path("runs") / config.name
+    assert from_command_line(["--space", "architecture"]).models == DEFAULT_ARCHITECTURES
+
+
+def test_every_flag_has_a_help_text_and_its_field() -> None:
+    actions = [action for action in parser()._actions if action.dest not in ("help", "config")]
+    assert {action.dest for action in actions} == {field.name for field in dataclasses.fields(SweepConfig)}
+    assert all(action.help for action in actions)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1.5h", 5400), ("1d", 86400)]
+)
+def test_times_are_read_with_their_units(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["90", "m30", "", "1h 30m", "-5m", "0s", "5x", "1h30"])
+def test_other_times_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        duration(text)
+
+
+def test_all_unknown_names_are_told_at_once_with_the_close_ones() -> None:
+    with pytest.raises(UsageError) as error:
+        from_command_line(
+            "--space agument --data scnes --models lraspp_mobilenet,fcn_resnet5 --sampler tpee --scheduler ash "
+            "--weights imagnet --objective val/mio --name ../x --seed -3".split()
+        )
+    lines = str(error.value).splitlines()
+    assert len(lines) == 10
+    for close in ("augment", "scenes", "lraspp_mobilenet_v3_large", "fcn_resnet50", "tpe", "asha", "imagenet", "val/miou"):  # fmt: skip
+        assert any(f"did you mean {close}" in line or f"or {close}" in line for line in lines), close
+    assert "--name '../x'" in str(error.value)
+    assert "--seed -3" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--trials 0", "--trials x", "--max-epochs -1", "--time-budget soon", "--gpu-hours 0", "--set optimizer.lr",
+     "--wandb maybe", "--extend 0", "--models ,", "--nonsense"],
+)  # fmt: skip
+def test_impossible_values_are_bad_usage(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        from_command_line(arguments.split())
+    assert stop.value.code == 2
+    assert arguments.split()[0].lstrip("-") in capsys.readouterr().err
+
+
+def test_same_model_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="names a model twice"):
+        from_command_line(["--models", "fcn_resnet50,fcn_resnet50"])
+
+
+@pytest.fixture
+def yaml_file(tmp_path: Path) -> Path:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        "space: loss\nmodels: [fcn_resnet50, lraspp_mobilenet_v3_large]\ntrials: 30\nmax-epochs: 9\n"
+        "time_budget: 1h\ndashboard: false\ndata-root: /data\nset:\n  image_size: 64x64\n  batch_size: 4\nname: mine\n"
+    )
+    return path
+
+
+def test_yaml_gives_flags_by_their_names(yaml_file: Path) -> None:
+    config = from_command_line(["--config", str(yaml_file)])
+    assert (config.space, config.trials, config.max_epochs, config.time_budget) == ("loss", 30, 9, 3600)
+    assert config.models == ("fcn_resnet50", "lraspp_mobilenet_v3_large")
+    assert config.set_ == {"image_size": "64x64", "batch_size": "4"}
+    assert (config.dashboard, config.data_root, config.name) == (False, Path("/data"), "mine")
+
+
+def test_command_line_wins_over_yaml(yaml_file: Path) -> None:
+    config = from_command_line(
+        ["--config", str(yaml_file), "--trials", "5", "--set", "batch_size=2", "--set", "optimizer.lr=0.1", "--dashboard",
+         "--models", "fcn_resnet50"]
+    )  # fmt: skip
+    assert config.trials == 5
+    assert config.set_ == {"image_size": "64x64", "batch_size": "2", "optimizer.lr": "0.1"}
+    assert config.dashboard is True
+    assert config.models == ("fcn_resnet50",)
+    assert config.max_epochs == 9
+
+
+def test_all_faults_of_a_yaml_file_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("trails: 5\nmax_epoch: 3\nmax-epochs: many\ntime-budget: soon\nset: [a]\nwandb: maybe\nzzz: 1\n")
+    with pytest.raises(UsageError) as error:
+        from_command_line(["--config", str(path)])
+    told = str(error.value)
+    assert len(told.splitlines()) == 8
+    assert "unknown key 'trails'; did you mean trials" in told
+    assert "unknown key 'max_epoch'; did you mean max_epochs" in told
+    assert "max-epochs: 'many' must be a whole number above 0" in told
+    assert "time-budget: 'soon' is no time" in told
+    assert "unknown key 'zzz'" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("- a\n- b\n", "expected lines such as"), ("a: [", "cannot be read"), ("", "expected lines")]
+)
+def test_files_that_are_no_configuration_are_bad_usage(tmp_path: Path, content: str, told: str) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=told):
+        from_command_line(["--config", str(path)])
+    with pytest.raises(UsageError, match="cannot be read"):
+        from_command_line(["--config", str(tmp_path / "missing.yaml")])
+
+
+@pytest.mark.parametrize(("line", "told"), [("trials: null", "trials"), ("trials: true", "trials"), ("download: 'no'", "download")])  # fmt: skip
+def test_yaml_values_of_another_kind_are_told(tmp_path: Path, line: str, told: str) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(line + "\n")
+    with pytest.raises(UsageError, match=told):
+        from_command_line(["--config", str(path)])

@@ -1,0 +1,158 @@
+"""What the terminal shows: plain text that survives brackets, a live view, five lines of answer."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from search_spaces import SPACES
+from sweep.conductor import Budget
+from sweep.journal import Journal
+from sweep.progress import Progress, show_answer, show_plan, show_space
+from trainables.trial import TrialData
+
+from .simulated import OBJECTIVE, SPACE, drive, make, scores
+
+AWKWARD = "RuntimeError: [enforce fail] cannot write [/tmp/x] (a [bold]word[/bold]"
+"""What libraries say; to Rich it looks like markup."""
+BASE = {"image_size": "32x32", "epochs": 4, "model.name": "lraspp_mobilenet_v3_large", "model.weights": "none", "seed": 0}
+
+
+def console(*, terminal: bool = False) -> Console:
+    return Console(file=io.StringIO(), width=200, force_terminal=terminal, highlight=False, no_color=True)
+
+
+def text(on: Console) -> str:
+    assert isinstance(on.file, io.StringIO)
+    return on.file.getvalue()
+
+
+def test_a_line_for_every_trial_that_ends_where_there_is_no_terminal(tmp_path: Path) -> None:
+    page = console()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, budget=Budget(4, 4))
+        with Progress(page, conductor, concurrent=1):
+            drive(conductor)
+        lines = text(page).splitlines()
+        ended = journal.of("ended")
+        assert [line.split()[0] for line in lines] == [event["trial_id"] for event in ended]
+        for line, event in zip(lines, ended, strict=True):
+            assert event["state"] in line
+            assert f"{event['metrics'][OBJECTIVE]:.4f}" in line
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_reasons_are_shown_as_they_are_whatever_brackets_they_hold(tmp_path: Path, terminal: bool) -> None:
+    page = console(terminal=terminal)
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, budget=Budget(2, 4))
+        with Progress(page, conductor, concurrent=1) as view:
+            view.notice(f"W&B: {AWKWARD}")
+            drive(conductor, outcome=lambda config, epoch: {"failed": AWKWARD})
+    assert text(page).count(AWKWARD) >= 2
+    assert f"W&B: {AWKWARD}" in text(page)
+
+
+def test_live_view_shows_trials_best_so_far_and_time_left(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, budget=Budget(6, 4))
+        view = Progress(console(), conductor, concurrent=2)
+        conductor.begin()
+        page = console()
+        page.print(view.render())
+        assert "0/6 trials" in text(page)
+        assert "left" not in text(page), "nothing is known before the first epoch"
+        tasks = [conductor.next(), conductor.next()]
+        best = 0.0
+        for task in tasks:
+            assert task is not None
+            result = scores(task.config, 1)
+            best = max(best, result["metrics"][OBJECTIVE])
+            conductor.heard(task.trial_id, {"epoch": 1, "seconds": 10.0, **result})
+        page = console()
+        page.print(view.render())
+        shown = text(page)
+        assert f"best so far {best:.4f}" in shown
+        assert shown.count("1/4") == 2
+        # Two open trials of 3 epochs and four of 4: 22 epochs of 10 s on 2 slots.
+        assert "at most 0:01:50 left" in shown
+
+
+def test_long_sweeps_show_their_latest_trials(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, budget=Budget(30, 4), sampler="random")
+        view = Progress(console(), conductor, concurrent=1)
+        drive(conductor)
+        page = console()
+        page.print(view.render())
+        assert len(text(page).splitlines()) < 24, "one screen"
+        assert "earlier trials" in text(page)
+        page = console()
+        page.print(view.render(final=True))
+        assert all(trial_id in text(page) for trial_id in conductor.table.trials)
+
+
+def answer(tmp_path: Path, **options: Any) -> list[str]:
+    page = console()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal)
+        drive(conductor, outcome=options.pop("outcome", scores))
+        show_answer(
+            page, conductor.labels(), objective=OBJECTIVE, run_dir="runs/mine", openings=options.pop("openings", 0),
+            failed=options.pop("failed", 0),
+        )  # fmt: skip
+    return text(page).strip().splitlines()
+
+
+def test_answer_is_five_lines_with_the_next_command(tmp_path: Path) -> None:
+    lines = answer(tmp_path)
+    assert len(lines) == 5
+    assert lines[0].startswith("best")
+    assert "baseline 0." in lines[1]
+    assert "no evidence yet" in lines[1]
+    assert lines[2].endswith("runs/mine")
+    assert lines[3].endswith("python -m analysis.report runs/mine")
+    assert "opened 0 times so far" in lines[4]
+
+
+def test_answer_says_when_nothing_beat_the_baseline(tmp_path: Path) -> None:
+    def only_baseline(config: Any, epoch: int) -> dict[str, Any]:
+        return {"metrics": {OBJECTIVE: 0.9 if config["optimizer.lr"] == 3e-3 and config["loss.name"] == "cross_entropy" else 0.1}}  # fmt: skip
+
+    lines = answer(tmp_path, outcome=only_baseline, openings=1, failed=2)
+    assert "nothing tried did better" in lines[1]
+    assert "2 trials failed" in lines[2]
+    assert "opened 1 time so far" in lines[4]
+
+
+def test_answer_does_without_a_baseline_that_failed(tmp_path: Path) -> None:
+    def first_fails(config: Any, epoch: int) -> dict[str, Any]:
+        return {"failed": "x"} if config["loss.name"] == "cross_entropy" else scores(config, epoch)
+
+    assert "the baseline did not finish" in answer(tmp_path, outcome=first_fails)[1]
+
+
+def test_plan_says_what_is_tried_on_which_data(mini_data: TrialData) -> None:
+    page = console()
+    splits = mini_data.data.splits()
+    show_plan(page, SPACE, BASE, mini_data.data, splits, trials=8, max_epochs=4, how="tpe, asha, 2 at once")
+    shown = text(page)
+    for expected in (SPACE.description, "3 classes", f"{len(splits.test)} test (sealed)", "8 trials of up to 4 epochs"):
+        assert expected in shown
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_space_is_shown_with_every_parameter_and_its_reason(name: str) -> None:
+    page = console()
+    space = SPACES.get(name)(["lraspp_mobilenet_v3_large", "fcn_resnet50"], "none")
+    show_space(page, space, BASE)
+    shown = text(page)
+    for parameter in space.parameters:
+        assert parameter.key in shown
+        assert parameter.reason.split()[0] in shown
+    assert "baseline: " in shown
+    assert "image_size = 32x32" in shown

@@ -1,0 +1,124 @@
+"""Stop rules against Ray's own ASHA and a brute-force median."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ray.tune.schedulers.async_hyperband import _Bracket
+
+from sweep.schedulers import SCHEDULERS, Asha, Median, grace_epochs
+from trainables.errors import UnknownNameError
+
+Result = tuple[str, int, float]
+
+
+def interleaved(rng: np.random.Generator, trials: int, epochs: int) -> Iterator[Result]:
+    """Results of concurrent trials in a random order, each trial's own epochs in theirs."""
+    levels = rng.normal(0.5, 0.1, trials)
+    epoch_of = [0] * trials
+    while open_trials := [index for index in range(trials) if epoch_of[index] < epochs]:
+        index = int(rng.choice(open_trials))
+        epoch_of[index] += 1
+        score = levels[index] + 0.03 * epoch_of[index] + rng.normal(0, 0.05)
+        yield f"t{index:03d}", epoch_of[index], float(np.round(score, 2))  # rounded: ties happen
+
+
+@dataclass(frozen=True)
+class RayTrial:
+    trial_id: str
+
+
+@pytest.mark.parametrize(("grace", "reduction", "epochs"), [(1, 3, 9), (2, 3, 12), (2, 2, 16), (3, 4, 20), (1, 2, 5)])
+@pytest.mark.parametrize("seed", range(4))
+def test_asha_stops_whom_rays_bracket_stops_from_the_second_rival_on(
+    grace: int, reduction: int, epochs: int, seed: int
+) -> None:
+    ours = Asha(grace=grace, reduction=reduction, max_epochs=epochs)
+    rays = _Bracket(grace, epochs, reduction, 0)
+    stops = differ = 0
+    for trial_id, epoch, score in interleaved(np.random.default_rng(seed), 25, epochs):
+        if epoch == epochs:
+            continue  # Ray has a rung at the full budget on some ladders; there is nothing left to stop
+        rivals = len(ours.rungs.get(epoch, {}))
+        stop = ours.observe(trial_id, epoch, score) is not None
+        ray_stops = rays.on_result(RayTrial(trial_id), epoch, score) == "STOP"  # type: ignore[arg-type]
+        if rivals < reduction - 1:
+            assert not stop, "the first at a rung go on"
+            differ += ray_stops
+        else:
+            assert stop == ray_stops
+        stops += stop
+    assert stops > 10
+    assert {epoch: len(scores) for epoch, scores in ours.rungs.items()} == {
+        int(milestone): len(scores) for milestone, scores in rays._rungs if milestone < epochs
+    }
+
+
+def test_asha_by_hand() -> None:
+    rule = Asha(grace=2, reduction=3, max_epochs=10)
+    assert list(rule.rungs) == [2, 6]
+    assert rule.observe("a", 1, 0.0) is None, "no rung at 1"
+    assert rule.observe("a", 2, 0.5) is None
+    assert rule.observe("b", 2, 0.1) is None, "one rival is a coin toss"
+    # Of 0.5 and 0.1 the two-thirds quantile is 0.1 + 2/3 * 0.4.
+    told = rule.observe("c", 2, 0.36)
+    assert told == "0.3600 at epoch 2 is below 0.3667, the cut-off of 2 rivals there"
+    assert rule.observe("d", 2, 0.5) is None, "of 0.5, 0.1, 0.36 it is 0.4067"
+    assert rule.observe("d", 2, 0.0) is None, "a repeated result is not a rival of its own"
+    assert rule.rungs[2] == {"a": 0.5, "b": 0.1, "c": 0.36, "d": 0.5}
+
+
+def brute_force_median(history: list[Result], grace: int, least: int) -> bool:
+    """Golovin et al.: stop if the best so far is strictly below the median of the others' running averages."""
+    trial_id, epoch, _ = history[-1]
+    averages = []
+    for rival in {name for name, *_ in history} - {trial_id}:
+        curve = {at: score for name, at, score in history if name == rival}
+        if epoch in curve:
+            averages.append(sum(score for at, score in curve.items() if at <= epoch) / sum(at <= epoch for at in curve))
+    if epoch < grace or len(averages) < least:
+        return False
+    return max(score for name, _, score in history if name == trial_id) < float(np.median(averages))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_median_stops_whom_the_brute_force_loop_stops(seed: int) -> None:
+    rule = Median(grace=2, min_rivals=3)
+    history: list[Result] = []
+    stops = 0
+    for result in interleaved(np.random.default_rng(seed), 12, 6):
+        history.append(result)
+        stop = rule.observe(*result) is not None
+        assert stop == brute_force_median(history, 2, 3)
+        stops += stop
+    assert stops > 3
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(list(SCHEDULERS)), st.integers(0, 1000), st.integers(3, 12))
+def test_replayed_results_give_the_same_answers(name: str, seed: int, epochs: int) -> None:
+    results = list(interleaved(np.random.default_rng(seed), 8, epochs))
+    first, again = SCHEDULERS.get(name)(epochs), SCHEDULERS.get(name)(epochs)
+    assert [first.observe(*result) for result in results] == [again.observe(*result) for result in results]
+
+
+@pytest.mark.parametrize(("epochs", "grace"), [(1, 1), (4, 1), (6, 2), (8, 2), (9, 3), (100, 25)])
+def test_every_trial_gets_a_quarter_of_the_budget(epochs: int, grace: int) -> None:
+    assert grace_epochs(epochs) == grace
+    for name in SCHEDULERS:
+        rule = SCHEDULERS.get(name)(epochs)
+        for number in range(10):
+            for epoch in range(1, grace):
+                assert rule.observe(f"t{number}", epoch, -float(number)) is None
+
+
+def test_without_a_scheduler_nobody_is_stopped() -> None:
+    rule = SCHEDULERS.get("none")(4)
+    assert all(rule.observe(f"t{n}", epoch, -n) is None for n in range(20) for epoch in range(1, 5))
+    with pytest.raises(UnknownNameError, match="did you mean asha"):
+        SCHEDULERS.get("ahsa")
