@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -202,9 +203,10 @@ def show_answer(
     best = labels[BEST]
     baseline = labels.get(BASELINE)
     config = TrialConfig.from_flat(best.config)
+    label, run_dir = escape(best.label), escape(run_dir)
     console.print()
     console.print(
-        f"[bold]best[/bold]      {best.label} ({best.trial_id}): {describe(config)}", highlight=False, soft_wrap=True
+        f"[bold]best[/bold]      {label} ({best.trial_id}): {describe(config)}", highlight=False, soft_wrap=True
     )
     score = best.metrics[objective]
     if baseline is None:

@@ -125,7 +125,7 @@ def _go_on(config: SweepConfig, console: Console) -> int:
         budget = {**manifest.budget, "trials": int(manifest.budget["trials"]) + config.extend}
         manifest = dataclasses.replace(manifest, budget=budget)
         manifest.save(run_dir)
-    console.print(f"going on with [bold]{run_dir}[/bold]")
+    console.print(f"going on with [bold]{escape(str(run_dir))}[/bold]")
     return _conduct(manifest, run_dir, config, console)
 
 
@@ -166,7 +166,7 @@ def _conduct(manifest: SweepManifest, run_dir: Path, config: SweepConfig, consol
             tracker.report(run_dir / "report")
         tracker.close(timeout=30)
         for warning in warnings:
-            console.print(warning, style="yellow", soft_wrap=True)
+            console.print(warning, style="yellow", markup=False, soft_wrap=True)
         return _answer(manifest, conductor, run_dir, console)
 
 
@@ -241,7 +241,7 @@ class _Views:
 def _interrupted(run_dir: Path, tracker: Tracker, console: Console) -> int:
     flushed = tracker.close()
     console.print("\n[bold]interrupted[/bold]; all but the running epochs is kept. To go on:", soft_wrap=True)
-    console.print(f"  {_resume_command(run_dir)}", soft_wrap=True)
+    console.print(f"  {_resume_command(run_dir)}", markup=False, soft_wrap=True)
     if not flushed:
         sys.stdout.flush()
         os._exit(INTERRUPTED)  # W&B's exit hook may wait half an hour for a server

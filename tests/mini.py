@@ -45,7 +45,7 @@ def write(root: Path, *, count: int = 40, sizes: tuple[tuple[int, int], ...] = (
 
 
 class TinyNet(nn.Module):
-    """A segmentation model of a few hundred weights with all that makes resuming hard: BatchNorm, dropout, two heads."""
+    """A model of a few hundred weights with all that makes resuming hard: BatchNorm, dropout, two heads."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()

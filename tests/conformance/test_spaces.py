@@ -84,8 +84,11 @@ def test_starting_points_are_valid_trials_of_different_labels(name: str, models:
 @every_model_set
 def test_conditional_keys_exist_only_with_their_owners(name: str, models: tuple[str, ...]) -> None:
     """Momentum only for SGD, gamma only for focal, a magnitude only for a transformation that is on."""
-    owners: dict[str, tuple[str, Registry[object]]] = {"loss": ("loss.name", LOSSES), "optimizer": ("optimizer.name", OPTIMIZERS),
-                                                       "model": ("model.name", MODELS)}  # fmt: skip
+    owners: dict[str, tuple[str, Registry[object]]] = {
+        "loss": ("loss.name", LOSSES),
+        "optimizer": ("optimizer.name", OPTIMIZERS),
+        "model": ("model.name", MODELS),
+    }
     space = make(name, models)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=7))
     for _ in range(50):

@@ -222,9 +222,7 @@ def test_baseline_is_trained_to_the_end_even_when_the_time_is_over_at_once(tmp_p
 def test_gpu_hours_end_the_search(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
         # 10 s an epoch on half a GPU: 0.05 GPU hours are 36 epochs.
-        conductor = make(
-            journal, budget=Budget(1000, EPOCHS, gpu_hours=0.05), gpus_per_trial=0.5, scheduler="none"
-        )
+        conductor = make(journal, budget=Budget(1000, EPOCHS, gpu_hours=0.05), gpus_per_trial=0.5, scheduler="none")
         drive(conductor)
         assert len(conductor.table.of_phase("search")) == 9
         assert sum(t.epochs for t in conductor.table.of_phase("search")) == 36
@@ -267,7 +265,9 @@ def test_label_whose_continuation_fails_goes_without_and_the_sweep_ends(tmp_path
 
 
 def test_result_without_the_objective_fails_the_trial_at_its_end(tmp_path: Path) -> None:
-    with finished(tmp_path / "journal.jsonl", outcome=lambda config, epoch: {"metrics": {"train/loss": 1.0}}) as journal:
+    with finished(
+        tmp_path / "journal.jsonl", outcome=lambda config, epoch: {"metrics": {"train/loss": 1.0}}
+    ) as journal:
         states = {(e["state"], e["reason"]) for e in journal.of("ended")}
         assert states == {("failed", "it reported no val/miou")}
 
@@ -293,7 +293,12 @@ def test_optuna_and_the_table_agree_about_every_end(tmp_path: Path) -> None:
     with finished(tmp_path / "journal.jsonl", outcome=troubled) as journal:
         conductor = make(journal)
         told = {t.user_attrs["trial_id"]: t.state for t in conductor.study.study.get_trials()}
-        meant = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "infeasible": TrialState.PRUNED, "failed": TrialState.FAIL}  # fmt: skip
+        meant = {
+            "completed": TrialState.COMPLETE,
+            "stopped": TrialState.PRUNED,
+            "infeasible": TrialState.PRUNED,
+            "failed": TrialState.FAIL,
+        }
         assert told == {t.trial_id: meant[t.state] for t in conductor.table.of_phase("search")}
         assert {t.state for t in conductor.table.of_phase("search")} == set(meant), "each kind of end must occur"
 

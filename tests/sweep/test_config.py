@@ -45,12 +45,39 @@ def test_other_times_are_refused(text: str) -> None:
 def test_all_unknown_names_are_told_at_once_with_the_close_ones() -> None:
     with pytest.raises(UsageError) as error:
         from_command_line(
-            "--space agument --data scnes --models lraspp_mobilenet,fcn_resnet5 --sampler tpee --scheduler ash "
-            "--weights imagnet --objective val/mio --name ../x --seed -3".split()
+            [
+                "--space",
+                "agument",
+                "--data",
+                "scnes",
+                "--models",
+                "lraspp_mobilenet,fcn_resnet5",
+                "--sampler",
+                "tpee",
+                "--scheduler",
+                "ash",
+                "--weights",
+                "imagnet",
+                "--objective",
+                "val/mio",
+                "--name",
+                "../x",
+                "--seed",
+                "-3",
+            ]
         )
     lines = str(error.value).splitlines()
     assert len(lines) == 10
-    for close in ("augment", "scenes", "lraspp_mobilenet_v3_large", "fcn_resnet50", "tpe", "asha", "imagenet", "val/miou"):  # fmt: skip
+    for close in (
+        "augment",
+        "scenes",
+        "lraspp_mobilenet_v3_large",
+        "fcn_resnet50",
+        "tpe",
+        "asha",
+        "imagenet",
+        "val/miou",
+    ):
         assert any(f"did you mean {close}" in line or f"or {close}" in line for line in lines), close
     assert "--name '../x'" in str(error.value)
     assert "--seed -3" in str(error.value)
@@ -93,9 +120,20 @@ def test_yaml_gives_flags_by_their_names(yaml_file: Path) -> None:
 
 def test_command_line_wins_over_yaml(yaml_file: Path) -> None:
     config = from_command_line(
-        ["--config", str(yaml_file), "--trials", "5", "--set", "batch_size=2", "--set", "optimizer.lr=0.1", "--dashboard",
-         "--models", "fcn_resnet50"]
-    )  # fmt: skip
+        [
+            "--config",
+            str(yaml_file),
+            "--trials",
+            "5",
+            "--set",
+            "batch_size=2",
+            "--set",
+            "optimizer.lr=0.1",
+            "--dashboard",
+            "--models",
+            "fcn_resnet50",
+        ]
+    )
     assert config.trials == 5
     assert config.set_ == {"image_size": "64x64", "batch_size": "2", "optimizer.lr": "0.1"}
     assert config.dashboard is True
@@ -129,7 +167,9 @@ def test_files_that_are_no_configuration_are_bad_usage(tmp_path: Path, content: 
         from_command_line(["--config", str(tmp_path / "missing.yaml")])
 
 
-@pytest.mark.parametrize(("line", "told"), [("trials: null", "trials"), ("trials: true", "trials"), ("download: 'no'", "download")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("line", "told"), [("trials: null", "trials"), ("trials: true", "trials"), ("download: 'no'", "download")]
+)
 def test_yaml_values_of_another_kind_are_told(tmp_path: Path, line: str, told: str) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(line + "\n")

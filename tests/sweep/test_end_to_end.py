@@ -29,7 +29,7 @@ pytestmark = pytest.mark.ray
 def sweep(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     runs = tmp_path_factory.mktemp("runs")
     what = ["--space", "augment", "--data", "folder", "--data-root", str(mini_root), "--set", "image_size=48x64"]
-    budget = ["--trials", "5", "--max-epochs", "9"]
+    budget = ["--trials", "4", "--max-epochs", "6"]
     searched = run_command("sweep.run", *what, *budget, "--name", "e2e", "--runs-dir", str(runs))
     assert searched.returncode == 0, searched.stdout + searched.stderr
     reported = run_command("analysis.report", str(runs / "e2e"), "--save-predictions")
@@ -39,7 +39,7 @@ def sweep(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 def test_terminal_tells_plan_dashboard_answer_and_next_command(sweep: tuple[Path, str, str]) -> None:
     run, out, _ = sweep
-    assert "5 trials of up to 9 epochs" in out
+    assert "4 trials of up to 6 epochs" in out
     assert "http://127.0.0.1:" in out and "get-auth-token" in out
     answer = [line for line in out.splitlines() if line.startswith(("best ", "val/miou", "run ", "next "))]
     assert len(answer) == 4
@@ -55,10 +55,10 @@ def test_journal_trials_and_study_agree(sweep: tuple[Path, str, str]) -> None:
             table.apply(event)
     rows = {row["trial_id"]: row for row in csv.DictReader((run / "trials.csv").open())}
     assert set(rows) == set(table.trials)
-    assert len(table.of_phase("search")) == 5
+    assert len(table.of_phase("search")) == 4
     assert not table.open()
     baseline = table.trials["t000"]
-    assert (baseline.label, baseline.state, baseline.epochs) == ("baseline", "completed", 9)
+    assert (baseline.label, baseline.state, baseline.epochs) == ("baseline", "completed", 6)
     for trial_id, row in rows.items():
         assert row["state"] == table.trials[trial_id].state
         assert float(row["val/miou"]) == table.trials[trial_id].metrics["val/miou"]
@@ -77,8 +77,8 @@ def test_every_label_stands_at_full_budget_and_can_be_rebuilt(sweep: tuple[Path,
     best_scores = {}
     for label in labels:
         model, record = load_model(run / "best" / label)
-        assert record.epochs == 9
-        assert [entry["epoch"] for entry in record.history] == list(range(1, 10))
+        assert record.epochs == 6
+        assert [entry["epoch"] for entry in record.history] == list(range(1, 7))
         assert not model.training
         best_scores[label] = record.metrics["val/miou"]
     assert best_scores["best"] == max(best_scores.values())

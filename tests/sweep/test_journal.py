@@ -28,7 +28,9 @@ def test_events_come_back_as_they_were_written(path: Path) -> None:
         assert [event["seq"] for event in journal.events] == list(range(5))
         assert [event["metrics"]["val/miou"] for event in journal.of("result")] == [number / 7 for number in range(5)]
         assert journal.of("ended") == []
-        new = journal.append("ended", trial_id="t000", reason='a "quoted", {braced} "seal":"x" reason\nof two lines – ü')
+        new = journal.append(
+            "ended", trial_id="t000", reason='a "quoted", {braced} "seal":"x" reason\nof two lines – ü'
+        )
     with Journal(path) as journal:
         assert journal.events[-1] == new
     assert len(path.read_text().splitlines()) == 6

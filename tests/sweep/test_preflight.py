@@ -24,7 +24,9 @@ def config(*arguments: str) -> SweepConfig:
 
 
 def test_held_keys_reach_the_base_or_the_space() -> None:
-    space, base = plan_space(config("--set", "image_size=64x80", "--set", "optimizer.lr=0.01", "--seed", "7"), (96, 128))
+    space, base = plan_space(
+        config("--set", "image_size=64x80", "--set", "optimizer.lr=0.01", "--seed", "7"), (96, 128)
+    )
     merged = {**base, **space.fixed}
     assert (merged["image_size"], merged["optimizer.lr"], merged["seed"], merged["epochs"]) == ("64x80", 0.01, 7, 6)
     assert plan_space(config(), (96, 128))[1]["image_size"] == "96x128"
@@ -61,7 +63,9 @@ def test_several_bad_values_are_told_at_once() -> None:
 def test_good_data_set_becomes_a_plan(mini_root: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     runs = ("--runs-dir", str(tmp_path / "runs"))
-    plan = prepare(config("--data", "folder", "--data-root", str(mini_root), *runs), progress=lambda *c: calls.append(c))
+    plan = prepare(
+        config("--data", "folder", "--data-root", str(mini_root), *runs), progress=lambda *c: calls.append(c)
+    )
     assert plan.checked.errors == ()
     assert set(plan.splits.train).isdisjoint(plan.splits.test)
     assert calls[-1] == (40, 40)
@@ -115,7 +119,9 @@ def test_sweep_whose_checkpoints_cannot_fit_is_refused(tmp_path: Path, monkeypat
 
 
 def resources(**changes: Any) -> Any:
-    return plan_resources(**{"cpus": 8, "gpus": 0, "cpus_per_trial": None, "gpus_per_trial": None, "concurrent": None, **changes})  # fmt: skip
+    return plan_resources(
+        **{"cpus": 8, "gpus": 0, "cpus_per_trial": None, "gpus_per_trial": None, "concurrent": None, **changes}
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +145,12 @@ def test_what_the_machine_does_not_have_is_refused_all_at_once() -> None:
     with pytest.raises(UsageError) as error:
         resources(cpus_per_trial=9, gpus_per_trial=1, concurrent=0)
     told = str(error.value)
-    for fault in ("asks for 9 CPUs, there are 8", "asks for 1 GPUs, there are 0", "leave --gpus-per-trial out", "--concurrent"):  # fmt: skip
+    for fault in (
+        "asks for 9 CPUs, there are 8",
+        "asks for 1 GPUs, there are 0",
+        "leave --gpus-per-trial out",
+        "--concurrent",
+    ):
         assert fault in told
     for changes in ({"cpus_per_trial": 0}, {"gpus_per_trial": -1}, {"gpus": 4, "gpus_per_trial": 1.5}):
         with pytest.raises(UsageError):

@@ -19,7 +19,13 @@ from .simulated import OBJECTIVE, SPACE, drive, make, scores
 
 AWKWARD = "RuntimeError: [enforce fail] cannot write [/tmp/x] (a [bold]word[/bold]"
 """What libraries say; to Rich it looks like markup."""
-BASE = {"image_size": "32x32", "epochs": 4, "model.name": "lraspp_mobilenet_v3_large", "model.weights": "none", "seed": 0}
+BASE = {
+    "image_size": "32x32",
+    "epochs": 4,
+    "model.name": "lraspp_mobilenet_v3_large",
+    "model.weights": "none",
+    "seed": 0,
+}
 
 
 def console(*, terminal: bool = False) -> Console:
@@ -121,7 +127,11 @@ def test_answer_is_five_lines_with_the_next_command(tmp_path: Path) -> None:
 
 def test_answer_says_when_nothing_beat_the_baseline(tmp_path: Path) -> None:
     def only_baseline(config: Any, epoch: int) -> dict[str, Any]:
-        return {"metrics": {OBJECTIVE: 0.9 if config["optimizer.lr"] == 3e-3 and config["loss.name"] == "cross_entropy" else 0.1}}  # fmt: skip
+        return {
+            "metrics": {
+                OBJECTIVE: 0.9 if config["optimizer.lr"] == 3e-3 and config["loss.name"] == "cross_entropy" else 0.1
+            }
+        }
 
     lines = answer(tmp_path, outcome=only_baseline, openings=1, failed=2)
     assert "nothing tried did better" in lines[1]

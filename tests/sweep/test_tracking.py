@@ -142,7 +142,11 @@ def test_every_trial_and_the_report_are_offline_runs_of_one_group(written: Any) 
     assert {run["group"] for run in runs.values()} == {"mine"}
     assert {run["project"] for run in runs.values()} == {"segsweep"}
     assert len({run["id"] for run in runs.values()}) == 4
-    assert [runs[f"mine/{name}"]["job_type"] for name in ("t000", "t000-finish", "report")] == ["search", "finish", "report"]  # fmt: skip
+    assert [runs[f"mine/{name}"]["job_type"] for name in ("t000", "t000-finish", "report")] == [
+        "search",
+        "finish",
+        "report",
+    ]
 
 
 def test_configuration_and_curve_are_in_the_file(written: Any) -> None:

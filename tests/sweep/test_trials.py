@@ -34,7 +34,9 @@ def table_of(*events: dict[str, Any]) -> TrialTable:
     return table
 
 
-def whole(trial_id: str, label: str, score: float, *, number: int = 0, epochs: int = 4, state: str = "completed") -> list[dict[str, Any]]:  # fmt: skip
+def whole(
+    trial_id: str, label: str, score: float, *, number: int = 0, epochs: int = 4, state: str = "completed"
+) -> list[dict[str, Any]]:
     curve = [result(trial_id, epoch, score) for epoch in range(1, epochs + 1)]
     return [suggested(trial_id, label, number=number), *curve, ended(trial_id, state)]
 

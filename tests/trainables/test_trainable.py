@@ -138,8 +138,11 @@ def test_out_of_gpu_memory_is_infeasible_with_a_hint(
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [(CheckpointError("cannot write the checkpoint: disk full"), "disk full"), (RuntimeError("broken"), "RuntimeError: broken")],
-)  # fmt: skip
+    [
+        (CheckpointError("cannot write the checkpoint: disk full"), "disk full"),
+        (RuntimeError("broken"), "RuntimeError: broken"),
+    ],
+)
 def test_other_errors_fail_the_trial_with_a_message_and_a_log(
     mini_data: TrialData, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
 ) -> None:

@@ -1,0 +1,212 @@
+"""`python -m sweep.run` up to the point where Ray would start: what it refuses, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sweep import run
+from sweep.manifest import SweepManifest
+
+from ..mini import write
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """Runs the command in this process, in a folder of its own, and sees to it that Ray stays where it is."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.runs = folder / "runs"
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> Outcome:
+        """The exit code and the output of `python -m sweep.run ARGUMENTS`."""
+        self._capsys.readouterr()
+        try:
+            code = run.main([*arguments, "--runs-dir", str(self.runs)])
+        except SystemExit as stop:  # argparse
+            code = int(str(stop.code))
+        told = self._capsys.readouterr()
+        assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
+        return Outcome(code, told.out, told.err)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setenv("COLUMNS", "400")
+
+    def forbidden(*args: object, **options: object) -> None:
+        raise AssertionError("Ray must not be started")
+
+    import sweep.runner
+
+    monkeypatch.setattr(sweep.runner, "ray_session", forbidden)
+    monkeypatch.setattr("ray.init", forbidden)
+    return Command(tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "close"),
+    [
+        ("--space agument", "augment"),
+        ("--models lraspp_mobilenet_v3", "lraspp_mobilenet_v3_large"),
+        ("--data voc2021", "voc2012"),
+        ("--set optimzer.lr=0.1", "optimizer.lr"),
+        ("--set augment.policy=geometrc", "geometric"),
+        ("--weights imagnet", "imagenet"),
+        ("--objective val/mIoU", "val/miou"),
+        ("--sampler tep", "tpe"),
+        ("--scheduler ahsa", "asha"),
+    ],
+)
+def test_unknown_name_is_bad_usage_and_the_close_ones_are_told(sweep: Command, arguments: str, close: str) -> None:
+    outcome = sweep(*arguments.split())
+    assert outcome.code == 2
+    assert close in outcome.err
+    assert len(outcome.err.strip().splitlines()) <= 2
+    assert outcome.out == ""
+    assert not sweep.runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--set optimizer.lr=fast", "optimizer.lr=fast: must be a number"),
+        ("--set image_size=96", "HEIGHTxWIDTH"),
+        ("--set batch_size=0", "batch_size=0: must be >= 1"),
+        ("--set loss.gamma=2 --space lr", "cross_entropy has no gamma"),
+        ("--trials 0", "--trials"),
+        ("--time-budget soon", "--time-budget"),
+        ("--name a/b", "--name"),
+    ],
+)
+def test_impossible_value_is_bad_usage(sweep: Command, arguments: str, told: str) -> None:
+    outcome = sweep(*arguments.split())
+    assert outcome.code == 2
+    assert told in outcome.err
+    assert not sweep.runs.exists()
+
+
+def test_data_root_that_does_not_exist_is_told_with_what_was_expected(sweep: Command, tmp_path: Path) -> None:
+    for name in ("folder", "camvid", "voc2012"):
+        outcome = sweep("--data", name, "--data-root", str(tmp_path / "nowhere"))
+        assert outcome.code == 1
+        assert str(tmp_path / "nowhere") in outcome.err
+        assert not sweep.runs.exists()
+    assert sweep("--data", "folder").code in (1, 2)
+
+
+def test_every_offender_of_a_broken_data_set_is_listed_and_no_run_is_left(sweep: Command, tmp_path: Path) -> None:
+    root = write(tmp_path / "bad [1]", count=20)  # a name that Rich would take for markup
+    (root / "masks" / "im002.png").unlink()
+    (root / "images" / "im005.png").unlink()
+    image = root / "images" / "im008.png"
+    image.write_bytes(image.read_bytes()[:200])
+    mask = Image.open(root / "masks" / "im013.png").copy()
+    mask.paste(99, (0, 0, 3, 3))
+    mask.save(root / "masks" / "im013.png")
+    outcome = sweep("--data", "folder", "--data-root", str(root))
+    assert outcome.code == 1
+    for expected in ("im002", "im005", "im008", "im013", "99 (9 pixels)", "4 faults", "bad [1]"):
+        assert expected in outcome.err, expected
+    assert "Traceback" not in outcome.err
+    assert not sweep.runs.exists()
+
+
+def test_existing_run_is_never_overwritten(sweep: Command, mini_root: Path) -> None:
+    (sweep.runs / "mine").mkdir(parents=True)
+    (sweep.runs / "mine" / "journal.jsonl").write_text("precious")
+    outcome = sweep("--data", "folder", "--data-root", str(mini_root), "--name", "mine")
+    assert outcome.code == 2
+    assert "--resume --name mine" in outcome.err
+    assert (sweep.runs / "mine" / "journal.jsonl").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [("--cpus-per-trial 4096", "asks for 4096 CPUs"), ("--gpus-per-trial 64", "asks for 64 GPUs"),
+     ("--cpus-per-trial 0", "--cpus-per-trial must be above 0"), ("--concurrent 0", "--concurrent must be at least 1")],
+)  # fmt: skip
+def test_what_the_machine_does_not_have_is_refused(sweep: Command, mini_root: Path, arguments: str, told: str) -> None:
+    outcome = sweep("--data", "folder", "--data-root", str(mini_root), *arguments.split())
+    assert outcome.code == 2
+    assert told in outcome.err
+    assert not sweep.runs.exists()
+
+
+def test_check_says_what_would_be_tried_and_leaves_nothing(sweep: Command, mini_root: Path) -> None:
+    outcome = sweep("--data", "folder", "--data-root", str(mini_root), "--space", "loss", "--trials", "3", "--check")
+    assert outcome.code == 0
+    for expected in ("loss - Which loss", "3 classes", "24 train", "sealed", "3 trials of up to 6 epochs", "can start"):
+        assert expected in outcome.out, expected
+    assert not sweep.runs.exists()
+
+
+def test_warnings_about_the_data_are_readable(sweep: Command, tmp_path: Path) -> None:
+    root = write(tmp_path / "void", count=20)
+    void = Image.new("L", (64, 48), 255)
+    void.save(root / "masks" / "im004.png")
+    outcome = sweep("--data", "folder", "--data-root", str(root), "--check")
+    assert outcome.code == 0
+    (line,) = [line for line in outcome.out.splitlines() if "im004" in line]
+    assert line.startswith("warning mask of nothing but void: im004 (")
+    assert "Offender(" not in outcome.out
+
+
+@pytest.mark.parametrize("space", ["augment", "loss", "lr", "architecture", "baseline", "full"])
+def test_show_prints_the_compiled_space_without_any_data(sweep: Command, tmp_path: Path, space: str) -> None:
+    absent = ("--data", "folder", "--data-root", str(tmp_path / "nowhere"))
+    outcome = sweep("--space", space, "--show", *absent)
+    assert outcome.code == 0
+    assert "Held for every trial" in outcome.out
+    assert "baseline: " in outcome.out
+    held = sweep("--space", space, "--show", *absent, "--set", "image_size=64x80", "--set", "batch_size=2")
+    assert "image_size = 64x80" in held.out
+    assert "batch_size = 2" in held.out
+
+
+def test_yaml_configures_and_the_command_line_wins(sweep: Command, tmp_path: Path, mini_root: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"space: lr\ndata: folder\ndata-root: {mini_root}\ntrials: 20\nmax-epochs: 3\ncheck: true\n")
+    outcome = sweep("--config", str(path), "--trials", "5")
+    assert outcome.code == 0
+    assert "5 trials of up to 3 epochs" in outcome.out
+    path.write_text("spaec: lr\ntrails: 5\n")
+    outcome = sweep("--config", str(path))
+    assert outcome.code == 2
+    assert "did you mean space" in outcome.err
+    assert "did you mean trials" in outcome.err
+
+
+def test_resuming_what_is_not_there_says_so(sweep: Command) -> None:
+    outcome = sweep("--resume", "--name", "never")
+    assert outcome.code in (1, 2)
+    assert "never" in outcome.err
+    assert "Traceback" not in outcome.err
+    outcome = sweep("--resume")
+    assert outcome.code == 2
+    assert "no run to go on with" in outcome.err
+
+
+def test_run_folder_is_removed_when_the_run_cannot_be_written_down(
+    sweep: Command, mini_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: SweepManifest, run_dir: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SweepManifest, "save", fails)
+    outcome = sweep("--data", "folder", "--data-root", str(mini_root), "--name", "mine")
+    assert outcome.code == 130
+    assert not (sweep.runs / "mine").exists()

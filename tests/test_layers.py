@@ -1,0 +1,104 @@
+"""Who may import whom, read from the source of every module."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("trainables", "search_spaces", "sweep", "analysis")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+NAMES = [path.relative_to(ROOT).as_posix() for path in FILES]
+
+MAY_IMPORT = {
+    "trainables": {"trainables"},
+    "search_spaces": {"trainables", "search_spaces"},
+    "sweep": {"trainables", "search_spaces", "sweep"},
+    "analysis": {"trainables", "search_spaces", "analysis", "sweep.manifest"},
+}
+ONLY_IN = {
+    "ray": ("sweep/", "trainables/trainable.py"),
+    "wandb": ("sweep/",),
+    "optuna": ("sweep/",),
+    "albumentations": ("trainables/augmentations.py",),
+}
+FORBIDDEN = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Full names of everything imported anywhere in a module, within functions too: `a.b`, and `a.b.c` of a from."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute, so that layers can be read from them"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
+            argument = node.args[0]
+            assert isinstance(argument, ast.Constant), "a computed import cannot be checked"
+            yield str(argument.value)
+
+
+def imported(name: str) -> set[str]:
+    return set(imports(ast.parse((ROOT / name).read_text(encoding="utf-8"))))
+
+
+def is_within(name: str, module: str) -> bool:
+    return name == module or name.startswith(module + ".")
+
+
+def test_there_is_something_to_check() -> None:
+    assert {name.split("/")[0] for name in NAMES} == set(PACKAGES)
+    assert "ray.tune" in imported("trainables/trainable.py")
+    assert "trainables.config.TrialConfig" in imported("sweep/conductor.py")
+    assert list(imports(ast.parse("def f():\n  import ray\n  from a import b\n  __import__('c')"))) == [
+        "ray",
+        "a.b",
+        "c",
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_imports_to_its_right(name: str) -> None:
+    allowed = MAY_IMPORT[name.split("/")[0]]
+    ours = {found for found in imported(name) if found.split(".")[0] in (*PACKAGES, "tests", "benchmarks")}
+    wrong = {found for found in ours if not any(is_within(found, module) for module in allowed)}
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_heavy_libraries_stay_in_their_rooms(name: str) -> None:
+    for library, rooms in ONLY_IN.items():
+        if any(is_within(found, library) for found in imported(name)):
+            assert name.startswith(rooms), f"{library} may be imported in {', '.join(rooms)} only"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_pickled(name: str) -> None:
+    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+    assert not {found.split(".")[0] for found in imports(tree)} & FORBIDDEN
+    assert not {found for found in imports(tree) if found in ("torch.load", "torch.save")}
+    attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not attributes & {"torch.load", "torch.save"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            assert ast.unparse(node.value) == "False"
+
+
+@pytest.mark.parametrize(
+    ("modules", "without"),
+    [
+        ("sweep, sweep.manifest, analysis", {"ray", "wandb", "optuna", "torch"}),
+        ("search_spaces, trainables.trial, analysis.report", {"ray", "wandb", "optuna"}),
+        ("sweep.conductor, sweep.journal", {"ray", "wandb"}),
+    ],
+)
+def test_fresh_process_does_not_load_what_it_has_no_use_for(modules: str, without: set[str]) -> None:
+    program = f"import sys, {modules}; print(*[name for name in {sorted(without)!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == []
