@@ -12,9 +12,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than Python 3.11: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --upgrade pip
-	@echo "installing (a few minutes the first time) ..."
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@echo "installing into $(VENV) (a few minutes the first time) ..."
+	@$(PY) -m pip install -qq --upgrade pip
+	@$(PY) -m pip install -qq --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
 sweep: install

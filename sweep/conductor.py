@@ -106,6 +106,7 @@ class Conductor:
         self._started: float | None = None
         self._advice: dict[str, str | None] = {}
         self._decided: set[str] = set()
+        self._nothing_new = False
         journal.follow(self._take_in)
         self._unfinished = [trial for trial in self.table.open()]
 
@@ -125,7 +126,9 @@ class Conductor:
         if self._unfinished:
             return self._task(self._unfinished.pop(0))
         if self._may_search():
-            return self._task(self._suggest())
+            suggested = self._suggest()
+            if suggested is not None:
+                return self._task(suggested)
         if any(trial.is_open for trial in self.table.of_phase("search")):
             return None
         return self._finish_next()
@@ -185,6 +188,8 @@ class Conductor:
             self._spent = max(self._spent, float(event.get("spent_s", 0.0)))
             if kind == "suggested" and event["phase"] == "search":
                 self.study.ask(event["trial_id"], event["number"], fixed=event["params"])
+        if kind == "exhausted":
+            self._nothing_new = True
         if kind == "decision":
             self._decided.add(event["trial_id"])
         self.table.apply(event)
@@ -196,11 +201,14 @@ class Conductor:
                 advice = self._rule.observe(event["trial_id"], event["epoch"], self._sign * value)
                 self._advice[event["trial_id"]] = advice
 
-    def _suggest(self) -> TrialView:
+    def _suggest(self) -> TrialView | None:
         number = len(self.table.of_phase("search"))
         trial_id = f"t{number:03d}"
         start = dict(self.space.start[number]) if number < len(self.space.start) else None
         params = self.study.ask(trial_id, number, fixed=start)
+        if params is None:
+            self.journal.append("exhausted", reason=f"{self.space.name} holds no configuration that was not tried")
+            return None
         config = TrialConfig.from_flat({**self.base, **self.space.fixed, **params}).flat()
         wrong = {key: value for key, value in params.items() if config.get(key) != value}
         if wrong:
@@ -243,7 +251,8 @@ class Conductor:
         return Task(trial.trial_id, trial.config, trial.epochs, trial.parent)
 
     def _may_search(self) -> bool:
-        return len(self.table.of_phase("search")) < self.budget.trials and self._exhausted() is None
+        tried = len(self.table.of_phase("search"))
+        return tried < self.budget.trials and not self._nothing_new and self._exhausted() is None
 
     def _exhausted(self) -> tuple[str, str] | None:
         limit = self.budget.time_s

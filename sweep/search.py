@@ -20,6 +20,7 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 FILE_NAME = "study.db"
 INFEASIBLE = "infeasible"
+ATTEMPTS = 50
 
 SAMPLERS: Registry[Callable[[int], optuna.samplers.BaseSampler]] = Registry("sampler")
 """Factories `(seed) -> Optuna sampler`."""
@@ -57,19 +58,32 @@ class Study:
         self._seed = seed
         self._objective = objective
         self._open: dict[str, optuna.Trial] = {}
+        self._asked: list[dict[str, Scalar]] = []
         self.study = optuna.create_study(
             study_name="sweep", direction="maximize" if mode == "max" else "minimize", sampler=self._make_sampler(seed)
         )
 
-    def ask(self, trial_id: str, number: int, fixed: Mapping[str, Scalar] | None = None) -> dict[str, Scalar]:
-        """Suggests the parameters of a trial, or takes in those of a starting point or of a journal."""
-        self.study.sampler = self._make_sampler(derived_seed("sampler", self._seed, number))
-        if fixed is not None:
-            self.study.enqueue_trial(dict(fixed))
-        trial = self.study.ask()
-        trial.set_user_attr("trial_id", trial_id)
-        self._open[trial_id] = trial
-        return self._space.suggest(trial)
+    def ask(self, trial_id: str, number: int, fixed: Mapping[str, Scalar] | None = None) -> dict[str, Scalar] | None:
+        """Suggests the parameters of a trial, or takes in those of a starting point or of a journal.
+
+        The same parameters would train the same digits again, so that a suggestion made before is drawn anew.
+
+        Returns:
+            The parameters, or None if `ATTEMPTS` draws brought nothing new: the space is exhausted.
+        """
+        for attempt in range(ATTEMPTS):
+            self.study.sampler = self._make_sampler(derived_seed("sampler", self._seed, number, attempt))
+            if fixed is not None:
+                self.study.enqueue_trial(dict(fixed))
+            trial = self.study.ask()
+            params = self._space.suggest(trial)
+            if params not in self._asked or fixed is not None:
+                trial.set_user_attr("trial_id", trial_id)
+                self._open[trial_id] = trial
+                self._asked.append(params)
+                return params
+            self.study.tell(trial, state=TrialState.FAIL)  # samplers and the mirror pass over it
+        return None
 
     def apply(self, event: Event) -> None:
         """Takes in a result or an end; events of trials that the study did not suggest are none of its business."""
@@ -105,7 +119,11 @@ def mirror(study: optuna.Study, path: Path) -> None:
     storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
     try:
         copy = optuna.create_study(study_name=study.study_name, storage=storage, directions=study.directions)
-        finished: list[Any] = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+        finished: list[Any] = [
+            trial
+            for trial in study.get_trials(deepcopy=False)
+            if trial.state.is_finished() and "trial_id" in trial.user_attrs
+        ]
         copy.add_trials(finished)
     finally:
         storage.remove_session()

@@ -290,8 +290,9 @@ def test_late_and_repeated_results_change_nothing(tmp_path: Path) -> None:
 
 
 def test_optuna_and_the_table_agree_about_every_end(tmp_path: Path) -> None:
-    with finished(tmp_path / "journal.jsonl", outcome=troubled) as journal:
-        conductor = make(journal)
+    budget = Budget(trials=20, max_epochs=4)
+    with finished(tmp_path / "journal.jsonl", outcome=troubled, budget=budget) as journal:
+        conductor = make(journal, budget=budget)
         told = {t.user_attrs["trial_id"]: t.state for t in conductor.study.study.get_trials()}
         meant = {
             "completed": TrialState.COMPLETE,
@@ -324,3 +325,16 @@ def test_suggestion_that_no_configuration_holds_is_an_error_not_a_trial(tmp_path
     content["start"] = []
     with Journal(tmp_path / "journal.jsonl") as journal, pytest.raises(ConfigError, match=r"optimizer\.lr"):
         drive(make(journal, space=type(SPACE).from_dict(content)))
+
+
+def test_search_ends_when_nothing_new_can_be_suggested_also_after_a_resume(tmp_path: Path) -> None:
+    models = ["fcn_resnet50", "lraspp_mobilenet_v3_large"]
+    space = SPACES.get("architecture")(models, "none").fix({"optimizer.lr": 1e-3})
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        drive(make(journal, space=space))
+        assert len(journal.of("exhausted")) == 1
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, space=space)
+        conductor.begin()
+        assert conductor.finished
+        assert [trial.config["model.name"] for trial in conductor.table.of_phase("search")] == models

@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search_spaces import SPACES, SearchSpace
+from search_spaces.space import choice
 from sweep.search import INFEASIBLE, SAMPLERS, Study, mirror
 
 OBJECTIVE = "val/miou"
@@ -154,3 +155,28 @@ def test_samplers_for_conditional_spaces_are_multivariate_and_grouped() -> None:
     assert isinstance(sampler, optuna.samplers.TPESampler)
     assert sampler._multivariate
     assert sampler._group
+
+
+def small_study(choices: tuple[str, ...]) -> Study:
+    space = SearchSpace(
+        name="small",
+        description="",
+        parameters=(choice("loss.name", choices),),
+        label_by="loss.name",
+        start=({"loss.name": choices[0]},),
+    )
+    return Study(space, sampler="random", seed=0, objective=OBJECTIVE, mode="max")
+
+
+def test_no_parameters_are_suggested_twice_and_an_exhausted_space_says_so(tmp_path: Path) -> None:
+    study = small_study(("cross_entropy", "focal", "dice"))
+    first = study.ask("t000", 0, fixed={"loss.name": "cross_entropy"})
+    asked = [study.ask(f"t{number:03d}", number) for number in (1, 2)]
+    assert first == {"loss.name": "cross_entropy"}
+    assert sorted(params["loss.name"] for params in asked if params) == ["dice", "focal"]
+    assert study.ask("t003", 3) is None
+    for number in range(3):
+        study.apply(ended(f"t{number:03d}", "completed", 0.5))
+    mirror(study.study, tmp_path / "study.db")
+    kept = optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / 'study.db'}").trials
+    assert [t.user_attrs["trial_id"] for t in kept] == ["t000", "t001", "t002"]

@@ -16,7 +16,7 @@ from sklearn.metrics import jaccard_score
 from trainables.augmentations import TRANSFORMS
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError, DivergedError, WiringError
-from trainables.optimizers import OPTIMIZERS
+from trainables.optimizers import OPTIMIZERS, SCHEDULES
 from trainables.training import evaluate
 from trainables.trial import DataCaches, Execution, Trial, TrialData
 
@@ -190,6 +190,16 @@ def test_decoded_images_are_shared_between_trials_and_change_nothing(mini_data: 
     assert again.train_loader.dataset.cache is warm.train_loader.dataset.cache
     assert again.train_loader.dataset.cache.used_bytes > 0
     assert_equal_digits(warm, again)
+
+
+@pytest.mark.parametrize("name", SCHEDULE_NAMES)
+def test_schedule_spans_the_whole_budget(mini_data: TrialData, tiny_model: None, name: str) -> None:
+    trial = make(mini_data, **{"schedule.name": name, "schedule.warmup": 0.25, "optimizer.lr": 0.01})
+    while not trial.done:
+        trial.run_epoch()
+    curve = SCHEDULES.get(name)(9, **trial.config.schedule.params)  # 3 epochs of 3 steps
+    expected = [0.01 * curve(step) for step in (2, 5, 8)]
+    assert [entry["metrics"]["train/lr"] for entry in trial.history] == pytest.approx(expected)
 
 
 # Applied, not asked.
