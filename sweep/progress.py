@@ -18,7 +18,7 @@ from search_spaces.space import SearchSpace
 from sweep.conductor import Conductor
 from sweep.journal import Event
 from sweep.trials import BASELINE, BEST, TrialView
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, format_size
 from trainables.data import SegmentationData, Splits
 
 STATE_STYLES = {
@@ -62,8 +62,15 @@ def show_plan(
     console.print(Panel(table, title="what will be tried", title_align="left", border_style="dim"))
 
 
-def show_space(console: Console, space: SearchSpace, base: Mapping[str, object]) -> None:
-    """Prints the compiled space: every parameter with its range, role, condition and reason."""
+def show_space(console: Console, space: SearchSpace, base: Mapping[str, object], *, own_size: bool) -> None:
+    """Prints the compiled space: every parameter with its range, role, condition and reason.
+
+    Args:
+        console: Where to.
+        space: With overrides fixed.
+        base: Keys common to all trials.
+        own_size: Whether the image size was set; else it is the data set's, whatever `base` holds.
+    """
     console.print(f"[bold]{space.name}[/bold] - {space.description}  Labels by [bold]{space.label_by}[/bold].\n")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("parameter", "range", "role", "only when", "why"):
@@ -73,23 +80,31 @@ def show_space(console: Console, space: SearchSpace, base: Mapping[str, object])
         table.add_row(parameter.key, parameter.range_text(), parameter.role, conditions, parameter.reason)
     console.print(table)
     console.print("\n[bold]Held for every trial[/bold]")
-    for key, value in {**base, **space.fixed}.items():
+    held = {**base, **space.fixed}
+    if not own_size:
+        held["image_size"] = "the data set's own"
+    for key, value in held.items():
         console.print(f"  {key} = {value}", highlight=False)
     console.print("\n[bold]Tried first[/bold]")
     for index, point in enumerate(space.start):
         config = TrialConfig.from_flat({**base, **space.fixed, **point})
         console.print(
-            f"  {BASELINE if index == 0 else space.label(config.flat())}: {describe(config)}", highlight=False
+            f"  {BASELINE if index == 0 else space.label(config.flat())}: {describe(config, size=own_size)}",
+            highlight=False,
         )
 
 
-def describe(config: TrialConfig) -> str:
+def describe(config: TrialConfig, *, size: bool = True) -> str:
     """A configuration in one line."""
-    size = f"{config.image_size[0]}x{config.image_size[1]}"
-    rate = f"{config.optimizer.name} lr {config.optimizer.params['lr']:g}"
-    return (
-        f"{config.model.name}, {config.loss.name}, {rate}, {config.schedule.name}, {size}, {config.augment.describe()}"
-    )
+    parts = [
+        config.model.name,
+        config.loss.name,
+        f"{config.optimizer.name} lr {config.optimizer.params['lr']:g}",
+        config.schedule.name,
+        *([format_size(config.image_size)] if size else []),
+        config.augment.describe(),
+    ]
+    return ", ".join(parts)
 
 
 class Progress:
@@ -132,8 +147,8 @@ class Progress:
         table.add_column("trial", no_wrap=True)
         table.add_column("label", no_wrap=True)
         table.add_column("epochs", no_wrap=True)
-        table.add_column("", no_wrap=True)
-        table.add_column(objective, justify="right")
+        table.add_column("", no_wrap=True, min_width=12)
+        table.add_column(objective, justify="right", no_wrap=True)
         table.add_column("state", no_wrap=True)
         table.add_column("why", overflow="ellipsis", no_wrap=True, style="dim")
         for trial in shown:

@@ -33,7 +33,7 @@ from sweep.trials import FILE_NAME as TRIALS_FILE
 from trainables.checkpoint import latest_checkpoint, publish
 from trainables.data import DATASETS
 from trainables.data.splits import freeze_splits, load_split
-from trainables.errors import DataError, SegsweepError, UsageError
+from trainables.errors import SegsweepError, UsageError
 from trainables.trial import TrialData
 
 if TYPE_CHECKING:
@@ -67,12 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(config: SweepConfig, console: Console) -> int:
-    try:
-        size = DATASETS.get(config.data)(root=config.data_root).default_image_size
-    except DataError:
-        size = (96, 128)  # the images are elsewhere: the space can be read all the same
-    space, base = plan_space(config, size)
-    progress.show_space(console, space, base)
+    # No data set is built: a space can be read where its images are not.
+    space, base = plan_space(config, (96, 128))
+    progress.show_space(console, space, base, own_size="image_size" in config.set_)
     return 0
 
 

@@ -159,7 +159,7 @@ def test_plan_says_what_is_tried_on_which_data(mini_data: TrialData) -> None:
 def test_space_is_shown_with_every_parameter_and_its_reason(name: str) -> None:
     page = console()
     space = SPACES.get(name)(["lraspp_mobilenet_v3_large", "fcn_resnet50"], "none")
-    show_space(page, space, BASE)
+    show_space(page, space, BASE, own_size=True)
     shown = text(page)
     for parameter in space.parameters:
         assert parameter.key in shown
