@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--data-root", type=Path, metavar="DIR", help="where the images are")
     data.add_argument("--download", action="store_true", help="let torchvision fetch the data set where it can")
     how = p.add_argument_group("how much and how")
-    how.add_argument("--trials", type=_positive, default=6, metavar="N", help="search trials (default: 6)")
+    how.add_argument("--trials", type=_positive, default=5, metavar="N", help="search trials (default: 5)")
     how.add_argument("--max-epochs", type=_positive, default=5, metavar="N", help="epochs of a full trial (default: 5)")
     how.add_argument(
         "--time-budget",
