@@ -94,15 +94,18 @@ def show_space(console: Console, space: SearchSpace, base: Mapping[str, object],
         )
 
 
-def describe(config: TrialConfig, *, size: bool = True) -> str:
-    """A configuration in one line."""
+def describe(config: TrialConfig, *, size: bool = True, short: bool = False) -> str:
+    """A configuration in one line; `short` counts the transformations of a long policy."""
+    policy = config.augment.describe()
+    if short and len(config.augment.transforms) > 3:
+        policy = f"{config.augment.family}: {len(config.augment.transforms)} transformations"
     parts = [
         config.model.name,
         config.loss.name,
         f"{config.optimizer.name} lr {config.optimizer.params['lr']:g}",
         config.schedule.name,
         *([format_size(config.image_size)] if size else []),
-        config.augment.describe(),
+        policy,
     ]
     return ", ".join(parts)
 
@@ -221,7 +224,9 @@ def show_answer(
     label, run_dir = escape(best.label), escape(run_dir)
     console.print()
     console.print(
-        f"[bold]best[/bold]      {label} ({best.trial_id}): {describe(config)}", highlight=False, soft_wrap=True
+        f"[bold]best[/bold]      {label} ({best.trial_id}): {describe(config, short=True)}",
+        highlight=False,
+        soft_wrap=True,
     )
     score = best.metrics[objective]
     if baseline is None:
