@@ -146,14 +146,14 @@ class Progress:
         trials = list(self._conductor.table.trials.values())
         objective = self._conductor.objective
         shown = trials if final else trials[-ROWS:]
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
         table.add_column("trial", no_wrap=True)
         table.add_column("label", no_wrap=True)
-        table.add_column("epochs", no_wrap=True)
+        table.add_column("epochs", no_wrap=True, min_width=6)
         table.add_column("", no_wrap=True, min_width=12)
-        table.add_column(objective, justify="right", no_wrap=True)
+        table.add_column(objective, justify="right", no_wrap=True, min_width=len(objective))
         table.add_column("state", no_wrap=True)
-        table.add_column("why", overflow="ellipsis", no_wrap=True, style="dim")
+        table.add_column("why", overflow="ellipsis", no_wrap=True, style="dim", ratio=1)
         for trial in shown:
             total = int(trial.config["epochs"])
             score = trial.metrics.get(objective)
