@@ -25,7 +25,7 @@ def config(*arguments: str) -> SweepConfig:
 
 def test_held_keys_reach_the_base_or_the_space() -> None:
     space, base = plan_space(
-        config("--set", "image_size=64x80", "--set", "optimizer.lr=0.01", "--seed", "7"), (96, 128)
+        config("--set", "image_size=64x80", "--set", "optimizer.lr=0.01", "--seed", "7", "--max-epochs", "6"), (96, 128)
     )
     merged = {**base, **space.fixed}
     assert (merged["image_size"], merged["optimizer.lr"], merged["seed"], merged["epochs"]) == ("64x80", 0.01, 7, 6)
