@@ -149,7 +149,7 @@ def test_what_the_machine_does_not_have_is_refused(sweep: Command, mini_root: Pa
 def test_check_says_what_would_be_tried_and_leaves_nothing(sweep: Command, mini_root: Path) -> None:
     outcome = sweep("--data", "folder", "--data-root", str(mini_root), "--space", "loss", "--trials", "3", "--check")
     assert outcome.code == 0
-    for expected in ("loss - Which loss", "3 classes", "24 train", "sealed", "3 trials of up to 6 epochs", "can start"):
+    for expected in ("loss - Which loss", "3 classes", "24 train", "sealed", "3 trials of up to 5 epochs", "can start"):
         assert expected in outcome.out, expected
     assert not sweep.runs.exists()
 
