@@ -101,7 +101,7 @@ def test_trial_whose_worker_is_killed_goes_on_with_the_same_digits(
     run_dir = tmp_path / "worker"
     with Started("sweep.run", *arguments(mini_root, tmp_path, "worker"), log=tmp_path / "log") as sweep:
         wait_until(trial_running(run_dir, 2), timeout=120, what="two results")
-        victim = next(pid for pid in children(sweep.process.pid) if "SegmentationTrainable" in name_of(pid))
+        victim = next(pid for pid in children(sweep.process.pid) if "Trainable" in name_of(pid))
         os.kill(victim, signal.SIGKILL)
         code, _ = sweep.wait(400)
         assert code == 0, sweep.log.read_text()
