@@ -22,7 +22,7 @@ from analysis.evaluate import (
 from analysis.load import load_curves, load_trials
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES
 from sweep.manifest import SweepManifest, count_openings
-from trainables.checkpoint import TRIAL_FILE, TrialRecord, latest_checkpoint, load_trial, publish
+from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, TrialRecord, latest_checkpoint, load_trial, publish
 from trainables.data.base import DATASETS, ClassInfo, SegmentationData
 from trainables.data.splits import load_split
 from trainables.errors import CheckpointError, UsageError
@@ -217,7 +217,7 @@ def _top_folders(
     ranked = complete.sort_values(manifest.objective, ascending=manifest.mode == "min", kind="stable")
     added: dict[str, Path] = {}
     for trial_id in ranked["trial_id"]:
-        checkpoint = latest_checkpoint(run_dir / "checkpoints" / trial_id)
+        checkpoint = latest_checkpoint(run_dir / CHECKPOINTS / trial_id)
         if trial_id in held or checkpoint is None or len(added) == count:
             continue
         label = f"trial-{trial_id}"

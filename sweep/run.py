@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from sweep.search import mirror
 from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import BEST
 from sweep.trials import FILE_NAME as TRIALS_FILE
-from trainables.checkpoint import latest_checkpoint, publish
+from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish
 from trainables.data import DATASETS
 from trainables.data.splits import freeze_splits, load_split
 from trainables.errors import SegsweepError, UsageError
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 REFRESH_SECONDS = 5.0
-CHECKPOINTS = "checkpoints"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -186,11 +186,10 @@ def _search(
     stopped_by = None
     cpus, gpus = available(None)
     try:
-        with console.status("starting Ray") as status:
+        with ExitStack() as stack:
             session = ray_session(address=config.address, dashboard=config.dashboard, cpus=cpus, gpus=gpus)
-            ray = session.__enter__()
-            status.stop()
-        try:
+            with console.status("starting Ray"):
+                ray = stack.enter_context(session)
             if ray.url:
                 console.print(f"Ray dashboard: {ray.url}  (it asks for a token: `ray get-auth-token` prints it)")
             with progress.Progress(console, conductor, concurrent=resources.concurrent) as view:
@@ -201,8 +200,6 @@ def _search(
                         view.notice(warnings.pop(0))
 
                 run(conductor, data=data, run_dir=run_dir, resources=resources, on_tick=tick)
-        finally:
-            session.__exit__(None, None, None)
     except (Interrupted, KeyboardInterrupt) as stop:
         stopped_by = str(stop) or "SIGINT"
         conductor.interrupted(stopped_by)
@@ -251,7 +248,11 @@ def _resume_command(run_dir: Path) -> str:
 
 
 def _publish(conductor: Conductor, run_dir: Path) -> None:
-    """Copies the model of every label to `best/LABEL`; a label whose checkpoint is gone goes without."""
+    """Copies the model of every label to `best/LABEL`.
+
+    Raises:
+        SegsweepError: If a label's checkpoint is gone or was altered.
+    """
     best = run_dir / "best"
     labels = conductor.labels()
     for label, trial in labels.items():

@@ -28,9 +28,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweep.conductor import Conductor, Task
-from trainables.checkpoint import latest_checkpoint
+from trainables.checkpoint import CHECKPOINTS, latest_checkpoint
 from trainables.errors import SegsweepError, UsageError
-from trainables.trainable import CHECKPOINTS, SegmentationTrainable
+from trainables.trainable import SegmentationTrainable
 from trainables.trial import Execution, TrialData
 
 RESTARTS = 2

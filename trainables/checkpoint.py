@@ -31,6 +31,8 @@ OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
 TRIAL_FILE = "trial.json"
 SUMS_FILE = "sha256.json"
+CHECKPOINTS = "checkpoints"
+"""Folder of a run that holds the checkpoint folder of each trial."""
 FORMAT = 1
 
 

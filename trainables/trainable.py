@@ -17,12 +17,11 @@ from typing import Any
 import torch
 from ray import tune
 
-from trainables.checkpoint import latest_checkpoint, read_record
+from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
 from trainables.errors import DivergedError, SegsweepError
 from trainables.trial import DataCaches, Execution, Trial, TrialData
 
-CHECKPOINTS = "checkpoints"
 LOGS = "logs"
 
 
