@@ -26,6 +26,7 @@ from analysis.failures import CAUSES, cause_kind
 from analysis.figures import SavedFigure, name_cause
 from analysis.gallery import Gallery
 from analysis.results import BASELINE, BEST, Results
+from search_spaces.space import When
 from trainables.registry import Registry
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -304,9 +305,8 @@ def space_frame(parameters: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             if parameter.get("step"):
                 range_ += f", step {show_value(parameter['step'])}"
         scale = "" if parameter.get("choices") else "log" if parameter.get("log") else "linear"
-        rows.append(
-            [parameter["key"], range_, scale, *(str(parameter.get(name) or "") for name in ("role", "when", "reason"))]
-        )
+        when = " and ".join(str(When(w["key"], tuple(w["values"]), w["above"])) for w in parameter.get("when") or ())
+        rows.append([parameter["key"], range_, scale, parameter["role"], when, parameter.get("reason") or ""])
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -319,7 +319,7 @@ def splits_frame(splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 def run_facts(results: Results) -> list[tuple[str, str]]:
     """Data, budget and machine as pairs of name and value."""
     manifest = results.manifest
-    budget, hardware, resources = manifest.budget, manifest.hardware, manifest.resources
+    budget, hardware, resources, execution = manifest.budget, manifest.hardware, manifest.resources, manifest.execution
     return [
         ("Started", manifest.created),
         ("Data", f"{manifest.data['name']}, {len(results.classes)} classes"),
@@ -332,8 +332,9 @@ def run_facts(results: Results) -> list[tuple[str, str]]:
         (
             "A trial's share",
             f"{resources.get('cpus_per_trial')} CPU, {resources.get('gpus_per_trial')} GPU, "
-            f"{resources.get('threads')} threads",
+            f"{execution.get('threads')} threads",
         ),
+        ("Precision", f"{execution.get('precision')} on {execution.get('device')}"),
         ("Machine", f"{hardware.get('cpu')}, {hardware.get('cores')} cores, {hardware.get('memory_gib')} GiB"),
         ("GPUs", ", ".join(hardware.get("gpus") or ()) or "none"),
         ("Platform", str(hardware.get("platform"))),

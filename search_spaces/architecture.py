@@ -13,7 +13,9 @@ def architecture(models: Sequence[str], weights: str) -> SearchSpace:
     """Which architecture, each with a learning rate tuned for it?
 
     The baseline is FCN-ResNet50 (Long et al., 2015, in torchvision's form) if it is among the models, else the model
-    with the fewest parameters. Every model is tried once at its known-good rate before the search begins.
+    with the fewest parameters. Every model is tried once at its known-good rate before the search begins. The rate is
+    the one nuisance parameter: an architecture at another's rate says nothing about either (Godbole et al., "Deep
+    Learning Tuning Playbook", 2023), and a decade and a half holds the best rates that we saw for all of them.
     """
     first = "fcn_resnet50" if "fcn_resnet50" in models else min(models, key=lambda name: parameter_count(name, 21))
     ordered = [first, *(name for name in models if name != first)]

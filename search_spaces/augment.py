@@ -4,22 +4,30 @@ from collections.abc import Sequence
 
 from search_spaces.common import known_good_lr, models_choice, start_point
 from search_spaces.space import SPACES, Parameter, SearchSpace, When, choice, number
-from trainables.augmentations import POLICIES, TRANSFORMS, family_transforms
-from trainables.registry import Range, Scalar
+from trainables.augmentations import MAGNITUDES, POLICIES, TRANSFORMS, PolicySpec, family_transforms
+from trainables.registry import Scalar
 
 KEY = "augment.policy"
-START = ("none", "geometric", "photometric", "all")
-"""The baseline, then where the camera stands, what the light does, and everything at once."""
+FAMILIES = tuple(family for family in POLICIES if family != "free")
+"""What is searched; `free` would hold all of the others, with nothing on."""
+
+START = ("none", "geometric", "photometric", "all", "trivial")
+"""The baseline, then where the camera stands, what the light does, everything at once, and one at a time."""
+
+LEAST, MOST = 0.1, 0.9
+"""Of a magnitude. Below a tenth a change can hardly be seen, and a probability of 0 says the same more cheaply; the
+last tenth is left for widening the space if the best trials hug its edge."""
 
 
 @SPACES.register("augment")
 def augment(models: Sequence[str], weights: str) -> SearchSpace:
     """Which augmentation policy carries over to images unlike those trained on?
 
-    A family decides which transformations may be on; each has a probability on a grid of quarters (0 is off) and a
-    magnitude between a quarter of its default and twice it: beyond that, TrivialAugment (Müller and Hutter, 2021) found
-    images that no longer look like any. The families of START are tried once at their defaults; then the search is
-    free.
+    A family decides which transformations may be on; each has a probability on a grid of quarters (0 is off; a sweep
+    cannot tell finer steps apart) and a magnitude over most of its range: TrivialAugment (Müller and Hutter, 2021)
+    found wide ranges safe where the strength is drawn anew for every image. What a magnitude means, and why its range
+    ends where it does, stands in `MAGNITUDES`. The families of START are tried once at their defaults; then the search
+    is free.
     """
     return SearchSpace(
         name="augment",
@@ -33,9 +41,9 @@ def augment(models: Sequence[str], weights: str) -> SearchSpace:
 
 def policy_parameters() -> tuple[Parameter, ...]:
     """The family, then a probability for each of its transformations, then a magnitude for each that is on."""
-    parameters = [choice(KEY, list(POLICIES), role="scientific", reason="which kinds of change the model must bear")]
+    parameters = [choice(KEY, FAMILIES, role="scientific", reason="which kinds of change the model must bear")]
     for name in TRANSFORMS:
-        owners = tuple(family for family in POLICIES if name in family_transforms(family))
+        owners = tuple(family for family in FAMILIES if name in family_transforms(family))
         if not owners:
             continue
         allowed = When(KEY, owners)
@@ -43,36 +51,38 @@ def policy_parameters() -> tuple[Parameter, ...]:
         parameters.append(
             number(chance, 0.0, 1.0, step=0.25, when=(allowed,), reason="share of images changed; 0 is off")
         )
-        for key in TRANSFORMS.parameters(name):
-            parameters.append(_magnitude(name, key, (allowed, When(chance, above=0.0))))
+        if name in MAGNITUDES:
+            table = MAGNITUDES[name]
+            reason = f"{table.quantity} {table.describe(LEAST)} to {table.describe(MOST)}"
+            on = (allowed, When(chance, above=0.0))
+            parameters.append(number(f"augment.{name}.magnitude", LEAST, MOST, when=on, reason=reason))
     return tuple(parameters)
 
 
 def family_point(family: str) -> dict[str, Scalar]:
-    """A family with its default probabilities and magnitudes, as values of the space's parameters."""
+    """A family with its default probabilities (to the quarter) and magnitudes, as values of the space's parameters."""
     point: dict[str, Scalar] = {KEY: family}
     for name, chance in family_transforms(family).items():
         point[f"augment.{name}.p"] = round(chance * 4) / 4
-        for key, parameter in TRANSFORMS.parameters(name).items():
-            if parameter.default is not None:
-                point[f"augment.{name}.{key}"] = parameter.default
+        if name in MAGNITUDES:
+            point[f"augment.{name}.magnitude"] = min(MAGNITUDES[name].default, MOST)
     return point
 
 
-def _magnitude(name: str, key: str, when: tuple[When, ...]) -> Parameter:
-    parameter = TRANSFORMS.parameters(name)[key]
-    if parameter.default is None or not isinstance(parameter.bounds, Range):
-        raise ValueError(f"augment.{name}.{key} needs a default and a Range to be searched")
-    default = float(parameter.default)
-    bounds = parameter.bounds
-    low = default / 4 if bounds.low is None else max(default / 4, bounds.low)
-    high = 2 * default if bounds.high is None else min(2 * default, bounds.high)
-    whole = parameter.type is int
-    return Parameter(
-        f"augment.{name}.{key}",
-        "int" if whole else "float",
-        low=round(low) if whole else low,
-        high=int(high) if whole else high,
-        when=when,
-        reason="from a quarter of the default to twice it, where the transformation can",
-    )
+def reachable(space: SearchSpace) -> tuple[PolicySpec, ...]:
+    """What `preflight` must try before a sweep over the space: each transformation that some trial may have.
+
+    Returns:
+        One policy a transformation, always on and at full magnitude; empty for a space without augmentation.
+    """
+    by_key = {parameter.key: parameter for parameter in space.parameters}
+    families = by_key[KEY].choices if KEY in by_key else (space.fixed.get(KEY, "none"),)
+    names = {name: p for family in families for name, p in family_transforms(str(family)).items()}
+    specs = []
+    for name, default in names.items():
+        key = f"augment.{name}.p"
+        chance = by_key[key].choices or (by_key[key].high,) if key in by_key else (space.fixed.get(key, default),)
+        if any(float(p) > 0 for p in chance):
+            full = {"magnitude": 1.0} if name in MAGNITUDES else {}
+            specs.append(PolicySpec.from_list([{"transform": name, "p": 1.0, **full}]))
+    return tuple(specs)

@@ -13,15 +13,29 @@ ADAMW_LR_FROM_SCRATCH = 3e-3
 ADAMW_LR_DEEP_RESNET = 1e-3
 """Heads on a ResNet have no squeeze to damp large steps."""
 
-ADAMW_LR_PREDEFINED = 5e-4
-"""Predefined weights are to be adapted, not overwritten."""
+ADAMW_LR_PREDEFINED_HEAD = 5e-4
+"""Where the head is predefined as well, the whole model is to be adapted, not overwritten."""
+
+IMAGENET_BACKBONE_LR = 0.1
+"""A new head may learn faster than its predefined backbone: `docs/MODELS.md` has the runs on VOC."""
 
 
 def known_good_lr(model: str, weights: str) -> float:
-    """The peak learning rate of AdamW that the known-good point uses."""
-    if weights != "none":
-        return ADAMW_LR_PREDEFINED
+    """The peak learning rate of AdamW that the known-good point uses: that of the head, where the backbone has less."""
+    if weights == "coco_voc":
+        return ADAMW_LR_PREDEFINED_HEAD
     return ADAMW_LR_DEEP_RESNET if "resnet" in model else ADAMW_LR_FROM_SCRATCH
+
+
+def known_good_training(weights: str) -> dict[str, Scalar]:
+    """The keys `training.*` that the known-good point sets for a kind of predefined weights.
+
+    With ImageNet weights in the backbone, BatchNorm keeps its statistics: those of a few small batches are worse than
+    those of a million images, and in a short fine-tune nothing mends them.
+    """
+    if weights != "imagenet":
+        return {}
+    return {"training.backbone_lr": IMAGENET_BACKBONE_LR, "training.freeze": "batch_norm"}
 
 
 def learning_rate() -> Parameter:

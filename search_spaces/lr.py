@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from search_spaces.common import known_good_lr, models_choice, start_point
+from search_spaces.common import known_good_lr, known_good_training, models_choice, start_point
 from search_spaces.space import SPACES, SearchSpace, When, choice, number
 from trainables.registry import Scalar
 
@@ -13,9 +13,16 @@ def lr(models: Sequence[str], weights: str) -> SearchSpace:
 
     Ranges: SGD with polynomial decay is DeepLab's recipe (Chen et al., 2017: 0.007 to 0.01), AdamW decouples decay from
     the rate (Loshchilov and Hutter, 2019), so that both stay inside 1e-4 to 1e-1; one-cycle and warm-up after Smith
-    (2018). Every schedule spans the full budget: a trial stopped early is compared at equal epochs, at a rate that has
-    not yet decayed, which favours schedules that decay early.
+    and Topin (2018). Momentum 0.8 to 0.99 is the span in which Smith (2018) found the best to lie. With predefined
+    weights the backbone may learn at a twentieth of the head's rate up to the same (layer-wise rates after Howard and
+    Ruder, 2018). Averaged weights (Izmailov et al., 2018) act as a decayed rate does and are tried for that reason.
+
+    Every schedule spans the full budget, also in a trial that is stopped early. Trials are ranked at equal epochs, so
+    that none has an advantage of length; but at a rung the rate of a one-cycle or cosine schedule has not yet decayed,
+    which favours schedules that decay early. `--scheduler none` compares finished trials only.
     """
+    key = "training.backbone_lr"
+    backbone: dict[str, Scalar] = {} if weights == "none" else {key: known_good_training(weights).get(key, 1.0)}
     sgd = When("optimizer.name", ("sgd",))
     good: dict[str, Scalar] = {
         "optimizer.name": "adamw",
@@ -23,6 +30,8 @@ def lr(models: Sequence[str], weights: str) -> SearchSpace:
         "optimizer.weight_decay": 1e-2,
         "schedule.name": "one_cycle",
         "schedule.warmup": 0.3,
+        "training.ema": 0.0,
+        **backbone,
     }
     plain: dict[str, Scalar] = {
         "optimizer.name": "sgd",
@@ -31,6 +40,8 @@ def lr(models: Sequence[str], weights: str) -> SearchSpace:
         "optimizer.momentum": 0.9,
         "schedule.name": "polynomial",
         "schedule.warmup": 0.05,
+        "training.ema": 0.0,
+        **backbone,
     }
     return SearchSpace(
         name="lr",
@@ -52,6 +63,11 @@ def lr(models: Sequence[str], weights: str) -> SearchSpace:
                 "schedule.name", ("one_cycle", "cosine", "polynomial"), role="scientific", reason="how the rate decays"
             ),
             number("schedule.warmup", 0.0, 0.4, reason="share of the budget over which the rate rises"),
+            choice("training.ema", (0.0, 0.99), reason="averaged weights, over about the last 100 steps, or none"),
+            *(
+                number(key, 0.05, 1.0, log=True, reason="the backbone's share of the rate: it knows more than the head")
+                for key in backbone
+            ),
         ),
         label_by="optimizer.name",
         start=(start_point(models, good), start_point(models, plain)),

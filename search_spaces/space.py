@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from trainables.errors import ConfigError
 from trainables.registry import Registry, Scalar
 
-Role = Literal["scientific", "nuisance"]
-"""Scientific: what the sweep asks about. Nuisance: must be tuned for the comparison to be fair (Tuning Playbook)."""
+Role = Literal["scientific", "nuisance", "fixed"]
+"""Scientific: what the sweep asks about. Nuisance: must be tuned for the comparison to be fair. Fixed: held at a value,
+and the answer holds for that value only (Godbole et al., "Deep Learning Tuning Playbook", 2023)."""
 
 
 class Suggester(Protocol):
@@ -47,7 +50,7 @@ class When:
     def __str__(self) -> str:
         if self.above is not None:
             return f"{self.key} > {self.above:g}"
-        return f"{self.key} = {' | '.join(map(str, self.values))}"
+        return f"{self.key} = {' | '.join(map(readable, self.values))}"
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,10 @@ class Parameter:
         choices: Values of a choice.
         log: Whether a number is searched on a logarithmic scale.
         step: Grid of a number.
-        role: Scientific or nuisance.
-        when: Conditions, all of which must hold for the parameter to exist.
+        role: Scientific, nuisance or, for a choice of one value, fixed.
+        when: Conditions, all of which must hold for the parameter to exist; one a key.
         reason: Why this range, in a few words.
+        default: The known-good value; None takes it from the first starting point that has the parameter.
     """
 
     key: str
@@ -77,6 +81,37 @@ class Parameter:
     role: Role = "nuisance"
     when: tuple[When, ...] = ()
     reason: str = ""
+    default: Scalar | None = None
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with the parameter by itself, each in a few words."""
+        if self.kind == "choice":
+            if not self.choices:
+                yield "needs at least one choice"
+            if len(set(map(str, self.choices))) < len(self.choices):
+                yield "names a choice twice"
+        else:
+            yield from self._range_faults()
+        if self.role == "fixed" and len(self.choices) != 1:
+            yield "role fixed needs exactly one value"
+        conditions = [condition.key for condition in self.when]
+        yield from (f"two conditions on {key}: write them as one" for key in {*conditions} if conditions.count(key) > 1)
+        if self.default is not None and not self.contains(self.default):
+            yield f"default {self.default} is outside {self.range_text()}"
+
+    def _range_faults(self) -> Iterator[str]:
+        if self.low > self.high:
+            yield f"low {self.low:g} is above high {self.high:g}"
+        if self.log and self.low <= 0:
+            yield f"a logarithmic range needs low > 0, not {self.low:g}"
+        if self.step is None:
+            return
+        if self.step <= 0:
+            yield f"step {self.step:g} must be > 0"
+        elif self.log:
+            yield "a logarithmic range has no step: leave one of the two out"
+        elif (Decimal(str(self.high)) - Decimal(str(self.low))) % Decimal(str(self.step)):
+            yield f"step {self.step:g} does not lead from {self.low:g} to {self.high:g}"
 
     def suggest(self, trial: Suggester) -> Scalar:
         """Asks an Optuna trial for a value."""
@@ -88,15 +123,24 @@ class Parameter:
         return trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
 
     def contains(self, value: Scalar) -> bool:
-        """Whether the value lies in the range or among the choices."""
+        """Whether the value lies in the range, and on its grid, or among the choices."""
         if self.kind == "choice":
             return value in self.choices
-        return not isinstance(value, str) and self.low <= float(value) <= self.high
+        if isinstance(value, str | bool) or not self.low <= value <= self.high:
+            return False
+        steps = (value - self.low) / self.step if self.step else 0.0
+        return abs(steps - round(steps)) < 1e-6
+
+    def ends(self) -> tuple[Scalar, ...]:
+        """The least and the greatest value, or all choices."""
+        if self.kind == "choice":
+            return self.choices
+        return (int(self.low), int(self.high)) if self.kind == "int" else (self.low, self.high)
 
     def range_text(self) -> str:
         """The range as a person reads it."""
         if self.kind == "choice":
-            return ", ".join(map(str, self.choices))
+            return ", ".join(map(readable, self.choices))
         extras = [
             text for text, on in (("log", self.log), (f"step {self.step:g}" if self.step else "", self.step)) if on
         ]
@@ -113,8 +157,13 @@ class SearchSpace:
         parameters: A condition may only name a parameter that stands before.
         label_by: The key whose values name the labels of the report.
         start: Points tried first, as values of the parameters; `start[0]` is the known-good point, trial 0, whose label
-            is `baseline`. The others make sure that no label is missing by chance.
+            is `baseline`. The others make sure that no label is missing by chance. Where none is given and every
+            parameter has a default, the defaults are the known-good point.
         fixed: Flat keys that the space sets for every trial.
+        reasons: Why fixed keys have their values.
+
+    Raises:
+        ConfigError: Listing every fault.
     """
 
     name: str
@@ -123,30 +172,49 @@ class SearchSpace:
     label_by: str
     start: tuple[Mapping[str, Scalar], ...] = ()
     fixed: Mapping[str, Scalar] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        faults: list[str] = []
-        seen: set[str] = set()
-        for parameter in self.parameters:
-            if parameter.key in seen:
-                faults.append(f"{parameter.key}: twice")
-            faults += [
-                f"{parameter.key}: condition on {w.key}, which is not before it"
-                for w in parameter.when
-                if w.key not in seen
-            ]
-            seen.add(parameter.key)
-        for index, point in enumerate(self.start):
-            chosen = self.complete(point)
-            faults += [f"start[{index}]: unexpected {key}" for key in point if key not in chosen]
-            faults += [f"start[{index}]: {key} is missing" for key in chosen if key not in point]
-            for parameter in self.parameters:
-                if parameter.key in point and not parameter.contains(point[parameter.key]):
-                    faults.append(
-                        f"start[{index}]: {parameter.key}={point[parameter.key]} is outside {parameter.range_text()}"
-                    )
+        faults = [*self._parameter_faults(), *self._start_faults()]
         if faults:
             raise ConfigError(f"space {self.name}:\n" + "\n".join(f"  {fault}" for fault in faults))
+        filled = tuple(self._with_default(parameter) for parameter in self.parameters)
+        object.__setattr__(self, "parameters", filled)
+        if not self.start and filled and all(parameter.default is not None for parameter in filled):
+            object.__setattr__(self, "start", (self.bend({}),))
+
+    def _parameter_faults(self) -> Iterator[str]:
+        seen: set[str] = set()
+        keys = [parameter.key for parameter in self.parameters]
+        for parameter in self.parameters:
+            if parameter.key in seen:
+                yield f"{parameter.key}: twice"
+            yield from (f"{parameter.key}: {fault}" for fault in parameter.faults())
+            for condition in parameter.when:
+                if condition.key not in keys:
+                    close = difflib.get_close_matches(condition.key, keys, n=2)
+                    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+                    yield f"{parameter.key}: condition on {condition.key}, which the space does not have{hint}"
+                elif condition.key not in seen:
+                    yield f"{parameter.key}: condition on {condition.key}, which is not before it"
+            seen.add(parameter.key)
+            if parameter.key == self.label_by and parameter.kind == "float" and not parameter.step:
+                yield f"label_by {self.label_by}: every trial would have a label of its own; name a choice"
+
+    def _start_faults(self) -> Iterator[str]:
+        for index, point in enumerate(self.start):
+            chosen = self.complete(point)
+            yield from (f"start[{index}]: unexpected {key}" for key in point if key not in chosen)
+            yield from (f"start[{index}]: {key} is missing" for key in chosen if key not in point)
+            for parameter in self.parameters:
+                if parameter.key in point and not parameter.contains(point[parameter.key]):
+                    yield f"start[{index}]: {parameter.key}={point[parameter.key]} is outside {parameter.range_text()}"
+
+    def _with_default(self, parameter: Parameter) -> Parameter:
+        if parameter.default is not None:
+            return parameter
+        known = (point[parameter.key] for point in self.start if parameter.key in point)
+        return dataclasses.replace(parameter, default=next(known, None))
 
     def suggest(self, trial: Suggester) -> dict[str, Scalar]:
         """Asks for every parameter whose conditions hold."""
@@ -164,15 +232,23 @@ class SearchSpace:
                 chosen[parameter.key] = point.get(parameter.key, 0)
         return chosen
 
-    def fix(self, overrides: Mapping[str, Scalar]) -> SearchSpace:
+    def fix(self, overrides: Mapping[str, Scalar], *, reason: str = "held by --set") -> SearchSpace:
         """The space with some keys held at a value for every trial.
 
         A condition on a fixed key is decided; parameters whose condition fails are dropped. Starting points are bent to
         the values; where the label itself is held, those of other labels are dropped.
+
+        Args:
+            overrides: Values by key.
+            reason: Why they are held; a parameter of role fixed has its own.
+
+        Raises:
+            ConfigError: For a key that no trial could have.
         """
         parameters: list[Parameter] = []
         gone: set[str] = set()
         held: dict[str, Scalar] = {}
+        reasons: dict[str, str] = {}
         for parameter in self.parameters:
             decided = [w for w in parameter.when if w.key in held]
             if any(not w.holds(held) for w in decided) or any(w.key in gone for w in parameter.when):
@@ -181,25 +257,29 @@ class SearchSpace:
             remaining = tuple(w for w in parameter.when if w not in decided)
             if parameter.key not in overrides:
                 parameters.append(dataclasses.replace(parameter, when=remaining))
-            elif remaining:
-                only = choice(
-                    parameter.key,
-                    (overrides[parameter.key],),
-                    when=remaining,
-                    reason="held by --set",
-                    role=parameter.role,
-                )
-                parameters.append(only)
             else:
-                held[parameter.key] = overrides[parameter.key]
-        own = {p.key for p in parameters} | gone
-        held.update({key: value for key, value in overrides.items() if key not in own})
+                value = overrides[parameter.key]
+                why = parameter.reason if parameter.role == "fixed" else reason
+                if remaining:
+                    parameters.append(held_at(parameter.key, value, when=remaining, reason=why))
+                else:
+                    held[parameter.key], reasons[parameter.key] = value, why
+        own = {p.key for p in parameters} | gone | set(held)
+        others = {key: value for key, value in overrides.items() if key not in own}
+        held |= others
+        reasons |= dict.fromkeys(others, reason)
         useless = [key for key in overrides if key in gone]
         if useless:
             raise ConfigError(
                 "\n".join(f"{key}: no trial could have it with the other values that are set" for key in useless)
             )
-        kept = dataclasses.replace(self, parameters=tuple(parameters), start=(), fixed={**self.fixed, **held})
+        kept = dataclasses.replace(
+            self,
+            parameters=tuple(parameters),
+            start=(),
+            fixed={**self.fixed, **held},
+            reasons={key: why for key, why in {**self.reasons, **reasons}.items() if why},
+        )
         wanted = held.get(self.label_by)
         agreeing = [point for point in self.start if wanted is None or point.get(self.label_by, wanted) == wanted]
         starts: list[Mapping[str, Scalar]] = []
@@ -210,13 +290,32 @@ class SearchSpace:
         return dataclasses.replace(kept, start=tuple(starts))
 
     def bend(self, point: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """The nearest point of this space: known values where they are allowed, the middle of the range elsewhere."""
+        """The nearest point of this space: known values where they are allowed, elsewhere the default.
+
+        A parameter without a default takes the middle of its range.
+        """
         chosen: dict[str, Scalar] = {}
         for parameter in self.parameters:
             if all(condition.holds(chosen) for condition in parameter.when):
-                value = point.get(parameter.key)
-                chosen[parameter.key] = value if value is not None and parameter.contains(value) else _middle(parameter)
+                known = (point.get(parameter.key), parameter.default)
+                allowed = (value for value in known if value is not None and parameter.contains(value))
+                chosen[parameter.key] = next(allowed, _middle(parameter))
         return chosen
+
+    def reach(self, key: str, value: Scalar) -> dict[str, Scalar] | None:
+        """A point at which a parameter exists and has a value; None if no trial can have it."""
+        wanted: dict[str, Scalar] = {key: value}
+        needed: dict[str, list[When]] = {}
+        for parameter in reversed(self.parameters):
+            conditions = needed.get(parameter.key, [])
+            if conditions:
+                values = [v for v in parameter.ends() if all(c.holds({parameter.key: v}) for c in conditions)]
+                wanted.setdefault(parameter.key, values[-1] if values else parameter.ends()[0])
+            if parameter.key in wanted:
+                for condition in parameter.when:
+                    needed.setdefault(condition.key, []).append(condition)
+        point = self.bend(wanted)
+        return point if point.get(key) == value else None
 
     def label(self, flat: Mapping[str, Scalar]) -> str:
         """The label of a trial that is not the baseline."""
@@ -229,6 +328,7 @@ class SearchSpace:
             "description": self.description,
             "label_by": self.label_by,
             "fixed": dict(self.fixed),
+            "reasons": dict(self.reasons),
             "known_good": dict(self.start[0]) if self.start else {},
             "start": [dict(point) for point in self.start],
             "parameters": [
@@ -243,6 +343,7 @@ class SearchSpace:
                     "role": p.role,
                     "when": [dataclasses.asdict(w) | {"values": list(w.values)} for w in p.when],
                     "reason": p.reason,
+                    "default": p.default,
                 }
                 for p in self.parameters
             ],
@@ -256,6 +357,7 @@ class SearchSpace:
             description=content["description"],
             label_by=content["label_by"],
             fixed=dict(content["fixed"]),
+            reasons=dict(content["reasons"]),
             start=tuple(dict(point) for point in content["start"]),
             parameters=tuple(
                 Parameter(
@@ -269,15 +371,26 @@ class SearchSpace:
                     role=p["role"],
                     when=tuple(When(w["key"], tuple(w["values"]), w["above"]) for w in p["when"]),
                     reason=p["reason"],
+                    default=p["default"],
                 )
                 for p in content["parameters"]
             ),
         )
 
 
+def readable(value: Scalar) -> str:
+    """A value as a person writes it: 0.003, not 0.0030000000000000001; 0, not 0.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def choice(key: str, values: Iterable[Scalar], **rest: Any) -> Parameter:
     """A choice parameter."""
     return Parameter(key, "choice", choices=tuple(values), **rest)
+
+
+def held_at(key: str, value: Scalar, **rest: Any) -> Parameter:
+    """A parameter of role fixed, for a value that is held where its conditions hold."""
+    return Parameter(key, "choice", choices=(value,), role="fixed", default=value, **rest)
 
 
 def number(key: str, low: float, high: float, **rest: Any) -> Parameter:

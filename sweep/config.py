@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
-from search_spaces import SPACES
+from search_spaces import SPACES, find_space, space_name
 from sweep.schedulers import SCHEDULERS
 from sweep.search import SAMPLERS
 from trainables.data import DATASETS
 from trainables.errors import UsageError
+from trainables.flags import add_data_flags, add_execution_flags
 from trainables.models import MODELS, WEIGHTS
 from trainables.registry import Registry
 
@@ -34,6 +35,8 @@ class SweepConfig:
     data: str
     data_root: Path | None
     download: bool
+    splits: Path | None
+    group_by: str | None
     models: tuple[str, ...]
     weights: str
     trials: int
@@ -46,6 +49,11 @@ class SweepConfig:
     cpus_per_trial: float | None
     gpus_per_trial: float | None
     concurrent: int | None
+    precision: str | None
+    channels_last: bool
+    compile: bool
+    workers: int | None
+    cache_limit: int
     name: str | None
     runs_dir: Path
     seed: int
@@ -58,6 +66,7 @@ class SweepConfig:
     extend: int
     check: bool
     show: bool
+    as_yaml: bool
 
     @property
     def run_dir(self) -> Path:
@@ -80,8 +89,18 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
     )
     what = p.add_argument_group("what to try")
-    what.add_argument("--space", metavar="NAME", default="augment", help=f"{', '.join(SPACES)} (default: augment)")
-    what.add_argument("--models", type=_names, metavar="A,B", help=f"from: {', '.join(MODELS)}")
+    what.add_argument(
+        "--space",
+        metavar="NAME",
+        default="augment",
+        help=f"{', '.join(SPACES)} (default: augment), or your own: FILE.yaml or FILE.py:NAME",
+    )
+    what.add_argument(
+        "--models",
+        type=_names,
+        metavar="A,B",
+        help=f"from: {', '.join([*MODELS, *filter(None, [MODELS.pattern])])}",
+    )
     what.add_argument(
         "--weights", metavar="WHICH", default="none", help=f"{' | '.join(WEIGHTS)} (default: none, from scratch)"
     )
@@ -95,12 +114,7 @@ def parser() -> argparse.ArgumentParser:
         help="hold a key for all trials, such as image_size=144x192 or optimizer.lr=0.01",
     )
     what.add_argument("--objective", metavar="METRIC", default="val/miou", help=f"{', '.join(OBJECTIVES)}")
-    data = p.add_argument_group("on which images")
-    data.add_argument(
-        "--data", metavar="NAME", default="scenes", help=f"{', '.join(DATASETS)} (default: scenes, embedded)"
-    )
-    data.add_argument("--data-root", type=Path, metavar="DIR", help="where the images are")
-    data.add_argument("--download", action="store_true", help="let torchvision fetch the data set where it can")
+    add_data_flags(p.add_argument_group("on which images"))
     how = p.add_argument_group("how much and how")
     how.add_argument("--trials", type=_positive, default=5, metavar="N", help="search trials (default: 5)")
     how.add_argument("--max-epochs", type=_positive, default=5, metavar="N", help="epochs of a full trial (default: 5)")
@@ -122,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
         "--gpus-per-trial", type=float, metavar="N", help="may be a fraction (default: 1 where there is a GPU)"
     )
     where.add_argument("--concurrent", type=int, metavar="N", help="trials at once (default: as many as fit)")
+    add_execution_flags(where)
     where.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster (default: start Ray here)")
     where.add_argument(
         "--dashboard",
@@ -147,6 +162,9 @@ def parser() -> argparse.ArgumentParser:
     keep.add_argument("--extend", type=_positive, default=0, metavar="N", help="go on with a sweep and N more trials")
     keep.add_argument("--check", action="store_true", help="check data, weights and resources, then stop")
     keep.add_argument("--show", action="store_true", help="show what would be tried, then stop")
+    keep.add_argument(
+        "--as-yaml", action="store_true", help="with --show: as YAML, to be edited and given back as --space FILE.yaml"
+    )
     return p
 
 
@@ -166,7 +184,7 @@ def from_command_line(arguments: Sequence[str]) -> SweepConfig:
     if read["models"] is None:
         read["models"] = DEFAULT_ARCHITECTURES if read["space"] == "architecture" else DEFAULT_MODELS
     if read["name"] is None and not (read["resume"] or read["extend"]):
-        read["name"] = f"{read['space']}-{read['data']}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        read["name"] = f"{space_name(read['space'])}-{read['data']}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     config = SweepConfig(**{field.name: read[field.name] for field in fields(SweepConfig)})
     _validate(config)
     return config
@@ -189,14 +207,17 @@ def duration(text: str) -> float:
 
 
 def _validate(config: SweepConfig) -> None:
+    faults: list[str] = []
+    try:
+        find_space(config.space)
+    except UsageError as error:
+        faults.append(str(error))
     named: list[tuple[Registry[Any], str]] = [
-        (SPACES, config.space),
         (DATASETS, config.data),
         (SAMPLERS, config.sampler),
         (SCHEDULERS, config.scheduler),
         *((MODELS, model) for model in config.models),
     ]
-    faults: list[str] = []
     for registry, name in named:
         try:
             registry.get(name)
@@ -212,6 +233,10 @@ def _validate(config: SweepConfig) -> None:
         faults.append(f"--models names a model twice: {','.join(config.models)}")
     if config.name is not None and (not re.fullmatch(r"[\w.-]+", config.name) or config.name.startswith(".")):
         faults.append(f"--name {config.name!r}: use letters, digits, '-', '_' and '.' only; it becomes a folder")
+    if config.workers is not None and config.workers < 0:
+        faults.append(f"--workers {config.workers}: must be 0 or more")
+    if config.as_yaml and not config.show:
+        faults.append("--as-yaml goes with --show")
     if not 0 <= config.seed < 2**31:
         faults.append(f"--seed {config.seed}: must be between 0 and {2**31 - 1}")
     if faults:

@@ -17,7 +17,7 @@ from trainables.errors import DataError
 
 FILE_NAME = "manifest.json"
 OPENINGS_FILE = "test_openings.jsonl"
-FORMAT = 1
+FORMAT = 2
 PACKAGES = (
     "segsweep",
     "ray",
@@ -43,14 +43,17 @@ class SweepManifest:
         data: `name`, `root` (text or None), `classes` (list of `name`, `color`), `splits` (per split `images`, `hash`),
             `origin` (how the splits came about) and `warnings`.
         space: The compiled search space: `name`, `description`, `label_by` (the key whose values name the labels),
-            `known_good` (flat configuration of trial 0) and `parameters` (list of `key`, `kind`, `low`, `high`,
-            `choices`, `log`, `step`, `role`, `when`, `reason`).
+            `known_good` (flat configuration of trial 0), `start` (all points tried first), `fixed` (keys held for every
+            trial), `reasons` (why), `base` (keys common to all trials) and `parameters` (list of `key`, `kind`, `low`,
+            `high`, `choices`, `log`, `step`, `role`, `when`, `reason`, `default`).
         budget: `trials`, `max_epochs`, `time_budget_s` (or None), `sampler`, `scheduler`, `concurrent`.
         objective: The metric that ranks trials, such as `val/miou`.
         mode: `max` or `min`.
-        resources: `cpus_per_trial`, `gpus_per_trial`, `threads` (of torch in a trial).
+        resources: `cpus_per_trial`, `gpus_per_trial`, `concurrent`.
         hardware: `cpu`, `cores`, `memory_gib`, `gpus` (list of names), `platform`.
         versions: Package versions, and `python`.
+        execution: How every trial is run: the fields of `trainables.trial.Execution`, among them `precision`,
+            `channels_last`, `compile`, `workers`, `cache_bytes` and `threads` (of torch in a trial).
         tracking: `wandb` (mode asked for) and `project`.
     """
 
@@ -66,6 +69,7 @@ class SweepManifest:
     resources: Mapping[str, Any]
     hardware: Mapping[str, Any]
     versions: Mapping[str, str]
+    execution: Mapping[str, Any] = field(default_factory=dict)
     tracking: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, run_dir: Path) -> None:

@@ -9,17 +9,21 @@ from datetime import timedelta
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search_spaces.space import SearchSpace
+from search_spaces import Parameter, SearchSpace
+from search_spaces.space import readable
 from sweep.conductor import Conductor
 from sweep.journal import Event
 from sweep.trials import BASELINE, BEST, TrialView
 from trainables.config import TrialConfig, format_size
 from trainables.data import SegmentationData, Splits
+from trainables.registry import Scalar
+from trainables.trial import Execution
 
 STATE_STYLES = {
     "running": "cyan",
@@ -42,8 +46,23 @@ def show_plan(
     trials: int,
     max_epochs: int,
     how: str,
+    execution: Execution,
+    note: str,
 ) -> None:
-    """Says what will be tried on which data."""
+    """Says what will be tried on which data.
+
+    Args:
+        console: Where to.
+        space: With overrides fixed.
+        base: Keys common to all trials.
+        data: The data set.
+        splits: Its splits.
+        trials: Of the search.
+        max_epochs: Of a full trial.
+        how: Sampler, scheduler and trials at once.
+        execution: Of every trial.
+        note: At which epochs trials are compared.
+    """
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -59,32 +78,39 @@ def show_plan(
     for warning in splits.warnings:
         table.add_row("", Text(warning, style="yellow"))
     table.add_row("budget", f"{trials} trials of up to {max_epochs} epochs; {how}")
+    if trials < len(space.start):
+        untried = f"{len(space.start)} points stand to be tried first: {trials} trials leave some labels out"
+        table.add_row("", Text(untried, style="yellow"))
+    table.add_row("", Text(note, style="dim"))
+    table.add_row("execution", describe_execution(execution))
     console.print(Panel(table, title="what will be tried", title_align="left", border_style="dim"))
 
 
-def show_space(console: Console, space: SearchSpace, base: Mapping[str, object], *, own_size: bool) -> None:
-    """Prints the compiled space: every parameter with its range, role, condition and reason.
+def show_space(console: Console, space: SearchSpace, base: Mapping[str, Scalar], *, own_size: bool, note: str) -> None:
+    """Prints the compiled space: every key with its role, default, range, condition and reason.
 
     Args:
         console: Where to.
         space: With overrides fixed.
         base: Keys common to all trials.
         own_size: Whether the image size was set; else it is the data set's, whatever `base` holds.
+        note: At which epochs trials are compared.
     """
-    console.print(f"[bold]{space.name}[/bold] - {space.description}  Labels by [bold]{space.label_by}[/bold].\n")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("parameter", "range", "role", "only when", "why"):
-        table.add_column(column, overflow="fold")
-    for parameter in space.parameters:
-        conditions = " and ".join(map(str, parameter.when))
-        table.add_row(parameter.key, parameter.range_text(), parameter.role, conditions, parameter.reason)
-    console.print(table)
-    console.print("\n[bold]Held for every trial[/bold]")
-    held = {**base, **space.fixed}
+    searched = [parameter.key for parameter in space.parameters]
+    console.print(f"[bold]{escape(space.name)}[/bold] - {escape(space.description)}", highlight=False)
+    console.print(f"Labels by [bold]{space.label_by}[/bold]; {note}.\n", highlight=False)
+    held = {key: value for key, value in {**base, **space.fixed}.items() if key not in searched}
     if not own_size:
         held["image_size"] = "the data set's own"
+    width = max(map(len, ["parameter", *searched, *held]))
+    console.print(Text(f"{'parameter':<{width}}  {'role':<10}  default", style="bold"))
+    for parameter in space.parameters:
+        console.print(_row(width, parameter.key, parameter.role, parameter.default))
+        console.print(Padding(_notes(parameter), (0, 0, 0, 4), expand=False))
     for key, value in held.items():
-        console.print(f"  {key} = {value}", highlight=False)
+        console.print(_row(width, key, "fixed", value))
+        if space.reasons.get(key):
+            console.print(Padding(Text(space.reasons[key], style="dim"), (0, 0, 0, 4), expand=False))
     console.print("\n[bold]Tried first[/bold]")
     for index, point in enumerate(space.start):
         config = TrialConfig.from_flat({**base, **space.fixed, **point})
@@ -92,6 +118,35 @@ def show_space(console: Console, space: SearchSpace, base: Mapping[str, object],
             f"  {BASELINE if index == 0 else space.label(config.flat())}: {describe(config, size=own_size)}",
             highlight=False,
         )
+
+
+def _row(width: int, key: str, role: str, default: Scalar | None) -> Text:
+    return Text.assemble((f"{key:<{width}}", "bold"), f"  {role:<10}  {'' if default is None else readable(default)}")
+
+
+def _notes(parameter: Parameter) -> Text:
+    """Range, condition and reason."""
+    text = Text(parameter.range_text())
+    if parameter.when:
+        text.append(", if " + " and ".join(map(str, parameter.when)), style="cyan")
+    if parameter.reason:
+        text.append(f": {parameter.reason}", style="dim")
+    return text
+
+
+def describe_execution(execution: Execution) -> str:
+    """How trials are run, in one line: device, precision, memory layout, threads and processes, cache."""
+    parts = [
+        f"{execution.precision} on {execution.device}",
+        *(["channels last"] if execution.channels_last else []),
+        *(["compiled"] if execution.compile else []),
+        f"{execution.threads} thread{'' if execution.threads == 1 else 's'} a trial",
+        *([f"{execution.workers} loader process{'' if execution.workers == 1 else 'es'}"] if execution.workers else []),
+        f"decoded images up to {execution.cache_bytes / 2**30:.3g} GiB"
+        if execution.cache_bytes
+        else "no decoded cache",
+    ]
+    return ", ".join(parts)
 
 
 def describe(config: TrialConfig, *, size: bool = True, short: bool = False) -> str:

@@ -18,24 +18,27 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from search_spaces.space import SearchSpace
+from search_spaces import SearchSpace, to_yaml
 from sweep import progress
 from sweep.conductor import Budget, Conductor
 from sweep.config import SweepConfig, from_command_line
 from sweep.journal import FILE_NAME as JOURNAL_FILE
 from sweep.journal import Journal
 from sweep.manifest import SweepManifest, count_openings, describe_hardware, package_versions
-from sweep.preflight import Plan, plan_space, prepare
+from sweep.preflight import Plan, plan_space, prepare, values_of
+from sweep.schedulers import comparison_note
 from sweep.search import FILE_NAME as STUDY_FILE
 from sweep.search import mirror
 from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import BEST
 from sweep.trials import FILE_NAME as TRIALS_FILE
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish
+from trainables.config import parse_size
 from trainables.data import DATASETS
+from trainables.data.cache import DecodedCache
 from trainables.data.splits import freeze_splits, load_split
 from trainables.errors import SegsweepError, UsageError
-from trainables.trial import TrialData
+from trainables.trial import Execution, TrialData
 
 if TYPE_CHECKING:
     from sweep.runner import Resources
@@ -69,7 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _show(config: SweepConfig, console: Console) -> int:
     # No data set is built: a space can be read where its images are not.
     space, base = plan_space(config, (96, 128))
-    progress.show_space(console, space, base, own_size="image_size" in config.set_)
+    if config.as_yaml:
+        print(to_yaml(space), end="")
+        return 0
+    note = comparison_note(config.scheduler, config.max_epochs)
+    progress.show_space(console, space, base, own_size="image_size" in config.set_, note=note)
     return 0
 
 
@@ -79,7 +86,7 @@ def _start(config: SweepConfig, console: Console) -> int:
         raise UsageError(f"{run_dir} exists: go on with it (--resume --name {run_dir.name}) or give another --name")
     with console.status("checking the data") as status:
         plan = prepare(config, progress=lambda done, total: status.update(f"checking the data: {done}/{total} images"))
-    from sweep.runner import available, plan_resources
+    from sweep.runner import available, plan_execution, plan_resources
 
     cpus, gpus = available(None)
     resources = plan_resources(
@@ -88,6 +95,14 @@ def _start(config: SweepConfig, console: Console) -> int:
         cpus_per_trial=config.cpus_per_trial,
         gpus_per_trial=config.gpus_per_trial,
         concurrent=config.concurrent,
+    )
+    execution = plan_execution(
+        resources,
+        precision=config.precision,
+        channels_last=config.channels_last,
+        compile=config.compile,
+        workers=config.workers,
+        cache_bytes=config.cache_limit,
     )
     progress.show_plan(
         console,
@@ -98,6 +113,8 @@ def _start(config: SweepConfig, console: Console) -> int:
         trials=config.trials,
         max_epochs=config.max_epochs,
         how=f"{config.sampler}, {config.scheduler}, {resources.concurrent} at once",
+        execution=execution,
+        note=comparison_note(config.scheduler, config.max_epochs),
     )
     for offender in plan.checked.warnings:
         console.print(f"[yellow]warning[/yellow] {escape(str(offender))}", soft_wrap=True)
@@ -107,7 +124,7 @@ def _start(config: SweepConfig, console: Console) -> int:
     run_dir.mkdir(parents=True)
     try:
         hashes = freeze_splits(plan.data, plan.splits, run_dir, hashes=plan.checked.hashes)
-        manifest = _manifest(config, plan, hashes, resources)
+        manifest = _manifest(config, plan, hashes, resources, execution)
         manifest.save(run_dir)
     except BaseException:
         shutil.rmtree(run_dir, ignore_errors=True)
@@ -182,10 +199,13 @@ def _search(
     resources = Resources(
         manifest.resources["cpus_per_trial"], manifest.resources["gpus_per_trial"], manifest.resources["concurrent"]
     )
+    execution = Execution(**manifest.execution)
     views = _Views(conductor, run_dir, resources.gpus_per_trial)
     stopped_by = None
     cpus, gpus = available(None)
     try:
+        if config.address is None:
+            _build_cache(manifest, data, execution, console)
         with ExitStack() as stack:
             session = ray_session(address=config.address, dashboard=config.dashboard, cpus=cpus, gpus=gpus)
             with console.status("starting Ray"):
@@ -199,12 +219,29 @@ def _search(
                     while warnings:
                         view.notice(warnings.pop(0))
 
-                run(conductor, data=data, run_dir=run_dir, resources=resources, on_tick=tick)
+                run(conductor, data=data, run_dir=run_dir, resources=resources, execution=execution, on_tick=tick)
     except (Interrupted, KeyboardInterrupt) as stop:
         stopped_by = str(stop) or "SIGINT"
         conductor.interrupted(stopped_by)
     views.write()
     return stopped_by
+
+
+def _build_cache(manifest: SweepManifest, data: TrialData, execution: Execution, console: Console) -> None:
+    """Decodes the images once, before Ray starts: all trials of this machine share them.
+
+    On a cluster each node builds its own, at the first trial.
+    """
+    sizes = values_of(SearchSpace.from_dict(manifest.space), manifest.space["base"], "image_size")
+    for size in map(str, sizes):
+        cache = DecodedCache(data.data, parse_size(size), limit_bytes=execution.cache_bytes)
+        console.print(str(cache.plan(data.train, data.val)), markup=False, soft_wrap=True)
+        with console.status("decoding the images") as status:
+            cache.build(
+                data.train,
+                data.val,
+                progress=lambda done, total: status.update(f"decoding the images: {done}/{total}"),
+            )
 
 
 class _Views:
@@ -313,7 +350,9 @@ def _conductor(manifest: SweepManifest, journal: Journal) -> Conductor:
     )
 
 
-def _manifest(config: SweepConfig, plan: Plan, hashes: Mapping[str, str], resources: Resources) -> SweepManifest:
+def _manifest(
+    config: SweepConfig, plan: Plan, hashes: Mapping[str, str], resources: Resources, execution: Execution
+) -> SweepManifest:
     splits = {name: {"images": len(getattr(plan.splits, name)), "hash": digest} for name, digest in hashes.items()}
     data: dict[str, Any] = {
         "name": plan.data.name,
@@ -341,9 +380,10 @@ def _manifest(config: SweepConfig, plan: Plan, hashes: Mapping[str, str], resour
         },
         objective=config.objective,
         mode="max",
-        resources={**dataclasses.asdict(resources), "threads": max(1, int(resources.cpus_per_trial))},
+        resources=dataclasses.asdict(resources),
         hardware=describe_hardware(),
         versions=package_versions(),
+        execution=dataclasses.asdict(execution),
         tracking={"wandb": config.wandb or "offline", "project": config.wandb_project or "segsweep"},
     )
 

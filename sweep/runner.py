@@ -30,6 +30,7 @@ from ray.tune.search import Searcher
 from sweep.conductor import Conductor, Task
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint
 from trainables.errors import SegsweepError, UsageError
+from trainables.flags import default_precision, default_workers
 from trainables.trainable import SegmentationTrainable
 from trainables.trial import Execution, TrialData
 
@@ -148,12 +149,51 @@ def plan_resources(
     return Resources(cpus_per_trial, gpus_per_trial, min(concurrent or fits, fits))
 
 
+def plan_execution(
+    resources: Resources,
+    *,
+    precision: str | None,
+    channels_last: bool,
+    compile: bool,
+    workers: int | None,
+    cache_bytes: int,
+) -> Execution:
+    """How every trial of a sweep is run; fills in what was not asked for.
+
+    Loader processes beside the trial's own leave its torch the other processors.
+
+    Args:
+        resources: Of a trial.
+        precision: None: the best that the device computes in.
+        channels_last: Memory layout of images.
+        compile: Whether models are compiled.
+        workers: Loader processes of a trial; None: what suits the device and the processors of the trial.
+        cache_bytes: Limit of the decoded cache.
+
+    Raises:
+        UsageError: If the device cannot do it.
+    """
+    device = "cuda" if resources.gpus_per_trial > 0 else "cpu"
+    cpus = max(1, int(resources.cpus_per_trial))
+    loaders = min(default_workers(device), cpus - 1) if workers is None else workers
+    return Execution(
+        device=device,
+        threads=max(1, cpus - loaders),
+        workers=loaders,
+        precision=precision or default_precision(device),
+        channels_last=channels_last,
+        compile=compile,
+        cache_bytes=cache_bytes,
+    )
+
+
 def run(
     conductor: Conductor,
     *,
     data: TrialData,
     run_dir: Path,
     resources: Resources,
+    execution: Execution,
     on_tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs every task that the conductor hands out, until it has no more.
@@ -163,13 +203,12 @@ def run(
         data: What trials see: train and val, never test.
         run_dir: The run's folder; trials write their checkpoints and logs there.
         resources: Per trial.
+        execution: Of every trial.
         on_tick: Called often from the driver's loop; must be quick.
 
     Raises:
         Interrupted: On SIGINT or SIGTERM.
     """
-    gpu = resources.gpus_per_trial > 0
-    execution = Execution(device="cuda" if gpu else "cpu", threads=max(1, int(resources.cpus_per_trial)))
     trainable = tune.with_resources(
         tune.with_parameters(SegmentationTrainable, data=data, run_dir=str(run_dir.resolve()), execution=execution),
         {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial},

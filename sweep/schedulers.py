@@ -21,6 +21,9 @@ class StopRule(Protocol):
         stopping still counts among its rivals.
         """
 
+    def epochs(self) -> str:
+        """When the rule compares, such as `at epoch 3`; empty if it never does."""
+
 
 class Never:
     """Every trial runs to its full budget."""
@@ -28,6 +31,10 @@ class Never:
     def observe(self, trial_id: str, epoch: int, value: float) -> str | None:
         """Never stops anybody."""
         return None
+
+    def epochs(self) -> str:
+        """Never."""
+        return ""
 
 
 class Asha:
@@ -65,6 +72,13 @@ class Asha:
             return None
         return f"{value:.4f} at epoch {epoch} is below {cutoff:.4f}, the cut-off of {len(rivals)} rivals there"
 
+    def epochs(self) -> str:
+        """Its rungs."""
+        if not self.rungs:
+            return ""
+        *first, last = map(str, self.rungs)
+        return f"at epochs {', '.join(first)} and {last}" if first else f"at epoch {last}"
+
 
 class Median:
     """Stops a trial whose best score is below the median of the others' running averages at the same epoch.
@@ -72,8 +86,9 @@ class Median:
     Vizier's median rule (Golovin et al., 2017), from `grace` epochs and `min_rivals` rivals on.
     """
 
-    def __init__(self, *, grace: int, min_rivals: int = 3) -> None:
+    def __init__(self, *, grace: int, max_epochs: int, min_rivals: int = 3) -> None:
         self.grace = grace
+        self.max_epochs = max_epochs
         self.min_rivals = min_rivals
         self.scores: dict[str, dict[int, float]] = {}
 
@@ -94,32 +109,54 @@ class Median:
             return f"its best {best:.4f} by epoch {epoch} is below {median:.4f}, the median of {len(averages)} rivals"
         return None
 
+    def epochs(self) -> str:
+        """From the grace period to the last epoch but one."""
+        return f"at every epoch from {self.grace} on" if self.grace < self.max_epochs else ""
+
 
 SCHEDULERS: Registry[Callable[..., StopRule]] = Registry("scheduler")
 """Factories `(max_epochs) -> StopRule`."""
 
 
 def grace_epochs(max_epochs: int) -> int:
-    """Epochs that every trial gets: a quarter of the budget.
+    """Epochs that every trial gets: a third of the budget, at least two.
 
-    Earlier, a one-cycle or warmed-up trial has hardly left its warm-up and its score says little.
+    The known-good one-cycle schedule has its highest rate at 0.3 of the budget; before that, a score says how well a
+    trial warms up. Ten policies of `augment` on scenes, 5 epochs each: Spearman's correlation with the final ranks was
+    -0.54 after epoch 1, 0.96 after epoch 2, 0.78 and 0.94 after the next two.
     """
-    return max(1, math.ceil(max_epochs / 4))
+    return max(2, math.ceil(max_epochs / 3))
 
 
 @SCHEDULERS.register("asha")
 def asha(max_epochs: int) -> Asha:
-    """ASHA with a reduction of 3 from a quarter of the budget."""
+    """ASHA with a reduction of 3 from a third of the budget."""
     return Asha(grace=grace_epochs(max_epochs), reduction=3, max_epochs=max_epochs)
 
 
 @SCHEDULERS.register("median")
 def median(max_epochs: int) -> Median:
-    """The median rule from a quarter of the budget."""
-    return Median(grace=grace_epochs(max_epochs))
+    """The median rule from a third of the budget."""
+    return Median(grace=grace_epochs(max_epochs), max_epochs=max_epochs)
 
 
 @SCHEDULERS.register("none")
 def none(max_epochs: int) -> Never:
     """No early stopping."""
     return Never()
+
+
+def comparison_note(scheduler: str, max_epochs: int) -> str:
+    """Says at which epochs trials are compared, and what that means for schedules of the learning rate.
+
+    A schedule spans the full budget whether or not a trial is stopped, so that at a rung all schedules are equally far;
+    but one that decays late, as one-cycle and cosine do, has the best of its curve before it.
+    """
+    spans = f"learning-rate schedules span all {max_epochs} epochs"
+    epochs = SCHEDULERS.get(scheduler)(max_epochs).epochs()
+    if not epochs:
+        return f"{spans}; every trial runs to its end"
+    return (
+        f"{spans}; {scheduler} compares trials {epochs}, each with others at the same epoch, before the rate has "
+        "decayed; --scheduler none compares finished ones"
+    )

@@ -49,4 +49,6 @@ def mini_data(mini_root: Path) -> TrialData:
 def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model that a trial builds is a `TinyNet`: the same code around it, in a hundredth of the time."""
     for module in ("trainables.trial", "trainables.checkpoint"):
-        monkeypatch.setattr(f"{module}.build_model", lambda name, classes, **params: TinyNet(len(classes)))
+        monkeypatch.setattr(
+            f"{module}.build_model", lambda name, classes, **params: TinyNet(len(classes), name=name, **params)
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,16 +46,24 @@ def write(root: Path, *, count: int = 40, sizes: tuple[tuple[int, int], ...] = (
 
 
 class TinyNet(nn.Module):
-    """A model of a few hundred weights with all that makes resuming hard: BatchNorm, dropout, two heads."""
+    """A model of a few hundred weights with all that makes resuming hard: BatchNorm, dropout, two heads.
 
-    def __init__(self, classes: int) -> None:
+    It passes for the model of any name, since it tells of itself what it was asked for.
+    """
+
+    normalisation: ClassVar = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+    def __init__(self, classes: int, *, name: str = "tiny", weights: str = "none", aux_weight: float = 0.0) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2))
+        self.name = name
+        self.predefined = "" if weights == "none" else f"{weights}: nothing"
+        self.aux_weight = aux_weight
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2))
         self.head = nn.Conv2d(8, classes, 3, padding=1)
         self.aux = nn.Conv2d(8, classes, 1)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, *, resize: bool = True) -> dict[str, Tensor]:
         """Logits at the images' size."""
-        features = self.body(images)
+        features = self.backbone(images)
         outputs = {"out": self.head(features)}
         return {**outputs, "aux": self.aux(features)} if self.training else outputs

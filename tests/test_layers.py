@@ -25,7 +25,8 @@ ONLY_IN = {
     "ray": ("sweep/", "trainables/trainable.py"),
     "wandb": ("sweep/",),
     "optuna": ("sweep/",),
-    "albumentations": ("trainables/augmentations.py",),
+    "albumentations": ("trainables/augmentations/",),
+    "timm": ("trainables/models/timm_backbones.py",),
 }
 FORBIDDEN = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,8 +24,11 @@ from trainables.config import TrialConfig
 from trainables.data.base import ClassInfo
 from trainables.errors import CheckpointError
 from trainables.models import build_model
+from trainables.updates import Updater
 
 MODEL_FILE = "model.safetensors"
+TRAINED_FILE = "trained.safetensors"
+"""The weights in training, where `model.safetensors` holds their moving average."""
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
 TRIAL_FILE = "trial.json"
@@ -116,15 +118,15 @@ class TrialRecord:
 
 
 def save_checkpoint(
-    folder: Path, *, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer | None, record: TrialRecord
+    folder: Path, *, epoch: int, model: nn.Module, updater: Updater | None, record: TrialRecord
 ) -> Path:
     """Writes `folder/epoch-NNNN` and removes older ones once the new one is whole.
 
     Args:
         folder: The trial's checkpoint folder.
         epoch: Epochs trained.
-        model: Its state is stored contiguous and on the CPU.
-        optimizer: None leaves its state out (a trial that is done needs none).
+        model: What is evaluated; its state is stored contiguous and on the CPU.
+        updater: What training goes on from; None leaves it out (a trial that is done needs none).
         record: Stored with the hash of the written weights.
 
     Returns:
@@ -141,10 +143,14 @@ def save_checkpoint(
         save_file(_portable(model.state_dict()), temporary / MODEL_FILE)
         sums = {MODEL_FILE: file_sha256(temporary / MODEL_FILE)}
         state = dataclasses.replace(record, sha256=sums[MODEL_FILE]).to_json()
-        if optimizer is not None:
-            tensors, state["optimizer"] = _flatten_optimizer(optimizer.state_dict())
+        if updater is not None:
+            tensors, state["optimizer"] = _flatten_optimizer(updater.optimizer.state_dict())
+            state["updates"] = {"done": updater.done, "scaler": updater.scaler.state_dict()}
             save_file(tensors, temporary / OPTIMIZER_FILE)
             sums[OPTIMIZER_FILE] = file_sha256(temporary / OPTIMIZER_FILE)
+        if updater is not None and updater.averaged is not None:
+            save_file(_portable(updater.model.state_dict()), temporary / TRAINED_FILE)
+            sums[TRAINED_FILE] = file_sha256(temporary / TRAINED_FILE)
         _write_json(temporary / STATE_FILE, state)
         sums[STATE_FILE] = file_sha256(temporary / STATE_FILE)
         _write_json(temporary / SUMS_FILE, sums)
@@ -177,10 +183,8 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
-def restore_checkpoint(
-    checkpoint: Path, *, config: TrialConfig, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> TrialRecord:
-    """Loads weights and optimizer state in place and returns what the trial was.
+def restore_checkpoint(checkpoint: Path, *, config: TrialConfig, updater: Updater) -> TrialRecord:
+    """Loads weights, their average and the optimizer's state in place and returns what the trial was.
 
     Raises:
         CheckpointError: If it is torn, belongs to another configuration, or has no optimizer state.
@@ -193,8 +197,12 @@ def restore_checkpoint(
         raise CheckpointError(f"{checkpoint} belongs to another configuration: {_difference(record.config, config)}")
     if "optimizer" not in state:
         raise CheckpointError(f"{checkpoint} holds a finished trial: there is nothing to go on with")
-    model.load_state_dict(load_file(checkpoint / MODEL_FILE))
-    optimizer.load_state_dict(_unflatten_optimizer(load_file(checkpoint / OPTIMIZER_FILE), state["optimizer"]))
+    updater.evaluated.load_state_dict(load_file(checkpoint / MODEL_FILE))
+    if updater.averaged is not None:
+        updater.model.load_state_dict(load_file(checkpoint / TRAINED_FILE))
+    updater.optimizer.load_state_dict(_unflatten_optimizer(load_file(checkpoint / OPTIMIZER_FILE), state["optimizer"]))
+    updater.done = state["updates"]["done"]
+    updater.scaler.load_state_dict(state["updates"]["scaler"])
     return record
 
 

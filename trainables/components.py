@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from trainables.augmentations import POLICIES, TRANSFORMS, family_transforms
 from trainables.losses import LOSSES
 from trainables.models import MODELS, min_train_batch, parameter_count
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
-from trainables.registry import Choice, Parameter, Range, Registry
+from trainables.registry import Choice, Parameter, Range, Registry, parameters_of
+from trainables.updates import TrainingOptions
 
 _INTRODUCTION = """# Components
 
 What a trial can be made of, and the hyperparameters of each part: configuration key, type, bounds, default. Written by
-`python -m trainables.components` from the registries; a test compares this file with them. Pixels marked void (255)
-count in no loss; where a transformation shows what lay beyond the border or hides something, the mask becomes void.
+`python -m trainables.components` from the registries; a test compares this file with them. More on
+[models](MODELS.md), [losses](LOSSES.md), [search spaces](SPACES.md).
 """
 
 
@@ -30,9 +31,9 @@ def components_markdown() -> str:
         _section("Optimizers", "optimizer", OPTIMIZERS, "Chosen by `optimizer.name`."),
         _section("Learning-rate schedules", "schedule", SCHEDULES, "Chosen by `schedule.name`. A schedule is a "
                  "multiplier of `optimizer.lr` at each optimizer step; `warmup` is a fraction of all steps."),
-        _policies(),
-        _section("Transformations", "augment", TRANSFORMS, "In the order of application. Each also has "
-                 "`augment.NAME.p`, its probability, 0 .. 1 (0 turns it off).", nested=True),
+        _training(),
+        "Augmentation policies and their transformations, chosen by `augment.policy`, have a page of their own: "
+        "[AUGMENTATION.md](AUGMENTATION.md).\n",
     ]  # fmt: skip
     return "\n".join(sections)
 
@@ -43,28 +44,23 @@ def _section(
     registry: Registry[Any],
     introduction: str,
     facts: Callable[[str], str] | None = None,
-    *,
-    nested: bool = False,
 ) -> str:
     rows = []
-    for name in registry:
-        keys = f"{prefix}.{name}" if nested else prefix
-        described = [_describe(f"{keys}.{key}", value) for key, value in registry.parameters(name).items()]
+    for name in [*registry, *([registry.example] if registry.example else [])]:
+        described = [f"`{prefix}.{key}`: {_describe(value)}" for key, value in registry.parameters(name).items()]
         summary = _summary(registry.get(name)) + (f" {facts(name)}" if facts else "")
         rows.append((f"`{name}`", summary, "<br>".join(described) or "none"))
+    introduction += f" Beside the names below: {registry.pattern}." if registry.pattern else ""
     return f"## {title}\n\n{introduction}\n\n{_table(('name', 'what it is', 'hyperparameters'), rows)}"
 
 
-def _policies() -> str:
-    rows = []
-    for family in POLICIES:
-        members = [f"`{name}` {p:g}" for name, p in family_transforms(family).items()]
-        rows.append((f"`{family}`", _summary(POLICIES.get(family)), ", ".join(members) or "none"))
-    introduction = (
-        "Chosen by `augment.policy`. A policy may contain its family's transformations; what is not said otherwise has "
-        "the probability given here and the magnitude's default below."
-    )
-    return f"## Augmentation policies\n\n{introduction}\n\n{_table(('name', 'what it is', 'transformations'), rows)}"
+def _training() -> str:
+    meanings = dict(re.findall(r"^    (\w+): (.+?)(?=^    \w|\Z)", inspect.getdoc(TrainingOptions) or "", re.M | re.S))
+    rows = [
+        (f"`training.{key}`", " ".join(meanings[key].split()), _describe(parameter))
+        for key, parameter in parameters_of(TrainingOptions).items()
+    ]
+    return f"## Training\n\nWhat has no name to choose.\n\n{_table(('key', 'what it is', 'values'), rows)}"
 
 
 def _model_facts(name: str) -> str:
@@ -74,9 +70,9 @@ def _model_facts(name: str) -> str:
     return f"{size}." + (f" Training batches of at least {smallest}." if smallest > 1 else "")
 
 
-def _describe(key: str, parameter: Parameter) -> str:
+def _describe(parameter: Parameter) -> str:
     default = "required" if parameter.required else f"default {parameter.default}"
-    return f"`{key}`: {parameter.type.__name__}, {_bounds(parameter.bounds)}, {default}"
+    return f"{parameter.type.__name__}, {_bounds(parameter.bounds)}, {default}"
 
 
 def _bounds(bounds: Range | Choice | None) -> str:

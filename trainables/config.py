@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,8 @@ from trainables.errors import ConfigError, UnknownNameError
 from trainables.losses import LOSSES
 from trainables.models import MODELS, min_train_batch
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
-from trainables.registry import Range, Registry, Scalar, parse_scalar
+from trainables.registry import Range, Registry, Scalar, parameters_of, parse_scalar
+from trainables.updates import TrainingOptions
 
 COMPONENTS: Mapping[str, Registry[Any]] = {
     "model": MODELS,
@@ -21,6 +23,9 @@ COMPONENTS: Mapping[str, Registry[Any]] = {
     "schedule": SCHEDULES,
 }
 """Sections of a configuration that name one component and its parameters: `loss.name`, `loss.gamma`."""
+
+TRAINING = "training"
+"""The section of what has no name: `training.clip_norm`; see `TrainingOptions`."""
 
 DEFAULT_NAMES: Mapping[str, str] = {
     "model": "lraspp_mobilenet_v3_large",
@@ -54,6 +59,7 @@ class TrialConfig:
         loss: Loss and its parameters.
         optimizer: Optimizer and its parameters; `lr` is the peak learning rate.
         schedule: Learning-rate schedule over the whole of `epochs`.
+        training: Layer-wise rates, clipping, accumulation, averaged and frozen weights.
         augment: Augmentation policy.
         image_size: Height and width in pixels of what the model sees.
         batch_size: Images a step.
@@ -65,6 +71,7 @@ class TrialConfig:
     loss: Component
     optimizer: Component
     schedule: Component
+    training: TrainingOptions
     augment: PolicySpec
     image_size: tuple[int, int]
     batch_size: int
@@ -86,15 +93,14 @@ class TrialConfig:
         built: dict[str, Any] = {}
         for section, registry in COMPONENTS.items():
             built[section] = _component(section, registry, values, faults)
+        built[TRAINING] = _training(values, faults)
         built["augment"] = _policy(values, faults)
         built["image_size"] = _size(values.get("image_size"), faults)
         for key, (bounds, default) in NUMBERS.items():
             built[key] = _number(key, values.get(key, default), bounds, faults)
         faults += _unknown(key for key in values if not key.startswith("augment."))  # PolicySpec told of its own
         if not faults:
-            smallest = min_train_batch(built["model"].name)
-            if built["batch_size"] < smallest:
-                faults.append(f"batch_size: {built['model'].name} needs at least {smallest} images a step, not 1")
+            faults += _disagreements(**built)
         if faults:
             raise ConfigError("invalid configuration:\n" + "\n".join(f"  {fault}" for fault in faults))
         return cls(**built)
@@ -106,6 +112,7 @@ class TrialConfig:
             component: Component = getattr(self, section)
             flat[f"{section}.name"] = component.name
             flat.update({f"{section}.{key}": value for key, value in component.params.items()})
+        flat.update({f"{TRAINING}.{key}": value for key, value in dataclasses.asdict(self.training).items()})
         flat.update({f"augment.{key}": value for key, value in self.augment.flat().items()})
         flat["image_size"] = format_size(self.image_size)
         flat.update({key: getattr(self, key) for key in NUMBERS})
@@ -114,10 +121,9 @@ class TrialConfig:
 
 def known_keys() -> list[str]:
     """Every key that some configuration can have, for messages and completion."""
-    keys = ["image_size", *NUMBERS, "augment.policy"]
+    keys = ["image_size", *NUMBERS, "augment.policy", *(f"{TRAINING}.{key}" for key in parameters_of(TrainingOptions))]
     for section, registry in COMPONENTS.items():
-        keys.append(f"{section}.name")
-        keys += sorted({f"{section}.{key}" for name in registry for key in registry.parameters(name)})
+        keys += [f"{section}.name", *(f"{section}.{key}" for key in sorted(registry.all_parameters()))]
     for name in TRANSFORMS:
         keys += [f"augment.{name}.p", *(f"augment.{name}.{key}" for key in TRANSFORMS.parameters(name))]
     return keys
@@ -149,9 +155,10 @@ def parse_value(key: str, value: Any) -> Scalar:
     elif section == "augment":
         transform, _, magnitude = rest.partition(".")
         type_ = float if magnitude == "p" else TRANSFORMS.parameters(transform)[magnitude].type
+    elif section == TRAINING:
+        type_ = parameters_of(TrainingOptions)[rest].type
     else:
-        registry = COMPONENTS[section]
-        type_ = next(p[rest].type for p in map(registry.parameters, registry) if rest in p)
+        type_ = COMPONENTS[section].all_parameters()[rest].type
     try:
         return parse_scalar(value, type_)
     except ValueError as error:
@@ -201,9 +208,29 @@ def _component(section: str, registry: Registry[Any], values: Mapping[str, Any],
         key = full.removeprefix(prefix)
         if full.startswith(prefix) and key != "name" and key not in accepted:
             owners = [other for other in registry if key in registry.parameters(other)]
-            if owners:
-                faults.append(f"{full}: {name} has no {key}; it belongs to {', '.join(owners)}")
+            if owners or key in registry.all_parameters():
+                faults.append(f"{full}: {name} has no {key}; it belongs to {', '.join(owners) or registry.pattern}")
     return Component(name, params)
+
+
+def _training(values: Mapping[str, Any], faults: list[str]) -> TrainingOptions:
+    options: dict[str, Any] = {}
+    for key, parameter in parameters_of(TrainingOptions).items():
+        full = f"{TRAINING}.{key}"
+        try:
+            options[key] = parameter.parse(values.get(full, parameter.default))
+        except ValueError as error:
+            faults.append(f"{full}={values[full]}: {error}")
+    return TrainingOptions(**options)
+
+
+def _disagreements(*, model: Component, training: TrainingOptions, batch_size: int, **others: Any) -> Iterator[str]:
+    """What is valid by itself but not together."""
+    smallest = min_train_batch(model.name)
+    if batch_size < smallest:
+        yield f"batch_size: {model.name} needs at least {smallest} images a step, not {batch_size}"
+    if training.freeze != "none" and model.params["weights"] == "none":
+        yield f"training.freeze={training.freeze}: with model.weights=none there is nothing worth keeping; leave it out"
 
 
 def _policy(values: Mapping[str, Any], faults: list[str]) -> PolicySpec:

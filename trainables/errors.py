@@ -25,11 +25,11 @@ class ConfigError(UsageError):
 class UnknownNameError(UsageError):
     """A name is not in a registry; the message lists the close ones."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, pattern: str = "") -> None:
         known = sorted(known)
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
-        super().__init__(f"unknown {kind} {name!r}; {hint}")
+        super().__init__(f"unknown {kind} {name!r}; {hint}" + (f" Or: {pattern}." if pattern else ""))
 
 
 class DataError(SegsweepError):
@@ -44,8 +44,16 @@ class CheckpointError(SegsweepError):
     """A checkpoint is missing, torn, or does not belong to the configuration that asks for it."""
 
 
-class DivergedError(SegsweepError):
-    """Training left the finite numbers; a result of the configuration (infeasible), not a crash."""
+class InfeasibleError(SegsweepError):
+    """The configuration cannot be trained here; a result of it, not a crash."""
+
+
+class DivergedError(InfeasibleError):
+    """Training left the finite numbers."""
+
+
+class MemoryExhaustedError(InfeasibleError):
+    """The device or the machine has too little memory for the configuration."""
 
 
 class WiringError(SegsweepError):

@@ -42,8 +42,8 @@ class Collector(Protocol):
         Args:
             image_id: The image's id.
             logits: Class scores before softmax, float of shape (C, H, W).
-            prediction: Class ids, int64 of shape (H, W): the argmax of `logits`.
-            target: True class ids, int64 of shape (H, W), with `IGNORE` for void.
+            prediction: Class ids, integers of shape (H, W): the argmax of `logits`.
+            target: True class ids, integers of shape (H, W), with `IGNORE` for void.
         """
 
 
@@ -64,16 +64,22 @@ def confusion_matrix(prediction: Tensor, target: Tensor, classes: int) -> Tensor
     """
     if prediction.shape != target.shape:
         raise ValueError(f"prediction has shape {tuple(prediction.shape)}, target {tuple(target.shape)}: must be equal")
-    predicted, truth = prediction.reshape(-1).long(), target.reshape(-1).long()
-    void = truth == IGNORE
-    unknown = (predicted < 0) | (predicted >= classes) | (~void & ((truth < 0) | (truth >= classes)))
-    # Void and unknown pixels get cells of their own behind the matrix, so that one count serves all three.
-    cell = truth * classes + predicted
-    cell = cell.masked_fill(void, classes * classes).masked_fill(unknown, classes * classes + 1)
-    counts = torch.bincount(cell, minlength=classes * classes + 2)
-    if counts[-1]:
+    predicted, truth = prediction.reshape(-1), target.reshape(-1)
+    if predicted.dtype != torch.uint8 or truth.dtype != torch.uint8:
+        _reject_ids_beyond(255, predicted, truth, classes)
+    # One count over all pairs of bytes: known ones, void ones and unknown ones come apart without a pass of their own.
+    pairs = torch.bincount(truth.int() * 256 + predicted, minlength=256 * 256).view(256, 256)
+    known, void = pairs[:classes, :classes], pairs[IGNORE, :classes]
+    if known.sum() + void.sum() != predicted.numel():
         raise ValueError(_unknown_ids(predicted, truth, classes))
-    return counts[: classes * classes].reshape(classes, classes)
+    return known.clone()
+
+
+def _reject_ids_beyond(largest: int, predicted: Tensor, truth: Tensor, classes: int) -> None:
+    """Only numbers of more than a byte can lie there, and only they are looked through."""
+    for ids in (predicted, truth):
+        if ids.numel() and (ids.min() < 0 or ids.max() > largest):
+            raise ValueError(_unknown_ids(predicted, truth, classes))
 
 
 def _unknown_ids(predicted: Tensor, truth: Tensor, classes: int) -> str:
@@ -169,7 +175,7 @@ class RegionConfidence:
         """See `Collector`."""
         known = target != IGNORE
         predicted = prediction[known]
-        probability = logits.float().softmax(dim=0).gather(0, prediction[None])[0][known].double()
+        probability = logits.float().softmax(dim=0).gather(0, prediction[None].long())[0][known].double()
         total = torch.bincount(predicted, weights=probability, minlength=self.classes)
         pixels = torch.bincount(predicted, minlength=self.classes)
         # 0 / 0 is the NaN that says: no such region.

@@ -1,8 +1,10 @@
 """Named components and the parameters that each of them takes.
 
-A component is a factory function whose keyword-only parameters *are* its hyperparameters: their names are the
-configuration keys (`loss.gamma`), their defaults the configuration's defaults, their annotations the types, and a
-`Range` or `Choice` inside `Annotated` the bounds. Adding a component is therefore one decorated function.
+A component is a factory - a function or a class - whose keyword-only parameters *are* its hyperparameters: their names
+are the configuration keys (`loss.gamma`), their defaults the configuration's defaults, their annotations the types, and
+a `Range` or `Choice` inside `Annotated` the bounds. Adding a component is therefore one decorated function or class.
+
+A registry may also answer for names that follow a pattern (`cross_entropy+dice`); see `Registry`.
 """
 
 from __future__ import annotations
@@ -112,8 +114,16 @@ def parse_scalar(value: Any, type_: type) -> Scalar:
 
 @functools.cache
 def parameters_of(factory: Callable[..., Any]) -> Mapping[str, Parameter]:
-    """Reads the keyword-only parameters of a factory, in their order."""
-    hints = typing.get_type_hints(factory, include_extras=True)
+    """Reads the keyword-only parameters of a factory, in their order.
+
+    A factory made for a name of a pattern has no signature of its own and says its parameters in an attribute
+    `hyperparameters` instead.
+    """
+    told: Mapping[str, Parameter] | None = getattr(factory, "hyperparameters", None)
+    if told is not None:
+        return told
+    signed: Any = vars(factory)["__init__"] if isinstance(factory, type) else factory
+    hints = typing.get_type_hints(signed, include_extras=True)
     found: dict[str, Parameter] = {}
     for name, parameter in inspect.signature(factory).parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
@@ -128,7 +138,13 @@ def parameters_of(factory: Callable[..., Any]) -> Mapping[str, Parameter]:
 
 
 class Registry(Generic[F]):
-    """A closed set of named factories of one kind.
+    """Named factories of one kind.
+
+    Args:
+        kind: What they make, for messages.
+        resolve: Makes a factory for a name that is not registered but follows a pattern; None if it does not.
+        pattern: How such names look, for messages.
+        example: A name of the pattern, which stands for all of them where parameters are listed.
 
     Example:
         >>> SHAPES: Registry = Registry("shape")
@@ -139,9 +155,15 @@ class Registry(Generic[F]):
         9.0
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(
+        self, kind: str, *, resolve: Callable[[str], F | None] | None = None, pattern: str = "", example: str = ""
+    ) -> None:
         self.kind = kind
+        self.pattern = pattern
+        self.example = example
+        self._resolve = functools.cache(resolve) if resolve else lambda name: None
         self._entries: dict[str, F] = {}
+        self._names: dict[Any, str] = {}
 
     def register(self, name: str) -> Callable[[F], F]:
         """Registers a factory under `name`.
@@ -154,6 +176,7 @@ class Registry(Generic[F]):
             if name in self._entries:
                 raise ValueError(f"{self.kind} {name!r} is registered twice: choose another name")
             self._entries[name] = factory
+            self._names[factory] = name
             return factory
 
         return decorate
@@ -164,20 +187,37 @@ class Registry(Generic[F]):
         Raises:
             UnknownNameError: If there is none; lists the close names.
         """
-        if name not in self._entries:
-            raise UnknownNameError(self.kind, name, self._entries)
-        return self._entries[name]
+        factory = self._entries.get(name) or self._resolve(name)
+        if factory is None:
+            raise UnknownNameError(self.kind, name, self._entries, pattern=self.pattern)
+        return factory
 
     def parameters(self, name: str) -> Mapping[str, Parameter]:
         """The hyperparameters of the component called `name`."""
         return parameters_of(self.get(name))
 
+    def name_of(self, built: object) -> str:
+        """The name under which the class of an object was registered; objects of a pattern tell it as `name`.
+
+        Raises:
+            KeyError: If the object is of no registered class.
+        """
+        return str(getattr(built, "name", None) or self._names[type(built)])
+
+    def all_parameters(self) -> dict[str, Parameter]:
+        """The hyperparameters of all components by their names; one that several share is that of the first."""
+        found: dict[str, Parameter] = {}
+        for name in [*self._entries, *([self.example] if self.example else [])]:
+            for key, parameter in self.parameters(name).items():
+                found.setdefault(key, parameter)
+        return found
+
     def names(self) -> list[str]:
-        """All names, in the order of registration."""
+        """All registered names, in the order of registration."""
         return list(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries or (isinstance(name, str) and self._resolve(name) is not None)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

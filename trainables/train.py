@@ -10,12 +10,15 @@ from pathlib import Path
 
 import torch
 
-from trainables.checkpoint import latest_checkpoint, publish, read_record
+from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish, read_record
 from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
 from trainables.data.check import check
+from trainables.data.given_splits import make_splits
 from trainables.errors import SegsweepError, UsageError
+from trainables.flags import add_data_flags, add_execution_flags, default_precision, default_workers
 from trainables.models import ensure_weights
+from trainables.overfit import overfit_batch
 from trainables.trial import Execution, Trial, TrialData
 
 
@@ -26,9 +29,7 @@ def parser() -> argparse.ArgumentParser:
         description="Train one configuration without Ray. Run it again to go on where it was interrupted.",
         epilog="The model is in OUT/model/. Exit codes: 0 done, 1 failed, 2 bad usage.",
     )
-    p.add_argument("--data", default="scenes", metavar="NAME", help=f"{', '.join(DATASETS)} (default: scenes)")
-    p.add_argument("--data-root", type=Path, metavar="DIR", help="where the images are")
-    p.add_argument("--download", action="store_true", help="let torchvision fetch the data set where it can")
+    add_data_flags(p.add_argument_group("on which images"))
     p.add_argument("--epochs", type=int, default=10, metavar="N", help="default: 10")
     p.add_argument(
         "--trial", type=Path, metavar="TRIAL.json", help="begin with the configuration of a best/LABEL/trial.json"
@@ -37,11 +38,19 @@ def parser() -> argparse.ArgumentParser:
         "--set", dest="pairs", action="append", default=[], metavar="KEY=VALUE", help="such as optimizer.lr=0.01"
     )
     p.add_argument(
+        "--overfit-batch",
+        nargs="?",
+        const=100,
+        type=int,
+        metavar="STEPS",
+        help="only see whether one batch can be learnt by heart (default: 100 steps); nothing is kept",
+    )
+    p.add_argument(
         "--out", type=Path, default=Path("trained"), metavar="DIR", help="where to keep it (default: trained)"
     )
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     p.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="of torch on the CPU")
-    p.add_argument("--workers", type=int, default=0, metavar="N", help="loader processes (default: 0)")
+    add_execution_flags(p.add_argument_group("how it is executed"))
     return p
 
 
@@ -59,6 +68,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(asked: argparse.Namespace) -> int:
+    values = _asked_for(asked)
+    factory = DATASETS.get(asked.data)
+    TrialConfig.from_flat({"image_size": "96x128", **values})  # faults of usage come before any file is read
+    execution = Execution(
+        device=asked.device,
+        threads=asked.threads,
+        workers=default_workers(asked.device) if asked.workers is None else asked.workers,
+        precision=asked.precision or default_precision(asked.device),
+        channels_last=asked.channels_last,
+        compile=asked.compile,
+        cache_bytes=asked.cache_limit,
+    )
+    data = factory(root=asked.data_root, download=asked.download)
+    config = TrialConfig.from_flat({"image_size": format_size(data.default_image_size), **values})
+    splits = make_splits(data, splits=asked.splits, group_by=asked.group_by, seed=0)
+    check(data, splits).raise_for_errors()
+    ensure_weights(config.model.name, str(config.model.params["weights"]))
+    print(f"{config.model.name} on {data.name}: {len(splits.train)} train, {len(splits.val)} val images")
+    print(f"policy {config.augment.describe()}")
+    trial_data = TrialData(data, splits.train, splits.val)
+    trial = Trial(config, trial_data, trial_id=asked.out.name, execution=execution)
+    return _overfit(trial, asked.overfit_batch) if asked.overfit_batch else _fit(trial, asked.out)
+
+
+def _asked_for(asked: argparse.Namespace) -> dict[str, object]:
+    """The configuration's flat keys."""
     values: dict[str, object] = {}
     if asked.trial is not None:
         try:
@@ -72,34 +107,45 @@ def _train(asked: argparse.Namespace) -> int:
             raise UsageError(f"--set {pair}: write KEY=VALUE")
         check_keys([key])
         values[key] = value
-    factory = DATASETS.get(asked.data)
-    TrialConfig.from_flat({"image_size": "96x128", **values})  # faults of usage come before any file is read
-    data = factory(root=asked.data_root, download=asked.download)
-    config = TrialConfig.from_flat({"image_size": format_size(data.default_image_size), **values})
-    splits = data.splits()
-    check(data, splits).raise_for_errors()
-    ensure_weights(config.model.name, str(config.model.params["weights"]))
-    trial = Trial(
-        config,
-        TrialData(data, splits.train, splits.val),
-        trial_id=asked.out.name,
-        execution=Execution(device=asked.device, threads=asked.threads, workers=asked.workers),
+    return values
+
+
+def _overfit(trial: Trial, steps: int) -> int:
+    """Shows whether one batch can be learnt; 0 if it can."""
+
+    def report(step: int, loss: float) -> None:
+        if step == 1 or step % 10 == 0 or step == steps:
+            print(f"step {step}/{steps}  loss {loss:.4f}", flush=True)
+
+    outcome = overfit_batch(trial, steps=steps, report=report)
+    fell = f"the loss fell from {outcome.first:.4f} to {outcome.last:.4f}"
+    right = f"{outcome.accuracy:.1%} of the batch's pixels are right"
+    if outcome.learned:
+        print(f"learns: {fell}, {right}")
+        return 0
+    raise SegsweepError(
+        f"does not learn one batch by heart: {fell} in {steps} steps, {right}\n"
+        "look at the masks (python -m search_spaces.preview shows them over the images), try optimizer.lr ten times "
+        "higher and lower, or give it more steps"
     )
-    folder = asked.out / "checkpoints"
+
+
+def _fit(trial: Trial, out: Path) -> int:
+    """Trains to the full budget, or goes on where it was interrupted."""
+    folder = out / CHECKPOINTS
+    epochs = trial.config.epochs
     before = latest_checkpoint(folder)
-    if before is not None and read_record(before).epochs >= config.epochs:
+    if before is not None and read_record(before).epochs >= epochs:
         raise UsageError(f"{folder} holds {read_record(before).epochs} epochs already: give another --out")
     if before is not None:
         trial.restore(before)
         print(f"goes on after epoch {trial.epoch}")
-    print(f"{config.model.name} on {data.name}: {len(splits.train)} train, {len(splits.val)} val images")
-    print(f"policy {config.augment.describe()}")
     while not trial.done:
         entry = trial.run_epoch()
         trial.save(folder)
         metrics = entry["metrics"]
         print(
-            f"epoch {entry['epoch']}/{config.epochs}  loss {metrics['train/loss']:.4f}  "
+            f"epoch {entry['epoch']}/{epochs}  loss {metrics['train/loss']:.4f}  "
             f"val mIoU {metrics['val/miou']:.4f}  pixel accuracy {metrics['val/pixel_accuracy']:.4f}  "
             f"{entry['seconds']:.1f} s",
             flush=True,
@@ -107,8 +153,8 @@ def _train(asked: argparse.Namespace) -> int:
     done = latest_checkpoint(folder)
     if done is None:
         raise SegsweepError(f"{folder} lost its checkpoint while training ended; run the command again")
-    publish(done, asked.out / "model", label=asked.out.name)
-    print(f"model: {asked.out / 'model'}")
+    publish(done, out / "model", label=out.name)
+    print(f"model: {out / 'model'}")
     return 0
 
 

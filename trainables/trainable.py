@@ -19,10 +19,12 @@ from ray import tune
 
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
-from trainables.errors import DivergedError, SegsweepError
+from trainables.errors import DivergedError, InfeasibleError, SegsweepError
 from trainables.trial import DataCaches, Execution, Trial, TrialData
 
 LOGS = "logs"
+_CACHE_LOG = logging.getLogger("segsweep.cache")
+"""Of the decoded images; what it has to say goes to the trial that asked for them."""
 
 
 class SegmentationTrainable(tune.Trainable):
@@ -61,12 +63,8 @@ class SegmentationTrainable(tune.Trainable):
         try:
             entry = self._trial.run_epoch()
             self._trial.save(self._folder)
-        except DivergedError as error:
-            return self._give_up("infeasible", f"diverged: {error}")
-        except torch.cuda.OutOfMemoryError as error:
-            return self._give_up(
-                "infeasible", f"out of GPU memory: {error}; lower batch_size or image_size, or raise --gpus-per-trial"
-            )
+        except InfeasibleError as error:
+            return self._give_up("infeasible", _reason(error))
         except SegsweepError as error:
             return self._give_up("failed", str(error))
         except Exception as error:
@@ -115,6 +113,8 @@ class SegmentationTrainable(tune.Trainable):
                 self._trial.restore(checkpoint)
             self._log.info("config %s", asked.flat())
             self._log.info("applied %s", self._trial.applied)
+        except InfeasibleError as error:
+            self._failure = self._give_up("infeasible", _reason(error))
         except SegsweepError as error:
             self._failure = self._give_up("failed", str(error))
         except Exception as error:
@@ -125,7 +125,8 @@ class SegmentationTrainable(tune.Trainable):
         self._trial = None
         for handler in list(self._log.handlers):
             handler.close()
-            self._log.removeHandler(handler)
+            for log in (self._log, _CACHE_LOG):
+                log.removeHandler(handler)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -138,7 +139,12 @@ class SegmentationTrainable(tune.Trainable):
     def _give_up(self, state: str, reason: str) -> dict[str, Any]:
         epoch = self._trial.epoch if self._trial is not None else 0
         self._log.error("%s: %s", state, reason)
+        self._trial = None  # what it holds of the memory may be what is missing
         return {state: reason, "epoch": epoch, "done": True}
+
+
+def _reason(error: InfeasibleError) -> str:
+    return f"diverged: {error}" if isinstance(error, DivergedError) else str(error)
 
 
 def _open_log(path: Path, trial_id: str) -> logging.Logger:
@@ -150,7 +156,8 @@ def _open_log(path: Path, trial_id: str) -> logging.Logger:
         log.removeHandler(old)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.addHandler(handler)
+    for target in (log, _CACHE_LOG):
+        target.addHandler(handler)
     return log
 
 

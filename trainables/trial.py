@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,25 +15,26 @@ import numpy as np
 import torch
 
 from trainables import checkpoint as checkpoints
-from trainables.augmentations import Policy, verify_applied
+from trainables.applied import read_back, verify
+from trainables.augmentations import Policy
 from trainables.checkpoint import TrialRecord
 from trainables.config import TrialConfig, format_size
 from trainables.data.base import SegmentationData
 from trainables.data.cache import DecodedCache, class_pixels
-from trainables.errors import CheckpointError, DivergedError, WiringError
+from trainables.errors import CheckpointError, DivergedError, MemoryExhaustedError, UsageError
 from trainables.losses import LOSSES
 from trainables.metrics import ConfusionMatrix, summary
 from trainables.models import build_model
-from trainables.optimizers import OPTIMIZERS, SCHEDULES, applied_optimizer
+from trainables.optimizers import OPTIMIZERS, SCHEDULES
 from trainables.training import (
-    CACHE_BYTES,
-    IMAGENET_NORMALISATION,
+    TrainingSet,
     derived_seed,
     evaluate,
     evaluation_loader,
     train_one_epoch,
     training_loader,
 )
+from trainables.updates import PRECISIONS, Updater, freeze, parameter_groups
 
 
 @dataclass(frozen=True)
@@ -44,17 +48,31 @@ class TrialData:
 
 @dataclass(frozen=True)
 class Execution:
-    """How a trial is run; none of it changes what is trained on CPU, except that digits depend on `threads`.
+    """How a trial is run, the same for all trials of a sweep.
 
     Attributes:
         device: `cpu` or `cuda`.
-        threads: Threads of torch on the CPU.
+        threads: Threads of torch on the CPU; the last digits depend on it.
         workers: Loader processes; 0 loads in the training process.
+        precision: `fp32`, `bf16`, or `fp16` with a loss scaler (CUDA only).
+        channels_last: Whether convolutions work on images laid out channels last in memory; faster almost everywhere.
+        compile: Whether `torch.compile` compiles the model.
+        cache_bytes: Most that decoded images may take in the cache folder, in bytes.
     """
 
     device: str = "cpu"
     threads: int = 1
     workers: int = 0
+    precision: str = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    cache_bytes: int = 8 * 2**30
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+        if self.precision == "fp16" and not self.device.startswith("cuda"):
+            raise UsageError("precision fp16 needs a GPU: its small range asks for a loss scaler; take bf16 or fp32")
 
 
 class DataCaches:
@@ -63,12 +81,12 @@ class DataCaches:
     def __init__(self) -> None:
         self._caches: dict[tuple[int, tuple[int, int]], DecodedCache] = {}
 
-    def get(self, data: SegmentationData, size: tuple[int, int]) -> DecodedCache:
+    def get(self, data: SegmentationData, size: tuple[int, int], *, limit_bytes: int) -> DecodedCache:
         """The cache of a data set at a size; made when first asked for."""
         key = (id(data), size)
         if key not in self._caches:
-            self._caches.clear()  # one size at a time: a sweep rarely mixes them, memory is finite
-            self._caches[key] = DecodedCache(data, size, limit_bytes=CACHE_BYTES)
+            self._caches.clear()  # one size at a time: a sweep rarely mixes them
+            self._caches[key] = DecodedCache(data, size, limit_bytes=limit_bytes)
         return self._caches[key]
 
 
@@ -85,6 +103,7 @@ class Trial:
     Raises:
         WiringError: If what was built is not what the configuration asks for.
         WeightsError: If predefined weights cannot be had.
+        MemoryExhaustedError: If the model does not fit.
     """
 
     def __init__(
@@ -101,32 +120,66 @@ class Trial:
         self.data = data
         self.trial_id = trial_id
         self.device = torch.device(execution.device)
+        self.precision = execution.precision
         torch.set_num_threads(execution.threads)
+        cache = (caches or DataCaches()).get(data.data, config.image_size, limit_bytes=execution.cache_bytes)
+        cache.build(data.train, data.val)
+        with memory_is_enough_for(config):
+            self._build_model(torch.channels_last if execution.channels_last else torch.contiguous_format)
+            self._build_data(cache, execution.workers)
+            self._build_updates()
+            self.history: list[dict[str, Any]] = []
+            self.applied = read_back(self)
+        verify(config, self)
+        if execution.compile:
+            self.model.compile()
+            self.applied["compile"] = True
+
+    def _build_model(self, layout: torch.memory_format) -> None:
+        config = self.config
         torch.manual_seed(derived_seed("model", config.seed))
-        self.model = build_model(config.model.name, [c.name for c in data.data.classes], **config.model.params).to(
-            self.device
-        )
-        self.optimizer = OPTIMIZERS.get(config.optimizer.name)(self.model.parameters(), **config.optimizer.params)
-        for group in self.optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
+        classes = [info.name for info in self.data.data.classes]
+        self.model = build_model(config.model.name, classes, **config.model.params).to(self.device)
+        self.model.to(memory_format=layout)
+        freeze(self.model, config.training.freeze)
+        self.loss = LOSSES.get(config.loss.name)(self._class_pixels, **config.loss.params).to(self.device)
+
+    def _build_data(self, cache: DecodedCache, workers: int) -> None:
+        config = self.config
+        on_gpu = self.device.type == "cuda"
         self.policy = Policy(config.augment, config.image_size)
-        cache = (caches or DataCaches()).get(data.data, config.image_size)
+        self.samples = TrainingSet(cache, self.data.train, self.policy, seed=config.seed)
         self.train_loader, self.batches = training_loader(
+            self.samples, batch_size=config.batch_size, workers=workers, pin_memory=on_gpu
+        )
+        self.val_loader = evaluation_loader(
             cache,
-            data.train,
-            self.policy,
+            self.data.val,
+            size=config.image_size,
             batch_size=config.batch_size,
-            seed=config.seed,
-            workers=execution.workers,
+            normalisation=self.model.normalisation,
+            workers=workers,
+            pin_memory=on_gpu,
         )
-        self.val_loader = evaluation_loader(cache, data.val, size=config.image_size, batch_size=config.batch_size)
-        self.schedule = SCHEDULES.get(config.schedule.name)(config.epochs * len(self.batches), **config.schedule.params)
-        self.loss = LOSSES.get(config.loss.name)(
-            lambda: torch.as_tensor(class_pixels(data.data, data.train)), **config.loss.params
+
+    def _build_updates(self) -> None:
+        config = self.config
+        self.steps_per_epoch = math.ceil(len(self.batches) / config.training.accumulate)
+        self.schedule = SCHEDULES.get(config.schedule.name)(
+            config.epochs * self.steps_per_epoch, **config.schedule.params
         )
-        self.history: list[dict[str, Any]] = []
-        self.applied = self._read_back()
-        verify(config, self.applied, self.policy)
+        groups = parameter_groups(
+            self.model,
+            lr=float(config.optimizer.params["lr"]),
+            weight_decay=float(config.optimizer.params["weight_decay"]),
+            backbone_lr=config.training.backbone_lr,
+            decay_norms=config.training.decay_norms,
+        )
+        optimizer = OPTIMIZERS.get(config.optimizer.name)(groups, **config.optimizer.params)
+        self.updater = Updater(self.model, optimizer, self.schedule, config.training, precision=self.precision)
+
+    def _class_pixels(self) -> torch.Tensor:
+        return torch.as_tensor(class_pixels(self.data.data, self.data.train))
 
     @property
     def epoch(self) -> int:
@@ -146,24 +199,24 @@ class Trial:
 
         Raises:
             DivergedError: If loss, outputs or metrics are not finite.
+            MemoryExhaustedError: If a step does not fit into memory.
         """
         started = time.perf_counter()
         epoch = self.epoch + 1
         torch.manual_seed(derived_seed("epoch", self.config.seed, epoch))
         self.batches.epoch = epoch
-        trained = train_one_epoch(
-            self.model,
-            self.train_loader,
-            loss=self.loss,
-            aux_weight=float(self.config.model.params.get("aux_weight", 0.0)),
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            first_step=(epoch - 1) * len(self.batches),
-            normalisation=IMAGENET_NORMALISATION,
-            device=self.device,
-        )
         matrix = ConfusionMatrix(len(self.data.data.classes))
-        evaluate(self.model, self.val_loader, [matrix], device=self.device)
+        with memory_is_enough_for(self.config):
+            trained = train_one_epoch(
+                self.model,
+                self.train_loader,
+                loss=self.loss,
+                updater=self.updater,
+                aux_weight=self.model.aux_weight,
+                normalisation=self.model.normalisation,
+                device=self.device,
+            )
+            evaluate(self.updater.evaluated, self.val_loader, [matrix], device=self.device, precision=self.precision)
         metrics = {**trained, **summary(matrix.value(), prefix="val/")}
         bad = [name for name, value in metrics.items() if not np.isfinite(value)]
         if bad:
@@ -179,7 +232,7 @@ class Trial:
             label=label,
             config=self.config,
             classes=tuple(self.data.data.classes),
-            normalisation=IMAGENET_NORMALISATION,
+            normalisation=self.model.normalisation,
             history=tuple(self.history),
             applied=self.applied,
             parameters=int(self.applied["model"]["parameters"]),
@@ -190,8 +243,8 @@ class Trial:
         return checkpoints.save_checkpoint(
             folder,
             epoch=self.epoch,
-            model=self.model,
-            optimizer=None if self.done else self.optimizer,
+            model=self.updater.evaluated,
+            updater=None if self.done else self.updater,
             record=self.record(),
         )
 
@@ -201,72 +254,38 @@ class Trial:
         Raises:
             CheckpointError: If it is torn or of another configuration.
         """
-        record = checkpoints.restore_checkpoint(
-            checkpoint, config=self.config, model=self.model, optimizer=self.optimizer
-        )
+        record = checkpoints.restore_checkpoint(checkpoint, config=self.config, updater=self.updater)
         if record.classes != tuple(self.data.data.classes):
             raise CheckpointError(f"{checkpoint} was trained on other classes")
         self.history = [dict(entry) for entry in record.history]
 
-    def _read_back(self) -> dict[str, Any]:
-        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        return {
-            "model": {
-                "class": type(self.model).__name__,
-                "parameters": trained,
-                "outputs": _output_channels(self.model, self.config.image_size, self.device),
-            },
-            "optimizer": applied_optimizer(self.optimizer),
-            "loss": self.config.loss.name,
-            "schedule": {
-                "name": self.config.schedule.name,
-                "steps": self.config.epochs * len(self.batches),
-                "peak": max(self.schedule(step) for step in _sampled(self.config.epochs * len(self.batches))),
-            },
-            "augment": self.policy.applied(),
-            "batch_size": self.batches.batch_size,
-            "steps_per_epoch": len(self.batches),
-            "image_size": format_size(self.config.image_size),
-            "train_images": len(self.data.train),
-            "val_images": len(self.data.val),
-            "precision": str(next(self.model.parameters()).dtype).removeprefix("torch."),
-            "device": str(self.device),
-            "threads": torch.get_num_threads(),
-        }
 
-
-def verify(config: TrialConfig, applied: Mapping[str, Any], policy: Policy) -> None:
-    """Compares what was built with what was asked for.
+@contextlib.contextmanager
+def memory_is_enough_for(config: TrialConfig) -> Iterator[None]:
+    """Turns running out of memory, on the GPU or the machine, into one error with the bytes asked for and a cure.
 
     Raises:
-        WiringError: Listing every difference.
+        MemoryExhaustedError: For torch's and NumPy's ways to say so.
     """
-    faults: list[str] = []
-    built = applied["optimizer"]
-    for key, wanted in config.optimizer.params.items():
-        if key in built and built[key] != wanted:
-            faults.append(f"optimizer.{key}: asked for {wanted}, built {built[key]}")
-        if key not in built:
-            faults.append(f"optimizer.{key}: asked for {wanted}, the optimizer knows no {key}")
-    expected_batch = min(config.batch_size, applied["train_images"])
-    if applied["batch_size"] != expected_batch:
-        faults.append(f"batch_size: asked for {expected_batch}, built {applied['batch_size']}")
     try:
-        verify_applied(config.augment, policy)
-    except WiringError as error:
-        faults.append(str(error))
-    if faults:
-        raise WiringError("the trial does not train what its configuration says:\n  " + "\n  ".join(faults))
+        yield
+    except (RuntimeError, MemoryError) as error:
+        asked = _bytes_asked_for(error)
+        if asked is None:
+            raise
+        where = "GPU" if isinstance(error, torch.OutOfMemoryError) else "the machine's"
+        share = ", or give each trial more of the GPU (--gpus-per-trial)" if where == "GPU" else ""
+        raise MemoryExhaustedError(
+            f"out of {where} memory{asked}: lower batch_size (now {config.batch_size}) or image_size (now "
+            f"{format_size(config.image_size)}); training.accumulate=2 with half the batch_size takes as many images a "
+            f"step{share}"
+        ) from error
 
 
-def _sampled(steps: int) -> Sequence[int]:
-    return sorted({int(step) for step in np.linspace(0, steps - 1, num=min(steps, 200))})
-
-
-@torch.no_grad()
-def _output_channels(model: torch.nn.Module, size: tuple[int, int], device: torch.device) -> int:
-    training = model.training
-    model.eval()
-    channels = int(model(torch.zeros(1, 3, *size, device=device))["out"].shape[1])
-    model.train(training)
-    return channels
+def _bytes_asked_for(error: BaseException) -> str | None:
+    """The bytes that could not be had, as text to append (empty if not told); None if memory is not what is missing."""
+    text = str(error)
+    told = re.search(r"(?i)(?:tried|trying|unable) to allocate (\d[\d.]* ?(?:bytes|[KMGT]i?B))", text)
+    if told:
+        return f" ({told.group(1)} asked for)"
+    return "" if isinstance(error, torch.OutOfMemoryError | MemoryError) else None

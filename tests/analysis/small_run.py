@@ -93,7 +93,8 @@ def make_run(run_dir: Path, data: SegmentationData, *, labels: dict[str, str] | 
         budget={"trials": 3, "max_epochs": 2},
         objective="val/miou",
         mode="max",
-        resources={"cpus_per_trial": 1, "gpus_per_trial": 0, "threads": 1},
+        resources={"cpus_per_trial": 1, "gpus_per_trial": 0},
+        execution={"threads": 1, "precision": "fp32", "device": "cpu"},
         hardware={},
         versions={},
     ).save(run_dir)
@@ -102,7 +103,7 @@ def make_run(run_dir: Path, data: SegmentationData, *, labels: dict[str, str] | 
             run_dir / "checkpoints" / trial_id,
             epoch=2,
             model=make_model(trial_id),
-            optimizer=None,
+            updater=None,
             record=make_record(trial_id),
         )
         for label in [label for label, holder in labels.items() if holder == trial_id]:
@@ -130,7 +131,7 @@ def make_model(trial_id: str) -> torch.nn.Module:
     """A model that saw a few random halves, more of them for the winner; seeded by the trial id."""
     torch.manual_seed(sum(map(ord, trial_id)))
     model = build_model("lraspp_mobilenet_v3_large", [info.name for info in CLASSES], weights="none").train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     colors = torch.tensor([info.color for info in CLASSES]) / 255
     for step in range(STEPS[trial_id] + SETTLING):
         target = torch.zeros(4, 32, 48, dtype=torch.int64)

@@ -373,18 +373,25 @@ def _manifest(classes: tuple[ClassInfo, ...], images: int) -> SweepManifest:
             "known_good": {"augment.policy": "none"},
             "parameters": [
                 {"key": "optimizer.lr", "kind": "float", "low": 1e-4, "high": 1e-2, "choices": None, "log": True}
-                | {"step": None, "role": "nuisance", "when": None, "reason": "two decades around the usual AdamW rate"},
+                | {"step": None, "role": "nuisance", "when": [], "reason": "two decades around the usual AdamW rate"},
                 {"key": "augment.policy", "kind": "choice", "low": None, "high": None, "choices": ["none", "free"]}
-                | {"log": False, "step": None, "role": "scientific", "when": None, "reason": "what is asked"},
+                | {"log": False, "step": None, "role": "scientific", "when": [], "reason": "what is asked"},
                 {"key": "augment.rotate.limit", "kind": "float", "low": 0.0, "high": 30.0, "choices": None}
-                | {"log": False, "step": None, "role": "scientific", "when": "augment.policy = free", "reason": "pose"},
+                | {
+                    "log": False,
+                    "step": None,
+                    "role": "scientific",
+                    "when": [{"key": "augment.policy", "values": ["free"], "above": None}],
+                    "reason": "pose",
+                },
             ],
         },
         budget={"trials": 12, "max_epochs": 8, "time_budget_s": None, "sampler": "tpe", "scheduler": "asha"}
         | {"concurrent": 2},
         objective="val/miou",
         mode="max",
-        resources={"cpus_per_trial": 1, "gpus_per_trial": 0, "threads": 1},
+        resources={"cpus_per_trial": 1, "gpus_per_trial": 0},
+        execution={"threads": 1, "precision": "fp32", "device": "cpu"},
         hardware={"cpu": "A Processor", "cores": 2, "memory_gib": 8.0, "gpus": [], "platform": "Linux"},
         versions={"python": "3.12.3", "torch": "2.15.0", "ray": "2.60.0"},
     )

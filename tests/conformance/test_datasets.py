@@ -4,6 +4,8 @@ import inspect
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,14 +19,15 @@ from trainables.data.scenes import dataset as scenes_dataset
 from trainables.errors import DataError
 
 
-def _pair(image: Path, mask: Path, seed: int, classes: int) -> None:
+def _pair(image: Path, mask: Path, seed: int, count: int, *, first: int = 0, void: int = VOID) -> None:
+    """An image and its mask of the stored ids from `first` on, a row of them void."""
     rng = np.random.default_rng(seed)
     height, width = 18 + seed % 3, 24
     for path in (image, mask):
         path.parent.mkdir(parents=True, exist_ok=True)
     PIL.Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(image)
-    ids = rng.integers(0, classes, (height, width)).astype(np.uint8)
-    ids[0] = VOID
+    ids = rng.integers(first, first + count, (height, width)).astype(np.uint8)
+    ids[0] = void
     PIL.Image.fromarray(ids).save(mask)
 
 
@@ -50,6 +53,39 @@ def _folder(root: Path, request: pytest.FixtureRequest) -> None:
     (root / "classes.json").write_text(json.dumps({"classes": classes}))
 
 
+def _voc2012_aug(root: Path, request: pytest.FixtureRequest) -> None:
+    _voc2012(root, request)
+    base = root / "VOCdevkit" / "VOC2012"
+    extra = [f"2009_{number:06d}" for number in range(6)]
+    for number, image_id in enumerate(extra, 20):
+        _pair(base / "JPEGImages" / f"{image_id}.jpg", base / "SegmentationClassAug" / f"{image_id}.png", number, 21)
+    lists = base / "ImageSets" / "Segmentation"
+    train = (lists / "train.txt").read_text().split()
+    (lists / "train.txt").write_text("\n".join(train[:15]))
+    (lists / "val.txt").write_text("\n".join(train[15:]))
+    (lists / "train_aug.txt").write_text("\n".join([*train, *extra]))
+
+
+def _oxford_pet(root: Path, request: pytest.FixtureRequest) -> None:
+    base = root / "oxford-iiit-pet"
+    for part, numbers in (("trainval", range(15)), ("test", range(15, 20))):
+        ids = [f"beagle_{number}" for number in numbers]
+        for number, image_id in zip(numbers, ids, strict=True):
+            mask = base / "annotations" / "trimaps" / f"{image_id}.png"
+            _pair(base / "images" / f"{image_id}.jpg", mask, number, 2, first=1, void=3)
+        (base / "annotations" / f"{part}.txt").write_text("".join(f"{image_id} 5 2 1\n" for image_id in ids))
+
+
+def _cityscapes(root: Path, request: pytest.FixtureRequest) -> None:
+    cities = {"train": ("aachen", "bochum", "jena", "ulm", "zurich"), "val": ("frankfurt",)}
+    for number, (part, city, frame) in enumerate(
+        (p, c, f) for p, names in cities.items() for c in names for f in range(4)
+    ):
+        stem = f"{city}_{frame // 2:06d}_{frame:06d}"
+        image = root / "leftImg8bit" / part / city / f"{stem}_leftImg8bit.png"
+        _pair(image, root / "gtFine" / part / city / f"{stem}_gtFine_labelIds.png", number, 34, void=0)
+
+
 def _scenes(root: Path, request: pytest.FixtureRequest) -> None:
     shutil.copytree(request.getfixturevalue("drawn_scenes"), root, dirs_exist_ok=True)
 
@@ -64,6 +100,9 @@ def drawn_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 ROOTS: dict[str, Callable[[Path, pytest.FixtureRequest], None]] = {
     "scenes": _scenes,
     "voc2012": _voc2012,
+    "voc2012_aug": _voc2012_aug,
+    "oxford_pet": _oxford_pet,
+    "cityscapes": _cityscapes,
     "camvid": _camvid,
     "folder": _folder,
 }
@@ -158,3 +197,9 @@ def test_absent_root_is_one_error_with_the_expected_layout(name: str, tmp_path: 
     for root, fault in ((None, "--data-root"), (tmp_path / "nowhere", "does not exist")):
         with pytest.raises(DataError, match=fault):
             DATASETS.get(name)(root=root)
+
+
+def test_importing_the_data_sets_loads_no_library_that_only_one_of_them_needs() -> None:
+    program = "import sys, trainables.data.check; print(*{'torchvision', 'torch', 'scipy.io'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

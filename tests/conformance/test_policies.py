@@ -1,15 +1,25 @@
-"""What every registered policy must do, whatever it contains."""
+"""What every registered policy and transformation must do, whatever it contains."""
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from trainables.augmentations import POLICIES, TRANSFORMS, Policy, PolicySpec, family_transforms, verify_applied
+from trainables.augmentations import (
+    MAGNITUDES,
+    POLICIES,
+    TRANSFORMS,
+    Policy,
+    PolicySpec,
+    family_transforms,
+    verify_applied,
+)
 from trainables.data.base import VOID
+from trainables.registry import Range
 
 SIZE = (48, 64)
 
@@ -20,21 +30,24 @@ def policy(request: pytest.FixtureRequest) -> Policy:
 
 
 def sample(size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """A mask of four quarters, one of them with a hole of void, and an image whose grey value is 50 times the class."""
+    """A mask of four quarters, one of them with a hole of void, and an image whose grey value is 30 times the class."""
     mask = np.zeros(size, np.uint8)
     middle = size[0] // 2, size[1] // 2
     mask[: middle[0], middle[1] :], mask[middle[0] :, : middle[1]], mask[middle[0] :, middle[1] :] = 1, 3, 4
-    image = np.repeat(mask[..., None] * 50, 3, axis=2)
+    image = np.repeat(mask[..., None] * 30, 3, axis=2)
     mask[3:6, 3:6] = VOID
     return image, mask
 
 
-@pytest.mark.parametrize("size", [SIZE, (31, 97), (150, 40)])
+@pytest.mark.parametrize("size", [SIZE, (31, 97), (150, 40), (96, 128)])
 def test_any_image_becomes_the_asked_size(policy: Policy, size: tuple[int, int]) -> None:
     for seed in range(5):
         image, mask = policy(*sample(size), seed=seed)
         assert image.shape == (*SIZE, 3) and mask.shape == SIZE
         assert image.dtype == mask.dtype == np.uint8
+        images, masks = policy.mix(np.stack([image] * 3), np.stack([mask] * 3), range(3))
+        assert images.shape == (3, *SIZE, 3) and masks.shape == (3, *SIZE)
+        assert images.dtype == masks.dtype == np.uint8
 
 
 def test_no_class_is_invented(policy: Policy) -> None:
@@ -44,7 +57,9 @@ def test_no_class_is_invented(policy: Policy) -> None:
 
 
 def test_image_and_mask_stay_in_step(policy: Policy) -> None:
-    """Class means keep their order: 50 grey values lie between neighbouring ids, and no policy may exchange regions."""
+    """Class medians keep their order: 30 grey values lie between neighbouring ids; only weather may cross them."""
+    if any(name in policy.names for name in family_transforms("weather")):
+        pytest.skip("a veil changes one place more than another; preflight compares edges")
     for seed in range(40):
         image, mask = policy(*sample(SIZE), seed=seed)
         grey = image.mean(axis=2)
@@ -66,7 +81,7 @@ def test_seeds_repeat_and_differ(policy: Policy) -> None:
     results = [policy(image, mask, seed=seed)[0].tobytes() for seed in range(30)]
     again = [policy(image, mask, seed=seed)[0].tobytes() for seed in range(30)]
     assert results == again
-    expected = {"none": 1, "flip": 2}.get(policy.spec.family, 10)
+    expected = {"none": 1, "free": 1, "flip": 2, "mix": 2}.get(policy.spec.family, 10)
     assert len(set(results)) >= expected
 
 
@@ -74,6 +89,8 @@ def test_policy_is_built_as_specified_and_written_as_data(policy: Policy) -> Non
     verify_applied(policy.spec, policy)
     assert json.loads(json.dumps(policy.applied())) == policy.applied()
     assert PolicySpec.from_flat(json.loads(json.dumps(policy.spec.flat()))) == policy.spec
+    items = json.loads(json.dumps(policy.spec.to_list()))
+    assert PolicySpec.from_list(items, family=policy.spec.family) == policy.spec
     assert policy.spec.family in policy.spec.describe() and "\n" not in policy.spec.describe()
 
 
@@ -82,15 +99,18 @@ def test_families_contain_registered_transformations_with_probabilities(family: 
     probabilities = POLICIES.get(family)()
     assert family_transforms(family) == probabilities
     assert set(probabilities) <= set(TRANSFORMS)
-    assert all(0 < p <= 1 for p in probabilities.values())
+    assert all(p == 0 if family == "free" else 0 < p <= 1 for p in probabilities.values())
+    assert (inspect.getdoc(POLICIES.get(family)) or "").endswith(".")
+
+
+def test_every_transformation_is_in_some_family() -> None:
+    assert set().union(*map(family_transforms, set(POLICIES) - {"free"})) == set(TRANSFORMS)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS.names())
-def test_transformations_have_at_most_one_magnitude_with_bounds_around_its_default(name: str) -> None:
-    parameters = list(TRANSFORMS.parameters(name).values())
-    assert len(parameters) <= 1
-    for parameter in parameters:
-        assert parameter.parse(parameter.default) == parameter.default
-        for outside in (0, -1, 1000):
-            with pytest.raises(ValueError, match="must be"):
-                parameter.parse(outside)
+def test_transformations_have_one_magnitude_or_none(name: str) -> None:
+    parameters = TRANSFORMS.parameters(name)
+    assert list(parameters) == (["magnitude"] if name in MAGNITUDES else [])
+    for parameter in parameters.values():
+        assert parameter.bounds == Range(0, 1)
+        assert parameter.default == MAGNITUDES[name].default

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from pathlib import Path
 
 import optuna
 import pytest
 
-from search_spaces import SPACES, SearchSpace
+from search_spaces import SPACES, SearchSpace, from_yaml, to_yaml
+from search_spaces.files import check_space
 from trainables.augmentations import TRANSFORMS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
@@ -24,31 +26,29 @@ every_space = pytest.mark.parametrize("name", list(SPACES))
 every_model_set = pytest.mark.parametrize("models", MODEL_SETS)
 
 
-def base(models: tuple[str, ...]) -> dict[str, object]:
-    return {"image_size": "96x128", "epochs": 6, "model.name": models[0], "model.weights": "none", "seed": 0}
+def base(models: tuple[str, ...], weights: str = "none") -> dict[str, object]:
+    return {"image_size": "96x128", "epochs": 6, "model.name": models[0], "model.weights": weights, "seed": 0}
 
 
-def make(name: str, models: tuple[str, ...]) -> SearchSpace:
-    space: SearchSpace = SPACES.get(name)(list(models), "none")
+def make(name: str, models: tuple[str, ...], weights: str = "none") -> SearchSpace:
+    space: SearchSpace = SPACES.get(name)(list(models), weights)
     return space
 
 
 @every_space
 @every_model_set
+@pytest.mark.parametrize("weights", ["none", "imagenet", "coco_voc"])
 def test_space_yields_50_valid_configurations_that_hold_every_suggested_value(
-    name: str, models: tuple[str, ...]
+    name: str, models: tuple[str, ...], weights: str
 ) -> None:
-    space = make(name, models)
+    space = make(name, models, weights)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    asked: set[str] = set()
     for _ in range(50):
         params = space.suggest(study.ask())
-        config = TrialConfig.from_flat({**base(models), **space.fixed, **params})
+        config = TrialConfig.from_flat({**base(models, weights), **space.fixed, **params})
         flat = config.flat()
         assert {key: flat[key] for key in params} == params
         assert space.label(flat)
-        asked |= set(params)
-    assert asked == {p.key for p in space.parameters}, "parameters that no trial has"
 
 
 @every_space
@@ -57,13 +57,27 @@ def test_ends_of_every_range_are_valid(name: str, models: tuple[str, ...]) -> No
     """Random draws hardly ever touch the ends; a sampler does."""
     space = make(name, models)
     for parameter in space.parameters:
-        ends = parameter.choices if parameter.kind == "choice" else (parameter.low, parameter.high)
-        for end in ends:
-            held = int(end) if parameter.kind == "int" else end
-            forced = {condition.key: (condition.values or (1.0,))[-1] for condition in parameter.when}
-            point = space.bend({**forced, parameter.key: held})
-            assert point[parameter.key] == held
+        for end in parameter.ends():
+            point = space.reach(parameter.key, end)
+            assert point is not None and point[parameter.key] == end
             TrialConfig.from_flat({**base(models), **space.fixed, **point})
+    check_space(space, models, "none")
+
+
+@every_space
+@every_model_set
+def test_known_good_point_holds_the_defaults(name: str, models: tuple[str, ...]) -> None:
+    space = make(name, models)
+    assert space.bend({}) == space.start[0]
+    for point in space.start:
+        for parameter in space.parameters:
+            assert parameter.key not in point or parameter.default is not None
+
+
+@every_space
+def test_space_survives_yaml(name: str) -> None:
+    space = make(name, THREE)
+    assert from_yaml(to_yaml(space), where=Path("a.yaml"), models=THREE, weights="none") == space
 
 
 @every_space

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -156,20 +157,21 @@ def test_contradictory_overrides_are_refused(overrides: dict[str, Scalar]) -> No
         toy().fix(overrides)
 
 
-def test_bending_keeps_what_is_allowed_and_takes_the_middle_elsewhere() -> None:
-    space = toy()
+def test_bending_keeps_what_is_allowed_then_takes_the_default_then_the_middle() -> None:
+    space = toy(start=(toy().start[0],))
+    assert toy().bend({"loss.name": "focal", "loss.gamma": 99.0})["loss.gamma"] == 2.0, "the second point knows it"
     bent = space.bend({"loss.name": "focal", "loss.gamma": 99.0, "augment.rotate.p": 0.25, "unknown": 1})
     assert bent["loss.name"] == "focal"
     assert bent["loss.gamma"] == 2.75
-    assert bent["optimizer.lr"] == pytest.approx(10**-2.5), "the middle of a logarithmic range"
+    assert bent["optimizer.lr"] == 0.003
+    assert toy(start=()).bend({})["optimizer.lr"] == pytest.approx(10**-2.5), "the middle of a logarithmic range"
     assert bent["augment.rotate.p"] == 0.25
     assert bent["augment.rotate.limit"] == 11.0
     assert "unknown" not in bent
     assert "loss.gamma" not in space.bend({"loss.name": "dice", "loss.gamma": 2.0})
     whole = Parameter("k", "int", low=15, high=95)
     assert SearchSpace("x", "", (whole,), "k").bend({}) == {"k": 55}
-    dataclass_point = SearchSpace("x", "", (number("p", 0, 1, step=0.25),), "p").bend({})
-    assert dataclass_point == {"p": 0.5}
+    assert SearchSpace("x", "", (number("p", 0, 1, step=0.25),), "p").bend({}) == {"p": 0.5}
 
 
 @pytest.mark.parametrize("name", [*SPACES, "toy"])
@@ -185,3 +187,94 @@ def test_ranges_read_as_a_person_writes_them() -> None:
     assert texts[0] == "cross_entropy, focal, dice"
     assert texts[2] == "0.0001 .. 0.1 (log)"
     assert texts[3] == "0 .. 1 (step 0.25)"
+    assert choice("training.ema", (0.0, 0.99)).range_text() == "0, 0.99"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "fault"),
+    [
+        (number("k", 2.0, 1.0), "low 2 is above high 1"),
+        (number("k", 0.0, 1.0, log=True), "needs low > 0, not 0"),
+        (number("k", 0.1, 1.0, log=True, step=0.1), "has no step"),
+        (number("k", 0.0, 1.0, step=0.3), "step 0.3 does not lead from 0 to 1"),
+        (number("k", 0.0, 1.0, step=0.0), "step 0 must be > 0"),
+        (number("k", 0.0, 1.0, default=1.5), "default 1.5 is outside 0 .. 1"),
+        (number("k", 0.0, 1.0, step=0.25, default=0.3), "default 0.3 is outside 0 .. 1 (step 0.25)"),
+        (number("k", 0.0, 1.0, default=True), "default True is outside"),
+        (number("k", 0.0, 1.0, role="fixed"), "role fixed needs exactly one value"),
+        (choice("k", ()), "needs at least one choice"),
+        (choice("k", ("a", "a")), "names a choice twice"),
+        (choice("k", ("a", "b"), default="c"), "default c is outside a, b"),
+        (choice("k", ("a", "b"), role="fixed"), "role fixed needs exactly one value"),
+        (choice("k", ("a",), when=(When("a", (1,)), When("a", (2,)))), "two conditions on a"),
+    ],
+)
+def test_parameter_that_makes_no_sense_says_so(parameter: Parameter, fault: str) -> None:
+    (told,) = parameter.faults()
+    assert fault in told
+
+
+@pytest.mark.parametrize(("high", "step"), [(0.6, 0.1), (0.35, 0.05), (1.5, 0.25), (2.1, 0.3)])
+def test_grid_holds_the_values_that_optuna_draws_from_it(high: float, step: float) -> None:
+    parameter = number("k", 0.0, high, step=step)
+    assert [*parameter.faults()] == []
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [parameter.suggest(study.ask()) for _ in range(30)]
+    assert all(parameter.contains(value) for value in drawn)
+    assert len(set(drawn)) > 4
+    assert not parameter.contains(step / 2)
+
+
+def test_defaults_are_the_known_good_point_where_no_point_is_given() -> None:
+    parameters = (
+        choice("loss.name", ("cross_entropy", "focal"), default="cross_entropy"),
+        number("loss.gamma", 0.5, 5.0, default=2.0, when=(When("loss.name", ("focal",)),)),
+    )
+    assert toy(parameters=parameters, start=()).start == ({"loss.name": "cross_entropy"},)
+    without = (dataclasses.replace(parameters[0], default=None), parameters[1])
+    assert toy(parameters=without, start=()).start == ()
+
+
+def test_starting_points_give_defaults_where_none_are_given() -> None:
+    by_key = {parameter.key: parameter for parameter in toy().parameters}
+    assert by_key["optimizer.lr"].default == 0.003
+    assert by_key["loss.gamma"].default == 2.0, "of the first point that has it"
+    own = dataclasses.replace(by_key["optimizer.lr"], default=0.01)
+    kept = toy(parameters=tuple(own if p.key == own.key else p for p in toy().parameters))
+    assert next(p for p in kept.parameters if p.key == own.key).default == 0.01
+
+
+def test_label_of_a_number_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"label_by optimizer\.lr: every trial would have a label of its own"):
+        toy(label_by="optimizer.lr")
+
+
+def test_condition_on_a_misspelt_key_names_the_close_one() -> None:
+    with pytest.raises(ConfigError, match=r"condition on loss\.nam, which the space does not have; did you mean loss"):
+        toy(parameters=(choice("loss.name", ("focal",)), number("x", 0, 1, when=(When("loss.nam", ("focal",)),))))
+
+
+def test_reaching_finds_a_point_through_every_condition() -> None:
+    space = toy()
+    assert space.reach("loss.gamma", 5.0) == {
+        "loss.name": "focal", "loss.gamma": 5.0, "optimizer.lr": 0.003, "augment.rotate.p": 0.0,
+    }  # fmt: skip
+    point = space.reach("augment.rotate.limit", 2.0)
+    assert point is not None
+    assert (point["augment.rotate.p"], point["augment.rotate.limit"]) == (1.0, 2.0)
+    never = (choice("a", ("x", "y")), choice("b", (1,), when=(When("a", ("z",)),)))
+    assert SearchSpace("never", "", never, "a").reach("b", 1) is None
+    # Only one of a's values lets both exist.
+    both = (
+        choice("a", ("x", "y", "z")),
+        choice("b", (1, 2), when=(When("a", ("x", "y")),)),
+        choice("c", (3,), when=(When("b", (2,)), When("a", ("x",)))),
+    )
+    assert SearchSpace("both", "", both, "a").reach("c", 3) == {"a": "x", "b": 2, "c": 3}
+
+
+def test_held_key_says_why() -> None:
+    space = toy(reasons={"optimizer.name": "decay apart from the rate"}).fix({"optimizer.lr": 0.02})
+    assert space.reasons == {"optimizer.name": "decay apart from the rate", "optimizer.lr": "held by --set"}
+    gamma = next(p for p in toy().fix({"loss.gamma": 3.0}).parameters if p.key == "loss.gamma")
+    assert (gamma.role, gamma.choices, gamma.default, gamma.reason) == ("fixed", (3.0,), 3.0, "held by --set")

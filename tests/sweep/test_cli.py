@@ -11,6 +11,7 @@ from PIL import Image
 
 from sweep import run
 from sweep.manifest import SweepManifest
+from trainables.errors import WiringError
 
 from ..mini import write
 
@@ -170,11 +171,53 @@ def test_show_prints_the_compiled_space_without_any_data(sweep: Command, tmp_pat
     absent = ("--data", "folder", "--data-root", str(tmp_path / "nowhere"))
     outcome = sweep("--space", space, "--show", *absent)
     assert outcome.code == 0
-    assert "Held for every trial" in outcome.out
+    assert "learning-rate schedules span all 5 epochs" in outcome.out
     assert "baseline: " in outcome.out
     held = sweep("--space", space, "--show", *absent, "--set", "image_size=64x80", "--set", "batch_size=2")
-    assert "image_size = 64x80" in held.out
-    assert "batch_size = 2" in held.out
+    rows = [line.split() for line in held.out.splitlines()]
+    assert ["image_size", "fixed", "64x80"] in rows
+    assert ["batch_size", "fixed", "2"] in rows
+
+
+def test_space_is_written_as_yaml_edited_and_given_back(sweep: Command, tmp_path: Path) -> None:
+    written = sweep("--space", "lr", "--show", "--as-yaml", "--set", "batch_size=4")
+    assert written.code == 0
+    path = tmp_path / "mine.yaml"
+    path.write_text(written.out)
+    again = sweep("--space", str(path), "--show", "--as-yaml")
+    assert again.out == written.out
+    path.write_text(
+        written.out.replace("high: 0.1\n    log: true\n    default: 0.003", "high: 0.2\n    default: 0.005")
+    )
+    assert "0.0001 .. 0.2: peak rate" in sweep("--space", str(path), "--show").out
+    path.write_text(written.out.replace("role: scientific", "role: scientifc"))
+    outcome = sweep("--space", str(path), "--show")
+    assert outcome.code == 2
+    assert str(path) in outcome.err
+    assert "optimizer.name: role must be one of scientific, nuisance, fixed" in outcome.err
+
+
+def test_plan_says_how_trials_are_executed_and_compared(sweep: Command, mini_root: Path) -> None:
+    data = ("--data", "folder", "--data-root", str(mini_root), "--gpus-per-trial", "0")
+    outcome = sweep(*data, "--check", "--precision", "bf16", "--cache-limit", "1G", "--workers", "1")
+    assert "bf16 on cpu, channels last, 1 thread a trial, 1 loader process, decoded images up to 1 GiB" in outcome.out
+    assert "asha compares trials at epoch 2" in outcome.out
+    refused = sweep(*data, "--check", "--precision", "fp16")
+    assert refused.code == 2
+    assert "fp16 needs a GPU" in refused.err
+
+
+def test_transformations_that_do_not_do_what_they_say_stop_a_sweep_before_it_starts(
+    sweep: Command, mini_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(specs: object, size: tuple[int, int], classes: int) -> None:
+        raise WiringError(f"rotate: mask not in step at {size}, {classes} classes")
+
+    monkeypatch.setattr("sweep.preflight.preflight", broken)
+    outcome = sweep("--data", "folder", "--data-root", str(mini_root), "--set", "image_size=48x64")
+    assert outcome.code == 1
+    assert "rotate: mask not in step" in outcome.err and "at (48, 64), 3 classes" in outcome.err
+    assert not sweep.runs.exists()
 
 
 def test_yaml_configures_and_the_command_line_wins(sweep: Command, tmp_path: Path, mini_root: Path) -> None:

@@ -338,3 +338,21 @@ def test_search_ends_when_nothing_new_can_be_suggested_also_after_a_resume(tmp_p
         conductor.begin()
         assert conductor.finished
         assert [trial.config["model.name"] for trial in conductor.table.of_phase("search")] == models
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median", "none"])
+def test_schedules_span_the_full_budget_whether_or_not_a_trial_is_stopped(tmp_path: Path, scheduler: str) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, budget=Budget(trials=15, max_epochs=6), scheduler=scheduler, base={
+            "image_size": "32x32", "epochs": 6, "model.name": "lraspp_mobilenet_v3_large", "model.weights": "none",
+            "seed": 0,
+        })  # fmt: skip
+        drive(conductor, slots=3)
+        trials = conductor.table.trials.values()
+        stopped = [trial for trial in trials if trial.state == "stopped"]
+        assert bool(stopped) == (scheduler != "none")
+        assert {trial.config["epochs"] for trial in trials} == {6}, "the budget that schedules are built for"
+        rungs = {event["epoch"] for event in journal.of("decision")}
+        assert rungs <= ({2} if scheduler == "asha" else {2, 3, 4, 5})
+        for trial in conductor.labels().values():
+            assert trial.epochs == 6, "labels are compared at full budget"

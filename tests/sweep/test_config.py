@@ -21,6 +21,48 @@ def test_defaults_are_a_sweep_over_augmentation_on_the_embedded_data() -> None:
     assert config.name.startswith("augment-scenes-")
     assert config.run_dir == Path("runs") / config.name
     assert from_command_line(["--space", "architecture"]).models == DEFAULT_ARCHITECTURES
+    assert (config.precision, config.channels_last, config.compile, config.workers) == (None, True, False, None)
+    assert (config.cache_limit, config.splits, config.group_by) == (8 * 2**30, None, None)
+
+
+def test_execution_and_splits_are_chosen_once_for_a_sweep(tmp_path: Path) -> None:
+    flags = "--precision bf16 --no-channels-last --compile --workers 2 --cache-limit 500M --splits s.csv --group-by (a)"
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        "precision: bf16\nchannels-last: false\ncompile: true\nworkers: 2\ncache-limit: 500M\nsplits: s.csv\n"
+        "group-by: (a)\n"
+    )
+    for arguments in (flags.split(), ["--config", str(path)]):
+        config = from_command_line(["--name", "x", *arguments])
+        assert (config.precision, config.channels_last, config.compile, config.workers) == ("bf16", False, True, 2)
+        assert (config.cache_limit, config.splits, config.group_by) == (500 * 2**20, Path("s.csv"), "(a)")
+
+
+def test_own_spaces_name_the_run(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: lr\n")
+    name = from_command_line(["--space", str(tmp_path / "mine.yaml")]).name
+    assert name is not None and name.startswith("mine-scenes-")
+    (tmp_path / "own.py").write_text("space = 1\n")
+    name = from_command_line(["--space", f"{tmp_path / 'own.py'}:space"]).name
+    assert name is not None and name.startswith("space-scenes-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--space nowhere.yaml", r"nowhere\.yaml: no such file"),
+        ("--workers -1", "--workers -1: must be 0 or more"),
+        ("--as-yaml", "--as-yaml goes with --show"),
+        ("--models lraspp_nonsense", "unknown model 'lraspp_nonsense'"),
+    ],
+)
+def test_impossible_choices_are_told(arguments: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        from_command_line(arguments.split())
+
+
+def test_model_may_be_a_head_and_a_backbone() -> None:
+    assert from_command_line(["--models", "lraspp_resnet34"]).models == ("lraspp_resnet34",)
 
 
 def test_every_flag_has_a_help_text_and_its_field() -> None:
@@ -86,7 +128,7 @@ def test_all_unknown_names_are_told_at_once_with_the_close_ones() -> None:
 @pytest.mark.parametrize(
     "arguments",
     ["--trials 0", "--trials x", "--max-epochs -1", "--time-budget soon", "--gpu-hours 0", "--set optimizer.lr",
-     "--wandb maybe", "--extend 0", "--models ,", "--nonsense"],
+     "--wandb maybe", "--extend 0", "--models ,", "--precision fp8", "--cache-limit much", "--nonsense"],
 )  # fmt: skip
 def test_impossible_values_are_bad_usage(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -40,6 +40,10 @@ def sweep(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def test_terminal_tells_plan_dashboard_answer_and_next_command(sweep: tuple[Path, str, str]) -> None:
     run, out, _ = sweep
     assert "4 trials of up to 6 epochs" in out
+    assert "asha compares trials at epoch 2, each with others at the same epoch" in out
+    assert "decoded cache: " in out and "fp32 on cpu, channels last" in out
+    execution = json.loads((run / "manifest.json").read_text())["execution"]
+    assert (execution["precision"], execution["channels_last"], execution["cache_bytes"]) == ("fp32", True, 8 * 2**30)
     assert "http://127.0.0.1:" in out and "get-auth-token" in out
     answer = [line for line in out.splitlines() if line.startswith(("best ", "val/miou", "run ", "next "))]
     assert len(answer) == 4

@@ -27,6 +27,7 @@ MANIFEST = SweepManifest(
     resources={"cpus_per_trial": 1.0},
     hardware={"cores": 2},
     versions={"python": "3.11"},
+    execution={"precision": "bf16", "channels_last": True},
 )
 
 
@@ -37,7 +38,7 @@ def test_manifest_comes_back_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", "{}", '{"format": 1}', '{"format": 1, "command": [], "x": 2}']
+    "content", ["", "{", "[]", "null", "{}", '{"format": 2}', '{"format": 2, "command": [], "x": 2}']
 )
 def test_damaged_manifest_is_a_data_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "manifest.json").write_text(content)

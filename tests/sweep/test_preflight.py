@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from search_spaces import SearchSpace
 from sweep.config import SweepConfig, from_command_line
-from sweep.preflight import check_disk, plan_space, prepare
-from sweep.runner import plan_resources
+from sweep.preflight import check_disk, plan_space, prepare, values_of
+from sweep.runner import Resources, plan_execution, plan_resources
+from trainables.config import TrialConfig
 from trainables.errors import ConfigError, DataError, UsageError, WeightsError
 
 from ..mini import write
@@ -109,13 +111,101 @@ def test_predefined_weights_that_cannot_be_had_are_told(
 
 def test_sweep_whose_checkpoints_cannot_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    asked = config("--models", "fcn_resnet50", "--trials", "10", "--runs-dir", str(tmp_path / "a" / "b"))
+    models, runs = ["lraspp_mobilenet_v3_large", "fcn_resnet50"], tmp_path / "a" / "b"
     # FCN-ResNet50: 35.3 million parameters, three numbers of 4 bytes each, ten times: 3.9 GiB.
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 5 * 2**30))
-    check_disk(asked, asked.runs_dir)
+    check_disk(models, trials=10, runs_dir=runs)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 3 * 2**30))
     with pytest.raises(DataError, match=r"3\.9 GiB .*has\s+3\.0 GiB free"):
-        check_disk(asked, asked.runs_dir)
+        check_disk(models, trials=10, runs_dir=runs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trials"),
+    [("--space lr --trials 10", 12), ("--space lr --trials 1", 2), ("--space baseline --trials 4", 5),
+     ("--space architecture --trials 4", 7), ("--space architecture --trials 9 --models fcn_resnet50", 10)],
+)  # fmt: skip
+def test_disk_is_checked_for_the_trials_that_finish_labels_too(
+    mini_root: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, trials: int
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("sweep.preflight.check_disk", lambda models, *, trials, runs_dir: asked.append(trials))
+    prepare(config("--data", "folder", "--data-root", str(mini_root), *arguments.split()))
+    assert asked == [trials]
+
+
+def test_backbone_gets_its_known_good_share_with_predefined_weights() -> None:
+    assert "training.backbone_lr" not in plan_space(config(), (96, 128))[1]
+    space, base = plan_space(config("--weights", "imagenet"), (96, 128))
+    known = TrialConfig.from_flat({**base, **space.fixed, **space.start[0]})
+    assert (known.optimizer.params["lr"], known.training.backbone_lr) == (3e-3, 0.1)
+    assert known.training.freeze == "batch_norm"
+    space, base = plan_space(config("--weights", "coco_voc"), (96, 128))
+    known = TrialConfig.from_flat({**base, **space.fixed, **space.start[0]})
+    assert (known.optimizer.params["lr"], known.training.backbone_lr) == (5e-4, 1.0)
+    assert known.training.freeze == "none"
+    space, base = plan_space(config("--weights", "imagenet", "--set", "training.backbone_lr=1"), (96, 128))
+    assert TrialConfig.from_flat({**base, **space.fixed, **space.start[0]}).training.backbone_lr == 1.0
+
+
+MINE = """
+label_by: loss.name
+parameters:
+  loss.name: {choices: [cross_entropy, dice], default: dice}
+"""
+
+
+def mine(tmp_path: Path, more: str, *flags: str) -> tuple[SearchSpace, dict[str, Any]]:
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINE + more)
+    return plan_space(config("--space", str(path), *flags), (96, 128))
+
+
+def test_own_space_is_planned_with_what_is_held(tmp_path: Path) -> None:
+    space, base = mine(tmp_path, "  batch_size: 4\n", "--set", "optimizer.lr=0.01")
+    assert space.fixed == {"batch_size": 4, "optimizer.lr": 0.01}
+    assert (space.name, space.start) == ("mine", ({"loss.name": "dice"},))
+    assert values_of(space, base, "loss.name") == ("cross_entropy", "dice")
+    assert values_of(space, base, "batch_size") == (4,)
+    assert values_of(space, base, "image_size") == ("96x128",)
+    several, _ = mine(tmp_path, "", "--models", "fcn_resnet50,lraspp_mobilenet_v3_large")
+    assert [p.key for p in several.parameters] == ["model.name", "loss.name"], "asked for models are all tried"
+
+
+def test_own_space_may_name_models_but_not_against_the_flags(tmp_path: Path) -> None:
+    named = "  model.name: [fcn_resnet50, deeplabv3_resnet50]\n"
+    space, base = mine(tmp_path, named.replace("[", "{choices: [").replace("]", "], default: fcn_resnet50}"))
+    assert values_of(space, base, "model.name") == ("fcn_resnet50", "deeplabv3_resnet50")
+    held, base = mine(tmp_path, "  model.name: fcn_resnet50\n", "--models", "fcn_resnet50")
+    assert values_of(held, base, "model.name") == ("fcn_resnet50",)
+    with pytest.raises(UsageError, match="names its models, fcn_resnet50: leave --models out"):
+        mine(tmp_path, "  model.name: fcn_resnet50\n", "--models", "lraspp_mobilenet_v3_small")
+    with pytest.raises(UsageError, match="epochs is the budget of every trial: use --max-epochs"):
+        mine(tmp_path, "  epochs: 3\n")
+
+
+def test_weights_of_every_model_that_a_space_names_are_looked_for(
+    mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr("sweep.preflight.ensure_weights", lambda *pair: asked.append(pair))
+    (tmp_path / "mine.yaml").write_text(
+        MINE + "  model.weights: {choices: [none, imagenet], default: none}\n  model.name: fcn_resnet50\n"
+    )
+    prepare(config("--space", str(tmp_path / "mine.yaml"), "--data", "folder", "--data-root", str(mini_root)))
+    assert asked == [("fcn_resnet50", "none"), ("fcn_resnet50", "imagenet")]
+
+
+def test_splits_may_be_given_and_groups_kept_together(mini_root: Path, tmp_path: Path) -> None:
+    ids = [f"im{number:03d}" for number in range(40)]
+    rows = [f"{image_id},{'test' if n < 8 else 'val' if n < 14 else 'train'}" for n, image_id in enumerate(ids)]
+    (tmp_path / "splits.csv").write_text("id,split\n" + "\n".join(rows))
+    data = ("--data", "folder", "--data-root", str(mini_root))
+    plan = prepare(config(*data, "--splits", str(tmp_path / "splits.csv")))
+    assert (plan.splits.test, plan.splits.val) == (tuple(ids[:8]), tuple(ids[8:14]))
+    grouped = prepare(config(*data, "--group-by", r"^im(\d\d)")).splits
+    parts = [{image_id[:4] for image_id in part} for part in (grouped.train, grouped.val, grouped.test)]
+    assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
 
 
 def resources(**changes: Any) -> Any:
@@ -162,3 +252,27 @@ def test_classes_json_with_faults_is_a_data_error(tmp_path: Path) -> None:
     (root / "classes.json").write_text(json.dumps({"classes": []}))
     with pytest.raises(DataError, match=r"classes\.json is not valid"):
         prepare(config("--data", "folder", "--data-root", str(root)))
+
+
+def execution(cpus: float, gpus: float, **changes: Any) -> Any:
+    asked = {"precision": None, "channels_last": True, "compile": False, "workers": None, "cache_bytes": 0, **changes}
+    return plan_execution(Resources(cpus, gpus, 1), **asked)
+
+
+def test_execution_is_filled_in_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu = execution(4.0, 0.0)
+    assert (on_cpu.device, on_cpu.precision, on_cpu.workers, on_cpu.threads) == ("cpu", "fp32", 0, 4)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **options: True)
+    on_gpu = execution(8.0, 0.5)
+    assert (on_gpu.device, on_gpu.precision, on_gpu.workers, on_gpu.threads) == ("cuda", "bf16", 4, 4)
+    assert execution(2.0, 1.0).workers == 1, "no more processes than the trial has processors beside its own"
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **options: False)
+    assert execution(8.0, 1.0).precision == "fp32"
+    asked = execution(2.0, 1.0, precision="fp16", channels_last=False, compile=True, workers=3, cache_bytes=7)
+    assert (asked.precision, asked.channels_last, asked.compile, asked.workers) == ("fp16", False, True, 3)
+    assert (asked.threads, asked.cache_bytes) == (1, 7)
+
+
+def test_precision_that_the_device_does_not_have_is_refused() -> None:
+    with pytest.raises(UsageError, match="fp16 needs a GPU"):
+        execution(1.0, 0.0, precision="fp16")

@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from search_spaces import SPACES
+from search_spaces.space import readable
 from sweep.conductor import Budget
 from sweep.journal import Journal
-from sweep.progress import Progress, show_answer, show_plan, show_space
-from trainables.trial import TrialData
+from sweep.progress import Progress, describe_execution, show_answer, show_plan, show_space
+from trainables.trial import Execution, TrialData
 
 from .simulated import OBJECTIVE, SPACE, drive, make, scores
 
@@ -149,20 +150,62 @@ def test_answer_does_without_a_baseline_that_failed(tmp_path: Path) -> None:
 def test_plan_says_what_is_tried_on_which_data(mini_data: TrialData) -> None:
     page = console()
     splits = mini_data.data.splits()
-    show_plan(page, SPACE, BASE, mini_data.data, splits, trials=8, max_epochs=4, how="tpe, asha, 2 at once")
+    show_plan(
+        page, SPACE, BASE, mini_data.data, splits, trials=8, max_epochs=4, how="tpe, asha, 2 at once",
+        execution=Execution(device="cuda", precision="bf16", workers=3), note="compared at epoch 2",
+    )  # fmt: skip
     shown = text(page)
-    for expected in (SPACE.description, "3 classes", f"{len(splits.test)} test (sealed)", "8 trials of up to 4 epochs"):
+    for expected in (
+        SPACE.description,
+        "3 classes",
+        f"{len(splits.test)} test (sealed)",
+        "8 trials of up to 4 epochs",
+        "compared at epoch 2",
+        "bf16 on cuda, channels last, 1 thread a trial, 3 loader processes, decoded images up to 8 GiB",
+    ):
         assert expected in shown
 
 
+def test_plan_warns_of_labels_that_so_few_trials_leave_out(mini_data: TrialData) -> None:
+    for trials, warned in ((len(SPACE.start) - 1, True), (len(SPACE.start), False)):
+        page = console()
+        show_plan(
+            page, SPACE, BASE, mini_data.data, mini_data.data.splits(), trials=trials, max_epochs=4, how="",
+            execution=Execution(), note="",
+        )  # fmt: skip
+        assert (f"{trials} trials leave some labels out" in text(page)) is warned
+
+
+def test_execution_says_what_is_on() -> None:
+    plain = Execution(threads=2, channels_last=False, cache_bytes=0)
+    assert describe_execution(plain) == "fp32 on cpu, 2 threads a trial, no decoded cache"
+    assert "compiled" in describe_execution(Execution(compile=True))
+
+
+@pytest.mark.parametrize("width", [80, 130])
 @pytest.mark.parametrize("name", list(SPACES))
-def test_space_is_shown_with_every_parameter_and_its_reason(name: str) -> None:
-    page = console()
-    space = SPACES.get(name)(["lraspp_mobilenet_v3_large", "fcn_resnet50"], "none")
-    show_space(page, space, BASE, own_size=True)
+def test_space_is_shown_with_every_parameter_and_its_reason(name: str, width: int) -> None:
+    page = Console(file=io.StringIO(), width=width, highlight=False, no_color=True)
+    space = SPACES.get(name)(["lraspp_mobilenet_v3_large", "fcn_resnet50"], "none").fix({"batch_size": 4})
+    show_space(page, space, BASE, own_size=True, note="compared at epoch 2")
     shown = text(page)
+    joined = " ".join(shown.split())
     for parameter in space.parameters:
-        assert parameter.key in shown
-        assert parameter.reason.split()[0] in shown
+        default = "" if parameter.default is None else readable(parameter.default)
+        condition = f", if {' and '.join(map(str, parameter.when))}" if parameter.when else ""
+        row = f"{parameter.key} {parameter.role} {default} {parameter.range_text()}{condition}: {parameter.reason}"
+        assert " ".join(row.split()) in joined
     assert "baseline: " in shown
-    assert "image_size = 32x32" in shown
+    assert "image_size fixed 32x32" in joined
+    assert "batch_size fixed 4 held by --set" in joined
+    assert "compared at epoch 2" in shown
+    assert max(map(len, shown.splitlines())) <= width
+
+
+def test_key_that_is_searched_is_not_shown_as_held() -> None:
+    page = console()
+    space = SPACES.get("lr")(["lraspp_mobilenet_v3_large"], "imagenet")
+    base = {**BASE, "model.weights": "imagenet", "training.backbone_lr": 0.1}
+    show_space(page, space, base, own_size=False, note="")
+    rows = [line.split() for line in text(page).splitlines() if line.startswith(("training.backbone_lr", "image_size"))]
+    assert rows == [["training.backbone_lr", "nuisance", "0.1"], ["image_size", "fixed", "the", "data", "set's", "own"]]

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.schedulers.async_hyperband import _Bracket
 
-from sweep.schedulers import SCHEDULERS, Asha, Median, grace_epochs
+from sweep.schedulers import SCHEDULERS, Asha, Median, comparison_note, grace_epochs
 from trainables.errors import UnknownNameError
+from trainables.optimizers import SCHEDULES
 
 Result = tuple[str, int, float]
 
@@ -88,7 +89,7 @@ def brute_force_median(history: list[Result], grace: int, least: int) -> bool:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_median_stops_whom_the_brute_force_loop_stops(seed: int) -> None:
-    rule = Median(grace=2, min_rivals=3)
+    rule = Median(grace=2, max_epochs=6, min_rivals=3)
     history: list[Result] = []
     stops = 0
     for result in interleaved(np.random.default_rng(seed), 12, 6):
@@ -107,8 +108,8 @@ def test_replayed_results_give_the_same_answers(name: str, seed: int, epochs: in
     assert [first.observe(*result) for result in results] == [again.observe(*result) for result in results]
 
 
-@pytest.mark.parametrize(("epochs", "grace"), [(1, 1), (4, 1), (6, 2), (8, 2), (9, 3), (100, 25)])
-def test_every_trial_gets_a_quarter_of_the_budget(epochs: int, grace: int) -> None:
+@pytest.mark.parametrize(("epochs", "grace"), [(1, 2), (3, 2), (5, 2), (6, 2), (7, 3), (9, 3), (12, 4), (100, 34)])
+def test_every_trial_gets_a_third_of_the_budget(epochs: int, grace: int) -> None:
     assert grace_epochs(epochs) == grace
     for name in SCHEDULERS:
         rule = SCHEDULERS.get(name)(epochs)
@@ -122,3 +123,41 @@ def test_without_a_scheduler_nobody_is_stopped() -> None:
     assert all(rule.observe(f"t{n}", epoch, -n) is None for n in range(20) for epoch in range(1, 5))
     with pytest.raises(UnknownNameError, match="did you mean asha"):
         SCHEDULERS.get("ahsa")
+
+
+@pytest.mark.parametrize("epochs", [5, 9, 30, 100])
+def test_first_comparison_comes_after_the_known_good_schedule_has_peaked(epochs: int) -> None:
+    schedule = SCHEDULES.get("one_cycle")(epochs * 40)
+    peak = max(range(epochs * 40), key=schedule)
+    assert grace_epochs(epochs) * 40 > peak
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["asha", "median"]), st.integers(0, 1000), st.integers(4, 12), st.floats(-1, 1), st.integers(1, 3)
+)
+def test_trial_is_only_ranked_against_others_at_its_own_epoch(
+    name: str, seed: int, epochs: int, shift: float, past: int
+) -> None:
+    """What rivals scored later, or (ASHA) at any other epoch, changes no verdict."""
+    results = list(interleaved(np.random.default_rng(seed), 8, epochs))
+    rule = SCHEDULERS.get(name)(epochs)
+    for index, (trial_id, epoch, score) in enumerate(results):
+        verdict = rule.observe(trial_id, epoch, score)
+        again = SCHEDULERS.get(name)(epochs)
+        for rival, at, value in results[:index]:
+            elsewhere = at != epoch if name == "asha" else at > epoch
+            again.observe(rival, at, value + shift * past if elsewhere and rival != trial_id else value)
+        assert again.observe(trial_id, epoch, score) == verdict
+
+
+def test_note_says_when_trials_are_compared_and_how_to_compare_finished_ones() -> None:
+    note = comparison_note("asha", 5)
+    assert "span all 5 epochs" in note
+    assert "asha compares trials at epoch 2, each with others at the same epoch" in note
+    assert "--scheduler none" in note
+    assert "every epoch from 3 on" in comparison_note("median", 9)
+    for scheduler, epochs in (("none", 5), ("asha", 2), ("median", 2), ("asha", 1)):
+        assert comparison_note(scheduler, epochs).endswith("every trial runs to its end")
+    assert Asha(grace=2, reduction=3, max_epochs=20).epochs() == "at epochs 2, 6 and 18"
+    assert Asha(grace=2, reduction=3, max_epochs=8).epochs() == "at epochs 2 and 6"

@@ -64,7 +64,7 @@ def test_all_faults_are_told_at_once() -> None:
                 "schedule.warmup": 0.9,
                 "augment.policy": "geometric",
                 "augment.rotate.p": 1.5,
-                "augment.rotat.limit": 3,
+                "augment.rotat.magnitude": 3,
                 "colour": 1,
             }
         )
@@ -80,7 +80,7 @@ def test_all_faults_are_told_at_once() -> None:
         "loss.name: unknown loss 'focl'; did you mean focal",
         "schedule.warmup=0.9: must be <= 0.5",
         "augment.rotate.p: must be <= 1",
-        "augment.rotat.limit: unknown; did you mean augment.rotate.limit",
+        "augment.rotat.magnitude: unknown; did you mean augment.rotate.magnitude",
         "unknown key 'colour'",
     ):
         assert expected in told, expected
@@ -119,8 +119,11 @@ def test_other_sizes_are_refused(text: str) -> None:
 def test_text_from_the_command_line_gets_the_type_of_its_key() -> None:
     assert parse_value("optimizer.lr", "1e-2") == 0.01
     assert parse_value("batch_size", "16") == 16
-    assert parse_value("augment.jpeg.compression", "40") == 40
-    assert type(parse_value("augment.jpeg.compression", "40")) is int
+    assert parse_value("augment.jpeg.magnitude", "1") == 1.0
+    assert type(parse_value("augment.jpeg.magnitude", "1")) is float
+    assert parse_value("training.accumulate", "4") == 4
+    assert parse_value("training.decay_norms", "yes") is True
+    assert parse_value("loss.second_share", "0.25") == 0.25
     assert parse_value("augment.rotate.p", "1") == 1.0
     assert parse_value("image_size", "64x64") == "64x64"
     with pytest.raises(ConfigError, match=re.escape("optimizer.lr=fast: must be a number")):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from trainables import trial as trial_module
 from trainables.checkpoint import is_whole, latest_checkpoint, read_record
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError, SegsweepError
@@ -124,16 +125,56 @@ def test_divergence_is_infeasible_with_its_reason(
     assert "failed" not in results[-1]
 
 
-def test_out_of_gpu_memory_is_infeasible_with_a_hint(
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB. GPU 0 has a total capacity of"),
+            "out of GPU memory (3.00 GiB asked for): lower batch_size (now 4) or image_size (now 24x32)",
+        ),
+        (
+            RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 40000 bytes."
+            ),
+            "out of the machine's memory (40000 bytes asked for): lower batch_size",
+        ),
+        (MemoryError("Unable to allocate 1.46 TiB for an array with shape (3, 4)"), "(1.46 TiB asked for)"),
+        (MemoryError(), "out of the machine's memory: lower batch_size"),
+    ],
+)
+@pytest.mark.parametrize("when", ["while it is built", "while it trains"])
+def test_out_of_memory_is_infeasible_with_the_bytes_asked_for_and_a_hint(
+    uninterrupted: list[dict[str, Any]],
+    mini_data: TrialData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    told: str,
+    when: str,
+) -> None:
+    def exhausted(*_: Any, **__: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_module, "build_model" if when == "while it is built" else "train_one_epoch", exhausted)
+        trainable = start(asked("t000"), mini_data, tmp_path)
+        result = trainable.step()
+    assert told in result["infeasible"]
+    assert ("--gpus-per-trial" in result["infeasible"]) == ("GPU" in told)
+    assert (result["epoch"], result["done"]) == (0, True)
+    trainable.reset_config(asked("t001"))
+    assert metrics(curve(trainable)) == metrics(uninterrupted), "the actor is as good as new"
+
+
+def test_runtime_errors_that_are_not_about_memory_are_failures(
     mini_data: TrialData, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def exhausted(self: Trial) -> dict[str, Any]:
-        raise torch.cuda.OutOfMemoryError("tried to allocate 3.00 GiB")
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(Trial, "run_epoch", exhausted)
+    monkeypatch.setattr(trial_module, "train_one_epoch", broken)
     result = start(asked("t000"), mini_data, tmp_path).step()
-    assert "tried to allocate 3.00 GiB" in result["infeasible"]
-    assert "lower batch_size" in result["infeasible"]
+    assert "mat1 and mat2" in result["failed"]
 
 
 @pytest.mark.parametrize(

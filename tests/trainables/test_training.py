@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ from trainables.data.base import Image, Mask
 from trainables.data.cache import DecodedCache
 from trainables.errors import DivergedError
 from trainables.metrics import ConfusionMatrix
-from trainables.optimizers import SCHEDULES
 from trainables.training import (
     IMAGENET_NORMALISATION,
     Batch,
@@ -29,11 +29,13 @@ from trainables.training import (
     derived_seed,
     evaluate,
     evaluation_loader,
+    predicted_class,
     resize_logits,
     to_input,
     train_one_epoch,
 )
 from trainables.trial import TrialData
+from trainables.updates import TrainingOptions, Updater
 
 from ..mini import TinyNet, write
 
@@ -41,9 +43,13 @@ CPU = torch.device("cpu")
 GEOMETRIC = Policy(PolicySpec.from_flat({"policy": "all"}), (24, 32))
 
 
+def image_of(dataset: TrainingSet, epoch: int, index: int) -> Tensor:
+    return torch.from_numpy(dataset[(epoch, index)].image)
+
+
 def samples(data: TrialData, *, seed: int, epoch: int) -> list[Tensor]:
     dataset = TrainingSet(DecodedCache(data.data, (24, 32), limit_bytes=2**20), data.train, GEOMETRIC, seed=seed)
-    return [dataset[(epoch, index)][1] for index in range(len(data.train))]
+    return [image_of(dataset, epoch, index) for index in range(len(data.train))]
 
 
 def test_every_epoch_sample_and_seed_draws_its_own_augmentation(mini_data: TrialData) -> None:
@@ -60,17 +66,17 @@ def test_equal_images_of_different_ids_are_augmented_differently(mini_data: Tria
 
     cache = OneImage(mini_data.data, (24, 32), limit_bytes=2**20)
     dataset = TrainingSet(cache, mini_data.train, GEOMETRIC, seed=0)
-    drawn = [dataset[(1, index)][1] for index in range(6)]
+    drawn = [image_of(dataset, 1, index) for index in range(6)]
     pairs = [torch.equal(a, b) for a, b in itertools.combinations(drawn, 2)]
     assert sum(pairs) <= 1
 
 
 def test_samples_do_not_depend_on_what_was_drawn_before(mini_data: TrialData) -> None:
     dataset = TrainingSet(DecodedCache(mini_data.data, (24, 32), limit_bytes=0), mini_data.train, GEOMETRIC, seed=3)
-    forwards = [dataset[(1, index)][1] for index in range(5)]
+    forwards = [image_of(dataset, 1, index) for index in range(5)]
     torch.manual_seed(5)
     np.random.seed(5)
-    backwards = [dataset[(1, index)][1] for index in reversed(range(5))][::-1]
+    backwards = [image_of(dataset, 1, index) for index in reversed(range(5))][::-1]
     assert all(torch.equal(a, b) for a, b in zip(forwards, backwards, strict=True))
 
 
@@ -121,7 +127,8 @@ class Scripted(nn.Module):
         torch.manual_seed(0)
         self.conv = nn.Conv2d(3, classes, 5, padding=2)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, *, resize: bool = True) -> dict[str, Tensor]:
+        assert not resize, "logits are to be enlarged once, to each mask's own size"
         return {"out": functional.avg_pool2d(self.conv(images), 4)}
 
 
@@ -134,7 +141,7 @@ def brute_force(model: nn.Module, data: TrialData, size: tuple[int, int]) -> np.
         image = (image - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
         truth = np.array(PIL.Image.open(data.data.paths(image_id)[1]))
         with torch.no_grad():
-            logits = model(torch.from_numpy(image.transpose(2, 0, 1)[None]).float())["out"]
+            logits = model(torch.from_numpy(image.transpose(2, 0, 1)[None]).float(), resize=False)["out"]
         full = functional.interpolate(logits, size=truth.shape, mode="bilinear", align_corners=False)[0]
         known = truth != 255
         total += confusion_matrix(truth[known], full.argmax(0).numpy()[known], labels=[0, 1, 2])
@@ -162,7 +169,7 @@ def test_evaluation_visits_every_image_once_in_order_and_at_its_own_size(mini_da
         def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
             seen.append((image_id, tuple(logits.shape), tuple(target.shape)))
             assert torch.equal(prediction, logits.argmax(0))
-            assert prediction.dtype == target.dtype == torch.int64
+            assert prediction.dtype == target.dtype == torch.uint8
 
     model = TinyNet(3).train()
     evaluate(model, evaluation_loader(mini_data.data, mini_data.val, size=(24, 32), batch_size=2), [Spy(), Spy()])
@@ -182,20 +189,28 @@ def batches_of(count: int) -> Iterator[Batch]:
     torch.manual_seed(1)
     for _ in range(count):
         yield Batch(
-            ("a", "b"), torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8), torch.randint(0, 3, (2, 16, 16))
+            ("a", "b"),
+            torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8),
+            torch.randint(0, 3, (2, 16, 16), dtype=torch.uint8),
         )
 
 
-def train(model: nn.Module, steps: int, **changes: object) -> dict[str, float]:
+def train(
+    model: nn.Module,
+    steps: int,
+    *,
+    schedule: Callable[[int], float] = lambda step: 1.0,
+    done: int = 0,
+    training: TrainingOptions | None = None,
+    **changes: object,
+) -> dict[str, float]:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
+    updater = Updater(model, optimizer, schedule, training or TrainingOptions())
+    updater.done = done
     options: dict[str, object] = {
         "loss": functional.cross_entropy,
+        "updater": updater,
         "aux_weight": 0.4,
-        "optimizer": optimizer,
-        "schedule": SCHEDULES.get("constant")(steps),
-        "first_step": 0,
         "normalisation": IMAGENET_NORMALISATION,
         "device": CPU,
         **changes,
@@ -212,8 +227,8 @@ def test_epoch_equals_the_textbook_loop() -> None:
             optimizer.param_groups[0]["lr"] = 0.1 * (1 - (step + 4) / 8)  # the second half of a linear decay
             images = ((batch.images / 255 - mean) / std).permute(0, 3, 1, 2)
             outputs = model(images)
-            loss = functional.cross_entropy(outputs["out"], batch.masks)
-            loss = loss + 0.4 * functional.cross_entropy(outputs["aux"], batch.masks)
+            loss = functional.cross_entropy(outputs["out"], batch.masks.long())
+            loss = loss + 0.4 * functional.cross_entropy(outputs["aux"], batch.masks.long())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -224,9 +239,9 @@ def test_epoch_equals_the_textbook_loop() -> None:
     for _ in range(2):
         torch.manual_seed(0)
         models.append(TinyNet(3))
-        models[-1].body[3] = nn.Identity()
+        models[-1].backbone[3] = nn.Identity()
     expected = bare(models[0].train())
-    trained = train(models[1], 4, schedule=lambda step: 1 - step / 8, first_step=4)
+    trained = train(models[1], 4, schedule=lambda step: 1 - step / 8, done=4)
     assert trained["train/loss"] == pytest.approx(expected, rel=1e-5)
     assert trained["train/lr"] == pytest.approx(0.1 / 8)
     for ours, theirs in zip(models[1].parameters(), models[0].parameters(), strict=True):
@@ -257,6 +272,82 @@ def test_loss_that_is_not_finite_is_a_divergence_wherever_it_happens(bad_step: i
 
     with pytest.raises(DivergedError, match="training loss became"):
         train(TinyNet(3), 25, loss=loss, aux_weight=0.0)
+
+
+def test_accumulated_batches_are_one_step_and_what_is_left_at_the_end_is_one_too() -> None:
+    """Five batches in threes are two steps: after the third, and after the fifth with the mean of two."""
+    torch.manual_seed(0)
+    model = TinyNet(3)
+    model.backbone[1] = model.backbone[3] = nn.Identity()
+    twin = copy.deepcopy(model)
+    rates: list[int] = []
+
+    def schedule(step: int) -> float:
+        rates.append(step)
+        return 1.0
+
+    trained = train(model, 5, training=TrainingOptions(accumulate=3), schedule=schedule)
+    assert rates == [0, 1]
+    batches, losses = list(batches_of(5)), []
+    optimizer = torch.optim.SGD(twin.train().parameters(), lr=0.1)
+    for group in (batches[:3], batches[3:]):
+        optimizer.zero_grad()
+        for batch in group:
+            outputs = twin(to_input(batch.images, IMAGENET_NORMALISATION, CPU))
+            loss = functional.cross_entropy(outputs["out"], batch.masks.long())
+            loss = loss + 0.4 * functional.cross_entropy(outputs["aux"], batch.masks.long())
+            (loss / len(group)).backward()
+            losses.append(loss.item())
+        optimizer.step()
+    assert trained["train/loss"] == pytest.approx(float(np.mean(losses)), rel=1e-5)
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_memory_layout_of_images_changes_no_value() -> None:
+    images = torch.randint(0, 256, (2, 8, 6, 3), dtype=torch.uint8)
+    plain, last = (to_input(images, IMAGENET_NORMALISATION, CPU, channels_last=flag) for flag in (False, True))
+    assert plain.is_contiguous()
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(plain, last)
+
+
+def test_batches_are_mixed_with_a_seed_for_every_sample_and_epoch(mini_data: TrialData) -> None:
+    seen: list[list[int]] = []
+
+    class Mixing(Policy):
+        def mix(self, images: Image, masks: Mask, seeds: Sequence[int]) -> tuple[Image, Mask]:
+            seen.append(list(seeds))
+            return images[::-1].copy(), masks[::-1].copy()
+
+    policy = Mixing(PolicySpec.from_flat({"policy": "none"}), (24, 32))
+    dataset = TrainingSet(DecodedCache(mini_data.data, (24, 32), limit_bytes=0), mini_data.train, policy, seed=1)
+    items = [dataset[(epoch, index)] for epoch, index in ((1, 0), (1, 1), (2, 0))]
+    batch = dataset.collate(items)
+    assert batch.ids == [mini_data.train[0], mini_data.train[1], mini_data.train[0]]
+    np.testing.assert_array_equal(batch.images[0].numpy(), items[2].image)
+    np.testing.assert_array_equal(batch.masks[0].numpy(), items[2].mask)
+    assert len(set(seen[0])) == 3
+    assert seen[0][0] == derived_seed("mix", 1, 1, mini_data.train[0])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("classes", [2, 21, 255])
+def test_predicted_class_is_the_first_of_the_largest(layout: torch.memory_format, classes: int) -> None:
+    torch.manual_seed(classes)
+    logits = torch.randint(0, 6, (1, classes, 13, 17)).float().to(memory_format=layout)  # many ties
+    found = predicted_class(logits[0])
+    assert found.dtype is torch.uint8
+    assert torch.equal(found.long(), logits[0].argmax(dim=0))
+
+
+def test_outputs_whose_sum_overflows_are_finite_all_the_same(mini_data: TrialData) -> None:
+    model = TinyNet(3)
+    nn.init.constant_(model.head.weight, 0.0)
+    nn.init.constant_(model.head.bias, 3e38)
+    matrix = ConfusionMatrix(3)
+    evaluate(model, evaluation_loader(mini_data.data, mini_data.val, size=(24, 32), batch_size=2), [matrix])
+    assert matrix.value().sum() > 0
 
 
 @pytest.mark.parametrize("size", [(48, 64), (12, 16), (31, 17)])

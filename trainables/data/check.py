@@ -22,13 +22,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from trainables.data.base import DATASETS, VOID, Offender, SegmentationData, Splits
-from trainables.data.files import span
+from trainables.data.files import strange_kind, strange_text
+from trainables.data.given_splits import PARTS, make_splits
 from trainables.data.scan import ImageRecord, pixels_by_class, scan
 from trainables.data.scan import Progress as Report
 from trainables.errors import DataError, SegsweepError
 
 __all__ = ["CheckResult", "Offender", "check", "main"]
 
+RARE_IMAGES = 5
+"""A class in fewer images of a split is rare: with fewer, over 1% of bootstrap replicates have none of them (e^-5)."""
+
+RARE_SHARE = 0.0005
+"""A class with a smaller share of a split's labelled pixels is rare: 33 pixels of a 256x256 image on average."""
+
+NEAR_EMPTY = 0.01
+"""A mask with a smaller share of pixels that are not void is near-empty."""
+
+_TURN = "turn the pixels and drop the tag"
 _CURE = "mend or remove these files, or take their ids out of the lists, then run the same command again"
 
 
@@ -63,46 +74,54 @@ class CheckResult:
 
 
 def check(data: SegmentationData, splits: Splits, *, progress: Report | None = None) -> CheckResult:
-    """Decodes every image and mask once, in parallel, and collects all faults.
+    """Reads every image and mask once, in parallel, and collects all faults.
 
     Errors: a missing file, an image without a mask or the reverse, an unreadable file, an image and a mask of different
-    sizes, ids outside the class list, an id or an identical image in two splits, an empty split. Warnings: a class
-    absent from a split, a mask of nothing but void, a group in two splits.
+    sizes, ids or colours outside the class list, an id or an identical picture in two splits (whatever the file), an
+    empty split, a mask of nothing but void in val or test, where nothing can be scored.
 
-    What the files hold is remembered in the cache folder by path, size and modification time, so that a second check
-    is quick.
+    Warnings: such a mask in train, where it teaches nothing; a mask less than 1% labelled (`NEAR_EMPTY`); a class
+    absent from a split, or rare in it (`RARE_IMAGES`, `RARE_SHARE`); a group in two splits; an EXIF orientation.
+
+    What the files hold is remembered in the cache folder (see `scan`), so that a second check is quick.
 
     Args:
         data: The data set.
         splits: Its splits.
         progress: Called with (done, total) images.
     """
-    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+    parts = {part: getattr(splits, part) for part in PARTS}
     ids = sorted({*data.ids(), *(image_id for members in parts.values() for image_id in members)})
     records = scan(data, ids, progress=progress)
     orphans = list(data.orphans())
     known = {orphan.image_id for orphan in orphans}
-    errors = [
-        *orphans,
-        *(fault for i in ids if i not in known for fault in _file_faults(data, i, records[i])),
-        *_split_faults(data, parts),
-        *_twins(data, parts, records),
-    ]
-    class_pixels, void_pixels = {}, {}
-    for part, members in parts.items():
-        counts = np.zeros(len(data.classes), np.int64)
-        for image_id in members:
-            counts += pixels_by_class(data, records[image_id])
-        class_pixels[part] = counts
-        void_pixels[part] = sum(_void(data, records[image_id]) for image_id in members)
+    pixels = {image_id: pixels_by_class(data, records[image_id]) for image_id in ids}
+    part_of = {image_id: part for part, members in parts.items() for image_id in members}
+    unscored, untaught = _void_masks(data, part_of, records)
+    counts = {
+        part: np.array([pixels[i] for i in members], np.int64).reshape(-1, len(data.classes))
+        for part, members in parts.items()
+    }
     return CheckResult(
         name=data.name,
         root=data.root,
-        errors=tuple(errors),
-        warnings=(*_absent_classes(data, class_pixels), *_empty_masks(data, ids, records), *_torn_groups(data, parts)),
+        errors=(
+            *orphans,
+            *(fault for i in ids if i not in known for fault in _file_faults(data, i, records[i])),
+            *unscored,
+            *_split_faults(data, parts),
+            *_twins(data, parts, records),
+        ),
+        warnings=(
+            *_scarce_classes(data, counts),
+            *untaught,
+            *_near_empty_masks(data, pixels, records),
+            *_torn_groups(data, splits, parts),
+            *_turned_images(data, records),
+        ),
         hashes={i: (r.image.sha256, r.mask.sha256) for i, r in records.items() if r.image.sha256 and r.mask.sha256},
-        class_pixels=class_pixels,
-        void_pixels=void_pixels,
+        class_pixels={part: of_images.sum(axis=0) for part, of_images in counts.items()},
+        void_pixels={part: sum(_void(data, records[i]) for i in members) for part, members in parts.items()},
     )
 
 
@@ -114,18 +133,45 @@ def _file_faults(data: SegmentationData, image_id: str, record: ImageRecord) -> 
         elif file.fault:
             yield Offender(f"unreadable {what}", image_id, path, file.fault)
     if record.image.size and record.mask.size and record.image.size != record.mask.size:
-        sizes = f"image {_size(record.image.size)}, mask {_size(record.mask.size)} (HEIGHTxWIDTH)"
-        yield Offender("size mismatch", image_id, mask_path, sizes)
-    allowed = data.stored_ids()
+        detail = f"image {_size(record.image.size)}, mask {_size(record.mask.size)} (HEIGHTxWIDTH)"
+        if record.orientation >= 5 and record.image.size == record.mask.size[::-1]:
+            detail += f"; the mask fits the image turned by its EXIF orientation {record.orientation}: {_TURN}"
+        yield Offender("size mismatch", image_id, mask_path, detail)
+    allowed = data.stored_values()
     strange = {stored: pixels for stored, pixels in record.pixels.items() if stored not in allowed}
     if strange:
-        found = ", ".join(f"{stored} ({pixels} pixels)" for stored, pixels in sorted(strange.items()))
-        detail = f"{found}; allowed: {span(allowed)}"
-        yield Offender("ids outside the class list", image_id, mask_path, detail)
+        yield Offender(strange_kind(strange), image_id, mask_path, strange_text(strange, allowed))
 
 
 def _size(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
+
+
+def _void_masks(
+    data: SegmentationData, part_of: Mapping[str, str], records: Mapping[str, ImageRecord]
+) -> tuple[list[Offender], list[Offender]]:
+    """The masks of nothing but void: those of val and test, and the others."""
+    unscored: list[Offender] = []
+    others: list[Offender] = []
+    for image_id, record in records.items():
+        void = _void(data, record)
+        if void and void == sum(record.pixels.values()):
+            part = part_of.get(image_id, "no split")
+            offender = Offender("mask of nothing but void", image_id, data.paths(image_id)[1], f"in {part}")
+            (unscored if part in ("val", "test") else others).append(offender)
+    return unscored, others
+
+
+def _near_empty_masks(
+    data: SegmentationData, pixels: Mapping[str, npt.NDArray[np.int64]], records: Mapping[str, ImageRecord]
+) -> Iterator[Offender]:
+    for image_id, record in records.items():
+        labelled, everything = int(pixels[image_id].sum()), sum(record.pixels.values())
+        if 0 < labelled < NEAR_EMPTY * everything:
+            detail = (
+                f"{labelled} of {everything} pixels labelled ({labelled / everything:.2%}), less than {NEAR_EMPTY:.0%}"
+            )
+            yield Offender("near-empty mask", image_id, data.paths(image_id)[1], detail)
 
 
 def _split_faults(data: SegmentationData, parts: Mapping[str, Sequence[str]]) -> Iterator[Offender]:
@@ -146,36 +192,42 @@ def _twins(
     owners: dict[str, dict[str, str]] = defaultdict(dict)
     for part, members in parts.items():
         for image_id in members:
-            digest = records[image_id].image.sha256
-            if digest:
-                owners[digest].setdefault(part, image_id)
+            # An image that cannot be decoded may still have a copy.
+            content = records[image_id].content or records[image_id].image.sha256
+            if content:
+                owners[content].setdefault(part, image_id)
     for by_part in owners.values():
         if len(set(by_part.values())) > 1:
             first, *others = by_part.items()
             same = ", ".join(f"{image_id} in {part}" for part, image_id in others)
-            detail = f"{first[1]} in {first[0]} is the same file as {same}"
+            files = {records[image_id].image.sha256 for image_id in by_part.values()}
+            how = "is the same file as" if len(files) == 1 else "has the same pixels as"
+            detail = f"{first[1]} in {first[0]} {how} {same}"
             yield Offender("identical images across splits", first[1], data.paths(first[1])[0], detail)
 
 
-def _absent_classes(data: SegmentationData, class_pixels: Mapping[str, npt.NDArray[np.int64]]) -> Iterator[Offender]:
-    for part, counts in class_pixels.items():
-        for class_id in np.flatnonzero(counts == 0).tolist():
-            detail = f"class {data.classes[class_id].name} has no pixel in {part}"
-            yield Offender("class absent from a split", part, data.root, detail)
+def _scarce_classes(data: SegmentationData, counts: Mapping[str, npt.NDArray[np.int64]]) -> Iterator[Offender]:
+    """Classes without a pixel in a split, and those with few; `counts` are pixels (images, classes) by split."""
+    for part, pixels in counts.items():
+        images, total, everything = (pixels > 0).sum(axis=0), pixels.sum(axis=0), max(1, int(pixels.sum()))
+        for info, seen, share in zip(data.classes, images.tolist(), (total / everything).tolist(), strict=True):
+            if not seen:
+                yield Offender(
+                    "class absent from a split", part, data.root, f"class {info.name} has no pixel in {part}"
+                )
+            elif seen < RARE_IMAGES or share < RARE_SHARE:
+                detail = (
+                    f"class {info.name} in {part}: {seen} image{'s' if seen > 1 else ''}, {share:.3%} of labelled "
+                    f"pixels (rare: fewer than {RARE_IMAGES} images, or less than {RARE_SHARE:.2%})"
+                )
+                yield Offender("rare class", part, data.root, detail)
 
 
-def _empty_masks(data: SegmentationData, ids: Sequence[str], records: Mapping[str, ImageRecord]) -> Iterator[Offender]:
-    for image_id in ids:
-        record = records[image_id]
-        if record.pixels and sum(record.pixels.values()) == _void(data, record):
-            yield Offender("mask of nothing but void", image_id, data.paths(image_id)[1])
-
-
-def _torn_groups(data: SegmentationData, parts: Mapping[str, Sequence[str]]) -> Iterator[Offender]:
+def _torn_groups(data: SegmentationData, splits: Splits, parts: Mapping[str, Sequence[str]]) -> Iterator[Offender]:
     homes: dict[str, set[str]] = defaultdict(set)
     for part, members in parts.items():
         for image_id in members:
-            group = data.group(image_id)
+            group = splits.group(data, image_id)
             if group is not None:
                 homes[group].add(part)
     for group, where in sorted(homes.items()):
@@ -183,8 +235,17 @@ def _torn_groups(data: SegmentationData, parts: Mapping[str, Sequence[str]]) -> 
             yield Offender("group in two splits", group, data.root, " and ".join(p for p in parts if p in where))
 
 
+def _turned_images(data: SegmentationData, records: Mapping[str, ImageRecord]) -> Iterator[Offender]:
+    for image_id, record in records.items():
+        if record.orientation > 1:
+            detail = (
+                f"orientation {record.orientation} is not applied, viewers do; if the mask was drawn turned: {_TURN}"
+            )
+            yield Offender("EXIF orientation", image_id, data.paths(image_id)[0], detail)
+
+
 def _void(data: SegmentationData, record: ImageRecord) -> int:
-    allowed = data.stored_ids()
+    allowed = data.stored_values()
     return sum(pixels for stored, pixels in record.pixels.items() if allowed.get(stored) == VOID)
 
 
@@ -193,7 +254,7 @@ def as_json(data: SegmentationData, splits: Splits, result: CheckResult) -> dict
     return {
         "data": result.name,
         "root": str(result.root),
-        "splits": {part: len(getattr(splits, part)) for part in ("train", "val", "test")},
+        "splits": {part: len(getattr(splits, part)) for part in PARTS},
         "origin": splits.origin,
         "notes": list(splits.warnings),
         "errors": [{**asdict(offender), "path": str(offender.path)} for offender in result.errors],
@@ -207,7 +268,7 @@ def as_json(data: SegmentationData, splits: Splits, result: CheckResult) -> dict
 
 
 def _print(console: Console, data: SegmentationData, splits: Splits, result: CheckResult) -> None:
-    sizes = {part: len(getattr(splits, part)) for part in ("train", "val", "test")}
+    sizes = {part: len(getattr(splits, part)) for part in PARTS}
     console.print(f"[bold]{data.name}[/] in {escape(str(data.root))}")
     console.print(f"{', '.join(f'{part} {count}' for part, count in sizes.items())} images: {escape(splits.origin)}")
     table = Table("class", *(f"{part} %" for part in sizes), box=None, pad_edge=False, header_style="bold")
@@ -238,18 +299,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m trainables.data.check", description="Check a data set.")
     parser.add_argument("--data", default="scenes", help=f"one of {', '.join(DATASETS.names())}")
     parser.add_argument("--data-root", type=Path, help="where its files are")
-    parser.add_argument("--download", action="store_true", help="fetch it first (voc2012)")
+    parser.add_argument("--download", action="store_true", help="let torchvision fetch it first, where it can")
+    parser.add_argument("--splits", type=Path, help="a folder with train.txt, val.txt, test.txt, or a CSV id,split")
+    parser.add_argument("--group-by", help="what stays in one split: a regular expression on the id, or a CSV id,group")
     parser.add_argument("--seed", type=int, default=0, help="of splits that have to be drawn")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     console = Console(stderr=True, soft_wrap=True)
     try:
         data = DATASETS.get(options.data)(root=options.data_root, download=options.download)
-        splits = data.splits(seed=options.seed)
         columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("checking", total=None)
-            result = check(data, splits, progress=lambda done, total: bar.update(task, completed=done, total=total))
+
+            def show(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            splits = make_splits(
+                data, splits=options.splits, group_by=options.group_by, seed=options.seed, progress=show
+            )
+            result = check(data, splits, progress=show)
     except SegsweepError as error:
         console.print(f"[red]error[/] {escape(str(error))}")
         return error.exit_code

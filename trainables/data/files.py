@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -11,15 +13,31 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.base import Image, Mask, Offender, SegmentationData
-from trainables.data.read import read_image, read_mask
+from trainables.data.base import VOID, Color, Image, Mask, Offender, SegmentationData, StoredMask
+from trainables.data.read import (
+    count_stored,
+    is_color,
+    pack_color,
+    read_image,
+    read_stored_mask,
+    stored_text,
+)
 from trainables.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
+_SHOWN = 16
+"""How many strange values of a mask are named one by one; smoothed edges make thousands of colours."""
+
 
 class FileData(SegmentationData):
-    """Decodes files; a subclass says where they are and what their ids mean."""
+    """Decodes files; a subclass says where they are and what their ids mean.
+
+    A mask is one channel of ids, or RGB in the colours of the classes.
+    """
+
+    void_colors: tuple[Color, ...] = ()
+    """The colours in RGB masks that count in no loss and no metric."""
 
     @abstractmethod
     def paths(self, image_id: str) -> tuple[Path, Path]:
@@ -29,33 +47,65 @@ class FileData(SegmentationData):
         """The RGB image, uint8 of shape (H, W, 3)."""
         return read_image(self.paths(image_id)[0])
 
-    def stored_mask(self, image_id: str) -> Mask:
-        """The ids as the mask file stores them, uint8 of shape (H, W)."""
-        return read_mask(self.paths(image_id)[1])
+    def stored_mask(self, image_id: str) -> StoredMask:
+        """The ids (uint8) or packed colours (int32) that the mask file stores, shape (H, W)."""
+        return read_stored_mask(self.paths(image_id)[1])
+
+    def stored_values(self) -> Mapping[int, int]:
+        """The ids, and the packed colours of the classes and of void."""
+        colors = {pack_color(info.color): class_id for class_id, info in enumerate(self.classes)}
+        return {**self.stored_ids(), **{pack_color(color): VOID for color in self.void_colors}, **colors}
 
     def mask(self, image_id: str) -> Mask:
         """Class ids and void, uint8 of shape (H, W).
 
         Raises:
-            DataError: If the file cannot be read or has ids outside the class list.
+            DataError: If the file cannot be read or has ids or colours outside the class list.
         """
         stored = self.stored_mask(image_id)
-        table, allowed = _tables(tuple(sorted(self.stored_ids().items())))
-        if not allowed[stored].all():
-            ids = np.unique(stored[~allowed[stored]])
+        values, meanings = _tables(tuple(sorted(self.stored_values().items())))
+        places = np.searchsorted(values, stored).clip(max=len(values) - 1)
+        known = values[places] == stored
+        if not known.all():
+            strange = count_stored(stored[~known])
             raise DataError(
-                f"{self.paths(image_id)[1]}: ids outside the class list of {self.name}: {', '.join(map(str, ids))}; "
-                f"allowed: {span(self.stored_ids())}"
+                f"{self.paths(image_id)[1]}: {strange_kind(strange)} of {self.name}: "
+                f"{strange_text(strange, self.stored_values())}"
             )
-        return table[stored]
+        return np.asarray(meanings[places], np.uint8)
 
 
 @lru_cache(maxsize=16)
-def _tables(pairs: tuple[tuple[int, int], ...]) -> tuple[Mask, npt.NDArray[np.bool_]]:
-    table, allowed = np.zeros(256, np.uint8), np.zeros(256, bool)
-    for stored, meaning in pairs:
-        table[stored], allowed[stored] = meaning, True
-    return table, allowed
+def _tables(pairs: tuple[tuple[int, int], ...]) -> tuple[npt.NDArray[np.int32], Mask]:
+    """The stored values in ascending order, and what each stands for."""
+    return np.array([stored for stored, _ in pairs], np.int32), np.array([meaning for _, meaning in pairs], np.uint8)
+
+
+def strange_kind(strange: Mapping[int, int]) -> str:
+    """What to call stored values that are neither a class nor void."""
+    return f"{'colours' if is_color(next(iter(strange))) else 'ids'} outside the class list"
+
+
+def strange_text(strange: Mapping[int, int], allowed: Mapping[int, int]) -> str:
+    """Stored values that are neither a class nor void, with their pixels, and those that would be.
+
+    Args:
+        strange: Pixels of each such value; all ids, or all colours.
+        allowed: `SegmentationData.stored_values`.
+    """
+    colors = is_color(next(iter(strange)))
+    commonest = sorted(strange, key=lambda value: (-strange[value], value))
+    shown = sorted(commonest[:_SHOWN])
+    found = ", ".join(f"{stored_text(value)} ({_pixels(strange[value])})" for value in shown)
+    if len(strange) > _SHOWN:
+        rest = sum(strange[value] for value in commonest[_SHOWN:])
+        found += f" and {len(strange) - _SHOWN} more ({_pixels(rest)})"
+    legal = [value for value in allowed if is_color(value) == colors]
+    return f"{found}; allowed: {', '.join(map(stored_text, legal)) if colors else span(legal)}"
+
+
+def _pixels(count: int) -> str:
+    return f"{count} pixel{'s' if count > 1 else ''}"
 
 
 def span(ids: Mapping[int, int] | Sequence[int]) -> str:
@@ -128,13 +178,49 @@ def read_list(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: If the file cannot be read, is empty or names an id twice.
     """
-    try:
-        ids = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: list of ids cannot be read ({error})") from None
-    if not ids:
-        raise DataError(f"{path}: list of ids is empty; write one image id a line")
+    ids = read_lines(path)
     if len(set(ids)) < len(ids):
-        doubles = sorted({image_id for image_id in ids if ids.count(image_id) > 1})
+        doubles = [image_id for image_id, count in sorted(Counter(ids).items()) if count > 1]
         raise DataError(f"{path}: ids named more than once: {', '.join(doubles)}")
     return ids
+
+
+def read_lines(path: Path) -> tuple[str, ...]:
+    """The lines of a text file that are not blank, stripped.
+
+    Raises:
+        DataError: If the file cannot be read or is empty.
+    """
+    try:
+        lines = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: list of ids cannot be read ({error})") from None
+    if not lines:
+        raise DataError(f"{path}: list of ids is empty; write one image id a line")
+    return lines
+
+
+def read_table(path: Path, columns: Sequence[str], what: str, *, optional: Sequence[str] = ()) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header.
+
+    Args:
+        path: The file, in UTF-8, separated by commas.
+        columns: Those that must be there.
+        what: What the table says, for messages ("table of groups").
+        optional: Columns to read where they are there; empty text where not.
+
+    Raises:
+        DataError: If the file cannot be read, has no rows, lacks a column, or has a row that is too short.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: {what} cannot be read ({error})") from None
+    found = [name for name in rows[0] if name] if rows else []
+    if not set(columns) <= set(found):
+        raise DataError(f"{path}: {what} needs the columns {','.join(columns)}; found: {','.join(found) or 'no rows'}")
+    short = [str(number) for number, row in enumerate(rows, 2) if any(row[name] is None for name in columns)]
+    if short:
+        raise DataError(f"{path}: {what} has too few columns in line {', '.join(short[:10])}")
+    return [{name: (row.get(name) or "").strip() for name in (*columns, *optional)} for row in rows]

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables.data.base import DATASETS, VOID, ClassInfo, Offender, Splits
+from trainables.data.base import DATASETS, VOID, ClassInfo, Color, Offender, Splits
 from trainables.data.draw_splits import FRACTIONS, draw
 from trainables.data.files import FileData, files_by_stem, read_list, require_root, unpaired
+from trainables.data.groups import groups_by
 from trainables.errors import DataError
 
 _LAYOUT = "images/, masks/ (same stems) and classes.json"
 _CURE = 'write classes.json as {"classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, ...], "void": 255}'
-_KEYS = ("classes", "void", "images", "masks", "groups")
+_KEYS = ("classes", "void", "void_colors", "images", "masks", "groups")
 _CLASS_KEYS = ("id", "name", "color")
 _LISTS = ("train.txt", "val.txt", "test.txt")
-_MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
+_MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".jpg", ".jpeg")
+"""Masks in JPEG are listed, so that the check can say why they are refused."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Description:
     classes: tuple[ClassInfo, ...]
     stored_ids: Mapping[int, int]
     """The class (its place in `classes`) or void of each id in the mask files."""
+    void_colors: tuple[Color, ...] = ()
+    """The colours of RGB masks that are void."""
     images: str = "images"
     masks: str = "masks"
     groups: str | None = None
@@ -57,6 +59,7 @@ def read_description(path: Path) -> Description:
     return Description(
         classes=tuple(ClassInfo(e["name"], (e["color"][0], e["color"][1], e["color"][2])) for e in entries),
         stored_ids={**ids, **{stored: VOID for stored in (void if isinstance(void, list) else [void])}},
+        void_colors=tuple((red, green, blue) for red, green, blue in content.get("void_colors", [])),
         images=content.get("images", "images"),
         masks=content.get("masks", "masks"),
         groups=content.get("groups"),
@@ -82,6 +85,13 @@ def _faults(content: Any) -> list[str]:
     names = [entry["name"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)]
     faults += [f"id {number} is given to more than one class" for number in sorted(set(ids)) if ids.count(number) > 1]
     faults += [f"name {name!r} is given to more than one class" for name in sorted(set(names)) if names.count(name) > 1]
+    colors = [tuple(entry["color"]) for entry in entries if isinstance(entry, dict) and _is_color(entry.get("color"))]
+    faults += [f"color {c} is given to more than one class" for c in sorted(set(colors)) if colors.count(c) > 1]
+    void_colors = content.get("void_colors", [])
+    if not isinstance(void_colors, list) or not all(map(_is_color, void_colors)):
+        faults.append("void_colors: must be a list of colours, such as [[0, 0, 0]]")
+    else:
+        faults += [f"void_colors: {c} is the color of a class, too" for c in map(tuple, void_colors) if c in colors]
     void = content.get("void", VOID)
     voids = void if isinstance(void, list) else [void]
     faults += [f"void: {number!r} must be an integer 0..255" for number in voids if not _is_byte(number)]
@@ -100,8 +110,7 @@ def _class_faults(entry: Any) -> list[str]:
         faults.append("id must be an integer 0..255, the value in the masks")
     if not isinstance(entry.get("name"), str) or not entry.get("name"):
         faults.append("name must be a text")
-    color = entry.get("color")
-    if not isinstance(color, list) or len(color) != 3 or not all(map(_is_byte, color)):
+    if not _is_color(entry.get("color")):
         faults.append("color must be three integers 0..255")
     return faults
 
@@ -110,8 +119,15 @@ def _is_byte(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
 
 
+def _is_color(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_byte, value))
+
+
 class Folder(FileData):
-    """Images and masks of the same stem, classes from `classes.json`, splits from text files or drawn."""
+    """Images and masks of the same stem, classes from `classes.json`, splits from text files or drawn.
+
+    Masks hold ids, or, where they are RGB, the colours of the classes.
+    """
 
     name = "folder"
     default_image_size = (256, 256)
@@ -120,6 +136,7 @@ class Folder(FileData):
         self.root = root
         self._description = read_description(root / "classes.json")
         self.classes = self._description.classes
+        self.void_colors = self._description.void_colors
         folders = [root / self._description.images, root / self._description.masks]
         absent = [str(folder) for folder in folders if not folder.is_dir()]
         if absent:
@@ -180,37 +197,7 @@ class Folder(FileData):
         rule = self._description.groups
         if rule is None:
             return {}
-        table = self.root / rule
-        if rule.lower().endswith(".csv"):
-            return _groups_from_table(table, self.ids())
-        return _groups_from_stems(rule, self.ids(), self.root / "classes.json")
-
-
-def _groups_from_stems(rule: str, ids: Sequence[str], source: Path) -> dict[str, str]:
-    try:
-        pattern = re.compile(rule)
-    except re.error as error:
-        raise DataError(f"{source}: groups is no regular expression ({error}): {rule}") from None
-    matches = {image_id: pattern.search(image_id) for image_id in ids}
-    left = [image_id for image_id, match in matches.items() if match is None]
-    if left:
-        raise DataError(f"{source}: groups ({rule}) does not match the ids {', '.join(left[:10])}; it must match all")
-    return {i: match[1 if pattern.groups else 0] for i, match in matches.items() if match is not None}
-
-
-def _groups_from_table(path: Path, ids: Sequence[str]) -> dict[str, str]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: table of groups cannot be read ({error})") from None
-    if not rows or not {"id", "group"} <= set(rows[0]):
-        raise DataError(f"{path}: table of groups needs the columns id,group")
-    groups = {row["id"]: row["group"] for row in rows}
-    left = [image_id for image_id in ids if image_id not in groups]
-    if left:
-        raise DataError(f"{path}: no group for the ids {', '.join(left[:10])}; give every image one")
-    return {image_id: groups[image_id] for image_id in ids}
+        return groups_by(rule, self.ids(), source=str(self.root / "classes.json"), folder=self.root)
 
 
 @DATASETS.register("folder")

@@ -1,7 +1,8 @@
 """What is in the files of a data set, found out once: hashes, sizes, pixels of each stored id.
 
-Splits, checks and class counts all ask this; the answers are kept in the cache folder for as long as a file's path,
-size and modification time stay the same.
+Splits, checks and class counts all ask this; the answers are kept in the cache folder. As long as a file's path, size
+and modification time stay the same, nothing is read; files that were moved, copied or touched are read and hashed, and
+decoded only where no file of their content was decoded before.
 """
 
 from __future__ import annotations
@@ -9,23 +10,26 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, SegmentationData
 from trainables.data.places import cache_root, cores, write_atomically
+from trainables.data.read import count_stored, exif_orientation
 from trainables.errors import DataError
+
+Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 Progress = Callable[[int, int], None]
 """Called with (done, total), from any thread, one call at a time."""
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -41,17 +45,22 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """An image, its mask, and the pixels of each id stored in the mask."""
+    """An image, its mask, and what they show."""
 
     image: FileRecord
     mask: FileRecord
     pixels: dict[int, int] = field(default_factory=dict)
+    """Pixels of each value stored in the mask (`SegmentationData.stored_mask`)."""
+    content: str = ""
+    """SHA-256 of the image's size and decoded pixels: equal for equal pictures in different files."""
+    orientation: int = 1
+    """How the camera held the image (`exif_orientation`)."""
 
 
 def scan(
     data: SegmentationData, ids: Iterable[str] | None = None, *, progress: Progress | None = None
 ) -> dict[str, ImageRecord]:
-    """Reads every image and mask once, in parallel, and remembers the outcome.
+    """Reads every image and mask once, in parallel, and remembers the outcome by place and by content.
 
     Args:
         data: The data set.
@@ -62,15 +71,15 @@ def scan(
         A record an image id, in the order asked for.
     """
     wanted = list(dict.fromkeys(data.ids() if ids is None else ids))
-    known = _load(data)
-    records: dict[str, ImageRecord] = {}
+    known = _load(_memory(data))
     keys = {image_id: _key(data, image_id) for image_id in wanted}
     stale = [image_id for image_id in wanted if known.get(image_id, {}).get("key") != keys[image_id]]
+    seen = _by_content(data) if stale else {}
     done, lock = len(wanted) - len(stale), threading.Lock()
 
     def read(image_id: str) -> ImageRecord:
         nonlocal done
-        record = _read(data, image_id)
+        record = _read(data, image_id, seen)
         with lock:
             done += 1
             if progress:
@@ -81,18 +90,16 @@ def scan(
         progress(done, len(wanted))
     with ThreadPoolExecutor(max_workers=min(16, cores())) as pool:
         fresh = dict(zip(stale, pool.map(read, stale), strict=True))
-    for image_id in wanted:
-        records[image_id] = fresh[image_id] if image_id in fresh else _from_json(known[image_id])
     if fresh:
         entries = {i: {"key": keys[i], **asdict(record)} for i, record in fresh.items()}
-        _save(data, {**known, **entries})
-    return records
+        _save(_memory(data), {**known, **entries})
+    return {i: fresh[i] if i in fresh else _from_json(known[i]) for i in wanted}
 
 
 def pixels_by_class(data: SegmentationData, record: ImageRecord) -> npt.NDArray[np.int64]:
-    """Pixels of each class in one mask, shape (C,); void and unknown ids are left out."""
+    """Pixels of each class in one mask, shape (C,); void and unknown values are left out."""
     counts = np.zeros(len(data.classes), np.int64)
-    meaning = data.stored_ids()
+    meaning = data.stored_values()
     for stored, pixels in record.pixels.items():
         class_id = meaning.get(stored, VOID)
         if class_id != VOID:
@@ -109,29 +116,40 @@ def class_presence(data: SegmentationData, ids: Sequence[str]) -> npt.NDArray[np
     return presence
 
 
-def _read(data: SegmentationData, image_id: str) -> ImageRecord:
+def _read(data: SegmentationData, image_id: str, seen: Mapping[tuple[str, str], ImageRecord]) -> ImageRecord:
     image_path, mask_path = data.paths(image_id)
-    image, _ = _file(image_path, lambda: data.image(image_id))
-    mask, stored = _file(mask_path, lambda: data.stored_mask(image_id))
-    pixels: dict[int, int] = {}
-    if stored is not None:
-        counts = np.bincount(stored.ravel(), minlength=256)
-        pixels = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
-    return ImageRecord(image, mask, pixels)
+    image, mask = _hashed(image_path), _hashed(mask_path)
+    before = seen.get((image.sha256, mask.sha256))
+    if before is not None:
+        return before
+    image, shown = _decoded(image, image_path, lambda: data.image(image_id))
+    mask, stored = _decoded(mask, mask_path, lambda: data.stored_mask(image_id))
+    return ImageRecord(
+        image,
+        mask,
+        pixels={} if stored is None else count_stored(stored),
+        content="" if shown is None else hashlib.sha256(repr(shown.shape).encode() + shown.tobytes()).hexdigest(),
+        orientation=exif_orientation(image_path) if image.exists else 1,
+    )
 
 
-def _file(path: Path, decode: Callable[[], npt.NDArray[np.uint8]]) -> tuple[FileRecord, npt.NDArray[np.uint8] | None]:
+def _hashed(path: Path) -> FileRecord:
     if not path.is_file():
-        return FileRecord(), None
+        return FileRecord()
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return FileRecord(exists=True, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     except OSError as error:
-        return FileRecord(exists=True, fault=str(error)), None
+        return FileRecord(exists=True, fault=str(error))
+
+
+def _decoded(file: FileRecord, path: Path, decode: Callable[[], Array]) -> tuple[FileRecord, Array | None]:
+    if not file.sha256:
+        return file, None
     try:
         array = decode()
     except DataError as error:
-        return FileRecord(exists=True, sha256=digest, fault=str(error).removeprefix(f"{path}: ")), None
-    return FileRecord(exists=True, sha256=digest, size=(array.shape[0], array.shape[1])), array
+        return replace(file, fault=str(error).removeprefix(f"{path}: ")), None
+    return replace(file, size=(array.shape[0], array.shape[1])), array
 
 
 def _key(data: SegmentationData, image_id: str) -> list[list[Any]]:
@@ -150,9 +168,16 @@ def _memory(data: SegmentationData) -> Path:
     return cache_root() / "scans" / f"{data.name}-{place}.json"
 
 
-def _load(data: SegmentationData) -> dict[str, Any]:
+def _by_content(data: SegmentationData) -> dict[tuple[str, str], ImageRecord]:
+    """The records of whole files, by the hashes of image and mask, from every root that a data set of this name had."""
+    memories = _memory(data).parent.glob(f"{data.name}-{16 * '?'}.json")
+    records = (_from_json(entry) for memory in memories for entry in _load(memory).values())
+    return {(r.image.sha256, r.mask.sha256): r for r in records if r.image.size and r.mask.size}
+
+
+def _load(memory: Path) -> dict[str, Any]:
     try:
-        content = json.loads(_memory(data).read_bytes())
+        content = json.loads(memory.read_bytes())
     except (OSError, ValueError):
         return {}
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
@@ -161,9 +186,9 @@ def _load(data: SegmentationData) -> dict[str, Any]:
     return images if isinstance(images, dict) else {}
 
 
-def _save(data: SegmentationData, images: dict[str, Any]) -> None:
+def _save(memory: Path, images: dict[str, Any]) -> None:
     try:
-        write_atomically(_memory(data), json.dumps({"format": _FORMAT, "images": images}).encode())
+        write_atomically(memory, json.dumps({"format": _FORMAT, "images": images}).encode())
     except OSError:
         # The memory only saves time: a home that cannot be written costs a second reading, not the sweep.
         return
@@ -175,4 +200,5 @@ def _from_json(entry: dict[str, Any]) -> ImageRecord:
         return FileRecord(**{**fields, "size": (size[0], size[1]) if size else None})
 
     pixels = {int(stored): count for stored, count in entry["pixels"].items()}
-    return ImageRecord(file_record(entry["image"]), file_record(entry["mask"]), pixels)
+    image, mask = file_record(entry["image"]), file_record(entry["mask"])
+    return ImageRecord(image, mask, pixels, entry["content"], entry["orientation"])

@@ -159,7 +159,7 @@ def freeze_splits(
     if faults:
         raise DataError(f"cannot freeze the splits of {data.name} ({data.root}): {'; '.join(faults)}")
 
-    entries = {name: _entry(data, ids, hashes) for name, ids in parts.items()}
+    entries = {name: _entry(data, splits, ids, hashes) for name, ids in parts.items()}
     head = {"format": _FORMAT, "data": data.name, "origin": splits.origin, "warnings": list(splits.warnings)}
     contents = {
         SPLITS_FILE: {**head, "train": entries["train"], "val": entries["val"]},
@@ -200,11 +200,13 @@ def load_test_split(run_dir: Path) -> Split:
     return _load(run_dir / TEST_SPLIT_FILE, "test")
 
 
-def _entry(data: SegmentationData, ids: Sequence[str], hashes: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+def _entry(
+    data: SegmentationData, splits: Splits, ids: Sequence[str], hashes: Mapping[str, tuple[str, str]]
+) -> dict[str, Any]:
     return {
         "hash": split_hash(ids, hashes),
         "ids": list(ids),
-        "groups": [data.group(image_id) for image_id in ids],
+        "groups": [splits.group(data, image_id) for image_id in ids],
         "sha256": [list(hashes[image_id]) for image_id in ids],
     }
 

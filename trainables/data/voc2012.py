@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainables.data.base import DATASETS, ClassInfo, Splits
+from trainables.data.base import DATASETS, VOID, ClassInfo, Splits
 from trainables.data.draw_splits import FRACTIONS, draw
 from trainables.data.files import FileData, read_list, require_root
 from trainables.errors import DataError
@@ -45,6 +45,7 @@ class Voc2012(FileData):
 
     name = "voc2012"
     classes = tuple(ClassInfo(name, palette_color(index)) for index, name in enumerate(NAMES))
+    void_colors = (palette_color(VOID),)
     default_image_size = (384, 384)
 
     def __init__(self, root: Path) -> None:

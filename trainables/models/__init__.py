@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from trainables.models.base import MODELS, WEIGHTS, SegmentationModel
+from trainables.models.architectures import MODELS
+from trainables.models.base import WEIGHTS, SegmentationModel
 from trainables.models.build import (
     build_model,
     ensure_weights,

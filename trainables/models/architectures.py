@@ -1,149 +1,140 @@
-"""The models by name: torchvision's FCN, DeepLabV3 and LRASPP on the backbones that it offers for them."""
+"""The models by name: every head on every backbone, as HEAD_BACKBONE."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from torch import nn
-from torchvision import models as backbones
-from torchvision.models import segmentation as heads
+from torchvision.models import get_model_weights, list_models, segmentation
 from torchvision.models._api import WeightsEnum
 
-from trainables.models.base import MODELS, AuxWeight, SegmentationModel, Weights
+from trainables.errors import UsageError
+from trainables.models.backbones import Backbone, torchvision_backbone
+from trainables.models.base import AuxWeight, SegmentationModel, Weights
+from trainables.models.heads import HEADS, Head, auxiliary_head
 from trainables.models.initialisation import set_batch_norm_momentum
-from trainables.models.weights import load_backbone, load_whole_model
+from trainables.models.timm_backbones import EXTRA, timm_backbone
+from trainables.models.weights import load_whole_model
+from trainables.registry import Registry
 
 AUX_WEIGHT = 0.4
 """Zhao et al., "Pyramid Scene Parsing Network", 2017; torchvision's reference uses 0.5."""
 
+WHOLE_MODELS = tuple(list_models(module=segmentation))
+"""The models for which torchvision has weights of the whole (`coco_voc`)."""
+
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the builders, the weights and the trainer must know about one model."""
+    """A head on a backbone."""
 
-    builder: Callable[..., nn.Module]
-    """torchvision's, taking `weights`, `weights_backbone`, `num_classes` and, where there is one, `aux_loss`."""
-    backbone_weights: WeightsEnum
-    whole_weights: WeightsEnum
-    final_layers: tuple[str, ...]
-    """The layers whose outputs are classes."""
-    head_input: str | None = "out"
-    min_train_batch: int = 1
-    """DeepLabV3 normalises a 1x1 map, whose statistics a batch of one does not have."""
+    name: str
+    head: Head
+    backbone: Backbone
+
+    @property
+    def whole_weights(self) -> WeightsEnum:
+        """The `coco_voc` weights.
+
+        Raises:
+            UsageError: If there are none; names the models that have them.
+        """
+        if self.name not in WHOLE_MODELS:
+            raise UsageError(
+                f"{self.name} has no coco_voc weights, only imagenet or none; these have them: "
+                f"{', '.join(WHOLE_MODELS)}"
+            )
+        return get_model_weights(self.name)["COCO_WITH_VOC_LABELS_V1"]
+
+    def build(self, class_names: Sequence[str], *, weights: str, aux_weight: float = 0.0) -> SegmentationModel:
+        """Builds the model.
+
+        Args:
+            class_names: The classes, in the order of their ids.
+            weights: One of `WEIGHTS`.
+            aux_weight: Weight of the auxiliary loss; without weight there is no auxiliary head.
+
+        Raises:
+            UsageError: If the backbone cannot serve the head, or there are no such weights.
+            WeightsError: If the weights cannot be had.
+        """
+        whole = self.whole_weights if weights == "coco_voc" else None
+        levels = (*self.head.levels, "aux") if aux_weight > 0 else self.head.levels
+        features = self.backbone.build(levels, dilated=self.head.dilated, imagenet=weights == "imagenet")
+        channels, n_classes = features.channels(), len(class_names)
+        auxiliary = auxiliary_head(channels, n_classes) if aux_weight > 0 else None
+        model = SegmentationModel(
+            features.extractor,
+            self.head.build(channels, n_classes),
+            auxiliary,
+            name=self.name,
+            head_input=self.head.input,
+            aux_weight=aux_weight,
+            normalisation=self.backbone.normalisation,
+            predefined=features.predefined,
+        )
+        if whole is not None:
+            model.predefined = load_whole_model(self.name, model, whole, self.head.final_layers, class_names)
+        if weights == "none":
+            set_batch_norm_momentum(model)
+        return model
+
+    def factory(self) -> Callable[..., SegmentationModel]:
+        """A function that builds it, whose keyword-only parameters are its hyperparameters."""
+
+        def with_auxiliary_head(
+            class_names: Sequence[str], *, weights: Weights = "none", aux_weight: AuxWeight = AUX_WEIGHT
+        ) -> SegmentationModel:
+            return self.build(class_names, weights=weights, aux_weight=aux_weight)
+
+        def without(class_names: Sequence[str], *, weights: Weights = "none") -> SegmentationModel:
+            return self.build(class_names, weights=weights)
+
+        factory: Any = with_auxiliary_head if self.head.auxiliary else without
+        factory.__name__ = self.name
+        factory.__doc__ = f"{self.head.summary} on {self.backbone.name}."
+        return factory  # type: ignore[no-any-return]
 
 
-_HEADS_WITH_AUX = ("classifier.4", "aux_classifier.4")
+@cache
+def architecture(name: str) -> Architecture | None:
+    """What a name of the form HEAD_BACKBONE stands for, or None."""
+    head, _, backbone_name = name.partition("_")
+    if head not in HEADS:
+        return None
+    backbone = torchvision_backbone(backbone_name) or timm_backbone(backbone_name)
+    return Architecture(name, HEADS[head], backbone) if backbone else None
 
-ARCHITECTURES: dict[str, Architecture] = {
-    "fcn_resnet50": Architecture(
-        heads.fcn_resnet50,
-        backbones.ResNet50_Weights.IMAGENET1K_V1,
-        heads.FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1,
-        _HEADS_WITH_AUX,
+
+def _resolve(name: str) -> Callable[..., SegmentationModel] | None:
+    found = architecture(name)
+    return found.factory() if found else None
+
+
+MODELS: Registry[Callable[..., SegmentationModel]] = Registry(
+    "model",
+    resolve=_resolve,
+    pattern=(
+        f"HEAD_BACKBONE with a head of {', '.join(HEADS)} and a backbone of torchvision such as resnet34, "
+        f"efficientnet_b0 or convnext_tiny; with {EXTRA} also efficientnet_lite0 and timm's backbones"
     ),
-    "fcn_resnet101": Architecture(
-        heads.fcn_resnet101,
-        backbones.ResNet101_Weights.IMAGENET1K_V1,
-        heads.FCN_ResNet101_Weights.COCO_WITH_VOC_LABELS_V1,
-        _HEADS_WITH_AUX,
-    ),
-    "deeplabv3_resnet50": Architecture(
-        heads.deeplabv3_resnet50,
-        backbones.ResNet50_Weights.IMAGENET1K_V1,
-        heads.DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1,
-        _HEADS_WITH_AUX,
-        min_train_batch=2,
-    ),
-    "deeplabv3_resnet101": Architecture(
-        heads.deeplabv3_resnet101,
-        backbones.ResNet101_Weights.IMAGENET1K_V1,
-        heads.DeepLabV3_ResNet101_Weights.COCO_WITH_VOC_LABELS_V1,
-        _HEADS_WITH_AUX,
-        min_train_batch=2,
-    ),
-    "deeplabv3_mobilenet_v3_large": Architecture(
-        heads.deeplabv3_mobilenet_v3_large,
-        backbones.MobileNet_V3_Large_Weights.IMAGENET1K_V1,
-        heads.DeepLabV3_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1,
-        _HEADS_WITH_AUX,
-        min_train_batch=2,
-    ),
-    "lraspp_mobilenet_v3_large": Architecture(
-        heads.lraspp_mobilenet_v3_large,
-        backbones.MobileNet_V3_Large_Weights.IMAGENET1K_V1,
-        heads.LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1,
-        ("classifier.low_classifier", "classifier.high_classifier"),
-        head_input=None,
-    ),
-}
+    example="lraspp_efficientnet_lite0",
+)
+"""Factories `(class_names, *, weights, ...) -> SegmentationModel`; listed are the usual models."""
 
-
-def _build(
-    name: str, class_names: Sequence[str], *, weights: str, aux_weight: float | None = None
-) -> SegmentationModel:
-    """Builds a model of `ARCHITECTURES`; `aux_weight` is None where it has no auxiliary head."""
-    architecture = ARCHITECTURES[name]
-    options: dict[str, Any] = {} if aux_weight is None else {"aux_loss": aux_weight > 0}
-    built: Any = architecture.builder(weights=None, weights_backbone=None, num_classes=len(class_names), **options)
-    model = SegmentationModel(
-        built.backbone,
-        built.classifier,
-        getattr(built, "aux_classifier", None),
-        head_input=architecture.head_input,
-        aux_weight=aux_weight or 0.0,
-    )
-    if weights == "imagenet":
-        load_backbone(name, model.backbone, architecture.backbone_weights)
-    elif weights == "coco_voc":
-        load_whole_model(name, model, architecture.whole_weights, architecture.final_layers, class_names)
-    else:
-        set_batch_norm_momentum(model)
-    return model
-
-
-@MODELS.register("fcn_resnet50")
-def fcn_resnet50(
-    class_names: Sequence[str], *, weights: Weights = "none", aux_weight: AuxWeight = AUX_WEIGHT
-) -> SegmentationModel:
-    """FCN (Long et al., 2015) on a dilated ResNet-50, output stride 8."""
-    return _build("fcn_resnet50", class_names, weights=weights, aux_weight=aux_weight)
-
-
-@MODELS.register("fcn_resnet101")
-def fcn_resnet101(
-    class_names: Sequence[str], *, weights: Weights = "none", aux_weight: AuxWeight = AUX_WEIGHT
-) -> SegmentationModel:
-    """FCN (Long et al., 2015) on a dilated ResNet-101, output stride 8."""
-    return _build("fcn_resnet101", class_names, weights=weights, aux_weight=aux_weight)
-
-
-@MODELS.register("deeplabv3_resnet50")
-def deeplabv3_resnet50(
-    class_names: Sequence[str], *, weights: Weights = "none", aux_weight: AuxWeight = AUX_WEIGHT
-) -> SegmentationModel:
-    """DeepLabV3 (Chen et al., 2017) on a dilated ResNet-50, output stride 8."""
-    return _build("deeplabv3_resnet50", class_names, weights=weights, aux_weight=aux_weight)
-
-
-@MODELS.register("deeplabv3_resnet101")
-def deeplabv3_resnet101(
-    class_names: Sequence[str], *, weights: Weights = "none", aux_weight: AuxWeight = AUX_WEIGHT
-) -> SegmentationModel:
-    """DeepLabV3 (Chen et al., 2017) on a dilated ResNet-101, output stride 8."""
-    return _build("deeplabv3_resnet101", class_names, weights=weights, aux_weight=aux_weight)
-
-
-@MODELS.register("deeplabv3_mobilenet_v3_large")
-def deeplabv3_mobilenet_v3_large(
-    class_names: Sequence[str], *, weights: Weights = "none", aux_weight: AuxWeight = AUX_WEIGHT
-) -> SegmentationModel:
-    """DeepLabV3 (Chen et al., 2017) on a dilated MobileNetV3-Large, output stride 16."""
-    return _build("deeplabv3_mobilenet_v3_large", class_names, weights=weights, aux_weight=aux_weight)
-
-
-@MODELS.register("lraspp_mobilenet_v3_large")
-def lraspp_mobilenet_v3_large(class_names: Sequence[str], *, weights: Weights = "none") -> SegmentationModel:
-    """Lite R-ASPP (Howard et al., "Searching for MobileNetV3", 2019): small and fast; no auxiliary head."""
-    return _build("lraspp_mobilenet_v3_large", class_names, weights=weights)
+for _name in (
+    "fcn_resnet50",
+    "fcn_resnet101",
+    "deeplabv3_resnet50",
+    "deeplabv3_resnet101",
+    "deeplabv3_mobilenet_v3_large",
+    "lraspp_mobilenet_v3_large",
+    "lraspp_mobilenet_v3_small",
+    "fcn_resnet18",
+    "deeplabv3_resnet18",
+    "lraspp_resnet18",
+    "lraspp_efficientnet_b0",
+):
+    MODELS.register(_name)(MODELS.get(_name))

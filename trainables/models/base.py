@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.registry import Choice, Range, Registry
+from trainables.registry import Choice, Range
 
 WEIGHTS = ("none", "imagenet", "coco_voc")
 """From scratch; the backbone trained on ImageNet; the whole model trained on COCO images with VOC's 21 classes."""
@@ -16,22 +16,22 @@ WEIGHTS = ("none", "imagenet", "coco_voc")
 Weights = Annotated[str, Choice(WEIGHTS)]
 AuxWeight = Annotated[float, Range(0, 1)]
 
-MODELS: Registry[Callable[..., SegmentationModel]] = Registry("model")
-"""Factories `(class_names, *, weights, ...) -> SegmentationModel`."""
-
 
 class SegmentationModel(nn.Module):
     """Images of shape (N, 3, H, W) to `{"out": logits (N, C, H, W)}`, for any H and W of 32 pixels and more.
 
-    Parameters are named as in torchvision's models, so that their weights files fit.
+    Where torchvision has the same model, parameters are named as there, so that its weights files fit.
 
     Args:
-        backbone: Images to a mapping of feature maps.
+        backbone: Images to a mapping of feature maps; what predefined ImageNet weights are for.
         classifier: Those features (see `head_input`) to logits at a lower resolution.
         aux_classifier: The features named "aux" to logits, for an auxiliary loss; adds `"aux"` to the output in
             training mode. In evaluation mode it would cost time and change nothing, and is not run.
         head_input: The feature map that `classifier` takes, or None for the whole mapping.
         aux_weight: The weight that the trainer gives the auxiliary loss.
+        name: As in `MODELS`.
+        normalisation: `mean` and `std` of each channel on the scale 0 .. 1, with which the images must be normalised.
+        predefined: The weights that were loaded, as `KIND: FILE sha256:FIRST_DIGITS`; empty from scratch.
     """
 
     def __init__(
@@ -40,8 +40,11 @@ class SegmentationModel(nn.Module):
         classifier: nn.Module,
         aux_classifier: nn.Module | None = None,
         *,
+        name: str,
+        normalisation: Mapping[str, Sequence[float]],
         head_input: str | None = "out",
         aux_weight: float = 0.0,
+        predefined: str = "",
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -49,12 +52,20 @@ class SegmentationModel(nn.Module):
         self.aux_classifier = aux_classifier
         self.head_input = head_input
         self.aux_weight = aux_weight
+        self.name = name
+        self.normalisation = normalisation
+        self.predefined = predefined
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Logits at the images' size; see the class."""
+    def forward(self, images: Tensor, *, resize: bool = True) -> dict[str, Tensor]:
+        """Logits; see the class.
+
+        Args:
+            images: Shape (N, 3, H, W).
+            resize: Whether to enlarge the logits to H and W; otherwise they have the head's resolution.
+        """
         features = cast("Mapping[str, Tensor]", self.backbone(images))
         logits = self.classifier(features if self.head_input is None else features[self.head_input])
-        output = {"out": _resize(logits, images)}
+        output = {"out": _resize(logits, images) if resize else logits}
         if self.aux_classifier is not None and self.training:
             output["aux"] = _resize(self.aux_classifier(features["aux"]), images)
         return output

@@ -8,8 +8,8 @@ from functools import lru_cache
 import torch
 
 from trainables.errors import UnknownNameError
-from trainables.models.architectures import ARCHITECTURES, Architecture
-from trainables.models.base import MODELS, WEIGHTS, SegmentationModel
+from trainables.models.architectures import MODELS, Architecture, architecture
+from trainables.models.base import WEIGHTS, SegmentationModel
 from trainables.models.weights import ensure_file
 from trainables.registry import Scalar
 
@@ -18,12 +18,13 @@ def build_model(name: str, class_names: Sequence[str], **params: Scalar) -> Segm
     """Builds a model with one output channel a class; initialised from torch's global generator (seed it first).
 
     Args:
-        name: A name in `MODELS`.
+        name: A name in `MODELS`, listed there or of the form HEAD_BACKBONE.
         class_names: The data set's classes, in the order of their ids.
         **params: The model's hyperparameters, e.g. `weights`, `aux_weight`.
 
     Raises:
         UnknownNameError: If there is no such model.
+        UsageError: If a package is missing, the backbone cannot serve the head, or there are no such weights for it.
         WeightsError: If predefined weights were asked for and cannot be had.
     """
     return MODELS.get(name)(class_names, **params)
@@ -34,30 +35,35 @@ def ensure_weights(model_name: str, weights: str) -> None:
 
     Raises:
         UnknownNameError: If there is no such model or kind of weights.
+        UsageError: If the model has no weights of this kind, or a package is missing.
         WeightsError: If they are damaged, or neither in the cache nor downloadable.
     """
-    architecture = _architecture(model_name)
+    model = _architecture(model_name)
     if weights not in WEIGHTS:
         raise UnknownNameError("kind of weights", weights, WEIGHTS)
     if weights == "imagenet":
-        ensure_file(model_name, architecture.backbone_weights)
+        model.backbone.ensure_weights()
     elif weights == "coco_voc":
-        ensure_file(model_name, architecture.whole_weights)
+        ensure_file(model_name, model.whole_weights)
 
 
 def predefined_categories(model_name: str) -> tuple[str, ...]:
-    """The classes that a model's `coco_voc` weights were trained for: VOC's 21, background first."""
+    """The classes that a model's `coco_voc` weights were trained for: VOC's 21, background first.
+
+    Raises:
+        UsageError: If it has no such weights.
+    """
     return tuple(_architecture(model_name).whole_weights.meta["categories"])
 
 
 def min_train_batch(name: str) -> int:
     """The smallest batch that a model can be trained on (evaluation takes any)."""
-    return _architecture(name).min_train_batch
+    return _architecture(name).head.min_train_batch
 
 
 @lru_cache
 def parameter_count(name: str, n_classes: int, *, aux_weight: float | None = None) -> int:
-    """How many parameters a model has, without allocating or reading them.
+    """How many parameters a model has, where possible without allocating them.
 
     Args:
         name: A name in `MODELS`.
@@ -67,11 +73,18 @@ def parameter_count(name: str, n_classes: int, *, aux_weight: float | None = Non
     """
     takes_aux = "aux_weight" in MODELS.parameters(name)
     params = {"aux_weight": aux_weight} if takes_aux and aux_weight is not None else {}
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = MODELS.get(name)([str(index) for index in range(n_classes)], weights="none", **params)
+    names = [str(index) for index in range(n_classes)]
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                model = MODELS.get(name)(names, weights="none", **params)
+        except NotImplementedError:  # torchvision's RegNets compute their widths with tensors
+            model = MODELS.get(name)(names, weights="none", **params)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _architecture(name: str) -> Architecture:
-    MODELS.get(name)
-    return ARCHITECTURES[name]
+    found = architecture(name)
+    if found is None:
+        raise UnknownNameError(MODELS.kind, name, MODELS, pattern=MODELS.pattern)
+    return found

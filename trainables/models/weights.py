@@ -1,4 +1,4 @@
-"""Predefined weights: torchvision's files from torch's hub cache, checked before they are read.
+"""Predefined weights: files that are checked before they are read, torchvision's from torch's hub cache.
 
 torch.hub verifies a file's hash while downloading it, never when it finds it in the cache; and a truncated or swapped
 file must not become a trial. Files are read without unpickling code (`weights_only`).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from torchvision.models._api import WeightsEnum
 
 from trainables.errors import WeightsError
-
-_CLASSIFICATION_HEAD = ("fc.", "classifier.")
 
 
 def cached_file(weights: WeightsEnum) -> Path:
@@ -54,8 +52,12 @@ def _sha256(path: Path, size: int, modified_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def ensure_file(model_name: str, weights: WeightsEnum) -> Path:
+def ensure_file(name: str, weights: WeightsEnum) -> Path:
     """Makes sure that a weights file is in the cache and whole, downloading it once if it is not there.
+
+    Args:
+        name: The model or backbone, for messages.
+        weights: torchvision's description of the file.
 
     Raises:
         WeightsError: If it is damaged, or neither there nor downloadable.
@@ -68,7 +70,7 @@ def ensure_file(model_name: str, weights: WeightsEnum) -> Path:
             torch.hub.download_url_to_file(weights.url, str(path), expected and expected.group(1), progress=False)
         except (OSError, RuntimeError) as error:
             raise WeightsError(
-                f"no weights {weights} for {model_name}: {path.name} is not in {path.parent} and could not be "
+                f"no weights {weights} for {name}: {path.name} is not in {path.parent} and could not be "
                 f"downloaded ({error}); connect to the network once, or copy the file there, or train from scratch "
                 "with --weights none"
             ) from error
@@ -76,56 +78,72 @@ def ensure_file(model_name: str, weights: WeightsEnum) -> Path:
     return path
 
 
-def read_weights(model_name: str, weights: WeightsEnum) -> dict[str, Tensor]:
-    """The state dict of predefined weights, on the CPU.
+def described(kind: str, path: Path) -> str:
+    """What was loaded, for a trial's record: the kind of weights, the file, the first digits of its SHA-256."""
+    status = path.stat()
+    return f"{kind}: {path.name} sha256:{_sha256(path, status.st_size, status.st_mtime_ns)[:8]}"
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file, on the CPU.
 
     Raises:
-        WeightsError: As `ensure_file`, and if the file holds no state dict.
+        WeightsError: If the file holds no state dict.
     """
-    path = ensure_file(model_name, weights)
     try:
-        return cast("dict[str, Tensor]", weights.get_state_dict(progress=False, map_location="cpu", weights_only=True))
+        state = torch.hub.load_state_dict_from_url(
+            path.as_uri(), str(path.parent), map_location="cpu", file_name=path.name, weights_only=True
+        )
     except Exception as error:
         raise WeightsError(
             f"{path} cannot be read as a weights file ({error}); delete it so that it is downloaded again"
         ) from error
+    return cast("dict[str, Tensor]", state)
 
 
-def load_backbone(model_name: str, backbone: nn.Module, weights: WeightsEnum) -> None:
-    """Loads a classifier's weights into the part of it that serves as a backbone.
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str) -> None:
+    """Loads a state dict that must have exactly the module's entries.
+
+    Args:
+        module: What to load it into.
+        state: The state dict.
+        path: Where it was read, for messages.
+        name: What it should fit, for messages.
 
     Raises:
-        WeightsError: If the file does not fit.
+        WeightsError: If it does not fit.
     """
-    state = {
-        name.removeprefix("features."): tensor
-        for name, tensor in read_weights(model_name, weights).items()
-        if not name.startswith(_CLASSIFICATION_HEAD)
-    }
-    _load(backbone, state, model_name, weights, may_miss=lambda name: False)
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        fault = " ".join(str(error).split())[:300]
+        raise WeightsError(f"{path} does not fit {name}; is it another model's file? {fault}") from error
 
 
 def load_whole_model(
-    model_name: str, model: nn.Module, weights: WeightsEnum, final_layers: Sequence[str], class_names: Sequence[str]
-) -> None:
+    name: str, model: nn.Module, weights: WeightsEnum, final_layers: Sequence[str], class_names: Sequence[str]
+) -> str:
     """Loads a segmentation model's weights.
 
     The layers whose outputs are classes keep their fresh initialisation unless `class_names` are those that the
     weights were trained for, in that order.
 
+    Returns:
+        What was loaded (see `described`).
+
     Raises:
-        WeightsError: If the file does not fit.
+        WeightsError: If the file cannot be had or does not fit.
     """
-    state = read_weights(model_name, weights)
-    kept = same_classes(class_names, weights.meta["categories"])
-    final = tuple(f"{layer}." for layer in final_layers)
-    has_aux = getattr(model, "aux_classifier", None) is not None
-    wanted = {
-        name: tensor
-        for name, tensor in state.items()
-        if (kept or not name.startswith(final)) and (has_aux or not name.startswith("aux_classifier."))
-    }
-    _load(model, wanted, model_name, weights, may_miss=lambda name: not kept and name.startswith(final))
+    path = ensure_file(name, weights)
+    state = read_weights(path)
+    if getattr(model, "aux_classifier", None) is None:
+        state = {key: tensor for key, tensor in state.items() if not key.startswith("aux_classifier.")}
+    if not same_classes(class_names, weights.meta["categories"]):
+        final = tuple(f"{layer}." for layer in final_layers)
+        state = {key: tensor for key, tensor in state.items() if not key.startswith(final)}
+        state |= {key: tensor for key, tensor in model.state_dict().items() if key.startswith(final)}
+    load_strictly(model, state, path, name)
+    return described("coco_voc", path)
 
 
 def same_classes(names: Sequence[str], others: Sequence[str]) -> bool:
@@ -135,24 +153,3 @@ def same_classes(names: Sequence[str], others: Sequence[str]) -> bool:
 
 def _letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _load(
-    module: nn.Module,
-    state: Mapping[str, Tensor],
-    model_name: str,
-    weights: WeightsEnum,
-    *,
-    may_miss: Callable[[str], bool],
-) -> None:
-    try:
-        result = module.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise WeightsError(f"{cached_file(weights)} does not fit {model_name}: {error}") from error
-    missing = [name for name in result.missing_keys if not may_miss(name)]
-    faults = [f"missing {', '.join(missing[:3])}"] if missing else []
-    faults += [f"unexpected {', '.join(result.unexpected_keys[:3])}"] if result.unexpected_keys else []
-    if faults:
-        raise WeightsError(
-            f"{cached_file(weights)} does not fit {model_name}: {'; '.join(faults)}; is it another model's file?"
-        )

@@ -1,6 +1,9 @@
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +13,8 @@ import pytest
 
 from trainables.data import DATASETS, Splits
 from trainables.data import files as files_module
-from trainables.data.check import check, main
+from trainables.data import scan as scan_module
+from trainables.data.check import RARE_IMAGES, RARE_SHARE, check, main
 from trainables.errors import DataError
 
 MakeFolder = Callable[..., Path]
@@ -30,7 +34,7 @@ def put(root: Path, name: str, array: np.ndarray) -> None:
 
 
 def test_whole_folder_has_no_faults_and_true_counts(make_folder: MakeFolder) -> None:
-    root = make_folder(10)
+    root = make_folder(25)
     data = DATASETS.get("folder")(root=root)
     splits = data.splits()
     result = check(data, splits)
@@ -64,7 +68,39 @@ def _cut_mask(root: Path) -> None:
 
 
 def _colour_mask(root: Path) -> None:
-    put(root, "masks/a03.png", np.zeros((12, 16, 3), np.uint8))
+    mask = np.full((12, 16, 3), (70, 70, 70), np.uint8)
+    mask[0, :5], mask[1, 0] = (0, 0, 7), 255
+    put(root, "masks/a03.png", mask)
+
+
+def _smooth_colour_mask(root: Path) -> None:
+    put(root, "masks/a03.png", np.arange(12 * 16 * 3).reshape(12, 16, 3).astype(np.uint8))
+
+
+def _lossy_mask(root: Path) -> None:
+    put(root, "masks/a03.jpg", np.full((12, 16), 3, np.uint8))
+    (root / "masks" / "a03.png").unlink()
+
+
+def _deep_image(root: Path) -> None:
+    put(root, "images/a03.png", np.full((12, 16), 3000, np.uint16))
+
+
+def _text_image(root: Path) -> None:
+    (root / "images" / "a03.png").write_text("<html>")
+
+
+def _cut_jpeg(root: Path) -> None:
+    path = root / "images" / "a03.jpg"
+    PIL.Image.open(root / "images" / "a03.png").save(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    (root / "images" / "a03.png").unlink()
+
+
+def _turn_image(root: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.fromarray(np.zeros((16, 12, 3), np.uint8)).save(root / "images" / "a03.png", exif=exif)
 
 
 def _shrink_mask(root: Path) -> None:
@@ -84,7 +120,17 @@ def _strange_ids(root: Path) -> None:
         (_drop_image, "mask without image", "masks/a03.png"),
         (_cut_image, "unreadable image", "cannot be decoded"),
         (_cut_mask, "unreadable mask", "cannot be decoded"),
-        (_colour_mask, "unreadable mask", "mode RGB"),
+        (_cut_jpeg, "unreadable image", "truncated"),
+        (_text_image, "unreadable image", "cannot be decoded"),
+        (_deep_image, "unreadable image", "8-bit RGB"),
+        (_lossy_mask, "unreadable mask", "JPEG"),
+        (
+            _colour_mask,
+            "colours outside the class list",
+            "(0, 0, 7) (5 pixels), (255, 255, 255) (1 pixel); allowed: (128, 64, 128), (70, 70, 70), (220, 20, 60)",
+        ),
+        (_smooth_colour_mask, "colours outside the class list", "and 176 more (176 pixels); allowed"),
+        (_turn_image, "size mismatch", "fits the image turned by its EXIF orientation 6"),
         (_shrink_mask, "size mismatch", "image 12x16, mask 12x15"),
         (_strange_ids, "ids outside the class list", "4 (5 pixels), 200 (2 pixels); allowed: 3, 7, 40, 255"),
     ],
@@ -136,24 +182,176 @@ def test_identical_images_count_across_splits_and_not_within_one(make_folder: Ma
     )
 
 
+def test_images_are_compared_by_their_pixels_and_not_by_their_files(make_folder: MakeFolder) -> None:
+    root = make_folder(6)
+    picture = PIL.Image.open(root / "images" / "a00.png")
+    picture.save(root / "images" / "a04.png", compress_level=1)
+    picture.save(root / "images" / "a05.bmp")
+    (root / "images" / "a05.png").unlink()
+    assert len({path.read_bytes() for path in (root / "images").glob("a0[045].*")}) == 3
+    # The same bytes in another shape are another picture.
+    put(root, "images/a03.png", np.asarray(picture).reshape(16, 12, 3))
+    put(root, "masks/a03.png", np.full((16, 12), 3, np.uint8))
+    splits = Splits(("a00", "a01"), ("a02", "a03", "a04"), ("a05",), origin="")
+    (offender,) = checked(root, splits).errors
+    assert offender.detail == "a00 in train has the same pixels as a04 in val, a05 in test"
+
+
+def test_damaged_copies_are_found_by_their_files(make_folder: MakeFolder) -> None:
+    root = make_folder(3)
+    cut = (root / "images" / "a00.png").read_bytes()[:200]
+    for name in ("a00", "a01"):
+        (root / "images" / f"{name}.png").write_bytes(cut)
+    found = kinds(checked(root, Splits(("a00",), ("a01",), ("a02",), origin="")).errors)
+    assert found == [
+        ("identical images across splits", "a00"),
+        ("unreadable image", "a00"),
+        ("unreadable image", "a01"),
+    ]
+
+
 def test_id_in_two_splits_and_empty_split(make_folder: MakeFolder) -> None:
     root = make_folder(4)
     splits = Splits(("a00", "a01"), ("a01", "a02"), (), origin="")
     assert kinds(checked(root, splits).errors) == [("empty split", "test"), ("id in two splits", "a01")]
 
 
-def test_warnings_for_absent_class_void_mask_and_torn_group(make_folder: MakeFolder) -> None:
-    root = make_folder(6, groups=r"a0[0-4]|a05")
-    put(root, "masks/a05.png", np.full((12, 16), 255, np.uint8))
-    splits = Splits(("a00", "a01"), ("a02", "a03"), ("a05",), origin="")
+def test_warnings_for_absent_class_and_torn_group(make_folder: MakeFolder) -> None:
+    root = make_folder(15, groups=r"a\d\d")
+    for number in range(10, 15):
+        put(root, f"masks/a{number}.png", np.full((12, 16), 7, np.uint8))
+    ids = [f"a{number:02d}" for number in range(15)]
+    splits = Splits(tuple(ids[:5]), tuple(ids[5:10]), tuple(ids[10:]), origin="")
     data = DATASETS.get("folder")(root=root)
-    data.group = lambda image_id: "shared" if image_id in ("a01", "a02") else image_id  # type: ignore[method-assign]
+    data.group = lambda image_id: "shared" if image_id in ("a01", "a05") else image_id  # type: ignore[method-assign]
     result = check(data, splits)
     assert not result.errors
-    assert kinds(result.warnings) == sorted(
-        [("class absent from a split", "test")] * 3
-        + [("mask of nothing but void", "a05"), ("group in two splits", "shared")]
-    )
+    assert kinds(result.warnings) == [("class absent from a split", "test")] * 2 + [("group in two splits", "shared")]
+    assert [offender.detail for offender in result.warnings] == [
+        "class ground has no pixel in test", "class thing has no pixel in test", "train and val",
+    ]  # fmt: skip
+
+
+def test_groups_given_with_the_splits_stand_before_those_of_the_data_set(make_folder: MakeFolder) -> None:
+    root = make_folder(3, groups="a")
+    splits = Splits(("a00",), ("a01",), ("a02",), origin="", groups={"a00": "x", "a01": "y", "a02": "x"})
+    torn = [offender for offender in checked(root, splits).warnings if offender.kind == "group in two splits"]
+    assert [(offender.image_id, offender.detail) for offender in torn] == [("x", "train and test")]
+
+
+def test_void_mask_stops_where_it_would_be_scored_and_warns_in_train(make_folder: MakeFolder) -> None:
+    root = make_folder(5)
+    for name in ("a00", "a01", "a02", "a04"):
+        put(root, f"masks/{name}.png", np.full((12, 16), 255, np.uint8))
+    result = checked(root, Splits(("a00",), ("a01",), ("a02", "a03"), origin=""))
+    void = [(o.image_id, o.detail) for o in result.errors if o.kind == "mask of nothing but void"]
+    assert void == [("a01", "in val"), ("a02", "in test")] and len(result.errors) == 2
+    void = [(o.image_id, o.detail) for o in result.warnings if o.kind == "mask of nothing but void"]
+    assert void == [("a00", "in train"), ("a04", "in no split")]
+
+
+def test_mask_below_one_percent_labelled_is_near_empty(make_folder: MakeFolder) -> None:
+    root = make_folder(3)
+    for name, labelled in (("a00", 9), ("a01", 10)):
+        mask = np.full(1000, 255, np.uint8)
+        mask[:labelled] = 3
+        put(root, f"masks/{name}.png", mask.reshape(20, 50))
+        put(root, f"images/{name}.png", np.full((20, 50, 3), labelled, np.uint8))
+    result = checked(root, Splits(("a00",), ("a01",), ("a02",), origin=""))
+    near = [(o.image_id, o.detail) for o in result.warnings if o.kind == "near-empty mask"]
+    assert near == [("a00", "9 of 1000 pixels labelled (0.90%), less than 1%")] and not result.errors
+
+
+def test_rare_class_by_images_and_by_pixels_with_the_numbers(make_folder: MakeFolder) -> None:
+    root = make_folder(8)
+    masks = np.full((8, 100, 100), 3, np.uint8)
+    # Over 5 images of 10,000 pixels: wall in 4 of them, thing in 5 of them with 24 pixels (the limit is 25).
+    masks[:4, :50] = 7
+    masks[:5, 99, 95:] = 40
+    masks[4, 99, 99] = 3
+    for number, mask in enumerate(masks):
+        put(root, f"masks/a{number:02d}.png", mask)
+        put(root, f"images/a{number:02d}.png", np.full((100, 100, 3), number, np.uint8))
+    assert (RARE_IMAGES, RARE_SHARE * 50_000) == (5, 25)
+    splits = Splits(("a00", "a01", "a02", "a03", "a04"), ("a05", "a06"), ("a07",), origin="")
+    found = [o.detail for o in checked(root, splits).warnings if (o.kind, o.image_id) == ("rare class", "train")]
+    rule = "(rare: fewer than 5 images, or less than 0.05%)"
+    assert found == [
+        f"class wall in train: 4 images, 40.000% of labelled pixels {rule}",
+        f"class thing in train: 5 images, 0.048% of labelled pixels {rule}",
+    ]
+    masks[4, 99, 99] = 40
+    masks[4, :50] = 7
+    put(root, "masks/a04.png", masks[4])
+    assert not [o for o in checked(root, splits).warnings if (o.kind, o.image_id) == ("rare class", "train")]
+
+
+def test_turned_image_is_a_warning(make_folder: MakeFolder) -> None:
+    root = make_folder(3)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 3
+    PIL.Image.open(root / "images" / "a01.png").save(root / "images" / "a01.png", exif=exif)
+    result = checked(root, Splits(("a00",), ("a01",), ("a02",), origin=""))
+    turned = [o for o in result.warnings if o.kind == "EXIF orientation"]
+    assert [o.image_id for o in turned] == ["a01"] and "orientation 3" in turned[0].detail and not result.errors
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are decoded from now on."""
+    names: list[str] = []
+    for reader in ("read_image", "read_stored_mask"):
+        whole = getattr(files_module, reader)
+        monkeypatch.setattr(files_module, reader, lambda path, whole=whole: (names.append(path.name), whole(path))[1])
+    return names
+
+
+def test_data_set_that_was_moved_copied_or_touched_is_hashed_and_not_decoded(
+    make_folder: MakeFolder, decoded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder(6)
+    first = checked(root)
+    assert len(decoded) == 12
+    decoded.clear()
+    shutil.copytree(root, tmp_path / "copy")
+    (tmp_path / "copy" / "images" / "a00.png").rename(tmp_path / "copy" / "images" / "b00.png")
+    (tmp_path / "copy" / "masks" / "a00.png").rename(tmp_path / "copy" / "masks" / "b00.png")
+    for path in root.rglob("*.png"):
+        path.touch()
+    root.rename(tmp_path / "moved")
+    for place in ("copy", "moved"):
+        again = checked(tmp_path / place)
+        assert decoded == [] and not again.errors
+        assert sorted(again.hashes.values()) == sorted(first.hashes.values())
+        everything = sum(again.class_pixels.values())
+        assert everything.tolist() == sum(first.class_pixels.values()).tolist()  # type: ignore[union-attr]
+    hashed: list[Path] = []
+    whole = scan_module._hashed
+    monkeypatch.setattr(scan_module, "_hashed", lambda path: (hashed.append(path), whole(path))[1])
+    checked(tmp_path / "moved")
+    assert hashed == [], "remembered by path, size and time from now on"
+
+
+def test_content_of_a_pair_is_known_only_as_a_pair(make_folder: MakeFolder, decoded: list[str], tmp_path: Path) -> None:
+    root = make_folder(4)
+    checked(root)
+    decoded.clear()
+    shutil.copytree(root, tmp_path / "copy")
+    shutil.copy(root / "masks" / "a00.png", tmp_path / "copy" / "masks" / "a01.png")
+    data = DATASETS.get("folder")(root=tmp_path / "copy")
+    counts = check(data, Splits(("a01",), ("a02",), ("a03",), origin="")).class_pixels["train"]
+    assert sorted(decoded) == ["a01.png", "a01.png"]
+    assert counts.tolist() == [int((data.mask("a00") == c).sum()) for c in range(3)]
+
+
+def test_faults_are_found_again_in_a_copy_with_its_own_paths(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder(4)
+    (root / "images" / "a00.png").write_text("no image")
+    splits = Splits(("a00", "a01"), ("a02",), ("a03",), origin="")
+    checked(root, splits)
+    shutil.copytree(root, tmp_path / "copy")
+    (offender,) = checked(tmp_path / "copy", splits).errors
+    assert offender.kind == "unreadable image" and str(root) not in str(offender)
 
 
 def test_second_check_reads_no_image_and_a_changed_file_is_read_again(
@@ -199,6 +397,33 @@ def test_progress_counts_up_to_all_images(make_folder: MakeFolder) -> None:
     )
     assert seen[0] == (0, 7) and seen[-1] == (7, 7)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_command_takes_splits_and_groups(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = make_folder(12)
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "test.txt").write_text("a03\na07\n")
+    assert main(["--data", "folder", "--data-root", str(root), "--splits", str(lists), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["splits"] == {"train": 8, "val": 2, "test": 2} and str(lists) in content["origin"]
+    assert main(["--data", "folder", "--data-root", str(root), "--group-by", r"^a(\d)", "--json"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    assert "2 groups" in content["origin"], "a0 and a1 cannot fill three splits"
+    assert [error["kind"] for error in content["errors"]] == ["empty split"]
+    assert main(["--data", "folder", "--data-root", str(root), "--group-by", "^b"]) == 1
+    assert "does not match the ids" in capsys.readouterr().err
+
+
+def test_progress_never_reaches_standard_output(make_folder: MakeFolder) -> None:
+    root = make_folder(6)
+    command = [sys.executable, "-m", "trainables.data.check", "--data", "folder", "--json", "--data-root", str(root)]
+    environment = {**os.environ, "FORCE_COLOR": "1", "TTY_INTERACTIVE": "1", "TTY_COMPATIBLE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert json.loads(done.stdout)["data"] == "folder" and done.returncode == 0
+    assert "checking" in done.stderr and "6/6" in done.stderr
 
 
 def test_command_speaks_json_and_exits_with_the_truth(

@@ -42,8 +42,60 @@ def test_more_than_one_void_id(make_folder: Callable[..., Path]) -> None:
 def test_unknown_id_in_a_mask_is_never_silently_dropped(make_folder: Callable[..., Path]) -> None:
     root = make_folder(1)
     PIL.Image.fromarray(np.full((12, 16), 5, np.uint8)).save(root / "masks" / "a00.png")
-    with pytest.raises(DataError, match=r"a00\.png: ids outside the class list of folder: 5; allowed: 3, 7, 40, 255"):
+    with pytest.raises(
+        DataError, match=r"a00\.png: ids outside the class list of folder: 5 \(192 pixels\); allowed: 3, 7, 40, 255"
+    ):
         folder(root=root).mask("a00")
+
+
+COLORS = np.array([[128, 64, 128], [70, 70, 70], [220, 20, 60], [0, 0, 0]], np.uint8)
+"""Of the three classes in their order, and one for void."""
+
+
+def test_mask_in_the_colours_of_the_classes_gives_the_same_ids(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(2, void_colors=[[0, 0, 0]])
+    data = folder(root=root)
+    expected = data.mask("a00")
+    for mode in ("RGB", "RGBA"):
+        painted = PIL.Image.fromarray(COLORS[np.where(expected == 255, 3, expected)]).convert(mode)
+        painted.save(root / "masks" / "a00.png")
+        np.testing.assert_array_equal(folder(root=root).mask("a00"), expected)
+    assert (folder(root=root).mask("a01") != 0).any(), "masks of ids may stand beside"
+
+
+def test_palette_of_a_mask_never_counts_as_its_colours(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(1)
+    expected = folder(root=root).mask("a00")
+    mask = PIL.Image.open(root / "masks" / "a00.png")
+    mask.putpalette(COLORS[np.arange(256) % 4].ravel().tolist())
+    mask.save(root / "masks" / "a00.png")
+    np.testing.assert_array_equal(folder(root=root).mask("a00"), expected)
+
+
+def test_colour_that_is_no_class_is_never_void_unless_it_is_said(make_folder: Callable[..., Path]) -> None:
+    painted = np.full((12, 16, 3), (128, 64, 128), np.uint8)
+    painted[0] = 0
+    root = make_folder(1)
+    PIL.Image.fromarray(painted).save(root / "masks" / "a00.png")
+    with pytest.raises(DataError, match=r"colours outside .*: \(0, 0, 0\) \(16 pixels\); allowed: .*\(220, 20, 60\)"):
+        folder(root=root).mask("a00")
+    (root / "classes.json").unlink()
+    make_folder(0, void_colors=[[0, 0, 0]])
+    assert (folder(root=root).mask("a00")[0] == 255).all()
+
+
+def test_mask_as_jpeg_is_refused_with_the_reason(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(1)
+    PIL.Image.open(root / "masks" / "a00.png").convert("RGB").save(root / "masks" / "a00.jpg")
+    (root / "masks" / "a00.png").unlink()
+    with pytest.raises(DataError, match=r"a00\.jpg: mask is a JPEG, which changes ids and colours"):
+        folder(root=root).mask("a00")
+
+
+@pytest.mark.parametrize("colors", [[0, 0, 0], "black", [[0, 0]], [[0, 0, 256]]])
+def test_void_colours_of_another_form_are_refused(make_folder: Callable[..., Path], colors: object) -> None:
+    with pytest.raises(DataError, match=r"void_colors: must be a list of colours"):
+        folder(root=make_folder(1, void_colors=colors))
 
 
 def test_all_faults_of_classes_json_are_told_together(make_folder: Callable[..., Path]) -> None:
@@ -55,13 +107,15 @@ def test_all_faults_of_classes_json_are_told_together(make_folder: Callable[...,
             {"id": 300, "name": "", "color": [1, 2, 3]},
         ],
         "void": 3,
+        "void_colors": [[1, 2, 3]],
         "viod": 255,
     }
     (root / "classes.json").write_text(json.dumps(broken))
     with pytest.raises(DataError) as caught:
         folder(root=root)
     for fault in (
-        "unknown keys: viod", "classes[0]: color must be three", "classes[1]: unknown keys: colour",
+        "color (1, 2, 3) is given to more than one", "void_colors: (1, 2, 3) is the color", "unknown keys: viod",
+        "classes[0]: color must be three", "classes[1]: unknown keys: colour",
         "classes[2]: id must be", "classes[2]: name must be", "id 3 is given to more than one", "void: 3 is the id",
     ):  # fmt: skip
         assert fault in str(caught.value)
@@ -119,7 +173,13 @@ def test_groups_from_a_table(make_folder: Callable[..., Path]) -> None:
     with pytest.raises(DataError, match="no group for the ids a01, a02"):
         folder(root=root)
     (root / "groups.csv").write_text("name,patient\na00,x\n")
-    with pytest.raises(DataError, match="columns id,group"):
+    with pytest.raises(DataError, match="columns id,group; found: name,patient"):
+        folder(root=root)
+    (root / "groups.csv").write_text("id,group\na00,x\na01,y\na02,x\na00,y\n")
+    with pytest.raises(DataError, match="more than one group for the ids a00"):
+        folder(root=root)
+    (root / "groups.csv").write_text("id,group\na00,x\na01\na02,x\n")
+    with pytest.raises(DataError, match="too few columns in line 3"):
         folder(root=root)
 
 
@@ -128,6 +188,8 @@ def test_group_expression_must_be_valid_and_match_every_stem(make_folder: Callab
         folder(root=make_folder(2, groups="("))
     with pytest.raises(DataError, match="does not match the ids a00, a01"):
         folder(root=make_folder(2, groups="^b"))
+    with pytest.raises(DataError, match="does not match the ids a00"):
+        folder(root=make_folder(2, groups="^a0(1)?"))
 
 
 def test_lists_are_taken_as_they_are(make_folder: Callable[..., Path]) -> None:

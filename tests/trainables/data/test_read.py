@@ -1,13 +1,31 @@
+import struct
+import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
 
-from trainables.data.read import read_image, read_mask
+from trainables.data.read import count_stored, exif_orientation, pack_color, read_image, read_mask, read_stored_mask
 from trainables.errors import DataError
 
 IDS = np.array([[0, 1, 2], [20, 254, 255]], np.uint8)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def grey_png(bits: int, row: bytes, width: int) -> bytes:
+    """A grey PNG of one row with less than 8 bits a pixel, put together by hand: PIL does not write them."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, 1, bits, 0, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + row)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def test_mask_gives_the_stored_ids_with_and_without_palette(tmp_path: Path) -> None:
@@ -18,7 +36,8 @@ def test_mask_gives_the_stored_ids_with_and_without_palette(tmp_path: Path) -> N
     palette.save(tmp_path / "palette.png")
     assert PIL.Image.open(tmp_path / "palette.png").mode == "P"
     for name in ("grey.png", "palette.png"):
-        np.testing.assert_array_equal(read_mask(tmp_path / name), IDS)
+        for read in (read_mask, read_stored_mask):
+            np.testing.assert_array_equal(read(tmp_path / name), IDS)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "1", "I;16", "LA"])
@@ -28,26 +47,117 @@ def test_mask_of_another_mode_names_the_mode_and_the_cure(tmp_path: Path, mode: 
         read_mask(tmp_path / "m.png")
 
 
-def test_image_becomes_rgb_from_grey_palette_and_alpha(tmp_path: Path) -> None:
-    for mode in ("L", "P", "RGBA", "RGB"):
+@pytest.mark.parametrize(("bits", "row"), [(2, bytes([0b00_01_10_11])), (4, bytes([0x01, 0x23]))])
+def test_grey_mask_of_few_bits_is_refused_because_decoders_stretch_it(tmp_path: Path, bits: int, row: bytes) -> None:
+    path = tmp_path / "m.png"
+    path.write_bytes(grey_png(bits, row, 4))
+    assert np.asarray(PIL.Image.open(path)).tolist() != [[0, 1, 2, 3]]
+    with pytest.raises(DataError, match=f"grey of {bits} bits"):
+        read_mask(path)
+
+
+def test_palette_mask_of_few_bits_gives_its_ids(tmp_path: Path) -> None:
+    mask = PIL.Image.fromarray(np.array([[0, 1, 2, 3]], np.uint8))
+    mask.putpalette([9, 9, 9, 8, 8, 8, 7, 7, 7, 6, 6, 6])
+    mask.save(tmp_path / "m.png", bits=2)
+    assert read_mask(tmp_path / "m.png").tolist() == [[0, 1, 2, 3]]
+
+
+def test_colour_mask_gives_packed_colours_and_their_counts(tmp_path: Path) -> None:
+    colors = [(0, 0, 5), (5, 0, 0), (255, 255, 255), (1, 2, 3)]
+    pixels = np.array(colors, np.uint8)[noise(7, 9) % 4]
+    PIL.Image.fromarray(pixels).save(tmp_path / "m.png")
+    stored = read_stored_mask(tmp_path / "m.png")
+    expected = {pack_color(c): int((pixels == c).all(axis=-1).sum()) for c in colors}
+    assert count_stored(stored) == expected
+    assert min(expected) > 255, "no colour is taken for an id"
+    for color in colors:
+        np.testing.assert_array_equal(stored == pack_color(color), (pixels == color).all(axis=-1))
+
+
+def test_ids_are_counted_as_a_loop_counts_them() -> None:
+    stored = noise(30, 40) % 7 * 40
+    assert count_stored(stored) == {value: int((stored == value).sum()) for value in range(0, 256, 40)}
+
+
+def test_transparent_and_lossy_masks_are_refused(tmp_path: Path) -> None:
+    pixels = noise(8, 8, 4)
+    PIL.Image.fromarray(pixels).save(tmp_path / "m.png")
+    with pytest.raises(DataError, match="transparent"):
+        read_stored_mask(tmp_path / "m.png")
+    for name, mode in (("rgb.jpg", "RGB"), ("ids.jpg", "L")):
+        PIL.Image.fromarray(pixels[..., :3]).convert(mode).save(tmp_path / name)
+        for read in (read_mask, read_stored_mask):
+            with pytest.raises(DataError, match=rf"{name}: mask is a JPEG"):
+                read(tmp_path / name)
+
+
+def test_colour_mask_of_16_bits_is_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "m.png"), np.full((4, 4, 3), 300, np.uint16))
+    with pytest.raises(DataError, match="mask has mode"):
+        read_stored_mask(tmp_path / "m.png")
+
+
+def test_image_becomes_rgb_from_grey_palette_alpha_and_print(tmp_path: Path) -> None:
+    for mode in ("1", "L", "LA", "P", "RGBA", "RGB"):
         PIL.Image.new(mode, (5, 4)).save(tmp_path / "i.png")
         image = read_image(tmp_path / "i.png")
         assert (image.shape, image.dtype) == ((4, 5, 3), np.uint8)
+    PIL.Image.new("CMYK", (5, 4), (255, 0, 0, 0)).save(tmp_path / "i.jpg", quality=95)
+    assert np.abs(read_image(tmp_path / "i.jpg").astype(int) - (0, 255, 255)).max() <= 3
+    PIL.Image.new("CMYK", (5, 4), (255, 0, 0, 0)).save(tmp_path / "i.tif")
+    assert (read_image(tmp_path / "i.tif") == (0, 255, 255)).all()
 
 
-def test_deep_image_is_refused_instead_of_clipped(tmp_path: Path) -> None:
-    PIL.Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(tmp_path / "deep.png")
+def test_alpha_is_dropped_and_leaves_the_colour_beneath(tmp_path: Path) -> None:
+    pixels = noise(6, 5, 4)
+    PIL.Image.fromarray(pixels).save(tmp_path / "i.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "i.png"), pixels[..., :3])
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3)])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_deep_image_is_refused_instead_of_clipped(tmp_path: Path, shape: tuple[int, ...], suffix: str) -> None:
+    path = tmp_path / f"deep.{suffix}"
+    cv2.imwrite(str(path), np.full(shape, 4000, np.uint16))
     with pytest.raises(DataError, match="8-bit RGB"):
-        read_image(tmp_path / "deep.png")
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_truncated_file_is_an_error_with_its_path(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"cut.{suffix}"
-    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(DataError, match=rf"cut\.{suffix}: image cannot be decoded"):
         read_image(path)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_orientation_is_told_and_not_applied(tmp_path: Path, orientation: int) -> None:
+    pixels = noise(6, 9, 3)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    PIL.Image.fromarray(pixels).save(tmp_path / "i.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "i.png"), pixels)
+    assert exif_orientation(tmp_path / "i.png") == orientation
+
+
+def test_orientation_of_what_has_none_is_upright(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (4, 4)).save(tmp_path / "i.png")
+    (tmp_path / "text.png").write_text("no image")
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 77
+    PIL.Image.new("RGB", (4, 4)).save(tmp_path / "odd.jpg", exif=exif)
+    for name in ("i.png", "text.png", "odd.jpg", "gone.png"):
+        assert exif_orientation(tmp_path / name) == 1
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp", "gif"])
+def test_truncated_file_is_an_error_or_loses_no_pixel(tmp_path: Path, suffix: str) -> None:
+    whole, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
+    PIL.Image.fromarray(noise(40, 50, 3)).save(whole)
+    content, expected = whole.read_bytes(), read_image(whole)
+    refused = 0
+    for kept in {*range(0, len(content), 1 + len(content) // 40), *range(len(content) - 24, len(content))}:
+        cut.write_bytes(content[:kept])
+        try:
+            np.testing.assert_array_equal(read_image(cut), expected)
+        except DataError as error:
+            assert str(error).startswith(f"{cut}: image cannot be decoded")
+            refused += 1
+    assert refused >= 38
 
 
 def test_missing_empty_and_foreign_files_are_told_apart(tmp_path: Path) -> None:

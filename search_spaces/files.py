@@ -1,0 +1,465 @@
+"""Spaces by name, from a YAML file, or from a user's own Python file; and spaces as YAML.
+
+A YAML file is read as plain data: nothing in it is executed. A Python file is the user's own program and is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import yaml
+
+from search_spaces.common import models_choice
+from search_spaces.compose import compose
+from search_spaces.space import SPACES, Parameter, Role, SearchSpace, When
+from trainables.config import TrialConfig, check_keys, parse_value
+from trainables.errors import ConfigError, SegsweepError, UsageError
+from trainables.registry import Scalar, parse_scalar
+
+SPACE_KEYS = ("name", "description", "extends", "label_by", "parameters", "start")
+ENTRY_KEYS = ("value", "choices", "low", "high", "log", "step", "default", "role", "when", "reason")
+YAML_SUFFIXES = (".yaml", ".yml")
+
+Factory = Callable[[Sequence[str], str], SearchSpace]
+"""`(models, weights) -> SearchSpace`."""
+
+
+def find_space(spec: str, *, beside: Path = Path()) -> Factory:
+    """Finds what `--space` or an entry of `extends` names.
+
+    Args:
+        spec: A registered name, `FILE.yaml`, or `FILE.py:NAME`, where NAME is a `SearchSpace` or a factory.
+        beside: The folder that relative paths start from.
+
+    Returns:
+        A factory; that of a file raises `ConfigError` with every fault of the file.
+
+    Raises:
+        UsageError: If there is no such space or file.
+    """
+    return _find(spec, beside, ())
+
+
+def space_name(spec: str) -> str:
+    """A short name for what `--space` names, fit for a folder: `my_space` of `spaces/my_space.yaml`."""
+    path, name = _split(spec)
+    return name or Path(path).stem
+
+
+def check_space(space: SearchSpace, models: Sequence[str], weights: str) -> None:
+    """Builds a configuration at both ends of every range, at every choice and at every starting point.
+
+    Args:
+        space: What to check.
+        models: The models asked for.
+        weights: The weights asked for.
+
+    Raises:
+        ConfigError: With every distinct fault.
+    """
+    base = {"image_size": "96x128", "epochs": 1, "model.name": models[0], "model.weights": weights}
+    faults: dict[str, None] = {}
+    points = [*(space.start or [space.bend({})])]
+    for parameter in space.parameters:
+        for end in parameter.ends():
+            point = space.reach(parameter.key, end)
+            if point is None:
+                faults[f"{parameter.key}: no trial could have it: its conditions never hold together"] = None
+            else:
+                points.append(point)
+    for point in points:
+        try:
+            config = TrialConfig.from_flat({**base, **space.fixed, **point}).flat()
+        except ConfigError as error:
+            faults |= dict.fromkeys(_lines(error))
+            continue
+        if space.label_by not in config:
+            faults[f"label_by {space.label_by}: not every trial has it; name a key of all"] = None
+    if faults:
+        raise ConfigError(f"space {space.name}:\n" + "\n".join(f"  {fault}" for fault in faults))
+
+
+def to_yaml(space: SearchSpace) -> str:
+    """Writes a space as YAML that `from_yaml` reads as an equal space.
+
+    Starting points say only what differs from the defaults.
+    """
+    entries: dict[str, Any] = {
+        key: {"value": value, "reason": space.reasons[key]} if space.reasons.get(key) else value
+        for key, value in space.fixed.items()
+    }
+    entries |= {parameter.key: _entry(parameter) for parameter in space.parameters}
+    known_good = space.bend({})
+    content: dict[str, Any] = {
+        "name": space.name,
+        "description": space.description,
+        "label_by": space.label_by,
+        "parameters": entries,
+    }
+    if space.start not in ((), (known_good,)):
+        content["start"] = [
+            _Inline({key: value for key, value in point.items() if known_good.get(key) != value})
+            for point in space.start
+        ]
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def from_yaml(text: str, *, where: Path, models: Sequence[str], weights: str) -> SearchSpace:
+    """Reads a space.
+
+    Where several models are asked for and the file says nothing of `model.name`, they become a parameter.
+
+    Args:
+        text: YAML as `docs/SPACES.md` has it.
+        where: The file: for messages, for the default name, and as the start of paths in `extends`.
+        models: The models asked for.
+        weights: The weights asked for.
+
+    Raises:
+        ConfigError: With every fault of the file.
+    """
+    return _read_space(text, where, models, weights, ())
+
+
+def _split(spec: str) -> tuple[str, str]:
+    """Path and name of `FILE.py:NAME`; the name is empty for all else."""
+    path, _, name = spec.rpartition(":")
+    return (path, name) if path.endswith(".py") else (spec, "")
+
+
+def _find(spec: str, beside: Path, opened: tuple[Path, ...]) -> Factory:
+    path, name = _split(spec)
+    file = beside / Path(path).expanduser()
+    if file.suffix == ".py" and not name:
+        raise UsageError(f"{spec}: say which space of the file, such as {spec}:space")
+    if not name and file.suffix not in YAML_SUFFIXES:
+        factory: Factory = SPACES.get(spec)
+        return factory
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file; a space is {', '.join(SPACES)}, FILE.yaml or FILE.py:NAME")
+    if name:
+        return lambda models, weights: _from_python(file, name, models, weights)
+    return lambda models, weights: _from_file(file, models, weights, opened)
+
+
+def _from_file(path: Path, models: Sequence[str], weights: str, opened: tuple[Path, ...]) -> SearchSpace:
+    resolved = path.resolve()
+    if resolved in opened:
+        raise ConfigError(f"the space extends itself: {' -> '.join(file.name for file in (*opened, resolved))}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    return _read_space(text, path, models, weights, (*opened, resolved))
+
+
+def _from_python(path: Path, name: str, models: Sequence[str], weights: str) -> SearchSpace:
+    with _blaming(path):
+        module = _import(path)
+    if not hasattr(module, name):
+        own = [key for key, value in vars(module).items() if isinstance(value, SearchSpace) or callable(value)]
+        close = difflib.get_close_matches(name, own, n=3)
+        raise UsageError(f"{path} has no {name}" + (f"; did you mean {' or '.join(close)}?" if close else ""))
+    found = getattr(module, name)
+    space = found
+    if callable(found):
+        with _blaming(path):
+            space = found(list(models), weights)
+    if not isinstance(space, SearchSpace):
+        raise UsageError(
+            f"{path}: {name} must be a SearchSpace or a function (models, weights) that returns one, "
+            f"not {type(space).__name__}"
+        )
+    try:
+        check_space(space, models, weights)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return space
+
+
+def _import(path: Path) -> ModuleType:
+    """The module of a file, run once a process."""
+    module_name = f"space {path.resolve()}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path.resolve())
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+@contextlib.contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Says in which line of a user's file something went wrong."""
+    try:
+        yield
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path.resolve())]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        where = f"{path}, line {line}" if line else str(path)
+        told = str(error) if isinstance(error, SegsweepError) else f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{where}: {told}") from error
+
+
+def _read_space(text: str, where: Path, models: Sequence[str], weights: str, opened: tuple[Path, ...]) -> SearchSpace:
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where}: expected lines such as 'parameters:', with {', '.join(SPACE_KEYS)} as keys")
+    faults = [_unknown(key, SPACE_KEYS) for key in content if key not in SPACE_KEYS]
+    texts = {key: _text(content.get(key), key, faults) for key in ("name", "description", "label_by")}
+    told = len(faults)
+    parts = _read_parts(content.get("extends"), where, models, weights, opened, faults)
+    extended = len(faults) == told
+    parameters, unsound = _read_parameters(content.get("parameters"), faults)
+    start = _read_start(content.get("start"), unsound, faults)
+    keys = {*unsound, *(p.key for p in parameters)}
+    keys |= {key for part in parts for key in [*part.fixed, *(p.key for p in part.parameters)]}
+    if len(models) > 1 and "model.name" not in keys:
+        parts.insert(0, SearchSpace("models", "", models_choice(models), "model.name", ({"model.name": models[0]},)))
+    label_by = texts["label_by"] or (parts[-1].label_by if parts else "")
+    if extended and not label_by:
+        faults.append("label_by: needs the key whose values name the labels of the report, such as loss.name")
+    if extended and label_by:
+        try:
+            check_keys([label_by])
+            space = compose(
+                texts["name"] or where.stem,
+                parts,
+                description=texts["description"],
+                label_by=label_by,
+                parameters=parameters,
+                start=start,
+            )
+            check_space(space, models, weights)
+        except ConfigError as error:
+            faults += _lines(error)
+    if faults:
+        raise ConfigError(f"{where}:\n" + "\n".join(f"  {fault}" for fault in faults))
+    return space
+
+
+def _read_parts(
+    value: Any, where: Path, models: Sequence[str], weights: str, opened: tuple[Path, ...], faults: list[str]
+) -> list[SearchSpace]:
+    names = [value] if isinstance(value, str) else value or []
+    if not isinstance(names, list):
+        faults.append("extends: expected names of spaces, such as [lr, augment]")
+        return []
+    parts: list[SearchSpace] = []
+    for name in map(str, names):
+        try:
+            parts.append(_find(name, where.parent, opened)(models, weights))
+        except SegsweepError as error:
+            faults.append(f"extends {name}: {error}")
+    return parts
+
+
+def _read_parameters(value: Any, faults: list[str]) -> tuple[list[Parameter], set[str]]:
+    """The sound parameters, and the keys of those that are not or whose conditions name such a one."""
+    if not isinstance(value or {}, dict):
+        faults.append("parameters: expected one 'key: range' a line")
+        return [], set()
+    read = {str(key): _read_parameter(str(key), entry, faults) for key, entry in (value or {}).items()}
+    unsound = {key for key, parameter in read.items() if parameter is None}
+    sound = [parameter for parameter in read.values() if parameter is not None]
+    while dependent := {p.key for p in sound if any(condition.key in unsound for condition in p.when)}:
+        unsound |= dependent
+        sound = [parameter for parameter in sound if parameter.key not in dependent]
+    return sound, unsound
+
+
+def _read_parameter(key: str, entry: Any, faults: list[str]) -> Parameter | None:
+    """One parameter, or None with its faults told."""
+    try:
+        check_keys([key])
+    except ConfigError as error:
+        faults += _lines(error)
+        return None
+    if not isinstance(entry, dict):
+        entry = {"choices" if isinstance(entry, list) else "value": entry}
+    wrong = [_unknown(name, ENTRY_KEYS) for name in entry if name not in ENTRY_KEYS]
+    forms = [form for form in ("value", "choices", "low") if form in entry]
+    if len(forms) != 1:
+        wrong.append("say one of: a value, choices, or low and high")
+    options: dict[str, Any] = {"role": "fixed" if forms == ["value"] else "nuisance"}
+    kind = "choice"
+    if forms == ["value"]:
+        options["choices"] = (_scalar(key, entry["value"], wrong),)
+    elif forms == ["choices"]:
+        choices = entry["choices"] if isinstance(entry["choices"], list) else [entry["choices"]]
+        options["choices"] = tuple(_scalar(key, choice, wrong) for choice in choices)
+    elif forms == ["low"]:
+        low, high = (_scalar(key, entry.get(end), wrong) for end in ("low", "high"))
+        options |= {"low": low, "high": high}
+        kind = "int" if type(low) is int else "float"
+        if isinstance(low, str | bool):
+            wrong.append("is no number: give choices")
+    if "step" in entry:
+        options["step"] = _converted("step", entry["step"], float, wrong)
+    if "log" in entry:
+        options["log"] = _converted("log", entry["log"], bool, wrong)
+    if "default" in entry:
+        options["default"] = _scalar(key, entry["default"], wrong)
+    elif forms == ["value"]:
+        options["default"] = options["choices"][0]
+    if "role" in entry:
+        options["role"] = entry["role"]
+        if entry["role"] not in get_args(Role):
+            wrong.append(f"role must be one of {', '.join(get_args(Role))}")
+    options["reason"] = _text(entry.get("reason"), "reason", wrong)
+    options["when"] = _read_conditions(entry.get("when"), wrong)
+    if not wrong:
+        parameter = Parameter(key, kind, **options)  # type: ignore[arg-type]
+        wrong += parameter.faults()
+    faults += [f"{key}: {fault}" for fault in dict.fromkeys(wrong)]
+    return None if wrong else parameter
+
+
+def _read_conditions(value: Any, wrong: list[str]) -> tuple[When, ...]:
+    if not isinstance(value or {}, dict):
+        wrong.append("when: expected {KEY: VALUE}, {KEY: [VALUE, ...]} or {KEY: {above: NUMBER}}")
+        return ()
+    conditions = []
+    for key, wanted in (value or {}).items():
+        if isinstance(wanted, dict):
+            if list(wanted) != ["above"]:
+                wrong.append(f"when {key}: expected {{above: NUMBER}}")
+                continue
+            conditions.append(When(str(key), above=_converted(f"when {key}: above", wanted["above"], float, wrong)))
+            continue
+        values = wanted if isinstance(wanted, list) else [wanted]
+        conditions.append(When(str(key), tuple(_scalar(str(key), item, wrong) for item in values)))
+    return tuple(conditions)
+
+
+def _read_start(value: Any, unsound: Collection[str], faults: list[str]) -> list[dict[str, Scalar]]:
+    """Starting points without what concerns unsound parameters."""
+    points: list[dict[str, Scalar]] = []
+    for index, point in enumerate(value if isinstance(value, list) else [value] if value else []):
+        wrong: list[str] = []
+        if not isinstance(point, dict):
+            wrong.append("expected {KEY: VALUE, ...}")
+            point = {}
+        read = {str(key): _scalar(str(key), item, wrong) for key, item in point.items() if key not in unsound}
+        points.append({key: value for key, value in read.items() if value is not None})
+        faults += [f"start[{index}]: {fault}" for fault in wrong]
+    return points
+
+
+def _scalar(key: str, value: Any, wrong: list[str]) -> Any:
+    """A value of a configuration's key, None if it is none; YAML reads 1e-4 as text, which is as good."""
+    if value is None or isinstance(value, list | dict):
+        wrong.append(f"{value!r} is no single value")
+        return None
+    try:
+        return parse_value(key, value)
+    except ConfigError as error:
+        wrong += _lines(error)
+        return None
+
+
+def _converted(name: str, value: Any, type_: type, wrong: list[str]) -> Any:
+    try:
+        return parse_scalar(value, type_)
+    except ValueError as error:
+        wrong.append(f"{name} {error}")
+        return type_()
+
+
+def _text(value: Any, name: str, wrong: list[str]) -> str:
+    if isinstance(value, list | dict):
+        wrong.append(f"{name}: expected text")
+    return "" if value is None else str(value)
+
+
+def _unknown(key: object, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(str(key), known, n=2, cutoff=0.5)
+    return f"unknown key {key!r}; " + (f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}")
+
+
+def _lines(error: Exception) -> list[str]:
+    """The faults of an error, without its heading."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[1:] if len(lines) > 1 and lines[0].endswith(":") else lines
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only, and no key twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Builds a mapping; the standard loader lets the last of two equal keys win."""
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands here twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+class _Inline(dict[str, Any]):
+    """A mapping that is written on one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists of plain values and `_Inline` mappings on one line, all else below one another."""
+
+    def represent_list(self, data: Iterable[Any]) -> Any:
+        """Writes a list."""
+        plain = not any(isinstance(item, list | dict) for item in data)
+        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=plain)
+
+    def represent_inline(self, data: _Inline) -> Any:
+        """Writes a mapping on one line."""
+        return self.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True)
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        """Indents the items of a list below its key."""
+        super().increase_indent(flow, False)
+
+
+_Dumper.add_representer(list, _Dumper.represent_list)
+_Dumper.add_representer(_Inline, _Dumper.represent_inline)
+
+
+def _entry(parameter: Parameter) -> dict[str, Any]:
+    """A parameter as a file has it."""
+    entry: dict[str, Any] = {}
+    if parameter.role == "fixed":
+        entry["value"] = parameter.choices[0]
+    elif parameter.kind == "choice":
+        entry["choices"] = list(parameter.choices)
+    else:
+        entry |= {"low": parameter.low, "high": parameter.high}
+        entry |= {"log": True} if parameter.log else {}
+        entry |= {"step": parameter.step} if parameter.step else {}
+    if parameter.role != "fixed":
+        entry |= {} if parameter.default is None else {"default": parameter.default}
+        entry["role"] = parameter.role
+    if parameter.when:
+        entry["when"] = _Inline({condition.key: _wanted(condition) for condition in parameter.when})
+    if parameter.reason:
+        entry["reason"] = parameter.reason
+    return entry
+
+
+def _wanted(condition: When) -> Any:
+    if condition.above is not None:
+        return _Inline({"above": condition.above})
+    return condition.values[0] if len(condition.values) == 1 else list(condition.values)

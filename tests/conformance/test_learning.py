@@ -1,0 +1,53 @@
+"""Every model with every loss learns: one batch as a trial loads it, until the loss has clearly fallen."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.config import TrialConfig
+from trainables.losses import LOSSES
+from trainables.models import MODELS
+from trainables.optimizers import OPTIMIZERS, Constant
+from trainables.training import Batch, train_one_epoch
+from trainables.trial import Trial, TrialData
+from trainables.updates import TrainingOptions, Updater
+
+FALLEN = 0.85
+STEPS = 25
+ALL_LOSSES = [*LOSSES, LOSSES.example, "focal+lovasz"]
+
+
+@pytest.fixture(scope="module", params=MODELS.names())
+def trial(request: pytest.FixtureRequest, mini_data: TrialData) -> Iterator[tuple[Trial, Batch, dict[str, Any]]]:
+    """A trial of each model, its first batch, and its weights before any step."""
+    values = {"model.name": request.param, "image_size": "48x64", "batch_size": 2, "epochs": 1}
+    built = Trial(TrialConfig.from_flat(values), mini_data)
+    yield built, next(iter(built.train_loader)), copy.deepcopy(built.model.state_dict())
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+def test_one_batch_drives_the_loss_down(trial: tuple[Trial, Batch, dict[str, Any]], loss: str) -> None:
+    built, batch, initial = trial
+    built.model.load_state_dict(initial)
+    torch.manual_seed(0)
+    optimizer = OPTIMIZERS.get("adamw")(built.model.parameters(), lr=1e-3, weight_decay=0.0)
+    updater = Updater(built.model, optimizer, Constant(STEPS), TrainingOptions())
+    function = LOSSES.get(loss)(built._class_pixels)
+    losses: list[float] = []
+    while len(losses) < STEPS and not (losses and losses[-1] < FALLEN * losses[0]):
+        told = train_one_epoch(
+            built.model,
+            [batch],
+            loss=function,
+            updater=updater,
+            aux_weight=built.model.aux_weight,
+            normalisation=built.model.normalisation,
+            device=built.device,
+        )
+        losses.append(told["train/loss"])
+    assert losses[-1] < FALLEN * losses[0], losses

@@ -1,0 +1,27 @@
+"""The written page is the registries'."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainables.augmentations import MAGNITUDES, POLICIES, TRANSFORMS
+from trainables.augmentations.__main__ import augmentation_markdown
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "AUGMENTATION.md"
+
+
+def test_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == augmentation_markdown(), (
+        "write it again: python -m trainables.augmentations > docs/AUGMENTATION.md"
+    )
+
+
+def test_every_family_transformation_and_magnitude_stands_in_it() -> None:
+    rows = [line for line in augmentation_markdown().splitlines() if line.startswith("| `")]
+    named = [line.split("`")[1] for line in rows]
+    assert named == ["augment.policy", *POLICIES, *TRANSFORMS]
+    columns = {line.count("|") for line in rows}
+    assert columns == {4, 8}
+    rotation = next(line for line in rows if line.startswith("| `rotate`"))
+    assert "| angle | ±0° | ±30° | 0.33: ±9.9° |" in rotation
+    assert all(MAGNITUDES[name].reason for name in MAGNITUDES)

@@ -1,0 +1,187 @@
+"""Applied, not asked: what a trial really built, read back from the built objects, against its configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from trainables.augmentations import verify_applied
+from trainables.config import TrialConfig, format_size
+from trainables.errors import WiringError
+from trainables.losses import LOSSES
+from trainables.optimizers import SCHEDULES, applied_optimizer
+from trainables.registry import Scalar
+from trainables.training import is_channels_last
+from trainables.updates import BACKBONE, PRECISIONS
+
+if TYPE_CHECKING:
+    from trainables.trial import Trial
+
+
+def read_back(trial: Trial) -> dict[str, Any]:
+    """What a trial trains, as primitives for `trial.json`; nothing in it is copied from the configuration."""
+    model, updater = trial.model, trial.updater
+    weight = next(model.parameters())
+    return {
+        "model": {
+            "name": model.name,
+            "weights": model.predefined,
+            "aux_weight": model.aux_weight,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "outputs": _output_channels(model, trial.policy.size, trial.device),
+        },
+        "loss": {"name": LOSSES.name_of(trial.loss), **trial.loss.applied()},
+        "optimizer": applied_optimizer(updater.optimizer),
+        "schedule": {"name": SCHEDULES.name_of(trial.schedule), **dataclasses.asdict(trial.schedule)},
+        "training": {
+            **_rates(trial),
+            "clip_norm": updater.clip_norm,
+            "accumulate": updater.accumulate,
+            "ema": updater.averaged.decay if updater.averaged else 0.0,
+            "freeze": _frozen(trial),
+        },
+        "augment": trial.policy.applied(),
+        "image_size": format_size(trial.policy.size),
+        "batch_size": trial.batches.batch_size,
+        "epochs": trial.schedule.total_steps / trial.steps_per_epoch,
+        "seed": trial.samples.seed if trial.samples.seed == trial.batches.seed else None,
+        "steps_per_epoch": trial.steps_per_epoch,
+        "train_images": len(trial.samples),
+        "val_images": len(trial.data.val),
+        "precision": next(name for name, dtype in PRECISIONS.items() if dtype is updater.dtype),
+        "weights_precision": str(weight.dtype).removeprefix("torch."),
+        "channels_last": is_channels_last(model),
+        "compile": False,
+        "device": str(weight.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def verify(config: TrialConfig, trial: Trial) -> None:
+    """Compares what a trial built with what a configuration asks for, key by key.
+
+    Raises:
+        WiringError: Listing every difference.
+    """
+    applied = trial.applied
+    faults = [
+        f"{key}: asked for {wanted}, built {found}"
+        for key, wanted, found in _compared(config, applied)
+        if not _same(wanted, found)
+    ]
+    faults += _weight_faults(config, trial)
+    try:
+        verify_applied(config.augment, trial.policy)
+    except WiringError as error:
+        faults.append(str(error))
+    if faults:
+        raise WiringError("the trial does not train what its configuration says:\n  " + "\n  ".join(faults))
+
+
+def _compared(config: TrialConfig, applied: Mapping[str, Any]) -> Iterator[tuple[str, Scalar, Any]]:
+    """Each key with the value asked for and the one built; of policy and optimizer groups others take care."""
+    for section in ("loss", "schedule"):
+        component = getattr(config, section)
+        yield f"{section}.name", component.name, applied[section]["name"]
+        for key, value in component.params.items():
+            yield f"{section}.{key}", value, applied[section].get(key)
+    yield "model.name", config.model.name, applied["model"]["name"]
+    yield "model.weights", config.model.params["weights"], applied["model"]["weights"].partition(":")[0] or "none"
+    if "aux_weight" in config.model.params:
+        yield "model.aux_weight", config.model.params["aux_weight"], applied["model"]["aux_weight"]
+    yield "optimizer.name", config.optimizer.name, applied["optimizer"]["name"]
+    for key, value in config.optimizer.params.items():
+        if key not in ("lr", "weight_decay"):
+            yield f"optimizer.{key}", value, _common(group.get(key) for group in applied["optimizer"]["groups"])
+    for key, value in dataclasses.asdict(config.training).items():
+        if applied["training"][key] is not None:
+            yield f"training.{key}", value, applied["training"][key]
+    yield "image_size", format_size(config.image_size), applied["image_size"]
+    yield "batch_size", min(config.batch_size, applied["train_images"]), applied["batch_size"]
+    yield "epochs", config.epochs, applied["epochs"]
+    yield "seed", config.seed, applied["seed"]
+
+
+def _weight_faults(config: TrialConfig, trial: Trial) -> Iterator[str]:
+    """Whether every trainable weight is in the optimizer once, with its rate and its decay."""
+    options = config.training
+    built: dict[int, list[dict[str, Any]]] = {}
+    for group in trial.updater.optimizer.param_groups:
+        for parameter in group["params"]:
+            built.setdefault(id(parameter), []).append(group)
+    wrong: dict[str, list[str]] = {}
+    for name, parameter in trial.model.named_parameters():
+        groups = built.pop(id(parameter), [])
+        if len(groups) != int(parameter.requires_grad):
+            wrong.setdefault(f"optimizer: a weight is in {len(groups)} groups", []).append(name)
+            continue
+        for group in groups:
+            multiplier = options.backbone_lr if name.startswith(BACKBONE) else 1.0
+            decays = options.decay_norms or parameter.ndim > 1
+            wanted = {
+                "lr": float(config.optimizer.params["lr"]) * multiplier,
+                "weight_decay": float(config.optimizer.params["weight_decay"]) if decays else 0.0,
+            }
+            found = {"lr": group["initial_lr"], "weight_decay": group["weight_decay"]}
+            for key, value in wanted.items():
+                if not _same(value, found[key]):
+                    fault = f"optimizer.{key}: asked for {value:g}, built {found[key]:g}"
+                    wrong.setdefault(fault, []).append(name)
+    if built:
+        yield f"optimizer: {len(built)} of its tensors are not the model's"
+    for fault, names in wrong.items():
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield f"{fault} ({names[0]}{others})"
+
+
+def _rates(trial: Trial) -> dict[str, Any]:
+    """The backbone's multiplier and whether norms decay, as the groups show it; None where nothing shows it."""
+    rates: dict[bool, set[float]] = {True: set(), False: set()}
+    decays: dict[bool, set[bool]] = {True: set(), False: set()}
+    groups = {id(p): group for group in trial.updater.optimizer.param_groups for p in group["params"]}
+    for name, parameter in trial.model.named_parameters():
+        group = groups.get(id(parameter))
+        if group is not None:
+            rates[name.startswith(BACKBONE)].add(group["initial_lr"])
+            decays[parameter.ndim > 1].add(group["weight_decay"] > 0)
+    shown = len(rates[True]) == 1 and len(rates[False]) == 1
+    return {
+        "backbone_lr": rates[True].pop() / rates[False].pop() if shown else None,
+        "decay_norms": _common(decays[False]) if decays[True] == {True} else None,
+    }
+
+
+def _frozen(trial: Trial) -> str:
+    """What is frozen: weights as they are, statistics as the updater will leave them."""
+    trained = [p.requires_grad for name, p in trial.model.named_parameters() if name.startswith(BACKBONE)]
+    statistics = trial.updater.frozen
+    if (statistics == "backbone") == (bool(trained) and not any(trained)):
+        return statistics
+    return f"{'all' if any(trained) else 'no'} weights of the backbone trained, statistics of {statistics} kept"
+
+
+def _common(values: Any) -> Any:
+    """The value that all have, or None."""
+    found = list(dict.fromkeys(values))
+    return found[0] if len(found) == 1 else None
+
+
+def _same(wanted: Scalar, found: Any) -> bool:
+    if found is None or isinstance(wanted, str | bool) or isinstance(found, str | bool):
+        return bool(wanted == found)
+    return math.isclose(float(wanted), float(found), rel_tol=1e-9)
+
+
+@torch.no_grad()
+def _output_channels(model: nn.Module, size: tuple[int, int], device: torch.device) -> int:
+    training = model.training
+    model.eval()
+    channels = int(model(torch.zeros(1, 3, *size, device=device))["out"].shape[1])
+    model.train(training)
+    return channels

@@ -1,0 +1,166 @@
+"""Where the camera stands: resizing, zoom, rotation and shift of image and mask in step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import albumentations as A
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from trainables.data.base import VOID, Image, Mask
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+Frame = tuple[int, int, int, int]
+"""Pixels added at the top, bottom, left and right."""
+
+Cut = tuple[slice, slice]
+"""Rows and columns that stay."""
+
+
+def resize(image: Image, mask: Mask, size: Size) -> tuple[Image, Mask]:
+    """Stretches image and mask to `size`: averaging or bilinear for the image, nearest pixel centre for the mask."""
+    return _resize_image(image, size), _resize_mask(mask, size)
+
+
+def _resize_image(image: Image, size: Size) -> Image:
+    if image.shape[:2] == size:
+        return image
+    shrinks = size[0] < image.shape[0] and size[1] < image.shape[1]
+    return as_uint8(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
+
+
+def _resize_mask(mask: Mask, size: Size) -> Mask:
+    # INTER_NEAREST takes the pixel to the top left, half a pixel away from where the image is sampled.
+    return mask if mask.shape == size else as_uint8(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def _frame_image(image: Image, frame: Frame) -> Image:
+    return as_uint8(cv2.copyMakeBorder(image, *frame, cv2.BORDER_REFLECT_101)) if any(frame) else image
+
+
+def _frame_mask(mask: Mask, frame: Frame) -> Mask:
+    return as_uint8(cv2.copyMakeBorder(mask, *frame, cv2.BORDER_CONSTANT, value=VOID)) if any(frame) else mask
+
+
+def as_uint8(array: Any) -> Image:
+    """What OpenCV returns for a uint8 array; its stubs do not know."""
+    return cast("Image", array)
+
+
+class Fit(A.DualTransform):  # type: ignore[misc]
+    """Stretches an image that is not of the policy's size yet (no zoom did so) to it."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__(p=1.0)
+        self.size = size
+
+    def apply(self, img: Image, **params: Any) -> Image:
+        """Resizes the image."""
+        return _resize_image(img, self.size)
+
+    def apply_to_mask(self, mask: Mask, **params: Any) -> Mask:
+        """Resizes the mask without inventing ids."""
+        return _resize_mask(mask, self.size)
+
+
+class ScaleCrop(A.DualTransform):  # type: ignore[misc]
+    """Zooms by a log-uniform factor in [1 / limit, limit] and crops or pads to `size`, at a uniform position.
+
+    The factor is relative to the image stretched to `size`. Zooming in cuts the window out of the original image and
+    resizes only that; zooming out shrinks the image and pads it.
+
+    Args:
+        size: Height and width of the result in pixels.
+        limit: Largest factor.
+        p: Probability.
+    """
+
+    def __init__(self, size: Size, limit: float, p: float) -> None:
+        super().__init__(p=p)
+        self.size = size
+        self.limit = limit
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draws the window that is cut out of the image, and the frame that is put around the result."""
+        scale = math.exp(self.py_random.uniform(-1, 1) * math.log(self.limit))
+        source = params["shape"][:2]
+        window = [max(1, round(side / max(scale, 1.0))) for side in source]
+        inner = [max(1, round(side * min(scale, 1.0))) for side in self.size]
+        corner = [self.py_random.randint(0, side - part) for side, part in zip(source, window, strict=True)]
+        before = [self.py_random.randint(0, side - part) for side, part in zip(self.size, inner, strict=True)]
+        after = [side - part - first for side, part, first in zip(self.size, inner, before, strict=True)]
+        rows, columns = (slice(first, first + part) for first, part in zip(corner, window, strict=True))
+        return {"cut": (rows, columns), "inner": tuple(inner), "frame": (before[0], after[0], before[1], after[1])}
+
+    def apply(self, img: Image, cut: Cut, inner: Size, frame: Frame, **params: Any) -> Image:
+        """Cuts, resizes and pads the image by reflection."""
+        return _frame_image(_resize_image(img[cut], inner), frame)
+
+    def apply_to_mask(self, mask: Mask, cut: Cut, inner: Size, frame: Frame, **params: Any) -> Mask:
+        """Cuts, resizes and pads the mask with void."""
+        return _frame_mask(_resize_mask(mask[cut], inner), frame)
+
+
+class Rotate(A.DualTransform):  # type: ignore[misc]
+    """Rotates about the centre; the image is filled by reflection, the mask with void.
+
+    `albumentations.Affine` has one border mode for both, so that under reflection it labels the mirror image.
+
+    Args:
+        limit: Largest angle in degrees, either way.
+        p: Probability.
+    """
+
+    def __init__(self, limit: float, p: float) -> None:
+        super().__init__(p=p)
+        self.limit = limit
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draws the angle, as a matrix from source to result in (x, y) pixel coordinates."""
+        height, width = params["shape"][:2]
+        angle = self.py_random.uniform(-self.limit, self.limit)
+        return {"matrix": cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)}
+
+    def apply(self, img: Image, matrix: npt.NDArray[np.float64], **params: Any) -> Image:
+        """Warps the image bilinearly."""
+        size = img.shape[1::-1]
+        return as_uint8(cv2.warpAffine(img, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
+
+    def apply_to_mask(self, mask: Mask, matrix: npt.NDArray[np.float64], **params: Any) -> Mask:
+        """Warps the mask by nearest neighbour."""
+        nearest, constant = cv2.INTER_NEAREST, cv2.BORDER_CONSTANT
+        size = mask.shape[1::-1]
+        return as_uint8(cv2.warpAffine(mask, matrix, size, flags=nearest, borderMode=constant, borderValue=VOID))
+
+
+class Shift(A.DualTransform):  # type: ignore[misc]
+    """Shifts by whole pixels; the image is filled by reflection, the mask with void.
+
+    Args:
+        limit: Largest shift as a fraction of the width and of the height, either way.
+        p: Probability.
+    """
+
+    def __init__(self, limit: float, p: float) -> None:
+        super().__init__(p=p)
+        self.limit = limit
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draws both shifts: the part that stays in view, and the frame that is put around it."""
+        sides = params["shape"][:2]
+        down, right = (round(self.py_random.uniform(-self.limit, self.limit) * side) for side in sides)
+        cut = tuple(slice(max(-by, 0), side - max(by, 0)) for by, side in zip((down, right), sides, strict=True))
+        return {"cut": cut, "frame": (max(down, 0), max(-down, 0), max(right, 0), max(-right, 0))}
+
+    def apply(self, img: Image, cut: Cut, frame: Frame, **params: Any) -> Image:
+        """Cuts and pads the image by reflection."""
+        return _frame_image(img[cut], frame)
+
+    def apply_to_mask(self, mask: Mask, cut: Cut, frame: Frame, **params: Any) -> Mask:
+        """Cuts and pads the mask with void."""
+        return _frame_mask(mask[cut], frame)

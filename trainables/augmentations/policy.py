@@ -1,0 +1,197 @@
+"""A policy built for one image size, and the proof that it is the one that was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import random
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from trainables.augmentations.color import ColorMatrices, ColorMatrix
+from trainables.augmentations.geometry import Fit, Size
+from trainables.augmentations.magnitudes import MAGNITUDES
+from trainables.augmentations.mixing import Mixing
+from trainables.augmentations.spec import PolicySpec, TransformSpec
+from trainables.augmentations.transforms import TRANSFORMS, Built, limit_built
+from trainables.data.base import VOID, Image, Mask
+from trainables.errors import WiringError
+
+
+class Policy:
+    """A policy built for one image size: pure functions of images, masks and seeds.
+
+    Args:
+        spec: What to apply.
+        size: Height and width of the results in pixels.
+
+    Raises:
+        WiringError: If Albumentations ignores an argument.
+    """
+
+    def __init__(self, spec: PolicySpec, size: Size) -> None:
+        self.spec = spec
+        self.size = size
+        with library_warnings_are_errors(spec.describe()):
+            self._built: dict[str, Built] = {
+                item.name: TRANSFORMS.get(item.name)(size, **item.settings()) for item in spec.transforms
+            }
+            self._compose = A.Compose(_steps(self._built, size))
+        self._mixings = [built for built in self._built.values() if isinstance(built, Mixing)]
+
+    def __call__(self, image: Image, mask: Mask, *, seed: int) -> tuple[Image, Mask]:
+        """Transforms an image and its mask in step.
+
+        Args:
+            image: RGB of shape (h, w, 3); stretched to `size` unless a zoom takes it there.
+            mask: Class ids or `VOID` of shape (h, w).
+            seed: >= 0; the same seed gives the same result whatever ran before and in whatever process.
+
+        Returns:
+            Image of shape (*size, 3) and mask of shape `size`.
+        """
+        # Compose.set_random_seed(seed) would seed every transformation alike: all would draw the same first number,
+        # so that of two transformations with p=0.5 either both are applied or none. They must share one stream.
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        result = self._compose(image=image, mask=mask)
+        return result["image"], result["mask"]
+
+    @property
+    def mixes(self) -> bool:
+        """Whether `mix` can change a batch."""
+        return bool(self._mixings)
+
+    def mix(self, images: Image, masks: Mask, seeds: Sequence[int]) -> tuple[Image, Mask]:
+        """Exchanges regions between the samples of a batch; donors are the samples as they came in.
+
+        Args:
+            images: RGB of shape (B, H, W, 3).
+            masks: Class ids or `VOID` of shape (B, H, W).
+            seeds: One a sample, >= 0: decides whether it is mixed, with which other sample, and where.
+
+        Returns:
+            Images and masks of the same shapes; the very inputs if the policy mixes nothing or there is one sample.
+        """
+        if not self._mixings or len(images) < 2:
+            return images, masks
+        mixed_images, mixed_masks = images.copy(), masks.copy()
+        for index, seed in enumerate(seeds):
+            generator = np.random.default_rng(seed)
+            for mixing in self._mixings:
+                if generator.random() < mixing.p:
+                    donor = (index + generator.integers(1, len(images))) % len(images)
+                    region = mixing.region(masks[donor], generator)
+                    cv2.copyTo(images[donor], region, mixed_images[index])
+                    cv2.copyTo(masks[donor], region, mixed_masks[index])
+        return mixed_images, mixed_masks
+
+    def applied(self) -> dict[str, dict[str, Any]]:
+        """What was really built, read back from the objects.
+
+        Returns:
+            For each transformation `p`, `magnitude` and the `limit` in its own unit that was built (where it has one),
+            `class`, and `arguments`: the object's serialised arguments (primitives, lists and dicts only).
+        """
+        applied: dict[str, dict[str, Any]] = {}
+        for name, built in self._built.items():
+            entry: dict[str, Any] = {"p": float(built.p)}
+            if name in MAGNITUDES:
+                entry["limit"] = limit_built(name, built)
+                entry["magnitude"] = MAGNITUDES[name].of_limit(entry["limit"])
+            applied[name] = entry | _written(built)
+        return applied
+
+    def wiring_faults(self, item: TransformSpec) -> list[str]:
+        """The differences between a transformation that was asked for and what was built."""
+        if item.name not in self._built:
+            return [f"{item.name}: not built"]
+        built = self._built[item.name]
+        faults = []
+        if not math.isclose(built.p, item.p, rel_tol=1e-6):
+            faults.append(f"{item.name}.p: asked for {item.p:g}, built {built.p:g}")
+        if item.magnitude is not None:
+            table = MAGNITUDES[item.name]
+            asked, limit = table.limit(item.magnitude), limit_built(item.name, built)
+            if not math.isclose(limit, asked, rel_tol=1e-6, abs_tol=1e-9):
+                faults.append(
+                    f"{item.name}.magnitude: asked for {item.magnitude:g} ({table.text.format(asked)}), "
+                    f"built {table.of_limit(limit):g} ({table.text.format(limit)})"
+                )
+        fills = {getattr(part, "fill_mask", VOID) for part in (built, *getattr(built, "transforms", ()))}
+        return faults + [f"{item.name}: fills masks with {fill} instead of void ({VOID})" for fill in fills - {VOID}]
+
+    @property
+    def names(self) -> list[str]:
+        """The transformations that were built, in the order of application."""
+        return list(self._built)
+
+
+def verify_applied(spec: PolicySpec, policy: Policy) -> None:
+    """Checks that a policy was built as specified: probabilities, magnitudes, and void as the masks' filling.
+
+    Raises:
+        WiringError: If not; lists every difference.
+    """
+    faults = [fault for item in spec.transforms for fault in policy.wiring_faults(item)]
+    asked = {item.name for item in spec.transforms}
+    faults += [f"{name}: built but not asked for" for name in policy.names if name not in asked]
+    if faults:
+        raise WiringError("the augmentation policy was not built as configured: " + "; ".join(sorted(faults)))
+
+
+def _steps(built: Mapping[str, Built], size: Size) -> list[A.BasicTransform | A.BaseCompose]:
+    """What is done to one image: zoom, which reads the original pixels, resizing, all else; colours in one pass."""
+    single = {name: part for name, part in built.items() if not isinstance(part, Mixing)}
+    zoom = [single.pop("scale_crop")] if "scale_crop" in single else []
+    steps: list[A.BasicTransform | A.BaseCompose] = [*zoom, Fit(size)]
+    for colors, run in itertools.groupby(single.values(), key=lambda part: isinstance(part, ColorMatrix)):
+        parts = list(run)
+        steps += [ColorMatrices(parts)] if colors else parts
+    return steps
+
+
+@contextlib.contextmanager
+def library_warnings_are_errors(what: str) -> Iterator[None]:
+    """Albumentations only warns about arguments that it does not know, and goes on without them.
+
+    Args:
+        what: Is being built or run, for the message.
+
+    Raises:
+        WiringError: For a warning, or an argument that is refused.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            yield
+        except (Warning, ValueError, TypeError) as error:
+            raise WiringError(
+                f"Albumentations {A.__version__} does not do as asked ({error}): {what}; install the version that the "
+                "project pins"
+            ) from error
+
+
+def _written(built: Any) -> dict[str, Any]:
+    """Class and arguments of a transformation, and of its members where it chooses among several."""
+    if isinstance(built, A.BaseCompose):
+        arguments: Any = {"transforms": [_written(member) for member in built.transforms]}
+    else:
+        arguments = {} if isinstance(built, Mixing) else _primitive(built.get_transform_init_args())
+    return {"class": type(built).__name__, "arguments": arguments}
+
+
+def _primitive(value: Any) -> Any:
+    """Mappings, sequences and numbers as JSON has them."""
+    if isinstance(value, Mapping):
+        return {str(key): _primitive(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_primitive(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value

@@ -1,0 +1,81 @@
+"""Flags that several commands share: which images, and how a trial is executed."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from trainables.data import DATASETS
+from trainables.updates import PRECISIONS
+
+DEFAULT_CACHE_BYTES = 8 * 2**30
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def add_data_flags(group: argparse._ActionsContainer) -> None:
+    """`--data`, `--data-root`, `--download`, `--splits`, `--group-by`."""
+    group.add_argument(
+        "--data", metavar="NAME", default="scenes", help=f"{', '.join(DATASETS)} (default: scenes, embedded)"
+    )
+    group.add_argument("--data-root", type=Path, metavar="DIR", help="where the images are")
+    group.add_argument("--download", action="store_true", help="let torchvision fetch the data set where it can")
+    group.add_argument(
+        "--splits", type=Path, metavar="PATH", help="given splits: a folder of text files, or a CSV with id and split"
+    )
+    group.add_argument(
+        "--group-by", metavar="REGEX", help="where splits are drawn, keep ids together that share its first group"
+    )
+
+
+def add_execution_flags(group: argparse._ActionsContainer) -> None:
+    """`--precision`, `--channels-last`, `--compile`, `--workers`, `--cache-limit`."""
+    group.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        help="of convolutions (default: bf16 on a GPU that has it, otherwise fp32)",
+    )
+    group.add_argument(
+        "--channels-last",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="memory layout of images; faster almost everywhere (default: on)",
+    )
+    group.add_argument("--compile", action="store_true", help="compile models with torch.compile")
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="loader processes a trial (default: 0 on a CPU; 4 on a GPU, fewer where the trial has fewer CPUs)",
+    )
+    group.add_argument(
+        "--cache-limit",
+        type=byte_size,
+        default=DEFAULT_CACHE_BYTES,
+        metavar="10G",
+        help="most that decoded images may take in the cache folder (default: 8G)",
+    )
+
+
+def default_precision(device: str) -> str:
+    """bf16 on a GPU that computes in it, otherwise fp32."""
+    import torch
+
+    return "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
+def default_workers(device: str) -> int:
+    """Loader processes of a trial: on a CPU they would only take cores from training."""
+    return 4 if device.startswith("cuda") else 0
+
+
+def byte_size(text: str) -> int:
+    """Bytes of a size such as 500M or 10G (powers of 1024); 0 is allowed.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is no size.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 500M or 10G")
+    return int(float(found.group(1)) * _UNITS[found.group(2).upper()])
