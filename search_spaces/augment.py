@@ -48,8 +48,11 @@ def policy_parameters() -> tuple[Parameter, ...]:
             continue
         allowed = When(KEY, owners)
         chance = f"augment.{name}.p"
+        usual = _to_quarter(family_transforms(owners[0])[name])
         parameters.append(
-            number(chance, 0.0, 1.0, step=0.25, when=(allowed,), reason="share of images changed; 0 is off")
+            number(
+                chance, 0.0, 1.0, step=0.25, default=usual, when=(allowed,), reason="share of images changed; 0 is off"
+            )
         )
         if name in MAGNITUDES:
             table = MAGNITUDES[name]
@@ -63,10 +66,14 @@ def family_point(family: str) -> dict[str, Scalar]:
     """A family with its default probabilities (to the quarter) and magnitudes, as values of the space's parameters."""
     point: dict[str, Scalar] = {KEY: family}
     for name, chance in family_transforms(family).items():
-        point[f"augment.{name}.p"] = round(chance * 4) / 4
+        point[f"augment.{name}.p"] = _to_quarter(chance)
         if name in MAGNITUDES:
             point[f"augment.{name}.magnitude"] = min(MAGNITUDES[name].default, MOST)
     return point
+
+
+def _to_quarter(chance: float) -> float:
+    return round(chance * 4) / 4
 
 
 def reachable(space: SearchSpace) -> tuple[PolicySpec, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, Image, Mask
+from trainables.data.cache import resize_image, resize_mask
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -24,19 +25,7 @@ Cut = tuple[slice, slice]
 
 def resize(image: Image, mask: Mask, size: Size) -> tuple[Image, Mask]:
     """Stretches image and mask to `size`: averaging or bilinear for the image, nearest pixel centre for the mask."""
-    return _resize_image(image, size), _resize_mask(mask, size)
-
-
-def _resize_image(image: Image, size: Size) -> Image:
-    if image.shape[:2] == size:
-        return image
-    shrinks = size[0] < image.shape[0] and size[1] < image.shape[1]
-    return as_uint8(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
-
-
-def _resize_mask(mask: Mask, size: Size) -> Mask:
-    # INTER_NEAREST takes the pixel to the top left, half a pixel away from where the image is sampled.
-    return mask if mask.shape == size else as_uint8(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
+    return resize_image(image, size), resize_mask(mask, size)
 
 
 def _frame_image(image: Image, frame: Frame) -> Image:
@@ -61,11 +50,11 @@ class Fit(A.DualTransform):  # type: ignore[misc]
 
     def apply(self, img: Image, **params: Any) -> Image:
         """Resizes the image."""
-        return _resize_image(img, self.size)
+        return resize_image(img, self.size)
 
     def apply_to_mask(self, mask: Mask, **params: Any) -> Mask:
         """Resizes the mask without inventing ids."""
-        return _resize_mask(mask, self.size)
+        return resize_mask(mask, self.size)
 
 
 class ScaleCrop(A.DualTransform):  # type: ignore[misc]
@@ -99,11 +88,11 @@ class ScaleCrop(A.DualTransform):  # type: ignore[misc]
 
     def apply(self, img: Image, cut: Cut, inner: Size, frame: Frame, **params: Any) -> Image:
         """Cuts, resizes and pads the image by reflection."""
-        return _frame_image(_resize_image(img[cut], inner), frame)
+        return _frame_image(resize_image(img[cut], inner), frame)
 
     def apply_to_mask(self, mask: Mask, cut: Cut, inner: Size, frame: Frame, **params: Any) -> Mask:
         """Cuts, resizes and pads the mask with void."""
-        return _frame_mask(_resize_mask(mask[cut], inner), frame)
+        return _frame_mask(resize_mask(mask[cut], inner), frame)
 
 
 class Rotate(A.DualTransform):  # type: ignore[misc]
