@@ -204,10 +204,10 @@ def _import(path: Path) -> ModuleType:
 
 @contextlib.contextmanager
 def _blaming(path: Path) -> Iterator[None]:
-    """Says in which line of a user's file something went wrong."""
+    """Says in which line of a user's file something went wrong, `sys.exit` included."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(path.resolve())]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
@@ -307,7 +307,9 @@ def _read_parameter(key: str, entry: Any, faults: list[str]) -> Parameter | None
         choices = entry["choices"] if isinstance(entry["choices"], list) else [entry["choices"]]
         options["choices"] = tuple(_scalar(key, choice, wrong) for choice in choices)
     elif forms == ["low"]:
-        low, high = (_scalar(key, entry.get(end), wrong) for end in ("low", "high"))
+        if "high" not in entry:
+            wrong.append("low needs a high")
+        low, high = (_scalar(key, entry[end], wrong) if end in entry else None for end in ("low", "high"))
         options |= {"low": low, "high": high}
         kind = "int" if type(low) is int else "float"
         if isinstance(low, str | bool):

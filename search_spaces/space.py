@@ -96,7 +96,8 @@ class Parameter:
             yield "role fixed needs exactly one value"
         conditions = [condition.key for condition in self.when]
         yield from (f"two conditions on {key}: write them as one" for key in {*conditions} if conditions.count(key) > 1)
-        if self.default is not None and not self.contains(self.default):
+        sound = bool(self.choices) if self.kind == "choice" else self.low <= self.high
+        if sound and self.default is not None and not self.contains(self.default):
             yield f"default {self.default} is outside {self.range_text()}"
 
     def _range_faults(self) -> Iterator[str]:
@@ -108,6 +109,8 @@ class Parameter:
             return
         if self.step <= 0:
             yield f"step {self.step:g} must be > 0"
+        elif self.kind == "int" and self.step != int(self.step):
+            yield f"step {self.step:g} must be a whole number, as the values are"
         elif self.log:
             yield "a logarithmic range has no step: leave one of the two out"
         elif (Decimal(str(self.high)) - Decimal(str(self.low))) % Decimal(str(self.step)):

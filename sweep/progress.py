@@ -78,21 +78,23 @@ def show_plan(
     for warning in splits.warnings:
         table.add_row("", Text(warning, style="yellow"))
     table.add_row("budget", f"{trials} trials of up to {max_epochs} epochs; {how}")
-    if trials < len(space.start):
-        untried = f"{len(space.start)} points stand to be tried first: {trials} trials leave some labels out"
+    if untried := _untried(space, trials):
         table.add_row("", Text(untried, style="yellow"))
     table.add_row("", Text(note, style="dim"))
     table.add_row("execution", describe_execution(execution))
     console.print(Panel(table, title="what will be tried", title_align="left", border_style="dim"))
 
 
-def show_space(console: Console, space: SearchSpace, base: Mapping[str, Scalar], *, own_size: bool, note: str) -> None:
+def show_space(
+    console: Console, space: SearchSpace, base: Mapping[str, Scalar], *, trials: int, own_size: bool, note: str
+) -> None:
     """Prints the compiled space: every key with its role, default, range, condition and reason.
 
     Args:
         console: Where to.
         space: With overrides fixed.
         base: Keys common to all trials.
+        trials: Of the search.
         own_size: Whether the image size was set; else it is the data set's, whatever `base` holds.
         note: At which epochs trials are compared.
     """
@@ -114,10 +116,19 @@ def show_space(console: Console, space: SearchSpace, base: Mapping[str, Scalar],
     console.print("\n[bold]Tried first[/bold]")
     for index, point in enumerate(space.start):
         config = TrialConfig.from_flat({**base, **space.fixed, **point})
-        console.print(
-            f"  {BASELINE if index == 0 else space.label(config.flat())}: {describe(config, size=own_size)}",
-            highlight=False,
-        )
+        label = BASELINE if index == 0 else space.label(config.flat())
+        line = Text(f"{label}: {describe(config, size=own_size)}")
+        console.print(Padding(line, (0, 0, 0, 2), expand=False))
+    if untried := _untried(space, trials):
+        console.print(Text(untried, style="yellow"))
+
+
+def _untried(space: SearchSpace, trials: int) -> str:
+    """Says that there are fewer trials than starting points; empty if there are enough."""
+    points = len(space.start)
+    if trials >= points:
+        return ""
+    return f"{points} points stand to be tried first: {trials} trials leave some labels out, --trials {points} none"
 
 
 def _row(width: int, key: str, role: str, default: Scalar | None) -> Text:

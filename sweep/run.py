@@ -76,7 +76,8 @@ def _show(config: SweepConfig, console: Console) -> int:
         print(to_yaml(space), end="")
         return 0
     note = comparison_note(config.scheduler, config.max_epochs)
-    progress.show_space(console, space, base, own_size="image_size" in config.set_, note=note)
+    own_size = "image_size" in config.set_
+    progress.show_space(console, space, base, trials=config.trials, own_size=own_size, note=note)
     return 0
 
 
@@ -211,7 +212,8 @@ def _search(
             with console.status("starting Ray"):
                 ray = stack.enter_context(session)
             if ray.url:
-                console.print(f"Ray dashboard: {ray.url}  (it asks for a token: `ray get-auth-token` prints it)")
+                told = f"Ray dashboard: {ray.url}  (it asks for a token: `ray get-auth-token` prints it)"
+                console.print(told, soft_wrap=True)
             with progress.Progress(console, conductor, concurrent=resources.concurrent) as view:
 
                 def tick() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from sweep.journal import Event
 from sweep.manifest import SweepManifest
+from trainables.config import TrialConfig
 from trainables.errors import SegsweepError
 
 FLUSH_SECONDS = 5.0
@@ -122,7 +123,8 @@ class Tracker:
     def _log(self, event: Event) -> None:
         trial_id = event["trial_id"]
         if event["event"] == "suggested":
-            config = {**event["config"], "label": event["label"], "phase": event["phase"]}
+            policy = TrialConfig.from_flat(event["config"]).augment.describe()
+            config = {**event["config"], "policy": policy, "label": event["label"], "phase": event["phase"]}
             self._runs[trial_id] = self._start(trial_id, config, job_type=event["phase"])
             for result in self._results.get(event.get("parent") or "", []):
                 self._log_result(trial_id, result)

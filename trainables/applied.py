@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -14,9 +16,9 @@ from trainables.augmentations import verify_applied
 from trainables.config import TrialConfig, format_size
 from trainables.errors import WiringError
 from trainables.losses import LOSSES
-from trainables.optimizers import SCHEDULES, applied_optimizer
+from trainables.optimizers import SCHEDULES, Schedule, applied_optimizer
 from trainables.registry import Scalar
-from trainables.training import is_channels_last
+from trainables.training import EpochBatches, EvaluationSet, TrainingSet, is_channels_last
 from trainables.updates import BACKBONE, PRECISIONS
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ def read_back(trial: Trial) -> dict[str, Any]:
     """What a trial trains, as primitives for `trial.json`; nothing in it is copied from the configuration."""
     model, updater = trial.model, trial.updater
     weight = next(model.parameters())
+    schedule = cast(Schedule, updater.schedule)
+    train, val = cast(TrainingSet, trial.train_loader.dataset), cast(EvaluationSet, trial.val_loader.dataset)
+    batches = cast(EpochBatches, trial.train_loader.batch_sampler)
     return {
         "model": {
             "name": model.name,
@@ -34,11 +39,11 @@ def read_back(trial: Trial) -> dict[str, Any]:
             "aux_weight": model.aux_weight,
             "parameters": sum(p.numel() for p in model.parameters()),
             "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "outputs": _output_channels(model, trial.policy.size, trial.device),
+            "outputs": _output_channels(model, train.policy.size, trial.device),
         },
         "loss": {"name": LOSSES.name_of(trial.loss), **trial.loss.applied()},
         "optimizer": applied_optimizer(updater.optimizer),
-        "schedule": {"name": SCHEDULES.name_of(trial.schedule), **dataclasses.asdict(trial.schedule)},
+        "schedule": {"name": SCHEDULES.name_of(schedule), **dataclasses.asdict(schedule)},
         "training": {
             **_rates(trial),
             "clip_norm": updater.clip_norm,
@@ -46,14 +51,16 @@ def read_back(trial: Trial) -> dict[str, Any]:
             "ema": updater.averaged.decay if updater.averaged else 0.0,
             "freeze": _frozen(trial),
         },
-        "augment": trial.policy.applied(),
-        "image_size": format_size(trial.policy.size),
-        "batch_size": trial.batches.batch_size,
-        "epochs": trial.schedule.total_steps / trial.steps_per_epoch,
-        "seed": trial.samples.seed if trial.samples.seed == trial.batches.seed else None,
+        "augment": train.policy.applied(),
+        "image_size": format_size(train.policy.size),
+        "val_image_size": format_size(val.cache.size),
+        "batch_size": batches.batch_size,
+        "epochs": schedule.total_steps / trial.steps_per_epoch,
+        "seed": _common((train.seed, batches.seed)),
         "steps_per_epoch": trial.steps_per_epoch,
-        "train_images": len(trial.samples),
-        "val_images": len(trial.data.val),
+        "train_images": len(train),
+        "val_images": len(val),
+        "images": images_digest(train.ids, val.ids),
         "precision": next(name for name, dtype in PRECISIONS.items() if dtype is updater.dtype),
         "weights_precision": str(weight.dtype).removeprefix("torch."),
         "channels_last": is_channels_last(model),
@@ -77,7 +84,7 @@ def verify(config: TrialConfig, trial: Trial) -> None:
     ]
     faults += _weight_faults(config, trial)
     try:
-        verify_applied(config.augment, trial.policy)
+        verify_applied(config.augment, trial.samples.policy)
     except WiringError as error:
         faults.append(str(error))
     if faults:
@@ -102,7 +109,8 @@ def _compared(config: TrialConfig, applied: Mapping[str, Any]) -> Iterator[tuple
     for key, value in dataclasses.asdict(config.training).items():
         if applied["training"][key] is not None:
             yield f"training.{key}", value, applied["training"][key]
-    yield "image_size", format_size(config.image_size), applied["image_size"]
+    for key in ("image_size", "val_image_size"):
+        yield key, format_size(config.image_size), applied[key]
     yield "batch_size", min(config.batch_size, applied["train_images"]), applied["batch_size"]
     yield "epochs", config.epochs, applied["epochs"]
     yield "seed", config.seed, applied["seed"]
@@ -138,6 +146,11 @@ def _weight_faults(config: TrialConfig, trial: Trial) -> Iterator[str]:
     for fault, names in wrong.items():
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield f"{fault} ({names[0]}{others})"
+
+
+def images_digest(train: Sequence[str], val: Sequence[str]) -> str:
+    """Tells two splits apart: hexadecimal text that depends on the ids of both parts and on their order."""
+    return hashlib.blake2b(json.dumps([list(train), list(val)]).encode(), digest_size=8).hexdigest()
 
 
 def _rates(trial: Trial) -> dict[str, Any]:

@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from trainables.config import TrialConfig
 from trainables.data.base import ClassInfo
@@ -36,6 +38,7 @@ SUMS_FILE = "sha256.json"
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds the checkpoint folder of each trial."""
 FORMAT = 1
+_ELSEWHERE = "train this one into a folder of its own, or ask for what is there"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class TrialRecord:
         normalisation: `mean` and `std` of the input's three channels, for images scaled to 0..1.
         history: One entry an epoch: `epoch`, `seconds`, `metrics`.
         applied: What was really built, read back from the built objects.
-        parameters: Number of trained parameters.
+        parameters: Number of the model's parameters, frozen ones and those of an auxiliary head included.
         sha256: Hash of `model.safetensors`.
     """
 
@@ -86,6 +89,7 @@ class TrialRecord:
             "trial_id": self.trial_id,
             "label": self.label,
             "config": self.config.flat(),
+            "policy": {"line": self.config.augment.describe(), "transforms": self.config.augment.to_list()},
             "classes": [{"name": c.name, "color": list(c.color)} for c in self.classes],
             "normalisation": {key: list(values) for key, values in self.normalisation.items()},
             "metrics": self.metrics,
@@ -183,26 +187,38 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
-def restore_checkpoint(checkpoint: Path, *, config: TrialConfig, updater: Updater) -> TrialRecord:
+def restore_checkpoint(checkpoint: Path, *, expected: TrialRecord, updater: Updater) -> TrialRecord:
     """Loads weights, their average and the optimizer's state in place and returns what the trial was.
 
+    Args:
+        checkpoint: From `save_checkpoint`.
+        expected: The record of the trial that is to go on: same configuration, classes and images.
+        updater: Of that trial.
+
     Raises:
-        CheckpointError: If it is torn, belongs to another configuration, or has no optimizer state.
+        CheckpointError: If it is torn, is of another trial than expected, or has no optimizer state; nothing is loaded.
     """
     if not is_whole(checkpoint):
         raise CheckpointError(f"{checkpoint} is torn or altered: its files do not match {SUMS_FILE}")
     state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     record = TrialRecord.from_json(state)
-    if record.config != config:
-        raise CheckpointError(f"{checkpoint} belongs to another configuration: {_difference(record.config, config)}")
+    if record.config != expected.config:
+        difference = _difference(record.config, expected.config)
+        raise CheckpointError(f"{checkpoint} belongs to another configuration: {difference}\n{_ELSEWHERE}")
+    if record.classes != expected.classes:
+        raise CheckpointError(f"{checkpoint} was trained on other classes: {_names(record)}\n{_ELSEWHERE}")
+    if record.applied.get("images") != expected.applied["images"]:
+        raise CheckpointError(f"{checkpoint} was trained on other images, or another split of them\n{_ELSEWHERE}")
     if "optimizer" not in state:
         raise CheckpointError(f"{checkpoint} holds a finished trial: there is nothing to go on with")
     updater.evaluated.load_state_dict(load_file(checkpoint / MODEL_FILE))
     if updater.averaged is not None:
         updater.model.load_state_dict(load_file(checkpoint / TRAINED_FILE))
     updater.optimizer.load_state_dict(_unflatten_optimizer(load_file(checkpoint / OPTIMIZER_FILE), state["optimizer"]))
+    _lay_out_as_weights(updater.optimizer)
     updater.done = state["updates"]["done"]
-    updater.scaler.load_state_dict(state["updates"]["scaler"])
+    if state["updates"]["scaler"]:  # empty where the trial began in another precision than float16
+        updater.scaler.load_state_dict(state["updates"]["scaler"])
     return record
 
 
@@ -304,6 +320,18 @@ def _unflatten_optimizer(tensors: Mapping[str, Tensor], rest: Mapping[str, Any])
         for group in rest["param_groups"]
     ]
     return {"state": state, "param_groups": groups}
+
+
+def _lay_out_as_weights(optimizer: Optimizer) -> None:
+    """Gives each state the memory format of its weight, as in a run without interruption; files hold plain ones."""
+    for weight, entries in optimizer.state.items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                entries[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def _names(record: TrialRecord) -> str:
+    return ", ".join(info.name for info in record.classes)
 
 
 def _difference(stored: TrialConfig, asked: TrialConfig) -> str:

@@ -276,4 +276,5 @@ def _unknown(keys: Iterable[str]) -> list[str]:
 
 def _unknown_key(key: str, known: list[str]) -> str:
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-    return f"unknown key {key!r}; " + (f"did you mean {' or '.join(close)}?" if close else "see --show for the keys")
+    hint = f"did you mean {' or '.join(close)}?" if close else "python -m trainables.components lists them"
+    return f"unknown key {key!r}; {hint}"

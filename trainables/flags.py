@@ -24,7 +24,10 @@ def add_data_flags(group: argparse._ActionsContainer) -> None:
         "--splits", type=Path, metavar="PATH", help="given splits: a folder of text files, or a CSV with id and split"
     )
     group.add_argument(
-        "--group-by", metavar="REGEX", help="where splits are drawn, keep ids together that share its first group"
+        "--group-by",
+        metavar="RULE",
+        help="where splits are drawn, keep images together: ids that share the first group of a regular expression, or "
+        "a column of FILE.csv[:COLUMN]",
     )
 
 

@@ -20,7 +20,7 @@ from trainables.trial import Trial
 from trainables.updates import Updater
 
 LEARNED = 0.5
-"""Share of its first value below which the loss must fall."""
+"""Share of its first value to which the loss must fall."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Overfit:
 
     @property
     def learned(self) -> bool:
-        """Whether the loss fell below `LEARNED` of its first value."""
-        return self.last <= LEARNED * self.first
+        """Whether the loss fell to `LEARNED` of its first value; never where there was nothing to learn (all void)."""
+        return self.first > 0 and self.last <= LEARNED * self.first
 
 
 def overfit_batch(trial: Trial, *, steps: int, report: Callable[[int, float], None] | None = None) -> Overfit:
@@ -56,7 +56,7 @@ def overfit_batch(trial: Trial, *, steps: int, report: Callable[[int, float], No
 
     Args:
         trial: Not trained yet; afterwards its model is spoilt for anything else.
-        steps: How often.
+        steps: How often, at least once.
         report: Told the step (from 1) and its loss.
 
     Raises:

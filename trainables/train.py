@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.progress import Progress
 
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish, read_record
 from trainables.config import TrialConfig, check_keys, format_size
@@ -19,7 +21,7 @@ from trainables.errors import SegsweepError, UsageError
 from trainables.flags import add_data_flags, add_execution_flags, default_precision, default_workers
 from trainables.models import ensure_weights
 from trainables.overfit import overfit_batch
-from trainables.trial import Execution, Trial, TrialData
+from trainables.trial import DataCaches, Execution, Trial, TrialData
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="The model is in OUT/model/. Exit codes: 0 done, 1 failed, 2 bad usage.",
     )
     add_data_flags(p.add_argument_group("on which images"))
-    p.add_argument("--epochs", type=int, default=10, metavar="N", help="default: 10")
+    p.add_argument("--epochs", type=int, metavar="N", help="default: those of --trial, else 10")
     p.add_argument(
         "--trial", type=Path, metavar="TRIAL.json", help="begin with the configuration of a best/LABEL/trial.json"
     )
@@ -43,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         const=100,
         type=int,
         metavar="STEPS",
-        help="only see whether one batch can be learnt by heart (default: 100 steps); nothing is kept",
+        help="only see whether one batch can be learnt by heart (100 steps where none are given); nothing is kept",
     )
     p.add_argument(
         "--out", type=Path, default=Path("trained"), metavar="DIR", help="where to keep it (default: trained)"
@@ -68,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(asked: argparse.Namespace) -> int:
+    if asked.overfit_batch is not None and asked.overfit_batch < 1:
+        raise UsageError(f"--overfit-batch {asked.overfit_batch}: give it at least 1 step, or none for 100")
+    _check_device(asked.device)
     values = _asked_for(asked)
     factory = DATASETS.get(asked.data)
     TrialConfig.from_flat({"image_size": "96x128", **values})  # faults of usage come before any file is read
@@ -88,19 +93,46 @@ def _train(asked: argparse.Namespace) -> int:
     print(f"{config.model.name} on {data.name}: {len(splits.train)} train, {len(splits.val)} val images")
     print(f"policy {config.augment.describe()}")
     trial_data = TrialData(data, splits.train, splits.val)
-    trial = Trial(config, trial_data, trial_id=asked.out.name, execution=execution)
-    return _overfit(trial, asked.overfit_batch) if asked.overfit_batch else _fit(trial, asked.out)
+    caches = _decoded(trial_data, config.image_size, execution)
+    trial = Trial(config, trial_data, trial_id=asked.out.name, execution=execution, caches=caches)
+    return _overfit(trial, asked.overfit_batch) if asked.overfit_batch is not None else _fit(trial, asked.out)
+
+
+def _decoded(data: TrialData, size: tuple[int, int], execution: Execution) -> DataCaches:
+    """The images decoded once for this run and later ones; says how much there is before it begins."""
+    caches = DataCaches()
+    cache = caches.get(data.data, size, limit_bytes=execution.cache_bytes)
+    print(cache.plan(data.train, data.val))
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("decoding the images", total=None)
+        cache.build(data.train, data.val, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    return caches
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name}: must be cpu or cuda")
+    found = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise UsageError(f"--device {name}: torch {torch.__version__} finds {found} GPUs here; take --device cpu")
 
 
 def _asked_for(asked: argparse.Namespace) -> dict[str, object]:
     """The configuration's flat keys."""
-    values: dict[str, object] = {}
+    values: dict[str, object] = {"epochs": 10}
     if asked.trial is not None:
         try:
             values.update(json.loads(asked.trial.read_text(encoding="utf-8"))["config"])
-        except (OSError, ValueError, KeyError) as error:
+        except OSError as error:
             raise UsageError(f"--trial {asked.trial} cannot be read: {error}") from error
-    values["epochs"] = asked.epochs
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"--trial {asked.trial} is no best/LABEL/trial.json of a sweep") from error
+    if asked.epochs is not None:
+        values["epochs"] = asked.epochs
     for pair in asked.pairs:
         key, sign, value = pair.partition("=")
         if not sign:
@@ -135,12 +167,14 @@ def _fit(trial: Trial, out: Path) -> int:
     folder = out / CHECKPOINTS
     epochs = trial.config.epochs
     before = latest_checkpoint(folder)
-    if before is not None and read_record(before).epochs >= epochs:
-        raise UsageError(f"{folder} holds {read_record(before).epochs} epochs already: give another --out")
-    if before is not None:
+    trained = read_record(before) if before is not None else trial.record()
+    finished = trained.epochs >= epochs
+    if finished and ((out / "model").exists() or trained.config != trial.config):
+        raise UsageError(f"{folder} holds {trained.epochs} epochs already: give another --out")
+    if before is not None and not finished:
         trial.restore(before)
         print(f"goes on after epoch {trial.epoch}")
-    while not trial.done:
+    while not (finished or trial.done):  # finished but not published: interrupted between the two
         entry = trial.run_epoch()
         trial.save(folder)
         metrics = entry["metrics"]

@@ -44,6 +44,12 @@ class Batch:
     images: Tensor
     masks: Tensor | Sequence[Tensor]
 
+    def pin_memory(self) -> Batch:
+        """The same in memory from which a GPU fetches by itself; a loader asks for it, and skips what has no such."""
+        masks = self.masks
+        pinned = masks.pin_memory() if isinstance(masks, Tensor) else [mask.pin_memory() for mask in masks]
+        return Batch(self.ids, self.images.pin_memory(), pinned)
+
 
 def derived_seed(*parts: object) -> int:
     """A 32-bit seed that depends on all parts and on nothing else: equal in every process, thread and session."""
@@ -233,7 +239,7 @@ def train_one_epoch(
     mean = float(total) / max(trained, 1)
     if not np.isfinite(mean):
         raise DivergedError(f"the training loss became {mean} within {trained} batches of the epoch")
-    return {"train/loss": mean, "train/lr": float(updater.optimizer.param_groups[-1]["lr"])}
+    return {"train/loss": mean, "train/lr": float(updater.optimizer.param_groups[0]["lr"])}
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ from trainables.checkpoint import TrialRecord
 from trainables.config import TrialConfig, format_size
 from trainables.data.base import SegmentationData
 from trainables.data.cache import DecodedCache, class_pixels
-from trainables.errors import CheckpointError, DivergedError, MemoryExhaustedError, UsageError
+from trainables.errors import DivergedError, MemoryExhaustedError, UsageError
 from trainables.losses import LOSSES
 from trainables.metrics import ConfusionMatrix, summary
 from trainables.models import build_model
@@ -35,6 +35,9 @@ from trainables.training import (
     training_loader,
 )
 from trainables.updates import PRECISIONS, Updater, freeze, parameter_groups
+
+_CUDA_EXHAUSTED = re.compile(r"CUDA error: out of memory|(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
+"""How CUDA and its libraries say so where torch's allocator was not asked; no `torch.OutOfMemoryError`."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,15 @@ class Execution:
 
     Attributes:
         device: `cpu` or `cuda`.
-        threads: Threads of torch on the CPU; the last digits depend on it.
+        threads: Threads of torch on the CPU, at least 1; the last digits depend on it.
         workers: Loader processes; 0 loads in the training process.
         precision: `fp32`, `bf16`, or `fp16` with a loss scaler (CUDA only).
         channels_last: Whether convolutions work on images laid out channels last in memory; faster almost everywhere.
         compile: Whether `torch.compile` compiles the model.
         cache_bytes: Most that decoded images may take in the cache folder, in bytes.
+
+    Raises:
+        UsageError: Listing what is out of range or cannot be combined.
     """
 
     device: str = "cpu"
@@ -69,10 +75,17 @@ class Execution:
     cache_bytes: int = 8 * 2**30
 
     def __post_init__(self) -> None:
+        faults = []
+        if self.threads < 1:
+            faults.append(f"threads must be at least 1, not {self.threads}")
+        if self.workers < 0:
+            faults.append(f"workers must be at least 0 (no loader processes), not {self.workers}")
         if self.precision not in PRECISIONS:
-            raise UsageError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+            faults.append(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.precision == "fp16" and not self.device.startswith("cuda"):
-            raise UsageError("precision fp16 needs a GPU: its small range asks for a loss scaler; take bf16 or fp32")
+            faults.append("precision fp16 needs a GPU: its small range asks for a loss scaler; take bf16 or fp32")
+        if faults:
+            raise UsageError("\n".join(faults))
 
 
 class DataCaches:
@@ -147,8 +160,8 @@ class Trial:
     def _build_data(self, cache: DecodedCache, workers: int) -> None:
         config = self.config
         on_gpu = self.device.type == "cuda"
-        self.policy = Policy(config.augment, config.image_size)
-        self.samples = TrainingSet(cache, self.data.train, self.policy, seed=config.seed)
+        policy = Policy(config.augment, config.image_size)
+        self.samples = TrainingSet(cache, self.data.train, policy, seed=config.seed)
         self.train_loader, self.batches = training_loader(
             self.samples, batch_size=config.batch_size, workers=workers, pin_memory=on_gpu
         )
@@ -165,9 +178,7 @@ class Trial:
     def _build_updates(self) -> None:
         config = self.config
         self.steps_per_epoch = math.ceil(len(self.batches) / config.training.accumulate)
-        self.schedule = SCHEDULES.get(config.schedule.name)(
-            config.epochs * self.steps_per_epoch, **config.schedule.params
-        )
+        schedule = SCHEDULES.get(config.schedule.name)(config.epochs * self.steps_per_epoch, **config.schedule.params)
         groups = parameter_groups(
             self.model,
             lr=float(config.optimizer.params["lr"]),
@@ -176,7 +187,7 @@ class Trial:
             decay_norms=config.training.decay_norms,
         )
         optimizer = OPTIMIZERS.get(config.optimizer.name)(groups, **config.optimizer.params)
-        self.updater = Updater(self.model, optimizer, self.schedule, config.training, precision=self.precision)
+        self.updater = Updater(self.model, optimizer, schedule, config.training, precision=self.precision)
 
     def _class_pixels(self) -> torch.Tensor:
         return torch.as_tensor(class_pixels(self.data.data, self.data.train))
@@ -249,14 +260,12 @@ class Trial:
         )
 
     def restore(self, checkpoint: Path) -> None:
-        """Goes on where a checkpoint of the same configuration ended.
+        """Goes on where a checkpoint of the same configuration and data ended.
 
         Raises:
-            CheckpointError: If it is torn or of another configuration.
+            CheckpointError: If it is torn, or of another configuration or other data; the trial is as it was.
         """
-        record = checkpoints.restore_checkpoint(checkpoint, config=self.config, updater=self.updater)
-        if record.classes != tuple(self.data.data.classes):
-            raise CheckpointError(f"{checkpoint} was trained on other classes")
+        record = checkpoints.restore_checkpoint(checkpoint, expected=self.record(), updater=self.updater)
         self.history = [dict(entry) for entry in record.history]
 
 
@@ -273,7 +282,8 @@ def memory_is_enough_for(config: TrialConfig) -> Iterator[None]:
         asked = _bytes_asked_for(error)
         if asked is None:
             raise
-        where = "GPU" if isinstance(error, torch.OutOfMemoryError) else "the machine's"
+        on_gpu = isinstance(error, torch.OutOfMemoryError) or _CUDA_EXHAUSTED.search(str(error))
+        where = "GPU" if on_gpu else "the machine's"
         share = ", or give each trial more of the GPU (--gpus-per-trial)" if where == "GPU" else ""
         raise MemoryExhaustedError(
             f"out of {where} memory{asked}: lower batch_size (now {config.batch_size}) or image_size (now "
@@ -288,4 +298,5 @@ def _bytes_asked_for(error: BaseException) -> str | None:
     told = re.search(r"(?i)(?:tried|trying|unable) to allocate (\d[\d.]* ?(?:bytes|[KMGT]i?B))", text)
     if told:
         return f" ({told.group(1)} asked for)"
-    return "" if isinstance(error, torch.OutOfMemoryError | MemoryError) else None
+    untold = isinstance(error, torch.OutOfMemoryError | MemoryError) or _CUDA_EXHAUSTED.search(text)
+    return "" if untold else None

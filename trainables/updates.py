@@ -29,7 +29,7 @@ class TrainingOptions:
 
     Attributes:
         backbone_lr: Multiplier of the learning rate for the backbone's weights; with predefined weights the new head
-            may learn faster than what is already known.
+            may learn faster than what is already known. A frozen backbone has no rate.
         decay_norms: Whether weight decay also pulls at biases and at the scales of normalisation layers. Without it
             (He et al., "Bag of Tricks for Image Classification", 2019) only weights of two dimensions and more decay.
         clip_norm: Largest Euclidean norm of the whole gradient; 0 leaves it as it is.
@@ -82,7 +82,7 @@ def parameter_groups(
         decay_norms: Whether biases and normalisation layers (weights of one dimension) decay, too.
 
     Returns:
-        Groups with `name`, `params`, `lr` and `weight_decay`, none of them empty.
+        Groups with `name`, `params`, `lr` and `weight_decay`, none of them empty; those of the head come first.
 
     Raises:
         ConfigError: If the backbone gets a rate of its own and there is none.

@@ -201,6 +201,8 @@ def test_fault_of_a_file_is_told(text: str, fault: str) -> None:
     ("parameter", "fault"),
     [
         ("training.clip_norm: {low: 0, high: 5}", "training.clip_norm: needs a default"),
+        ("training.clip_norm: {low: 0, default: 0}", "training.clip_norm: low needs a high"),
+        ("batch_size: {low: 2, high: 8, step: 0.5, default: 4}", "batch_size: step 0.5 must be a whole number"),
         ("optimizer.lr: {low: 1e-3, high: 11, default: 1}", "optimizer.lr=11.0: must be <= 10"),
         ("loss.gamma: {low: 1, high: 2, default: 1}", "loss.gamma: cross_entropy has no gamma"),
         ("loss.name: {choices: [dice, focl], default: dice}", "loss.name: unknown loss 'focl'"),
@@ -327,6 +329,7 @@ def test_faults_of_a_python_file_are_told_with_their_line(
     ("content", "told"),
     [
         ("x = 1\nspace = (\n", r"mine\.py, line 2: SyntaxError"),
+        ("raise SystemExit(3)\n", r"mine\.py, line 1: SystemExit: 3"),
         ("\n\nimport nowhere_at_all\n", r"mine\.py, line 3: ModuleNotFoundError: No module named 'nowhere_at_all'"),
         ("from search_spaces import SearchSpace\nspace = SearchSpace(\n    'x', '', (), 'a', start=({'b': 1},)\n)\n",
          r"mine\.py, line 2: space x:\n  start\[0\]: unexpected b"),

@@ -25,13 +25,13 @@ def toy(**changes: Any) -> SearchSpace:
             number("loss.gamma", 0.5, 5.0, when=(When("loss.name", ("focal",)),), reason="b"),
             number("optimizer.lr", 1e-4, 1e-1, log=True, reason="c"),
             number("augment.rotate.p", 0.0, 1.0, step=0.25, reason="d"),
-            number("augment.rotate.limit", 2.0, 20.0, when=(When("augment.rotate.p", above=0.0),), reason="e"),
+            number("augment.rotate.magnitude", 2.0, 20.0, when=(When("augment.rotate.p", above=0.0),), reason="e"),
         ),
         "label_by": "loss.name",
         "start": (
             {"loss.name": "cross_entropy", "optimizer.lr": 0.003, "augment.rotate.p": 0.0},
             {"loss.name": "focal", "loss.gamma": 2.0, "optimizer.lr": 0.003, "augment.rotate.p": 0.5,
-             "augment.rotate.limit": 10.0},
+             "augment.rotate.magnitude": 10.0},
         ),
         "fixed": {"optimizer.name": "adamw"},
         **changes,
@@ -49,7 +49,7 @@ def test_parameter_exists_exactly_when_its_conditions_hold() -> None:
     assert {s["loss.name"] for s in drawn} == {"cross_entropy", "focal", "dice"}
     for sample in drawn:
         assert ("loss.gamma" in sample) == (sample["loss.name"] == "focal")
-        assert ("augment.rotate.limit" in sample) == (float(sample["augment.rotate.p"]) > 0)
+        assert ("augment.rotate.magnitude" in sample) == (float(sample["augment.rotate.p"]) > 0)
         assert float(sample["augment.rotate.p"]) in (0.0, 0.25, 0.5, 0.75, 1.0)
         assert 1e-4 <= float(sample["optimizer.lr"]) <= 1e-1
     assert sum(float(s["optimizer.lr"]) < 10**-2.5 for s in drawn) > 15, "half of a logarithmic range"
@@ -127,7 +127,7 @@ def test_holding_a_choice_decides_the_conditions_on_it() -> None:
 def test_label_key_may_be_held_and_the_agreeing_starting_point_leads() -> None:
     space = toy().fix({"loss.name": "focal"})
     assert space.start == (
-        {"loss.gamma": 2.0, "optimizer.lr": 0.003, "augment.rotate.p": 0.5, "augment.rotate.limit": 10.0},
+        {"loss.gamma": 2.0, "optimizer.lr": 0.003, "augment.rotate.p": 0.5, "augment.rotate.magnitude": 10.0},
     )
     assert space.label({**space.fixed, **space.start[0]}) == "focal"
     without = toy().fix({"loss.name": "dice"})
@@ -150,7 +150,7 @@ def test_conditional_key_is_held_where_it_exists_and_nowhere_else() -> None:
 
 @pytest.mark.parametrize(
     "overrides",
-    [{"loss.name": "dice", "loss.gamma": 2.0}, {"augment.rotate.p": 0.0, "augment.rotate.limit": 5.0}],
+    [{"loss.name": "dice", "loss.gamma": 2.0}, {"augment.rotate.p": 0.0, "augment.rotate.magnitude": 5.0}],
 )
 def test_contradictory_overrides_are_refused(overrides: dict[str, Scalar]) -> None:
     with pytest.raises(ConfigError, match="no trial could have it"):
@@ -166,7 +166,7 @@ def test_bending_keeps_what_is_allowed_then_takes_the_default_then_the_middle() 
     assert bent["optimizer.lr"] == 0.003
     assert toy(start=()).bend({})["optimizer.lr"] == pytest.approx(10**-2.5), "the middle of a logarithmic range"
     assert bent["augment.rotate.p"] == 0.25
-    assert bent["augment.rotate.limit"] == 11.0
+    assert bent["augment.rotate.magnitude"] == 11.0
     assert "unknown" not in bent
     assert "loss.gamma" not in space.bend({"loss.name": "dice", "loss.gamma": 2.0})
     whole = Parameter("k", "int", low=15, high=95)
@@ -198,6 +198,9 @@ def test_ranges_read_as_a_person_writes_them() -> None:
         (number("k", 0.1, 1.0, log=True, step=0.1), "has no step"),
         (number("k", 0.0, 1.0, step=0.3), "step 0.3 does not lead from 0 to 1"),
         (number("k", 0.0, 1.0, step=0.0), "step 0 must be > 0"),
+        (Parameter("k", "int", low=2, high=8, step=0.5), "step 0.5 must be a whole number"),
+        (number("k", 2.0, 1.0, default=1.5), "low 2 is above high 1"),
+        (choice("k", (), default="a"), "needs at least one choice"),
         (number("k", 0.0, 1.0, default=1.5), "default 1.5 is outside 0 .. 1"),
         (number("k", 0.0, 1.0, step=0.25, default=0.3), "default 0.3 is outside 0 .. 1 (step 0.25)"),
         (number("k", 0.0, 1.0, default=True), "default True is outside"),
@@ -259,9 +262,9 @@ def test_reaching_finds_a_point_through_every_condition() -> None:
     assert space.reach("loss.gamma", 5.0) == {
         "loss.name": "focal", "loss.gamma": 5.0, "optimizer.lr": 0.003, "augment.rotate.p": 0.0,
     }  # fmt: skip
-    point = space.reach("augment.rotate.limit", 2.0)
+    point = space.reach("augment.rotate.magnitude", 2.0)
     assert point is not None
-    assert (point["augment.rotate.p"], point["augment.rotate.limit"]) == (1.0, 2.0)
+    assert (point["augment.rotate.p"], point["augment.rotate.magnitude"]) == (1.0, 2.0)
     never = (choice("a", ("x", "y")), choice("b", (1,), when=(When("a", ("z",)),)))
     assert SearchSpace("never", "", never, "a").reach("b", 1) is None
     # Only one of a's values lets both exist.

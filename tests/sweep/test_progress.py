@@ -174,6 +174,9 @@ def test_plan_warns_of_labels_that_so_few_trials_leave_out(mini_data: TrialData)
             execution=Execution(), note="",
         )  # fmt: skip
         assert (f"{trials} trials leave some labels out" in text(page)) is warned
+        page = console()
+        show_space(page, SPACE, BASE, trials=trials, own_size=True, note="")
+        assert (f"{trials} trials leave some labels out, --trials {len(SPACE.start)} none" in text(page)) is warned
 
 
 def test_execution_says_what_is_on() -> None:
@@ -187,7 +190,7 @@ def test_execution_says_what_is_on() -> None:
 def test_space_is_shown_with_every_parameter_and_its_reason(name: str, width: int) -> None:
     page = Console(file=io.StringIO(), width=width, highlight=False, no_color=True)
     space = SPACES.get(name)(["lraspp_mobilenet_v3_large", "fcn_resnet50"], "none").fix({"batch_size": 4})
-    show_space(page, space, BASE, own_size=True, note="compared at epoch 2")
+    show_space(page, space, BASE, trials=len(space.start), own_size=True, note="compared at epoch 2")
     shown = text(page)
     joined = " ".join(shown.split())
     for parameter in space.parameters:
@@ -200,12 +203,14 @@ def test_space_is_shown_with_every_parameter_and_its_reason(name: str, width: in
     assert "batch_size fixed 4 held by --set" in joined
     assert "compared at epoch 2" in shown
     assert max(map(len, shown.splitlines())) <= width
+    first = shown.split("Tried first\n")[1].splitlines()
+    assert all(line.startswith("  ") for line in first), "what goes on is indented, too"
 
 
 def test_key_that_is_searched_is_not_shown_as_held() -> None:
     page = console()
     space = SPACES.get("lr")(["lraspp_mobilenet_v3_large"], "imagenet")
     base = {**BASE, "model.weights": "imagenet", "training.backbone_lr": 0.1}
-    show_space(page, space, base, own_size=False, note="")
+    show_space(page, space, base, trials=5, own_size=False, note="")
     rows = [line.split() for line in text(page).splitlines() if line.startswith(("training.backbone_lr", "image_size"))]
     assert rows == [["training.backbone_lr", "nuisance", "0.1"], ["image_size", "fixed", "the", "data", "set's", "own"]]

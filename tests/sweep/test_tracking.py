@@ -75,7 +75,8 @@ def read_run(path: Path) -> dict[str, Any]:
 
 def suggested(trial_id: str, **more: Any) -> dict[str, Any]:
     return {"event": "suggested", "trial_id": trial_id, "label": "flip", "phase": "search",
-            "config": {"optimizer.lr": 0.01, "augment.policy": "flip", "epochs": 3}, **more}  # fmt: skip
+            "config": {"optimizer.lr": 0.01, "augment.policy": "flip", "epochs": 3, "image_size": "24x32"},
+            **more}  # fmt: skip
 
 
 def result(trial_id: str, epoch: int, score: float) -> dict[str, Any]:
@@ -152,6 +153,7 @@ def test_every_trial_and_the_report_are_offline_runs_of_one_group(written: Any) 
 def test_configuration_and_curve_are_in_the_file(written: Any) -> None:
     run = written[0]["mine/t000"]
     assert run["config"].items() >= {"optimizer.lr": 0.01, "augment.policy": "flip", "label": "flip"}.items()
+    assert run["config"]["policy"] == "flip: hflip p=0.50"
     assert [(row["epoch"], row["val/miou"], row["seconds"]) for row in run["history"]] == [(1, 0.1, 1.5), (2, 0.2, 1.5)]
     assert run["summary"]["state"] == "stopped"
     assert run["summary"]["reason"] == "asha: too low"

@@ -13,16 +13,18 @@ import torch
 import trainables.trial
 from search_spaces import SPACES
 from search_spaces.space import Parameter, SearchSpace
-from trainables.applied import verify
-from trainables.augmentations import TRANSFORMS
+from trainables.applied import images_digest, read_back, verify
+from trainables.augmentations import TRANSFORMS, Policy, PolicySpec
 from trainables.config import COMPONENTS, TrialConfig
 from trainables.errors import WiringError
+from trainables.optimizers import SCHEDULES
 from trainables.registry import Choice, Range, Scalar
 from trainables.registry import Parameter as Hyperparameter
 from trainables.trial import Execution, Trial, TrialData
 from trainables.updates import TrainingOptions
 
 BASE: dict[str, Any] = {"image_size": "24x32", "epochs": 2, "batch_size": 4}
+OTHER_POLICY = Policy(PolicySpec.from_flat({"policy": "flip"}), (24, 32))
 MODELS = ["lraspp_mobilenet_v3_large", "fcn_resnet50"]
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
@@ -324,3 +326,42 @@ def test_precision_and_layout_are_what_the_built_model_has(mini_data: TrialData)
     plain = Trial(config_of({}), mini_data, execution=Execution(channels_last=False))
     assert plain.applied["precision"] == "fp32"
     assert plain.model.head.weight.is_contiguous()  # type: ignore[union-attr]
+
+
+# What is trained and validated with is read where it is used, not where it was made.
+
+
+@pytest.mark.parametrize(
+    ("key", "break_it"),
+    [
+        ("schedule.name", lambda trial: setattr(trial.updater, "schedule", SCHEDULES.get("constant")(6))),
+        ("augment", lambda trial: setattr(trial.train_loader.dataset, "policy", OTHER_POLICY)),
+        ("val_image_size", lambda trial: setattr(trial.val_loader.dataset.cache, "size", (48, 64))),
+        ("seed", lambda trial: setattr(trial.train_loader.batch_sampler, "seed", 9)),
+        ("batch_size", lambda trial: setattr(trial.train_loader.batch_sampler, "batch_size", 2)),
+    ],
+)
+def test_part_that_is_swapped_where_it_is_used_fails_the_trial(
+    mini_data: TrialData, key: str, break_it: Callable[[Trial], None]
+) -> None:
+    config = config_of({})
+    trial = Trial(config, mini_data)
+    verify(config, trial)
+    break_it(trial)
+    trial.applied = read_back(trial)
+    with pytest.raises(WiringError, match=key):
+        verify(config, trial)
+
+
+def test_images_of_a_trial_are_told_apart_by_split_and_order() -> None:
+    digests = {images_digest(*split) for split in [(["a", "b"], ["c"]), (["b", "a"], ["c"]), (["a"], ["b", "c"])]}
+    assert len(digests) == 3
+
+
+def test_compiling_is_done_once_and_told(mini_data: TrialData, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    assert make(mini_data).applied["compile"] is False
+    trial = Trial(config_of({}), mini_data, execution=Execution(compile=True))
+    assert compiled == ["TinyNet"]
+    assert trial.record().to_json()["applied"]["compile"] is True

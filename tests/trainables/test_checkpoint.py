@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from trainables import checkpoint as checkpoints
+from trainables.augmentations import PolicySpec
 from trainables.checkpoint import is_whole, latest_checkpoint, load_model, load_trial, publish, read_record
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError
@@ -292,6 +293,18 @@ def test_tied_weights_are_saved(trained: tuple[Trial, Path], tmp_path: Path) -> 
         tmp_path / "tied", epoch=1, model=tied, updater=None, record=trial.record()
     )
     assert is_whole(checkpoint)
+
+
+def test_policy_is_written_as_a_line_and_as_a_list_from_which_it_is_rebuilt(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path
+) -> None:
+    trial = make_trial(mini_data, epochs=1, **{"augment.policy": "geometric", "augment.rotate.magnitude": 0.7})
+    trial.run_epoch()
+    publish(trial.save(tmp_path / "checkpoints"), tmp_path / "best", label="geometric")
+    policy = json.loads((tmp_path / "best" / "trial.json").read_text(encoding="utf-8"))["policy"]
+    assert PolicySpec.from_list(policy["transforms"], family="geometric") == trial.config.augment
+    assert policy["line"] == trial.config.augment.describe()
+    assert "rotate p=0.50 m=0.70" in policy["line"]
 
 
 def test_averaged_weights_are_what_is_published_and_trained_ones_are_what_goes_on(

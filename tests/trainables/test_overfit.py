@@ -85,3 +85,13 @@ def test_command_says_what_to_look_at_when_nothing_is_learnt(
     told = capsys.readouterr().err
     assert "does not learn one batch by heart" in told
     assert "search_spaces.preview" in told
+
+
+def test_batch_with_nothing_to_learn_is_not_learnt() -> None:
+    assert not Overfit((0.0,) * 9, float("nan")).learned, "all void: the loss is 0 from the start"
+
+
+@pytest.mark.parametrize("steps", ["0", "-3"])
+def test_command_refuses_less_than_one_step(mini_root: Path, capsys: pytest.CaptureFixture[str], steps: str) -> None:
+    assert train.main(command(mini_root, "--overfit-batch", steps)) == 2
+    assert "at least 1 step" in capsys.readouterr().err

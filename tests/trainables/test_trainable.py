@@ -140,6 +140,12 @@ def test_divergence_is_infeasible_with_its_reason(
         ),
         (MemoryError("Unable to allocate 1.46 TiB for an array with shape (3, 4)"), "(1.46 TiB asked for)"),
         (MemoryError(), "out of the machine's memory: lower batch_size"),
+        (RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`"), "out of GPU memory: lower"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+            "out of GPU memory: lower",
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "out of GPU memory: lower"),
     ],
 )
 @pytest.mark.parametrize("when", ["while it is built", "while it trains"])

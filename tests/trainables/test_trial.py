@@ -12,7 +12,8 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from trainables.config import TrialConfig
-from trainables.errors import CheckpointError, DivergedError
+from trainables.data.base import ClassInfo
+from trainables.errors import CheckpointError, DivergedError, UsageError
 from trainables.optimizers import SCHEDULES
 from trainables.training import evaluate
 from trainables.trial import DataCaches, Execution, Trial, TrialData
@@ -212,3 +213,85 @@ def test_schedule_spans_the_whole_budget(mini_data: TrialData, tiny_model: None,
     curve = SCHEDULES.get(name)(9, **trial.config.schedule.params)  # 3 epochs of 3 steps
     expected = [0.01 * curve(step) for step in (2, 5, 8)]
     assert [entry["metrics"]["train/lr"] for entry in trial.history] == pytest.approx(expected)
+
+
+def test_rate_that_is_reported_is_the_heads(mini_data: TrialData, tiny_model: None) -> None:
+    flat = {"schedule.name": "constant", "schedule.warmup": 0, "optimizer.lr": 0.01, "training.backbone_lr": 0.1}
+    assert make(mini_data, **flat).run_epoch()["metrics"]["train/lr"] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"threads": 0}, "threads must be at least 1, not 0"),
+        ({"workers": -1}, "workers must be at least 0"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; known: fp32"),
+        ({"precision": "fp16"}, "fp16 needs a GPU"),
+    ],
+)
+def test_execution_that_is_impossible_is_bad_usage(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        Execution(**options)
+
+
+def test_checkpoint_of_more_classes_or_other_images_is_refused_before_anything_is_loaded(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = make(mini_data)
+    trial.run_epoch()
+    checkpoint = trial.save(tmp_path)
+    moved = TrialData(mini_data.data, mini_data.train, tuple(reversed(mini_data.val)))
+    for data, told in ((moved, "other images"), (mini_data, "other classes: sky, ground, ball")):
+        if data is mini_data:
+            monkeypatch.setattr(data.data, "classes", (*data.data.classes, ClassInfo("car", (1, 2, 3))))
+        other = make(data)
+        before = weights(other)
+        with pytest.raises(CheckpointError, match=f"{told}.*\n.*a folder of its own"):
+            other.restore(checkpoint)
+        assert all(torch.equal(value, before[key]) for key, value in weights(other).items())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_restored_optimizer_state_has_the_memory_layout_of_its_weights(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path, optimizer: str
+) -> None:
+    trial = make(mini_data, **{"optimizer.name": optimizer})
+    trial.run_epoch()
+    resumed = make(mini_data, **{"optimizer.name": optimizer})
+    resumed.restore(trial.save(tmp_path))
+    states = [
+        {name: {k: v.stride() for k, v in t.updater.optimizer.state[p].items() if isinstance(v, torch.Tensor)}
+         for name, p in t.model.named_parameters()}
+        for t in (trial, resumed)
+    ]  # fmt: skip
+    assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("begun_with_one", [True, False])
+def test_loss_scale_goes_on_and_may_be_new_where_the_precision_is(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path, begun_with_one: bool
+) -> None:
+    trial, resumed = make(mini_data), make(mini_data)
+    trial.updater.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2, enabled=begun_with_one)
+    resumed.updater.scaler = torch.amp.GradScaler("cpu", init_scale=32.0)
+    trial.run_epoch()  # three steps: the scale has doubled once
+    resumed.restore(trial.save(tmp_path))
+    assert resumed.updater.scaler.get_scale() == (16.0 if begun_with_one else 32.0)
+
+
+def test_every_epoch_has_an_order_and_augmentations_of_its_own(
+    mini_data: TrialData, tiny_model: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs: list[dict[str, torch.Tensor]] = []
+
+    def spy(model: object, loader: Any, **_: object) -> dict[str, float]:
+        epochs.append({name: image for batch in loader for name, image in zip(batch.ids, batch.images, strict=True)})
+        return {"train/loss": 1.0, "train/lr": 0.1}
+
+    monkeypatch.setattr("trainables.trial.train_one_epoch", spy)
+    trial = make(mini_data)
+    for _ in range(2):
+        trial.run_epoch()
+    one, other = epochs
+    assert list(one) != list(other)
+    assert not any(torch.equal(one[name], other[name]) for name in {*one} & {*other})

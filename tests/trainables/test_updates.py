@@ -194,3 +194,16 @@ def test_bf16_keeps_weights_and_gradients_in_float32(net: Net) -> None:
     updater.backward(output.float().square().mean())
     assert {p.dtype for p in net.parameters()} | {p.grad.dtype for p in net.parameters()} == {torch.float32}
     torch.testing.assert_close(output.float(), twin(image), rtol=0.1, atol=0.1)
+
+
+def test_scaled_loss_is_clipped_as_an_unscaled_one(net: Net) -> None:
+    twin = copy.deepcopy(net)
+    (image,) = batches(1)
+    for model, precision in ((net, "fp16"), (twin, "fp32")):
+        optimizer = OPTIMIZERS.get("sgd")(groups_of(model), lr=0.1, weight_decay=0.0)
+        constant = SCHEDULES.get("constant")(9)
+        updater = Updater(model, optimizer, constant, TrainingOptions(clip_norm=0.5), precision=precision)
+        updater.backward(100 * model(image).square().mean())
+        updater.step()
+    for one, other in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one, other)

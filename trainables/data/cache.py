@@ -109,6 +109,8 @@ class CachePlan:
     """The part of `cached_bytes` that is not on disk yet."""
 
     def __str__(self) -> str:
+        if self.limit_bytes == 0:
+            return f"decoded cache: off; the {self.images} images are decoded at each use"
         text = f"decoded cache: {self.images} images, {_megabytes(self.needed_bytes)}"
         if self.cached_images < self.images:
             text += (

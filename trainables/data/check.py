@@ -69,7 +69,7 @@ class CheckResult:
         if not self.errors:
             return
         lines = "\n".join(f"  {offender}" for offender in self.errors)
-        faults = f"{len(self.errors)} fault{'s' if len(self.errors) > 1 else ''}"
+        faults = _counted(len(self.errors), "fault")
         raise DataError(f"data set {self.name} in {self.root} has {faults}:\n{lines}\n{_CURE}")
 
 
@@ -289,20 +289,45 @@ def _print(console: Console, data: SegmentationData, splits: Splits, result: Che
         for offender in offenders:
             console.print(f"[{style}]{'warning' if style == 'yellow' else 'error'}[/] {escape(str(offender))}")
     if result.errors:
-        console.print(f"[red]{len(result.errors)} errors[/]: {_CURE}")
+        console.print(f"[red]{_counted(len(result.errors), 'error')}[/]: {_CURE}")
     else:
-        console.print(f"[green]fit to train on[/], {len(result.warnings)} warnings")
+        console.print(f"[green]fit to train on[/], {_counted(len(result.warnings), 'warning')}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or more")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m trainables.data.check", description="Check a data set.")
-    parser.add_argument("--data", default="scenes", help=f"one of {', '.join(DATASETS.names())}")
-    parser.add_argument("--data-root", type=Path, help="where its files are")
+    parser = argparse.ArgumentParser(
+        prog="python -m trainables.data.check",
+        description="Check a data set: every fault of every file, as every sweep does before its first trial.",
+        epilog="Exit codes: 0 fit to train on, 1 faults, 2 bad usage.",
+    )
+    parser.add_argument(
+        "--data", metavar="NAME", default="scenes", help=f"{', '.join(DATASETS.names())} (default: scenes, embedded)"
+    )
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="where its files are")
     parser.add_argument("--download", action="store_true", help="let torchvision fetch it first, where it can")
-    parser.add_argument("--splits", type=Path, help="a folder with train.txt, val.txt, test.txt, or a CSV id,split")
-    parser.add_argument("--group-by", help="what stays in one split: a regular expression on the id, or a CSV id,group")
-    parser.add_argument("--seed", type=int, default=0, help="of splits that have to be drawn")
+    parser.add_argument(
+        "--splits",
+        type=Path,
+        metavar="PATH",
+        help="a folder with train.txt, val.txt, test.txt, or a CSV with the columns id,split",
+    )
+    parser.add_argument(
+        "--group-by",
+        metavar="REGEX|CSV",
+        help="what stays in one split: a regular expression on the id, or a CSV with the columns id,group",
+    )
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of splits that are drawn (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     console = Console(stderr=True, soft_wrap=True)

@@ -168,7 +168,8 @@ def require_root(root: Path | None, name: str, layout: str, cure: str) -> Path:
         raise DataError(f"data set {name} needs --data-root, a folder with {layout}; {cure}")
     root = Path(os.path.abspath(Path(root).expanduser()))
     if not root.is_dir():
-        raise DataError(f"data root {root} does not exist; {name} expects a folder with {layout}; {cure}")
+        fault = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"data root {root} {fault}; {name} expects a folder with {layout}; {cure}")
     return root
 
 

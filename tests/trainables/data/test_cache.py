@@ -309,6 +309,7 @@ def test_limit_zero_keeps_nothing(make_folder: MakeFolder, own_cache: Path) -> N
     cache = built(data, limit=0)
     assert not (own_cache / "decoded").exists()
     assert_same(cache, DecodedCache(data, (6, 8), limit_bytes=0))
+    assert str(cache.plan(["a00"], ["a01"])) == "decoded cache: off; the 2 images are decoded at each use"
 
 
 def test_folder_that_cannot_be_written_costs_one_warning(

@@ -438,8 +438,14 @@ def test_command_speaks_json_and_exits_with_the_truth(
     (offender,) = json.loads(capsys.readouterr().out)["errors"]
     assert (offender["kind"], offender["image_id"]) == ("image without mask", "a03")
     assert main(["--data", "folder", "--data-root", str(root)]) == 1
-    assert "image without mask: a03" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "image without mask: a03" in shown and "1 error: " in shown
     assert main(["--data", "folder", "--data-root", str(tmp_path / "none")]) == 1
     assert "does not exist" in capsys.readouterr().err
+    assert main(["--data", "folder", "--data-root", str(root / "classes.json")]) == 1
+    assert "classes.json is a file; folder expects a folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["--seed", "-1"])
+    assert "'-1' must be a whole number, 0 or more" in capsys.readouterr().err
     assert main(["--data", "foldr"]) == 2
     assert "did you mean folder" in capsys.readouterr().err
