@@ -1,7 +1,7 @@
 """Training steps and validated images per second, against a bare loop.
 
     python benchmarks/training_step.py [DATA_ROOT] [--models A,B] [--size HxW] [--batch N] [--steps N] [--rounds N]
-                                       [--device cuda] [--precision bf16] [--workers N]
+                                       [--device cuda] [--precision bf16] [--workers N] [--only validation]
 
 DATA_ROOT holds VOCdevkit. Ours is a trial as a sweep runs it: decoded cache (warm), policy `geometric`, loader, loss,
 schedule, update. The rival is the shortest loop there is - forward, cross-entropy, backward, step - on one batch that
@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--only", choices=("training", "validation"))
     asked = parser.parse_args()
     data = DATASETS.get("voc2012")(root=asked.root)
     splits = data.splits()
@@ -139,6 +140,8 @@ def main() -> None:
             ("training", our_steps(trial, asked.steps), bare_steps(trial, asked.steps)),
             ("validation", validation(trial), forward_alone(trial, asked.steps)),
         ):
+            if asked.only not in (None, what):
+                continue
             mine, other, ratio = compare(ours, rival, rounds=asked.rounds, device=asked.device)
             print(
                 f"{name:28s} {what:10s} ours {images / mine:8.2f} images/s   bare {images / other:8.2f}   "
