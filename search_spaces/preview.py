@@ -19,9 +19,9 @@ from trainables.augmentations import Policy, PolicySpec, resize
 from trainables.config import format_size, parse_size
 from trainables.data import DATASETS, VOID, ClassInfo, SegmentationData
 from trainables.data.base import Image, Mask
+from trainables.data.flags import add_data_flags
 from trainables.data.given_splits import make_splits
 from trainables.errors import SegsweepError, UsageError
-from trainables.flags import add_data_flags
 from trainables.registry import Scalar
 from trainables.training import derived_seed
 

@@ -17,8 +17,9 @@ from search_spaces import SPACES, find_space, space_name
 from sweep.schedulers import SCHEDULERS
 from sweep.search import SAMPLERS
 from trainables.data import DATASETS
+from trainables.data.flags import add_data_flags
 from trainables.errors import UsageError
-from trainables.flags import add_data_flags, add_execution_flags
+from trainables.flags import add_execution_flags
 from trainables.models import MODELS, WEIGHTS
 from trainables.registry import Registry
 

@@ -1,34 +1,14 @@
-"""Flags that several commands share: which images, and how a trial is executed."""
+"""Flags that several commands share: how a trial is executed. Those of the data are in `data/flags.py`."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 
-from trainables.data import DATASETS
+from trainables.data.cache import DEFAULT_LIMIT_BYTES
 from trainables.updates import PRECISIONS
 
-DEFAULT_CACHE_BYTES = 8 * 2**30
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
-def add_data_flags(group: argparse._ActionsContainer) -> None:
-    """`--data`, `--data-root`, `--download`, `--splits`, `--group-by`."""
-    group.add_argument(
-        "--data", metavar="NAME", default="scenes", help=f"{', '.join(DATASETS)} (default: scenes, embedded)"
-    )
-    group.add_argument("--data-root", type=Path, metavar="DIR", help="where the images are")
-    group.add_argument("--download", action="store_true", help="let torchvision fetch the data set where it can")
-    group.add_argument(
-        "--splits", type=Path, metavar="PATH", help="given splits: a folder of text files, or a CSV with id and split"
-    )
-    group.add_argument(
-        "--group-by",
-        metavar="RULE",
-        help="where splits are drawn, keep images together: ids that share the first group of a regular expression, or "
-        "a column of FILE.csv[:COLUMN]",
-    )
 
 
 def add_execution_flags(group: argparse._ActionsContainer) -> None:
@@ -54,9 +34,9 @@ def add_execution_flags(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--cache-limit",
         type=byte_size,
-        default=DEFAULT_CACHE_BYTES,
+        default=DEFAULT_LIMIT_BYTES,
         metavar="10G",
-        help="most that decoded images may take in the cache folder (default: 8G)",
+        help=f"most that decoded images may take in the cache folder (default: {DEFAULT_LIMIT_BYTES // 2**30}G)",
     )
 
 

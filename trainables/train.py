@@ -16,9 +16,10 @@ from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish, read_
 from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
 from trainables.data.check import check
+from trainables.data.flags import add_data_flags
 from trainables.data.given_splits import make_splits
 from trainables.errors import SegsweepError, UsageError
-from trainables.flags import add_data_flags, add_execution_flags, default_precision, default_workers
+from trainables.flags import add_execution_flags, default_precision, default_workers
 from trainables.models import ensure_weights
 from trainables.overfit import overfit_batch
 from trainables.trial import DataCaches, Execution, Trial, TrialData

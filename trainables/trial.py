@@ -20,7 +20,7 @@ from trainables.augmentations import Policy
 from trainables.checkpoint import TrialRecord
 from trainables.config import TrialConfig, format_size
 from trainables.data.base import SegmentationData
-from trainables.data.cache import DecodedCache, class_pixels
+from trainables.data.cache import DEFAULT_LIMIT_BYTES, DecodedCache, class_pixels
 from trainables.errors import DivergedError, MemoryExhaustedError, UsageError
 from trainables.losses import LOSSES
 from trainables.metrics import ConfusionMatrix, summary
@@ -72,7 +72,7 @@ class Execution:
     precision: str = "fp32"
     channels_last: bool = True
     compile: bool = False
-    cache_bytes: int = 8 * 2**30
+    cache_bytes: int = DEFAULT_LIMIT_BYTES
 
     def __post_init__(self) -> None:
         faults = []

@@ -209,7 +209,7 @@ class Updater:
 
 def autocast(device_type: str, dtype: torch.dtype) -> AbstractContextManager[Any]:
     """Mixed precision where `dtype` is not float32."""
-    return torch.autocast(device_type, dtype=dtype, enabled=dtype is not torch.float32, cache_enabled=True)
+    return torch.autocast(device_type, dtype=dtype, enabled=dtype is not torch.float32)
 
 
 def _backbone(model: nn.Module) -> nn.Module:

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from trainables.data.base import DATASETS, VOID, Offender, SegmentationData, Splits
 from trainables.data.files import strange_kind, strange_text
+from trainables.data.flags import add_data_flags
 from trainables.data.given_splits import PARTS, make_splits
 from trainables.data.scan import ImageRecord, pixels_by_class, scan
 from trainables.data.scan import Progress as Report
@@ -311,22 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Check a data set: every fault of every file, as every sweep does before its first trial.",
         epilog="Exit codes: 0 fit to train on, 1 faults, 2 bad usage.",
     )
-    parser.add_argument(
-        "--data", metavar="NAME", default="scenes", help=f"{', '.join(DATASETS.names())} (default: scenes, embedded)"
-    )
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="where its files are")
-    parser.add_argument("--download", action="store_true", help="let torchvision fetch it first, where it can")
-    parser.add_argument(
-        "--splits",
-        type=Path,
-        metavar="PATH",
-        help="a folder with train.txt, val.txt, test.txt, or a CSV with the columns id,split",
-    )
-    parser.add_argument(
-        "--group-by",
-        metavar="REGEX|CSV",
-        help="what stays in one split: a regular expression on the id, or a CSV with the columns id,group",
-    )
+    add_data_flags(parser)
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of splits that are drawn (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)

@@ -1,0 +1,26 @@
+"""The flags of every command that takes images; apart from `trainables/flags.py`, as checking data needs no torch."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from trainables.data.base import DATASETS
+
+
+def add_data_flags(group: argparse._ActionsContainer) -> None:
+    """`--data`, `--data-root`, `--download`, `--splits`, `--group-by`."""
+    group.add_argument(
+        "--data", metavar="NAME", default="scenes", help=f"{', '.join(DATASETS)} (default: scenes, embedded)"
+    )
+    group.add_argument("--data-root", type=Path, metavar="DIR", help="where the images are")
+    group.add_argument("--download", action="store_true", help="let torchvision fetch the data set where it can")
+    group.add_argument(
+        "--splits", type=Path, metavar="PATH", help="given splits: a folder of text files, or a CSV with id and split"
+    )
+    group.add_argument(
+        "--group-by",
+        metavar="RULE",
+        help="where splits are drawn, keep images together: ids that share the first group of a regular expression, or "
+        "a column of FILE.csv[:COLUMN]",
+    )
