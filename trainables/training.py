@@ -275,7 +275,7 @@ def evaluate(
         images = to_input(batch.images, loader.normalisation, device, channels_last=channels_last)
         with autocast(device.type, PRECISIONS[precision]):
             outputs = model(images, resize=False)["out"].float()
-        # The sum finds almost every fault at a fiftieth of the cost; where it merely overflows, the outputs decide.
+        # The sum finds almost every fault at a small part of the cost; where it merely overflows, the outputs decide.
         if not torch.isfinite(outputs.sum()) and not torch.isfinite(outputs).all():
             raise DivergedError("the model's outputs are not finite")
         for image_id, logits, mask in zip(batch.ids, outputs, batch.masks, strict=True):

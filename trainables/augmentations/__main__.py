@@ -47,7 +47,7 @@ Each image gets one of the following, or nothing, each as likely, at the magnitu
 ## Weather
 
 Shadow, fog, rain and glare are veils of this project: the pictures of Albumentations 2.0.8 were looked at first. Its
-fog blurs (at 0.2 s an image), its snow turns grass violet or bleaches by a threshold, its rain draws few thick bars.
+fog blurs (slowly), its snow turns grass violet or bleaches by a threshold, its rain draws few thick bars.
 There is no snow: what lies on the ground cannot be painted without knowing where the ground is.
 """
 
