@@ -1,0 +1,62 @@
+"""The command `segsweep`: one program for the modules that `python -m` runs, with the same flags.
+
+Unlike `python -m` it does not put the current folder on the path, so that a folder of the user's that is called `sweep`
+or `analysis` is not taken for ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module, metadata
+
+from trainables import commands
+
+
+def main() -> int:
+    """Runs `segsweep NAME ...`; returns the exit code of the module's own command."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["--version"]:
+        print(f"segsweep {version()}")
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in commands.SUBCOMMANDS:
+        print(f"error: segsweep knows no {name!r}\n{_help()}", file=sys.stderr)
+        return 2
+    commands.started_through_script()
+    sys.argv = [f"segsweep {name}", *rest]
+    return int(import_module(commands.SUBCOMMANDS[name]).main())
+
+
+def version() -> str:
+    """The installed version."""
+    try:
+        return metadata.version("segsweep")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _help() -> str:
+    width = max(map(len, _MEANINGS))
+    lines = [f"  {name:<{width}}  {meaning}" for name, meaning in _MEANINGS.items()]
+    return "\n".join(
+        ["usage: segsweep COMMAND [flags]", "", *lines, "", "segsweep COMMAND --help lists its flags; --version."]
+    )
+
+
+_MEANINGS = {
+    "run": "search for the best configuration; go on with a sweep (--resume, --extend)",
+    "report": "evaluate a run's checkpoints and write its report",
+    "check": "check a data set",
+    "train": "train one configuration without Ray",
+    "preview": "draw what augmentation does to the images",
+    "failures": "find and explain the failures of any model's masks",
+    "tracking": "write a run's report to Weights & Biases",
+    "components": "list every model, loss, optimizer and policy with its parameters",
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

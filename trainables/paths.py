@@ -1,0 +1,172 @@
+"""Names that become paths, and what may be removed: the one rule that every command follows.
+
+Nothing is removed or replaced but what this project wrote itself, and it knows that by a list: the names of the files
+that a folder of ours consists of (`best/LABEL`, a checkpoint), or the list that `WrittenFiles` keeps beside what it
+wrote. A name that comes from a file (a label in a journal, a trial id in somebody's `trial.json`) is checked before it
+becomes part of a path, and symbolic links inside a run folder are refused, since they may lead out of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+from trainables.data.places import write_atomically
+from trainables.errors import DataError
+
+LIST_FILE = ".segsweep-files.json"
+"""Names of the files that a command wrote into a folder, so that the next one removes those and nothing else."""
+
+LONGEST_NAME = 200
+"""Bytes of a name in UTF-8; file systems allow 255, and temporary files add to it."""
+
+
+class UnsafePathError(DataError):
+    """A name cannot be a file's, or a path leads out of the folder that it belongs to."""
+
+
+def check_name(name: object, what: str) -> str:
+    """Returns a name that is safe as one part of a path.
+
+    Args:
+        name: From a file or a command line.
+        what: What it is and where it stands, for the message: "the label of trial t003 in runs/x/journal.jsonl".
+
+    Raises:
+        UnsafePathError: If it is no text, empty, too long, begins with a dot, or holds a slash, a backslash, a colon or
+            a control character.
+    """
+    fault = _name_fault(name)
+    if fault:
+        raise UnsafePathError(f"{what} is {str(name)[:80]!r}, which {fault}: it would become the name of a folder")
+    return str(name)
+
+
+def _name_fault(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        return "is no text"
+    if name.startswith("."):
+        return "begins with a dot"
+    if any(mark in name for mark in "/\\:") or not name.isprintable():
+        return "holds a slash, a backslash, a colon or a control character"
+    return "is too long" if len(name.encode()) > LONGEST_NAME else ""
+
+
+def within(root: Path, *names: str) -> Path:
+    """The path `root/names...`, where no part below `root` is a symbolic link.
+
+    Raises:
+        UnsafePathError: If a name is not safe (`check_name`), or a part of the path is a link.
+    """
+    path = root
+    for name in names:
+        path = path / check_name(name, f"a name below {root}")
+        if path.is_symlink():
+            raise UnsafePathError(_link_text(path))
+    return path
+
+
+def refuse_links(folder: Path, *, but_not_below: Collection[str] = ()) -> None:
+    """Refuses a folder that holds symbolic links, wherever they lead; the folder itself may be one.
+
+    Args:
+        folder: Such as a run's; a missing one holds none.
+        but_not_below: Names of subfolders whose content is not looked at, since others keep links there (W&B).
+
+    Raises:
+        UnsafePathError: Naming the links.
+    """
+    links: list[Path] = []
+    for parent, folders, files in os.walk(folder, followlinks=False):
+        here = Path(parent)
+        links += [here / name for name in (*folders, *files) if (here / name).is_symlink()]
+        if here == folder:
+            folders[:] = [name for name in folders if name not in but_not_below]
+    if links:
+        more = f"\nand {len(links) - 3} more" if len(links) > 3 else ""
+        raise UnsafePathError("\n".join(map(_link_text, sorted(links)[:3])) + more)
+
+
+def _link_text(link: Path) -> str:
+    target = os.readlink(link) if link.is_symlink() else ""
+    return (
+        f"{link} is a symbolic link (to {target}); nothing is read, written or removed through it: put the file or "
+        "folder itself there"
+    )
+
+
+def consists_of(folder: Path, names: Collection[str] | Callable[[str], bool]) -> bool:
+    """Whether a folder holds regular files of these names and nothing else; a link or a missing folder does not.
+
+    Args:
+        folder: Perhaps one that this project wrote.
+        names: The names of the files, or whether a name is among them.
+    """
+    known = names if callable(names) else names.__contains__
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    return all(entry.is_file(follow_symlinks=False) and known(entry.name) for entry in os.scandir(folder))
+
+
+def remove_own(folder: Path, names: Collection[str] | Callable[[str], bool]) -> bool:
+    """Removes a folder if it consists of files that this project wrote; says whether it is gone.
+
+    Args:
+        folder: To be removed.
+        names: As of `consists_of`.
+    """
+    if consists_of(folder, names):
+        shutil.rmtree(folder, ignore_errors=True)
+    return not os.path.lexists(folder)
+
+
+class WrittenFiles:
+    """The files that a command writes into a folder, listed there; beginning anew removes those of the last time.
+
+    Files that somebody else put there stay, and so do the folders that hold them.
+
+    Args:
+        root: A run's report or the like; the folder lies below it.
+        name: Of the folder.
+        before: Paths relative to the folder that a version without lists wrote there; used where there is no list.
+    """
+
+    def __init__(self, root: Path, name: str, *, before: Iterable[str] = ()) -> None:
+        self.folder = within(root, name)
+        self._before = before
+        self._written: list[str] = []
+
+    def clear(self) -> None:
+        """Removes what is listed, and the folders that are empty without it.
+
+        Raises:
+            UnsafePathError: If the list names what lies outside, or behind a link.
+        """
+        try:
+            listed = json.loads((self.folder / LIST_FILE).read_bytes())
+        except FileNotFoundError:
+            listed = list(self._before)
+        except (OSError, ValueError):
+            listed = []
+        for entry in listed if isinstance(listed, list) else []:
+            path = within(self.folder, *str(entry).split("/"))
+            path.unlink(missing_ok=True)
+            for parent in list(path.parents)[: str(entry).count("/")]:
+                if parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
+        (self.folder / LIST_FILE).unlink(missing_ok=True)
+
+    def path(self, *names: str) -> Path:
+        """Where to write the file `names...`; its folder is there."""
+        path = within(self.folder, *names)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._written.append("/".join(names))
+        return path
+
+    def close(self) -> None:
+        """Writes the list."""
+        if self._written:
+            write_atomically(self.folder / LIST_FILE, json.dumps(sorted(self._written), indent=0).encode() + b"\n")
