@@ -14,9 +14,10 @@ from typing import Any
 
 from search_spaces.space import SearchSpace
 from sweep.journal import Event, Journal
-from sweep.schedulers import SCHEDULERS
+from sweep.schedulers import SCHEDULERS, scheduler_for
 from sweep.search import Study
 from sweep.trials import BASELINE, TrialTable, TrialView, finish_id
+from sweep.verify import published_labels
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.registry import Scalar
@@ -98,8 +99,8 @@ class Conductor:
         self.gpus_per_trial = gpus_per_trial
         self.table = TrialTable()
         self.study = Study(space, sampler=sampler, seed=seed, objective=objective, mode=mode)
-        self._rule = SCHEDULERS.get(scheduler)(budget.max_epochs)
-        self._scheduler = scheduler
+        self._scheduler = scheduler_for(space, scheduler)
+        self._rule = SCHEDULERS.get(self._scheduler)(budget.max_epochs)
         self._sign = 1.0 if mode == "max" else -1.0
         self._clock = clock
         self._spent = 0.0
@@ -172,6 +173,11 @@ class Conductor:
     def interrupted(self, reason: str) -> None:
         """Takes in that the sweep is ended from outside."""
         self.journal.append("interrupted", reason=reason, spent_s=self.elapsed())
+
+    def published(self, labels: Mapping[str, Any]) -> None:
+        """Takes in what stands in `best/` (`sweep.verify.published_event`), unless it is what stood there before."""
+        if labels and labels != published_labels(self.journal.events):
+            self.journal.append("published", labels=labels)
 
     def elapsed(self) -> float:
         """Seconds spent so far, over all resumes."""

@@ -121,6 +121,15 @@ class Journal:
         self.close()
 
 
+def read_events(path: Path) -> list[Event]:
+    """The events of a journal that others may be writing, verified; without a file, none.
+
+    Raises:
+        DataError: If a line that is not the last is damaged, missing or out of order.
+    """
+    return [event for event, _ in _verified(path)] if path.is_file() else []
+
+
 def _verified(path: Path) -> Iterator[tuple[Event, int]]:
     seal, end = "", 0
     lines = path.read_bytes().splitlines(keepends=True)

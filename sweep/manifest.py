@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -13,7 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from trainables import commands
+from trainables.commands import ROOT
 from trainables.errors import DataError
+from trainables.paths import check_name
 
 FILE_NAME = "manifest.json"
 OPENINGS_FILE = "test_openings.jsonl"
@@ -40,8 +44,9 @@ class SweepManifest:
         created: UTC time, ISO 8601.
         command: The command line that started the sweep.
         seed: The sweep's seed: the sampler's, and the seed of every trial that has none of its own.
-        data: `name`, `root` (text or None), `classes` (list of `name`, `color`), `splits` (per split `images`, `hash`),
-            `origin` (how the splits came about) and `warnings`.
+        data: `name`, `root` (text or None), `classes` (list of `name`, `color`), `values` (hash of what each value in a
+            mask file stands for), `splits` (per split `images`, `hash` of its files and `groups`, a hash of its
+            groups), `origin` (how the splits came about) and `warnings`.
         space: The compiled search space: `name`, `description`, `label_by` (the key whose values name the labels),
             `known_good` (flat configuration of trial 0), `start` (all points tried first), `fixed` (keys held for every
             trial), `reasons` (why), `base` (keys common to all trials) and `parameters` (list of `key`, `kind`, `low`,
@@ -51,7 +56,7 @@ class SweepManifest:
         mode: `max` or `min`.
         resources: `cpus_per_trial`, `gpus_per_trial`, `concurrent`.
         hardware: `cpu`, `cores`, `memory_gib`, `gpus` (list of names), `platform`.
-        versions: Package versions, and `python`.
+        versions: Package versions, `python`, and `code`, a hash of this project's source.
         execution: How every trial is run: the fields of `trainables.trial.Execution`, among them `precision`,
             `channels_last`, `compile`, `workers`, `cache_bytes` and `threads` (of torch in a trial).
         tracking: `wandb` (mode asked for) and `project`.
@@ -88,13 +93,15 @@ class SweepManifest:
         if not path.is_file():
             raise DataError(
                 f"{run_dir} is no run: it has no {FILE_NAME}\n"
-                "give the folder that a sweep printed, such as runs/NAME, or start one: python -m sweep.run"
+                f"give the folder that a sweep printed, such as runs/NAME, or start one: {commands.start_sweep()}"
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("format") != FORMAT:
                 raise DataError(f"{path} has another format than {FORMAT}: read it with the version that wrote it")
-            return cls(**{**content, "command": tuple(content["command"])})
+            manifest = cls(**{**content, "command": tuple(content["command"])})
+            check_name(manifest.name, f"the name in {path}")
+            return manifest
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is damaged ({error}); restore it from a backup of the run folder") from error
 
@@ -133,14 +140,23 @@ def openings_of(content: bytes, split_hash: str) -> list[dict[str, Any]]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result; `absent` where one is not installed."""
-    versions = {"python": platform.python_version()}
+    """Versions of Python, of our code, and of the packages that decide a result (`absent` where one is missing)."""
+    versions = {"python": platform.python_version(), "code": _code_version()}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "absent"
     return versions
+
+
+def _code_version() -> str:
+    """The first 12 hexadecimal digits of SHA-256 over the source of the four packages."""
+    digest = hashlib.sha256()
+    for package in ("trainables", "search_spaces", "sweep", "analysis"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def describe_hardware() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from trainables.data.check import CheckResult, check
 from trainables.data.given_splits import make_splits
 from trainables.errors import ConfigError, DataError, UsageError
 from trainables.models import ensure_weights, parameter_count
+from trainables.paths import check_name
 from trainables.registry import Scalar
 
 BYTES_PER_PARAMETER = 12
@@ -66,8 +67,11 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     }
     base.update(known_good_training(config.weights))
     _check_reserved(config, space, base)
-    for point in space.start:
-        TrialConfig.from_flat({**base, **space.fixed, **point})
+    configs = [TrialConfig.from_flat({**base, **space.fixed, **point}) for point in space.start]
+    parameter = next((p for p in space.parameters if p.key == space.label_by), None)
+    names = {space.label(config.flat()) for config in configs} | set(map(str, parameter.ends() if parameter else ()))
+    for name in sorted(names):
+        check_name(name, f"a value of {space.label_by}, which names the labels of space {space.name},")
     return space, base
 
 

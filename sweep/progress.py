@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -20,6 +22,7 @@ from search_spaces.space import readable
 from sweep.conductor import Conductor
 from sweep.journal import Event
 from sweep.trials import BASELINE, BEST, TrialView
+from trainables import commands
 from trainables.config import TrialConfig, format_size
 from trainables.data import SegmentationData, Splits
 from trainables.registry import Scalar
@@ -128,7 +131,7 @@ def _untried(space: SearchSpace, trials: int) -> str:
     points = len(space.start)
     if trials >= points:
         return ""
-    return f"{points} points stand to be tried first: {trials} trials leave some labels out, --trials {points} none"
+    return f"{points} starting points are tried first: {trials} trials leave some out; --trials {points} tries them all"
 
 
 def _row(width: int, key: str, role: str, default: Scalar | None) -> Text:
@@ -280,37 +283,109 @@ class Progress:
             self._console.print("  ".join(parts), highlight=False, markup=False, soft_wrap=True)
 
 
+def show_ray(console: Console, *, url: str | None, protected: bool) -> None:
+    """Says where the Ray dashboard is, and, in red, if anybody may use this Ray.
+
+    Args:
+        console: Where to.
+        url: Of the dashboard, or None.
+        protected: Whether Ray asks for its token.
+    """
+    if not protected:
+        console.print(
+            "[bold red]Ray's token authentication is off[/bold red]: anybody who reaches this Ray over the network can "
+            "run code on its machines. Unset RAY_AUTH_MODE, or see Ray's documentation of token authentication.",
+            soft_wrap=True,
+        )
+    if url and protected:
+        told = f"Ray dashboard: {url}  (it asks for a token: `ray get-auth-token` prints it)"
+        console.print(told, soft_wrap=True)
+    elif url:
+        console.print(f"Ray dashboard: {url}  [red](open to anybody)[/red]", soft_wrap=True)
+
+
 def show_answer(
-    console: Console, labels: Mapping[str, TrialView], *, objective: str, run_dir: str, openings: int, failed: int
+    console: Console,
+    labels: Mapping[str, TrialView],
+    *,
+    seeds: Sequence[TrialView],
+    dead: Mapping[str, str],
+    objective: str,
+    run_dir: Path,
+    openings: int,
+    failed: int,
 ) -> None:
-    """Five lines: the best configuration, its score beside the baseline's, where the run is, what to type next."""
+    """The best configuration, its score beside the baseline's, where the run is, what to type next.
+
+    Args:
+        console: Where to.
+        labels: Who stands for each label; holds `best`.
+        seeds: The trials of the best configuration, of all its seeds.
+        dead: Why labels learnt nothing, by label; told first.
+        objective: Metric that ranks.
+        run_dir: The run.
+        openings: Of its test split so far.
+        failed: How many trials failed.
+    """
     best = labels[BEST]
-    baseline = labels.get(BASELINE)
     config = TrialConfig.from_flat(best.config)
-    label, run_dir = escape(best.label), escape(run_dir)
+    label = escape(best.label)
     console.print()
+    if dead:
+        console.print(f"[bold red]dead[/bold red]      {escape(_dead_text(dead, labels))}", soft_wrap=True)
     console.print(
         f"[bold]best[/bold]      {label} ({best.trial_id}): {describe(config, short=True)}",
         highlight=False,
         soft_wrap=True,
     )
-    score = best.metrics[objective]
-    if baseline is None:
-        beside = "the baseline did not finish: see its log"
-    elif baseline.trial_id == best.trial_id:
-        beside = "it is the baseline itself: nothing tried did better"
-    else:
-        gain = score - baseline.metrics[objective]
-        beside = (
-            f"baseline {baseline.metrics[objective]:.4f}, {gain:+.4f}; one seed each and chosen on val: no evidence yet"
-        )
-    console.print(f"[bold]{objective}[/bold]  {score:.4f}  ({beside})", highlight=False, soft_wrap=True)
+    told = escape(_score_text(labels, seeds, dead, objective))
+    console.print(f"[bold]{objective}[/bold]  {told}", highlight=False, soft_wrap=True)
     troubled = f"; {failed} trials failed, see logs/ and trials.csv there" if failed else ""
-    console.print(f"[bold]run[/bold]       {run_dir}{troubled}", highlight=False, soft_wrap=True)
-    console.print(f"[bold]next[/bold]      python -m analysis.report {run_dir}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]next[/bold]      {escape(commands.report(run_dir))}", highlight=False, soft_wrap=True)
     console.print(
         f"          opens the test split, opened {openings} time{'' if openings == 1 else 's'} so far", highlight=False
     )
+
+
+def _dead_text(dead: Mapping[str, str], labels: Mapping[str, TrialView]) -> str:
+    """Which labels learnt nothing and why; labels of one trial are named together."""
+    by_reason: dict[str, list[str]] = {}
+    for label, reason in dead.items():
+        by_reason.setdefault(reason, []).append(label)
+    told = "; ".join(
+        f"{', '.join(of_reason)} {reason if len(of_reason) == 1 else _plural(reason)}"
+        for reason, of_reason in by_reason.items()
+    )
+    everyone = "no label learnt anything: " if len(dead) == len(labels) else ""
+    return f"{everyone}{told}. More epochs, predefined weights or another learning rate come first"
+
+
+def _plural(reason: str) -> str:
+    verb, _, rest = reason.partition(" ")
+    return f"{verb.removesuffix('s')} {rest}"
+
+
+def _score_text(
+    labels: Mapping[str, TrialView], seeds: Sequence[TrialView], dead: Mapping[str, str], objective: str
+) -> str:
+    """The score of the best configuration, and what stands beside it; a mean and a range where it has several seeds."""
+    best, baseline = labels[BEST], labels.get(BASELINE)
+    scores = [trial.metrics[objective] for trial in seeds]
+    if len(scores) > 1:
+        spread = f"mean {statistics.fmean(scores):.4f} of {len(scores)} seeds, {min(scores):.4f} .. {max(scores):.4f}"
+        beside = "the baseline's own configuration" if baseline is best else "chosen on val: no claim"
+        return f"{spread}  ({beside})"
+    score = f"{best.metrics[objective]:.4f}"
+    if baseline is None:
+        return f"{score}  (the baseline did not finish: see its log)"
+    if baseline.trial_id == best.trial_id:
+        return f"{score}  (it is the baseline itself: nothing tried did better)"
+    other = baseline.metrics[objective]
+    if BEST in dead:
+        return f"{score}  (baseline {other:.4f}; neither is a result)"
+    gain = best.metrics[objective] - other
+    return f"{score}  (baseline {other:.4f}, {gain:+.4f}; one seed each and chosen on val: no evidence yet)"
 
 
 def _clock(seconds: float) -> str:

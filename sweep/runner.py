@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -28,23 +31,16 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweep.conductor import Conductor, Task
+from sweep.resources import Machines, Resources
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint
-from trainables.errors import SegsweepError, UsageError
-from trainables.flags import default_precision, default_workers
+from trainables.commands import ROOT
+from trainables.errors import SegsweepError
+from trainables.paths import within
 from trainables.trainable import SegmentationTrainable
 from trainables.trial import Execution, TrialData
 
 RESTARTS = 2
 """Times a trial is started again after its worker died (killed for memory, node lost)."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What each trial gets, and how many run at once."""
-
-    cpus_per_trial: float
-    gpus_per_trial: float
-    concurrent: int
 
 
 class Interrupted(BaseException):
@@ -55,29 +51,39 @@ class Interrupted(BaseException):
 
 
 @dataclass(frozen=True)
-class Dashboard:
-    """Where the Ray dashboard is, or why it is not."""
+class Session:
+    """A Ray session.
+
+    Attributes:
+        url: Of the dashboard, or None.
+        protected: Whether Ray asks for a token.
+    """
 
     url: str | None
+    protected: bool
 
 
 @contextlib.contextmanager
-def ray_session(*, address: str | None, dashboard: bool, cpus: int, gpus: int) -> Iterator[Dashboard]:
+def ray_session(*, address: str | None, dashboard: bool | None, machines: Machines) -> Iterator[Session]:
     """Starts Ray on this machine, or joins a cluster, and leaves nothing behind.
 
     Args:
         address: Of a running cluster; None starts Ray here, on loopback as far as Ray allows, its token on.
-        dashboard: Whether to serve the Ray dashboard.
-        cpus: Processors that a local Ray may use.
-        gpus: GPUs that a local Ray may use.
+        dashboard: Whether to serve the Ray dashboard; None: where Ray's token protects it.
+        machines: What a local Ray may use.
+
+    Raises:
+        SegsweepError: If Ray does not start or the cluster does not answer, or Ray is too old to be safe.
     """
+    _refuse_old_ray(ray.__version__)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address is None:
+        protected = token_asked_for(os.environ)
         options |= {
             "address": "local",
-            "num_cpus": cpus,
-            "num_gpus": gpus,
-            "include_dashboard": dashboard,
+            "num_cpus": machines.cpus,
+            "num_gpus": machines.gpus,
+            "include_dashboard": protected if dashboard is None else dashboard,
             "dashboard_host": "127.0.0.1",
             "object_store_memory": 200 * 2**20,  # only paths and results travel
         }
@@ -88,103 +94,52 @@ def ray_session(*, address: str | None, dashboard: bool, cpus: int, gpus: int) -
     for name in ("ray.tune", "ray.air", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the journal tells what they would
     try:
-        context = ray.init(**options)
+        # Ray puts the current folder first on its workers' path, where a folder of the user's that is called
+        # `trainables` would be taken for ours.
+        with contextlib.chdir(ROOT):
+            context = ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"the cluster at {address} does not answer" if address else "Ray does not start on this machine"
         raise SegsweepError(f"{where}: {error}") from error
     try:
-        url = context.dashboard_url
-        yield Dashboard(f"http://{url}" if url else None)
+        url = f"http://{context.dashboard_url}" if context.dashboard_url else None
+        if address is not None:
+            protected = _asks_for_token(url)
+            url = url if (protected if dashboard is None else dashboard) else None
+        yield Session(url, protected)
     finally:
         ray.shutdown()
 
 
-def available(address: str | None) -> tuple[int, int]:
-    """Usable processors and GPUs: of this machine, or of the joined cluster.
+def token_asked_for(environment: Mapping[str, str]) -> bool:
+    """Whether a Ray that is started here asks for its token: yes, unless RAY_AUTH_MODE says otherwise."""
+    return environment.get("RAY_AUTH_MODE", "token").lower() == "token"
 
-    Args:
-        address: None for this machine.
+
+def _asks_for_token(dashboard: str | None) -> bool:
+    """Whether a cluster turns away who has no token: its dashboard is asked without one.
+
+    Without a dashboard to ask, a cluster that let this process in without a token does not ask for one.
     """
-    if address is not None:
-        resources = ray.cluster_resources()
-        return int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    import torch
-
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cpus, torch.cuda.device_count()
-
-
-def plan_resources(
-    *, cpus: int, gpus: int, cpus_per_trial: float | None, gpus_per_trial: float | None, concurrent: int | None
-) -> Resources:
-    """Fills in what was not asked for and refuses what the machine does not have.
-
-    Raises:
-        UsageError: If a trial asks for more than there is: Tune would wait for ever.
-    """
-    if gpus_per_trial is None:
-        gpus_per_trial = 1.0 if gpus else 0.0
-    by_gpu = int(gpus / gpus_per_trial) if gpus_per_trial else None
-    if cpus_per_trial is None:
-        cpus_per_trial = float(max(1, cpus // by_gpu)) if by_gpu else 1.0
-    faults = []
-    if cpus_per_trial <= 0:
-        faults.append("--cpus-per-trial must be above 0")
-    if gpus_per_trial < 0:
-        faults.append("--gpus-per-trial cannot be negative")
-    if cpus_per_trial > cpus:
-        faults.append(f"a trial asks for {cpus_per_trial:g} CPUs, there are {cpus}: lower --cpus-per-trial")
-    if gpus_per_trial > gpus:
-        cure = "lower --gpus-per-trial" if gpus else "leave --gpus-per-trial out to train on the CPU"
-        faults.append(f"a trial asks for {gpus_per_trial:g} GPUs, there are {gpus}: {cure}")
-    if gpus_per_trial > 1 and not float(gpus_per_trial).is_integer():
-        faults.append(f"--gpus-per-trial {gpus_per_trial:g}: above 1 only whole GPUs can be given")
-    if concurrent is not None and concurrent < 1:
-        faults.append("--concurrent must be at least 1")
-    if faults:
-        raise UsageError("\n".join(faults))
-    fits = int(cpus / cpus_per_trial)
-    if by_gpu is not None:
-        fits = min(fits, by_gpu)
-    return Resources(cpus_per_trial, gpus_per_trial, min(concurrent or fits, fits))
+    if dashboard is not None:
+        try:
+            with urllib.request.urlopen(f"{dashboard}/api/version", timeout=5):
+                return False
+        except urllib.error.HTTPError as error:
+            if error.code in (401, 403):
+                return True
+        except OSError:
+            pass
+    return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
 
 
-def plan_execution(
-    resources: Resources,
-    *,
-    precision: str | None,
-    channels_last: bool,
-    compile: bool,
-    workers: int | None,
-    cache_bytes: int,
-) -> Execution:
-    """How every trial of a sweep is run; fills in what was not asked for.
-
-    Loader processes beside the trial's own leave its torch the other processors.
-
-    Args:
-        resources: Of a trial.
-        precision: None: the best that the device computes in.
-        channels_last: Memory layout of images.
-        compile: Whether models are compiled.
-        workers: Loader processes of a trial; None: what suits the device and the processors of the trial.
-        cache_bytes: Limit of the decoded cache.
-
-    Raises:
-        UsageError: If the device cannot do it.
-    """
-    device = "cuda" if resources.gpus_per_trial > 0 else "cpu"
-    cpus = max(1, int(resources.cpus_per_trial))
-    loaders = min(default_workers(device), cpus - 1) if workers is None else workers
-    return Execution(
-        device=device,
-        threads=max(1, cpus - loaders),
-        workers=loaders,
-        precision=precision or default_precision(device),
-        channels_last=channels_last,
-        compile=compile,
-        cache_bytes=cache_bytes,
-    )
+def _refuse_old_ray(version: str) -> None:
+    """Raises a SegsweepError for a Ray that lets anybody on the network run code: before 2.60 it asks for no token."""
+    numbers = [int(part) for part in re.findall(r"\d+", version)[:2]]
+    if numbers < [2, 60]:
+        raise SegsweepError(
+            f"Ray {version} lets anybody who reaches this machine run code here: pip install --upgrade 'ray>=2.60'"
+        )
 
 
 def run(
@@ -235,7 +190,7 @@ def run(
         ),
     )
     # What Tune keeps there is of no use after a restart: the journal is the truth.
-    shutil.rmtree(run_dir / "tune", ignore_errors=True)
+    shutil.rmtree(within(run_dir, "tune"), ignore_errors=True)
     with signals:
         tuner.fit()
     signals.check()
@@ -259,12 +214,11 @@ class _Tasks(Searcher):
         """Gives a continuation its parent's checkpoint; without a whole one it trains from the beginning."""
         if task.parent is None:
             return task.reported
-        own = self._run_dir / CHECKPOINTS / task.trial_id
+        own = within(self._run_dir, CHECKPOINTS, task.trial_id)
         inherited = latest_checkpoint(self._run_dir / CHECKPOINTS / task.parent)
         if latest_checkpoint(own) is None and inherited is not None:
             own.mkdir(parents=True, exist_ok=True)
-            temporary = own / f".{inherited.name}.inherited.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
+            temporary = own / f".{inherited.name}.{os.getpid()}.inherited.tmp"
             shutil.copytree(inherited, temporary, copy_function=_link)
             temporary.rename(own / inherited.name)
         return task.reported

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from search_spaces.space import SearchSpace
 from trainables.registry import Registry
 
 
@@ -143,6 +144,14 @@ def median(max_epochs: int) -> Median:
 def none(max_epochs: int) -> Never:
     """No early stopping."""
     return Never()
+
+
+def scheduler_for(space: SearchSpace, scheduler: str) -> str:
+    """The rule that applies to a space: none where it varies the seed.
+
+    Stopping the unlucky seeds of a configuration early would leave the lucky ones to speak for it.
+    """
+    return "none" if any(parameter.key == "seed" for parameter in space.parameters) else scheduler
 
 
 def comparison_note(scheduler: str, max_epochs: int) -> str:

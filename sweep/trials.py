@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
+import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sweep.journal import Event
+from trainables.paths import check_name
 
 FILE_NAME = "trials.csv"
 BASELINE = "baseline"
@@ -73,13 +75,18 @@ class TrialTable:
         self.trials: dict[str, TrialView] = {}
 
     def apply(self, event: Event) -> None:
-        """Takes in one event."""
+        """Takes in one event.
+
+        Raises:
+            UnsafePathError: If a trial id or a label, which become names of folders, are not safe as such.
+        """
         kind = event["event"]
         if kind == "suggested":
-            self.trials[event["trial_id"]] = TrialView(
-                trial_id=event["trial_id"],
+            trial_id = check_name(event["trial_id"], "a trial id in the journal")
+            self.trials[trial_id] = TrialView(
+                trial_id=trial_id,
                 number=event["number"],
-                label=event["label"],
+                label=check_name(event["label"], f"the label of trial {trial_id} in the journal"),
                 phase=event["phase"],
                 config=event["config"],
                 params=event["params"],
@@ -114,18 +121,15 @@ class TrialTable:
         """The search trial that speaks for each label.
 
         A trial that was trained longer stands before one that was stopped earlier, whatever their scores: scores at
-        different epochs do not compare. Among equals the better score wins, then the earlier trial. Trials without a
-        result, infeasible and failed ones speak for nobody; `baseline` is trial 0 and nobody else.
+        different epochs do not compare. Among equals the better score wins, then the earlier trial. Trials that differ
+        in the seed alone are one configuration: they are ranked by their mean, and the first of them stands for it.
+        Trials without a result, infeasible and failed ones speak for nobody; `baseline` is trial 0 and nobody else.
         """
-        sign = 1.0 if mode == "max" else -1.0
-        chosen: dict[str, TrialView] = {}
+        by_label: dict[str, list[TrialView]] = {}
         for trial in self.of_phase("search"):
-            if trial.state not in ("completed", "stopped") or objective not in trial.metrics:
-                continue
-            rival = chosen.get(trial.label)
-            if rival is None or _rank(trial, objective, sign) > _rank(rival, objective, sign):
-                chosen[trial.label] = trial
-        return chosen
+            if trial.state in ("completed", "stopped") and objective in trial.metrics:
+                by_label.setdefault(trial.label, []).append(trial)
+        return {label: _best_configuration(trials, objective, mode)[0] for label, trials in by_label.items()}
 
     def final(self, trial: TrialView) -> TrialView:
         """The continuation of a search trial if it has a completed one, else the trial itself."""
@@ -133,18 +137,36 @@ class TrialTable:
         return continued if continued is not None and continued.state == "completed" else trial
 
     def labels(self, objective: str, mode: str) -> dict[str, TrialView]:
-        """Who stands in `best/` for each label: only trials at full budget; `baseline` first, `best` the winner."""
+        """Who stands in `best/` for each label: only trials at full budget; `baseline` first, `best` the winner.
+
+        No configuration stands beside itself: a label whose trial differs from the baseline in the seed alone is left
+        out, and where the best configuration is the baseline's own, `best` is the baseline's trial.
+        """
         finals = {label: self.final(trial) for label, trial in self.representatives(objective, mode).items()}
         complete = {label: trial for label, trial in finals.items() if trial.state == "completed"}
-        everyone = [t for t in self.trials.values() if t.state == "completed" and objective in t.metrics]
-        sign = 1.0 if mode == "max" else -1.0
+        everyone = self.completed(objective)
         ordered: dict[str, TrialView] = {}
         if BASELINE in complete:
             ordered[BASELINE] = complete[BASELINE]
         if everyone:
-            ordered[BEST] = max(everyone, key=lambda t: (sign * t.metrics[objective], -t.number))
-        ordered.update({label: trial for label, trial in complete.items() if label not in ordered})
+            ordered[BEST] = _best_configuration(everyone, objective, mode)[0]
+        baseline = configuration(ordered[BASELINE]) if BASELINE in ordered else None
+        ordered.update(
+            {
+                label: trial
+                for label, trial in complete.items()
+                if label not in ordered and configuration(trial) != baseline
+            }
+        )
         return ordered
+
+    def completed(self, objective: str) -> list[TrialView]:
+        """The trials at full budget that have a score."""
+        return [t for t in self.trials.values() if t.state == "completed" and objective in t.metrics]
+
+    def seeds(self, trial: TrialView, objective: str) -> list[TrialView]:
+        """All trials at full budget of a trial's configuration, whatever their seeds."""
+        return [t for t in self.completed(objective) if configuration(t) == configuration(trial)]
 
     def write_csv(self, path: Path, *, gpus_per_trial: float) -> None:
         """Writes `trials.csv`, whole or not at all."""
@@ -180,8 +202,29 @@ def trial_row(trial: TrialView, gpus_per_trial: float) -> dict[str, Any]:
     }
 
 
-def _rank(trial: TrialView, objective: str, sign: float) -> tuple[int, float, int]:
-    return (trial.epochs, sign * trial.metrics[objective], -trial.number)
+def configuration(trial: TrialView) -> tuple[tuple[str, Any], ...]:
+    """What a trial trains, its seed left out: equal for trials that differ in the seed alone."""
+    return tuple(sorted((key, value) for key, value in trial.config.items() if key != "seed"))
+
+
+def _best_configuration(trials: Iterable[TrialView], objective: str, mode: str) -> list[TrialView]:
+    """The trials of the configuration that ranks first: by epochs, then by mean score, then by its first trial."""
+    sign = 1.0 if mode == "max" else -1.0
+    groups: dict[tuple[tuple[str, Any], ...], list[TrialView]] = {}
+    for trial in trials:
+        groups.setdefault(configuration(trial), []).append(trial)
+
+    def rank(group: list[TrialView]) -> tuple[int, float, int]:
+        mean = statistics.fmean(trial.metrics[objective] for trial in group)
+        return group[0].epochs, sign * mean, -group[0].number
+
+    return max((_longest(group) for group in groups.values()), key=rank)
+
+
+def _longest(trials: list[TrialView]) -> list[TrialView]:
+    """Those that were trained longest, in the order of their numbers."""
+    most = max(trial.epochs for trial in trials)
+    return sorted((trial for trial in trials if trial.epochs == most), key=lambda trial: trial.number)
 
 
 def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:

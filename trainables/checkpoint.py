@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +23,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from trainables import commands
 from trainables.config import TrialConfig
 from trainables.data.base import ClassInfo
 from trainables.errors import CheckpointError
 from trainables.models import build_model
+from trainables.paths import UnsafePathError, check_name, remove_own
 from trainables.updates import Updater
 
 MODEL_FILE = "model.safetensors"
@@ -37,6 +40,10 @@ TRIAL_FILE = "trial.json"
 SUMS_FILE = "sha256.json"
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds the checkpoint folder of each trial."""
+CHECKPOINT_FILES = (MODEL_FILE, TRAINED_FILE, OPTIMIZER_FILE, STATE_FILE, SUMS_FILE)
+"""All files of a checkpoint; a folder with others in it is not only ours and is left alone."""
+MODEL_FILES = (MODEL_FILE, TRIAL_FILE)
+"""All files of a published model (`best/LABEL`)."""
 FORMAT = 1
 _ELSEWHERE = "train this one into a folder of its own, or ask for what is there"
 
@@ -55,6 +62,8 @@ class TrialRecord:
         applied: What was really built, read back from the built objects.
         parameters: Number of the model's parameters, frozen ones and those of an auxiliary head included.
         sha256: Hash of `model.safetensors`.
+        data: Where the images came from: `name` of the data set, `root` (text or None) and `splits`, the content hash
+            of train and val (`split_hash`). Empty in a trial's own checkpoints, and in models published before 0.2.
     """
 
     trial_id: str
@@ -66,6 +75,7 @@ class TrialRecord:
     applied: Mapping[str, Any]
     parameters: int
     sha256: str = field(default="")
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -97,6 +107,7 @@ class TrialRecord:
             "applied": dict(self.applied),
             "parameters": self.parameters,
             "sha256": self.sha256,
+            "data": dict(self.data),
         }
 
     @classmethod
@@ -105,12 +116,14 @@ class TrialRecord:
 
         Raises:
             CheckpointError: If it has another format.
+            UnsafePathError: If its trial id or label, which become names of folders, are not safe as such.
         """
         if content.get("format") != FORMAT:
             raise CheckpointError(f"format {content.get('format')!r}, expected {FORMAT}")
+        label = content["label"]
         return cls(
-            trial_id=content["trial_id"],
-            label=content["label"],
+            trial_id=check_name(content["trial_id"], "its trial id"),
+            label=check_name(label, "its label") if label else "",
             config=TrialConfig.from_flat(content["config"]),
             classes=tuple(ClassInfo(c["name"], tuple(c["color"])) for c in content["classes"]),
             normalisation=content["normalisation"],
@@ -118,6 +131,7 @@ class TrialRecord:
             applied=content["applied"],
             parameters=content["parameters"],
             sha256=content["sha256"],
+            data=content.get("data", {}),
         )
 
 
@@ -140,10 +154,11 @@ def save_checkpoint(
         CheckpointError: If it cannot be written (disk full, no permission); an older checkpoint stays as it was.
     """
     final = folder / f"epoch-{epoch:04d}"
-    temporary = folder / f".epoch-{epoch:04d}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
+        temporary = _temporary(final)
+    except OSError as error:
+        raise CheckpointError(f"cannot write the checkpoint {final}: {error}\nfree space there and resume") from error
+    try:
         save_file(_portable(model.state_dict()), temporary / MODEL_FILE)
         sums = {MODEL_FILE: file_sha256(temporary / MODEL_FILE)}
         state = dataclasses.replace(record, sha256=sums[MODEL_FILE]).to_json()
@@ -159,7 +174,8 @@ def save_checkpoint(
         sums[STATE_FILE] = file_sha256(temporary / STATE_FILE)
         _write_json(temporary / SUMS_FILE, sums)
         _sync(temporary)
-        shutil.rmtree(final, ignore_errors=True)
+        if not remove_own(final, CHECKPOINT_FILES):
+            raise CheckpointError(f"{final} holds files of others: move them away and resume")
         temporary.rename(final)
         _sync(folder, only_folder=True)
     except (OSError, SafetensorError) as error:
@@ -168,7 +184,7 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
     for other in folder.iterdir():
         if other != final and other.name.lstrip(".").startswith("epoch-"):
-            shutil.rmtree(other, ignore_errors=True)
+            remove_own(other, CHECKPOINT_FILES)
     return final
 
 
@@ -182,7 +198,8 @@ def is_whole(checkpoint: Path) -> bool:
     """Whether every file of a checkpoint matches the sum that was written last."""
     try:
         sums = json.loads((checkpoint / SUMS_FILE).read_text(encoding="utf-8"))
-        return STATE_FILE in sums and all(file_sha256(checkpoint / name) == digest for name, digest in sums.items())
+        known = STATE_FILE in sums and set(sums) <= set(CHECKPOINT_FILES)
+        return known and all(file_sha256(checkpoint / name) == digest for name, digest in sums.items())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
 
@@ -227,31 +244,59 @@ def read_record(checkpoint: Path) -> TrialRecord:
     return TrialRecord.from_json(json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8")))
 
 
-def publish(checkpoint: Path, folder: Path, *, label: str) -> TrialRecord:
+def publish(checkpoint: Path, folder: Path, *, label: str, data: Mapping[str, Any] | None = None) -> TrialRecord:
     """Copies a checkpoint's model to `folder` (`best/LABEL`) as `model.safetensors` and `trial.json`.
 
+    Args:
+        checkpoint: Whole.
+        folder: Made, or replaced; files of others in it stay.
+        label: Whom the trial speaks for.
+        data: Where its images came from; see `TrialRecord.data`.
+
     Raises:
-        CheckpointError: If the checkpoint is torn or the copy differs from it.
+        CheckpointError: If the checkpoint is torn, the copy differs from it, or the folder is not ours.
     """
     if not is_whole(checkpoint):
         raise CheckpointError(f"{checkpoint} is torn or altered: its files do not match {SUMS_FILE}")
-    record = dataclasses.replace(read_record(checkpoint), label=label)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    record = dataclasses.replace(read_record(checkpoint), label=label, data=data or {})
     try:
-        temporary.mkdir(parents=True)
-        shutil.copyfile(checkpoint / MODEL_FILE, temporary / MODEL_FILE)
-        if file_sha256(temporary / MODEL_FILE) != record.sha256:
-            raise CheckpointError(f"the copy of {checkpoint / MODEL_FILE} to {folder} differs from it")
-        _write_json(temporary / TRIAL_FILE, record.to_json())
-        _sync(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        temporary = _temporary(folder)
+        try:
+            shutil.copyfile(checkpoint / MODEL_FILE, temporary / MODEL_FILE)
+            if file_sha256(temporary / MODEL_FILE) != record.sha256:
+                raise CheckpointError(f"the copy of {checkpoint / MODEL_FILE} to {folder} differs from it")
+            _write_json(temporary / TRIAL_FILE, record.to_json())
+            _sync(temporary)
+            _put_in_place(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise CheckpointError(f"cannot write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return record
+
+
+def _temporary(place: Path) -> Path:
+    """A new folder beside a place, of a name that nobody could have taken before."""
+    made = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
+    made.mkdir(parents=True)
+    return made
+
+
+def _put_in_place(made: Path, folder: Path) -> None:
+    """Moves a published model to its folder by one rename; where others keep files there, file by file beside theirs.
+
+    Raises:
+        CheckpointError: If what stands there was never published by this project.
+    """
+    if folder.is_symlink() or (os.path.lexists(folder) and not folder.is_dir()):
+        raise CheckpointError(f"{folder} is no folder of its own (a link or a file): move it away")
+    if remove_own(folder, MODEL_FILES):
+        made.rename(folder)
+        return
+    if not (folder / TRIAL_FILE).is_file():
+        raise CheckpointError(f"{folder} holds files that are not of a published model: move them away")
+    for name in MODEL_FILES:
+        (made / name).replace(folder / name)
 
 
 def load_trial(folder: Path) -> TrialRecord:
@@ -265,8 +310,10 @@ def load_trial(folder: Path) -> TrialRecord:
         return TrialRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{path} does not exist: finish the sweep first (python -m sweep.run --resume)"
+            f"{path} does not exist: finish the sweep first ({commands.resume(folder.parent.parent)})"
         ) from error
+    except UnsafePathError as error:
+        raise CheckpointError(f"{path}: {error}; it was not written by a sweep") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged ({error})") from error
 

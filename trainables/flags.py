@@ -25,18 +25,23 @@ def add_execution_flags(group: argparse._ActionsContainer) -> None:
         help="memory layout of images; faster almost everywhere (default: on)",
     )
     group.add_argument("--compile", action="store_true", help="compile models with torch.compile")
-    group.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="loader processes a trial (default: 0 on a CPU; 4 on a GPU, fewer where the trial has fewer CPUs)",
-    )
+    add_workers_flag(group)
     group.add_argument(
         "--cache-limit",
         type=byte_size,
         default=DEFAULT_LIMIT_BYTES,
         metavar="10G",
         help=f"most that decoded images may take in the cache folder (default: {DEFAULT_LIMIT_BYTES // 2**30}G)",
+    )
+
+
+def add_workers_flag(group: argparse._ActionsContainer) -> None:
+    """`--workers`."""
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="loader processes per trial (default: 0 on a CPU; 4 on a GPU, fewer where the trial has fewer CPUs)",
     )
 
 

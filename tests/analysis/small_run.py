@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sweep.journal import Journal
 from sweep.manifest import SweepManifest
 from trainables.checkpoint import TrialRecord, publish, save_checkpoint
 from trainables.config import TrialConfig
@@ -117,12 +118,10 @@ def make_run(run_dir: Path, data: SegmentationData, *, labels: dict[str, str] | 
         "0001-finish,flip,finish,1,completed,,2,6.0,0.6,0.4,0.01,0001",
     ]
     (run_dir / "trials.csv").write_text("\n".join(rows) + "\n")
-    events = [
-        {"event": "suggested", "trial_id": "0000", "label": "baseline", "phase": "search", "seed": 0, "config": {}},
-        {"event": "result", "trial_id": "0000", "epoch": 1, "metrics": {"val/miou": 0.2}, "seconds": 5.0},
-        {"event": "result", "trial_id": "0000", "epoch": 2, "metrics": {"val/miou": 0.3}, "seconds": 5.0},
-    ]
-    (run_dir / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    with Journal(run_dir / "journal.jsonl") as journal:
+        journal.append("suggested", trial_id="0000", label="baseline", phase="search", seed=0, config={})
+        journal.append("result", trial_id="0000", epoch=1, metrics={"val/miou": 0.2}, seconds=5.0)
+        journal.append("result", trial_id="0000", epoch=2, metrics={"val/miou": 0.3}, seconds=5.0)
     return run_dir
 
 
@@ -149,7 +148,8 @@ def make_model(trial_id: str) -> torch.nn.Module:
 
 def make_record(trial_id: str) -> TrialRecord:
     """The record of a trial of two epochs."""
-    config = TrialConfig.from_flat({"image_size": "32x48", "epochs": 2, "batch_size": 5})
+    lr = {"0000": 0.003, "0001-finish": 0.01, "0002": 0.02}[trial_id]
+    config = TrialConfig.from_flat({"image_size": "32x48", "epochs": 2, "batch_size": 5, "optimizer.lr": lr})
     miou = {"0000": 0.3, "0001-finish": 0.4, "0002": 0.2}[trial_id]
     return TrialRecord(
         trial_id=trial_id,

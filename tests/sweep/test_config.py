@@ -16,7 +16,7 @@ def test_defaults_are_a_sweep_over_augmentation_on_the_embedded_data() -> None:
     config = from_command_line([])
     assert (config.space, config.data, config.models) == ("augment", "scenes", ("lraspp_mobilenet_v3_large",))
     assert (config.sampler, config.scheduler, config.objective) == ("tpe", "asha", "val/miou")
-    assert (config.wandb, config.weights, config.dashboard) == (None, "none", True)
+    assert (config.wandb, config.weights, config.dashboard) == (None, "none", None)
     assert config.name is not None
     assert config.name.startswith("augment-scenes-")
     assert config.run_dir == Path("runs") / config.name
@@ -66,7 +66,7 @@ def test_model_may_be_a_head_and_a_backbone() -> None:
 
 
 def test_every_flag_has_a_help_text_and_its_field() -> None:
-    actions = [action for action in parser()._actions if action.dest not in ("help", "config")]
+    actions = [action for action in parser()._actions if action.dest not in ("help", "config", "resume", "extend")]
     assert {action.dest for action in actions} == {field.name for field in dataclasses.fields(SweepConfig)}
     assert all(action.help for action in actions)
 

@@ -14,7 +14,6 @@ from PIL import Image
 from search_spaces import SearchSpace
 from sweep.config import SweepConfig, from_command_line
 from sweep.preflight import check_disk, plan_space, prepare, values_of
-from sweep.runner import Resources, plan_execution, plan_resources
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError, DataError, UsageError, WeightsError
 
@@ -208,71 +207,8 @@ def test_splits_may_be_given_and_groups_kept_together(mini_root: Path, tmp_path:
     assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
 
 
-def resources(**changes: Any) -> Any:
-    return plan_resources(
-        **{"cpus": 8, "gpus": 0, "cpus_per_trial": None, "gpus_per_trial": None, "concurrent": None, **changes}
-    )
-
-
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [
-        ({}, (1.0, 0.0, 8)),
-        ({"cpus_per_trial": 3}, (3, 0.0, 2)),
-        ({"concurrent": 2}, (1.0, 0.0, 2)),
-        ({"concurrent": 20}, (1.0, 0.0, 8)),
-        ({"gpus": 2}, (4.0, 1.0, 2)),
-        ({"gpus": 1, "gpus_per_trial": 0.25}, (2.0, 0.25, 4)),
-        ({"gpus": 1, "gpus_per_trial": 0.0}, (1.0, 0.0, 8)),
-    ],
-)
-def test_resources_are_shared_out(asked: dict[str, Any], expected: tuple[float, float, int]) -> None:
-    planned = resources(**asked)
-    assert (planned.cpus_per_trial, planned.gpus_per_trial, planned.concurrent) == expected
-
-
-def test_what_the_machine_does_not_have_is_refused_all_at_once() -> None:
-    with pytest.raises(UsageError) as error:
-        resources(cpus_per_trial=9, gpus_per_trial=1, concurrent=0)
-    told = str(error.value)
-    for fault in (
-        "asks for 9 CPUs, there are 8",
-        "asks for 1 GPUs, there are 0",
-        "leave --gpus-per-trial out",
-        "--concurrent",
-    ):
-        assert fault in told
-    for changes in ({"cpus_per_trial": 0}, {"gpus_per_trial": -1}, {"gpus": 4, "gpus_per_trial": 1.5}):
-        with pytest.raises(UsageError):
-            resources(**changes)
-
-
 def test_classes_json_with_faults_is_a_data_error(tmp_path: Path) -> None:
     root = write(tmp_path / "bad", count=4)
     (root / "classes.json").write_text(json.dumps({"classes": []}))
     with pytest.raises(DataError, match=r"classes\.json is not valid"):
         prepare(config("--data", "folder", "--data-root", str(root)))
-
-
-def execution(cpus: float, gpus: float, **changes: Any) -> Any:
-    asked = {"precision": None, "channels_last": True, "compile": False, "workers": None, "cache_bytes": 0, **changes}
-    return plan_execution(Resources(cpus, gpus, 1), **asked)
-
-
-def test_execution_is_filled_in_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_cpu = execution(4.0, 0.0)
-    assert (on_cpu.device, on_cpu.precision, on_cpu.workers, on_cpu.threads) == ("cpu", "fp32", 0, 4)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **options: True)
-    on_gpu = execution(8.0, 0.5)
-    assert (on_gpu.device, on_gpu.precision, on_gpu.workers, on_gpu.threads) == ("cuda", "bf16", 4, 4)
-    assert execution(2.0, 1.0).workers == 1, "no more processes than the trial has processors beside its own"
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **options: False)
-    assert execution(8.0, 1.0).precision == "fp32"
-    asked = execution(2.0, 1.0, precision="fp16", channels_last=False, compile=True, workers=3, cache_bytes=7)
-    assert (asked.precision, asked.channels_last, asked.compile, asked.workers) == ("fp16", False, True, 3)
-    assert (asked.threads, asked.cache_bytes) == (1, 7)
-
-
-def test_precision_that_the_device_does_not_have_is_refused() -> None:
-    with pytest.raises(UsageError, match="fp16 needs a GPU"):
-        execution(1.0, 0.0, precision="fp16")

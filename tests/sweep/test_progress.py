@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from search_spaces import SPACES
 from search_spaces.space import readable
 from sweep.conductor import Budget
 from sweep.journal import Journal
-from sweep.progress import Progress, describe_execution, show_answer, show_plan, show_space
+from sweep.progress import Progress, describe_execution, show_answer, show_plan, show_ray, show_space
+from trainables import commands
 from trainables.trial import Execution, TrialData
 
 from .simulated import OBJECTIVE, SPACE, drive, make, scores
@@ -108,10 +110,9 @@ def answer(tmp_path: Path, **options: Any) -> list[str]:
     with Journal(tmp_path / "journal.jsonl") as journal:
         conductor = make(journal)
         drive(conductor, outcome=options.pop("outcome", scores))
-        show_answer(
-            page, conductor.labels(), objective=OBJECTIVE, run_dir="runs/mine", openings=options.pop("openings", 0),
-            failed=options.pop("failed", 0),
-        )  # fmt: skip
+        labels = conductor.labels()
+        more = {"dead": {}, "openings": 0, "failed": 0, "seeds": conductor.table.seeds(labels["best"], OBJECTIVE)}
+        show_answer(page, labels, objective=OBJECTIVE, run_dir=Path("runs/mine"), **{**more, **options})
     return text(page).strip().splitlines()
 
 
@@ -122,7 +123,7 @@ def test_answer_is_five_lines_with_the_next_command(tmp_path: Path) -> None:
     assert "baseline 0." in lines[1]
     assert "no evidence yet" in lines[1]
     assert lines[2].endswith("runs/mine")
-    assert lines[3].endswith("python -m analysis.report runs/mine")
+    assert lines[3].endswith(commands.report(Path("runs/mine")))
     assert "opened 0 times so far" in lines[4]
 
 
@@ -145,6 +146,69 @@ def test_answer_does_without_a_baseline_that_failed(tmp_path: Path) -> None:
         return {"failed": "x"} if config["loss.name"] == "cross_entropy" else scores(config, epoch)
 
     assert "the baseline did not finish" in answer(tmp_path, outcome=first_fails)[1]
+
+
+def test_label_that_learnt_nothing_is_told_first(tmp_path: Path) -> None:
+    lines = answer(tmp_path, dead={"baseline": "predicts road everywhere"})
+    assert lines[0].startswith("dead") and "baseline predicts road everywhere" in lines[0]
+    assert lines[1].startswith("best")
+
+
+def test_dead_winner_is_no_result(tmp_path: Path) -> None:
+    floor = "stands at the floor: road everywhere scores 0.2"
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal)
+        drive(conductor)
+        labels = conductor.labels()
+    page = console()
+    show_answer(
+        page, labels, seeds=[labels["best"]], dead=dict.fromkeys(labels, floor), objective=OBJECTIVE,
+        run_dir=Path("runs/mine"), openings=0, failed=0,
+    )  # fmt: skip
+    lines = text(page).strip().splitlines()
+    assert "no label learnt anything" in lines[0]
+    assert "neither is a result" in lines[2]
+    assert "no evidence yet" not in text(page)
+
+
+def test_several_seeds_of_the_best_are_shown_as_mean_and_range(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal)
+        drive(conductor)
+        labels = conductor.labels()
+        twin = dataclasses.replace(
+            labels["best"], results=[{"epoch": 1, "seconds": 1.0, "metrics": {OBJECTIVE: 0.1}}], trial_id="t999"
+        )
+    page = console()
+    show_answer(
+        page,
+        labels,
+        seeds=[labels["best"], twin],
+        dead={},
+        objective=OBJECTIVE,
+        run_dir=Path("r"),
+        openings=0,
+        failed=0,
+    )
+    score = labels["best"].metrics[OBJECTIVE]
+    assert f"mean {(score + 0.1) / 2:.4f} of 2 seeds, 0.1000 .. {score:.4f}" in text(page)
+    assert "+0." not in text(page)
+
+
+@pytest.mark.parametrize(
+    ("url", "protected", "told"),
+    [
+        ("http://127.0.0.1:8265", True, "it asks for a token"),
+        (None, False, "token authentication is off"),
+        ("http://127.0.0.1:8265", False, "open to anybody"),
+        (None, True, ""),
+    ],
+)
+def test_terminal_says_truly_whether_ray_asks_for_a_token(url: str | None, protected: bool, told: str) -> None:
+    page = console()
+    show_ray(page, url=url, protected=protected)
+    assert told in text(page)
+    assert ("it asks for a token" in text(page)) == (url is not None and protected)
 
 
 def test_plan_says_what_is_tried_on_which_data(mini_data: TrialData) -> None:
@@ -173,10 +237,10 @@ def test_plan_warns_of_labels_that_so_few_trials_leave_out(mini_data: TrialData)
             page, SPACE, BASE, mini_data.data, mini_data.data.splits(), trials=trials, max_epochs=4, how="",
             execution=Execution(), note="",
         )  # fmt: skip
-        assert (f"{trials} trials leave some labels out" in text(page)) is warned
+        assert (f"{trials} trials leave some out" in text(page)) is warned
         page = console()
         show_space(page, SPACE, BASE, trials=trials, own_size=True, note="")
-        assert (f"{trials} trials leave some labels out, --trials {len(SPACE.start)} none" in text(page)) is warned
+        assert (f"{trials} trials leave some out; --trials {len(SPACE.start)} tries" in text(page)) is warned
 
 
 def test_execution_says_what_is_on() -> None:

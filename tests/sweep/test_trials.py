@@ -9,12 +9,21 @@ from typing import Any
 import pytest
 
 from sweep.trials import TrialTable, finish_id
+from trainables.paths import UnsafePathError
 
 OBJECTIVE = "val/miou"
 
 
-def suggested(trial_id: str, label: str, *, number: int = 0, phase: str = "search", **more: Any) -> dict[str, Any]:
-    config = {"epochs": 4, "seed": 3, "optimizer.lr": 0.01, "augment.policy": label}
+def suggested(
+    trial_id: str,
+    label: str,
+    *,
+    number: int = 0,
+    phase: str = "search",
+    config: dict[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    config = {"epochs": 4, "seed": 3, "optimizer.lr": 0.01 * (1 + number), "augment.policy": label, **(config or {})}
     return {"event": "suggested", "trial_id": trial_id, "number": number, "label": label, "phase": phase,
             "config": config, "params": {"optimizer.lr": 0.01}, **more}  # fmt: skip
 
@@ -35,10 +44,31 @@ def table_of(*events: dict[str, Any]) -> TrialTable:
 
 
 def whole(
-    trial_id: str, label: str, score: float, *, number: int = 0, epochs: int = 4, state: str = "completed"
+    trial_id: str,
+    label: str,
+    score: float,
+    *,
+    number: int = 0,
+    epochs: int = 4,
+    state: str = "completed",
+    config: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     curve = [result(trial_id, epoch, score) for epoch in range(1, epochs + 1)]
-    return [suggested(trial_id, label, number=number), *curve, ended(trial_id, state)]
+    return [suggested(trial_id, label, number=number, config=config), *curve, ended(trial_id, state)]
+
+
+def seeded(scores: dict[str, list[float]]) -> TrialTable:
+    """A sweep of models, each trained with several seeds; the first trial is the baseline."""
+    table = TrialTable()
+    number = 0
+    for model, of_model in scores.items():
+        for seed, score in enumerate(of_model):
+            label = "baseline" if number == 0 else model
+            config = {"seed": seed, "model.name": model, "optimizer.lr": 0.01, "augment.policy": "none"}
+            for event in whole(f"t{number:03d}", label, score, number=number, config=config):
+                table.apply(event)
+            number += 1
+    return table
 
 
 def test_trial_counts_its_epochs_and_seconds_and_knows_whether_it_is_open() -> None:
@@ -144,3 +174,27 @@ def test_csv_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkeypatch
     with pytest.raises(OSError, match="No space"):
         table.write_csv(tmp_path / "trials.csv", gpus_per_trial=0)
     assert (tmp_path / "trials.csv").read_text() == before
+
+
+def test_configuration_trained_with_several_seeds_is_never_compared_with_itself() -> None:
+    table = seeded({"fcn": [0.30, 0.50, 0.40], "deeplab": [0.35, 0.36, 0.37], "lraspp": [0.20, 0.90, 0.10]})
+    labels = {label: trial.trial_id for label, trial in table.labels(OBJECTIVE, "max").items()}
+    # By means fcn and lraspp are level at 0.40, fcn came first; it is the baseline's own configuration.
+    assert labels == {"baseline": "t000", "best": "t000", "deeplab": "t003", "lraspp": "t006"}
+    assert [t.metrics[OBJECTIVE] for t in table.seeds(table.trials["t001"], OBJECTIVE)] == [0.30, 0.50, 0.40]
+
+
+def test_luckiest_seed_does_not_win_over_the_better_mean() -> None:
+    table = seeded({"fcn": [0.10, 0.20], "deeplab": [0.36, 0.37], "lraspp": [0.10, 0.60]})
+    labels = {label: trial.trial_id for label, trial in table.labels(OBJECTIVE, "max").items()}
+    assert labels == {"baseline": "t000", "best": "t002", "deeplab": "t002", "lraspp": "t004"}
+    lowest = {label: trial.trial_id for label, trial in table.labels(OBJECTIVE, "min").items()}
+    assert lowest["best"] == "t000"
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "..", "a/b", "", ".hidden"])
+def test_names_that_would_lead_out_of_the_run_folder_are_refused(name: str) -> None:
+    with pytest.raises(UnsafePathError, match="label of trial t000"):
+        table_of(suggested("t000", name))
+    with pytest.raises(UnsafePathError, match="trial id"):
+        table_of(suggested(name, "flip"))

@@ -15,7 +15,7 @@ from torch import nn
 
 from trainables import checkpoint as checkpoints
 from trainables.augmentations import PolicySpec
-from trainables.checkpoint import is_whole, latest_checkpoint, load_model, load_trial, publish, read_record
+from trainables.checkpoint import file_sha256, is_whole, latest_checkpoint, load_model, load_trial, publish, read_record
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError
 from trainables.trial import Execution, Trial, TrialData
@@ -243,16 +243,63 @@ def test_published_model_gives_equal_outputs_in_evaluation_mode(mini_data: Trial
         assert torch.equal(model(images)["out"], trial.model(images)["out"])
 
 
-def test_publishing_again_replaces_what_was_there(trained: tuple[Trial, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("note", ["", "notes.txt", ".DS_Store"])
+def test_publishing_again_replaces_the_model_and_nothing_else(
+    trained: tuple[Trial, Path], tmp_path: Path, note: str
+) -> None:
     trial, checkpoint = trained
     best = tmp_path / "best" / "flip"
     publish(checkpoint, best, label="flip")
-    (best / "stale.txt").write_text("old")
+    if note:
+        (best / note).write_text("mine")
     trial.run_epoch()
     publish(trial.save(checkpoint.parent), best, label="flip")
-    assert load_trial(best).epochs == 2
+    assert load_model(best)[1].epochs == 2
     assert sorted(path.name for path in best.parent.iterdir()) == ["flip"]
-    assert not (best / "stale.txt").exists()
+    assert not note or (best / note).read_text() == "mine"
+
+
+def test_publishing_leaves_a_folder_alone_that_is_not_ours(trained: tuple[Trial, Path], tmp_path: Path) -> None:
+    own = tmp_path / "model"
+    own.mkdir()
+    (own / "model.py").write_text("mine")
+    with pytest.raises(CheckpointError, match="not of a published model"):
+        publish(trained[1], own, label="flip")
+    link = tmp_path / "link"
+    link.symlink_to(own)
+    with pytest.raises(CheckpointError, match="a link"):
+        publish(trained[1], link, label="flip")
+    assert [path.name for path in own.iterdir()] == ["model.py"]
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_saving_leaves_files_of_others_alone(trained: tuple[Trial, Path]) -> None:
+    trial, checkpoint = trained
+    (checkpoint / "notes.txt").write_text("mine")
+    trial.run_epoch()
+    trial.save(checkpoint.parent)
+    assert (checkpoint / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc", "..", ".hidden", "a\nb", "a:b", "", 7, "x" * 300])
+def test_names_of_a_record_that_are_no_names_of_folders_are_refused(
+    trained: tuple[Trial, Path], tmp_path: Path, name: object
+) -> None:
+    best = tmp_path / "best" / "flip"
+    publish(trained[1], best, label="flip")
+    content = json.loads((best / "trial.json").read_text())
+    (best / "trial.json").write_text(json.dumps({**content, "trial_id": name}))
+    with pytest.raises(CheckpointError, match="its trial id"):
+        load_trial(best)
+
+
+def test_sums_that_name_files_elsewhere_make_no_checkpoint(trained: tuple[Trial, Path], tmp_path: Path) -> None:
+    elsewhere = tmp_path / "secret"
+    elsewhere.write_text("x")
+    path = trained[1] / "sha256.json"
+    sums = json.loads(path.read_text())
+    path.write_text(json.dumps({**sums, str(elsewhere): file_sha256(elsewhere)}))
+    assert latest_checkpoint(trained[1].parent) is None
 
 
 def test_weights_that_are_not_the_named_ones_are_refused(trained: tuple[Trial, Path], tmp_path: Path) -> None:

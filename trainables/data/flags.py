@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from trainables.data.base import DATASETS
+from trainables.data.names import expanded
 
 
 def add_data_flags(group: argparse._ActionsContainer) -> None:
@@ -13,10 +13,13 @@ def add_data_flags(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--data", metavar="NAME", default="scenes", help=f"{', '.join(DATASETS)} (default: scenes, embedded)"
     )
-    group.add_argument("--data-root", type=Path, metavar="DIR", help="where the images are")
+    add_data_root_flag(group)
     group.add_argument("--download", action="store_true", help="let torchvision fetch the data set where it can")
     group.add_argument(
-        "--splits", type=Path, metavar="PATH", help="given splits: a folder of text files, or a CSV with id and split"
+        "--splits",
+        type=expanded,
+        metavar="PATH",
+        help="given splits: a folder of text files, or a CSV with id and split",
     )
     group.add_argument(
         "--group-by",
@@ -24,3 +27,8 @@ def add_data_flags(group: argparse._ActionsContainer) -> None:
         help="where splits are drawn, keep images together: ids that share the first group of a regular expression, or "
         "a column of FILE.csv[:COLUMN]",
     )
+
+
+def add_data_root_flag(group: argparse._ActionsContainer) -> None:
+    """`--data-root`."""
+    group.add_argument("--data-root", type=expanded, metavar="DIR", help="where the images are (not for scenes)")

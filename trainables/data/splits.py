@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import SegmentationData, Splits
+from trainables.data.names import check_ids
 from trainables.data.places import write_atomically
 from trainables.errors import DataError
 
@@ -119,6 +120,8 @@ class Split:
     """The group of each image, in the order of `ids`."""
     hash: str
     """`split_hash` of its files."""
+    sha256: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    """SHA-256 of the image file and of the mask file, by image id."""
 
 
 def split_hash(ids: Sequence[str], hashes: Mapping[str, tuple[str, str]]) -> str:
@@ -223,9 +226,11 @@ def _load(path: Path, name: str) -> Split:
         entry = content[name]
         ids, groups = tuple(entry["ids"]), tuple(entry["groups"])
         hashes = {i: (pair[0], pair[1]) for i, pair in zip(ids, entry["sha256"], strict=True)}
-        whole = len(groups) == len(ids) == len(hashes) > 0 and split_hash(ids, hashes) == entry["hash"]
+        whole = len(groups) == len(ids) == len(hashes) > 0 and all(isinstance(i, str) for i in ids)
+        whole = whole and split_hash(ids, hashes) == entry["hash"]
     except (KeyError, TypeError, ValueError, IndexError):
         whole = False
     if not whole:
         raise DataError(f"{path} was changed: its {name} split does not match its hash; {cure}")
-    return Split(name, ids, groups, entry["hash"])
+    check_ids(ids, path)
+    return Split(name, ids, groups, entry["hash"], hashes)

@@ -1,0 +1,155 @@
+"""What trials may use of a machine or a cluster: the arithmetic of CPUs and GPUs, without Ray in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.errors import SegsweepError, UsageError
+from trainables.flags import default_precision, default_workers
+from trainables.trial import Execution
+
+ANSWER_SECONDS = 15.0
+"""A cluster that has not answered by then is told to be away."""
+
+_ASK = """
+import json, logging, os, sys
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+import ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)
+print(json.dumps(ray.cluster_resources()))
+"""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What is there: of this machine, or of a cluster."""
+
+    cpus: int
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each trial gets, and how many run at once."""
+
+    cpus_per_trial: float
+    gpus_per_trial: float
+    concurrent: int
+
+
+def available(address: str | None) -> Machines:
+    """Usable processors and GPUs where the trials will run.
+
+    Args:
+        address: Of a running Ray cluster; None for this machine.
+
+    Raises:
+        SegsweepError: If the cluster does not answer.
+    """
+    if address is not None:
+        told = _cluster_resources(address)
+        return Machines(int(told.get("CPU", 0)), int(told.get("GPU", 0)))
+    import torch
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machines(cpus, torch.cuda.device_count())
+
+
+def _cluster_resources(address: str) -> dict[str, Any]:
+    """Asks a cluster in a process of its own, which can be ended: Ray may try for minutes, or for ever."""
+    cure = "see `ray status` there, and that this machine reaches it; leave --address out to start Ray here"
+    command = [sys.executable, "-P", "-c", _ASK, address]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        raise SegsweepError(
+            f"--address {address}: no Ray cluster answers there within {ANSWER_SECONDS:g} s; {cure}"
+        ) from None
+    if done.returncode != 0:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
+        raise SegsweepError(f"--address {address}: no Ray cluster answers there ({lines[-1][:300]}); {cure}")
+    resources: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return resources
+
+
+def plan_resources(
+    machines: Machines,
+    *,
+    cpus_per_trial: float | None = None,
+    gpus_per_trial: float | None = None,
+    concurrent: int | None = None,
+) -> Resources:
+    """Fills in what was not asked for and refuses what is not there.
+
+    Raises:
+        UsageError: If a trial asks for more than there is: Tune would wait for ever.
+    """
+    cpus, gpus = machines.cpus, machines.gpus
+    if gpus_per_trial is None:
+        gpus_per_trial = 1.0 if gpus else 0.0
+    by_gpu = int(gpus / gpus_per_trial) if gpus_per_trial else None
+    if cpus_per_trial is None:
+        cpus_per_trial = float(max(1, cpus // by_gpu)) if by_gpu else 1.0
+    faults = []
+    if cpus_per_trial <= 0:
+        faults.append("--cpus-per-trial must be above 0")
+    if gpus_per_trial < 0:
+        faults.append("--gpus-per-trial cannot be negative")
+    if cpus_per_trial > cpus:
+        faults.append(f"a trial asks for {cpus_per_trial:g} CPUs, there are {cpus}: lower --cpus-per-trial")
+    if gpus_per_trial > gpus:
+        cure = "lower --gpus-per-trial" if gpus else "leave --gpus-per-trial out to train on the CPU"
+        faults.append(f"a trial asks for {gpus_per_trial:g} GPUs, there are {gpus}: {cure}")
+    if gpus_per_trial > 1 and not float(gpus_per_trial).is_integer():
+        faults.append(f"--gpus-per-trial {gpus_per_trial:g}: above 1 only whole GPUs can be given")
+    if concurrent is not None and concurrent < 1:
+        faults.append("--concurrent must be at least 1")
+    if faults:
+        raise UsageError("\n".join(faults))
+    fits = int(cpus / cpus_per_trial)
+    if by_gpu is not None:
+        fits = min(fits, by_gpu)
+    return Resources(cpus_per_trial, gpus_per_trial, min(concurrent or fits, fits))
+
+
+def plan_execution(
+    resources: Resources,
+    *,
+    precision: str | None,
+    channels_last: bool,
+    compile: bool,
+    workers: int | None,
+    cache_bytes: int,
+) -> Execution:
+    """How every trial of a sweep is run; fills in what was not asked for.
+
+    Loader processes beside the trial's own leave its torch the other processors.
+
+    Args:
+        resources: Of a trial.
+        precision: None: the best that the device computes in.
+        channels_last: Memory layout of images.
+        compile: Whether models are compiled.
+        workers: Loader processes of a trial; None: what suits the device and the processors of the trial.
+        cache_bytes: Limit of the decoded cache.
+
+    Raises:
+        UsageError: If the device cannot do it.
+    """
+    device = "cuda" if resources.gpus_per_trial > 0 else "cpu"
+    cpus = max(1, int(resources.cpus_per_trial))
+    loaders = min(default_workers(device), cpus - 1) if workers is None else workers
+    return Execution(
+        device=device,
+        threads=max(1, cpus - loaders),
+        workers=loaders,
+        precision=precision or default_precision(device),
+        channels_last=channels_last,
+        compile=compile,
+        cache_bytes=cache_bytes,
+    )

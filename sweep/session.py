@@ -1,0 +1,386 @@
+"""A sweep in its run folder: opened, verified, run on Ray until nothing is left, published, reported on val."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from search_spaces import SearchSpace
+from sweep import progress
+from sweep.conductor import Budget, Conductor
+from sweep.floor import why_dead
+from sweep.journal import FILE_NAME as JOURNAL_FILE
+from sweep.journal import Event, Journal
+from sweep.manifest import SweepManifest, count_openings
+from sweep.preflight import values_of
+from sweep.resources import Machines, Resources
+from sweep.search import FILE_NAME as STUDY_FILE
+from sweep.search import mirror
+from sweep.tracking import Tracker, resolve_mode
+from sweep.trials import BEST, TrialView
+from sweep.trials import FILE_NAME as TRIALS_FILE
+from sweep.verify import published_event, published_labels
+from trainables import commands
+from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_checkpoint, publish
+from trainables.config import parse_size
+from trainables.data.cache import DecodedCache, class_pixels
+from trainables.data.splits import load_split
+from trainables.errors import SegsweepError
+from trainables.paths import consists_of, remove_own, within
+from trainables.trial import Execution, TrialData
+
+INTERRUPTED = 130
+REFRESH_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a command may choose anew each time it goes on with a sweep.
+
+    Attributes:
+        address: Of a Ray cluster; None starts Ray here.
+        dashboard: Whether to serve the Ray dashboard; None where Ray's token protects it.
+        report: Whether to write the report on val at the end.
+        pictures: Most pictures of failures in it.
+    """
+
+    address: str | None
+    dashboard: bool | None
+    report: bool
+    pictures: int
+
+
+@dataclass
+class Session:
+    """An open run: its journal is locked by this process, its data are those that the sweep began with.
+
+    Attributes:
+        run_dir: The run.
+        manifest: As it holds now, with what was changed since the start.
+        journal: Open.
+        data: Train and val.
+        machines: Where trials run.
+        options: Of this command.
+        console: Where to say things.
+        warnings: To be shown when there is room.
+    """
+
+    run_dir: Path
+    manifest: SweepManifest
+    journal: Journal
+    data: TrialData
+    machines: Machines
+    options: Options
+    console: Console
+    warnings: list[str] = field(default_factory=list)
+
+    def conduct(self) -> int:
+        """Runs the sweep until nothing is left and says what came out; returns the exit code."""
+        conductor = self._conductor()
+        conductor.begin()
+        if conductor.finished:
+            self.console.print("every trial of this sweep has ended; --extend N tries more")
+            self._write_views(conductor)
+            self._publish(conductor)
+            there = (self.run_dir / "report" / "report.html").is_file()
+            reported = there or not conductor.labels() or self._report()
+            return self._answer(conductor, reported=reported)
+        tracker = self._tracker()
+        self.journal.follow(tracker.take_in)
+        try:
+            stopped_by = self._search(conductor)
+        except OSError as error:
+            raise SegsweepError(
+                f"{error}\nnothing before this is lost: mend it (free disk space, permissions), then\n"
+                f"  {commands.resume(self.run_dir)}"
+            ) from error
+        if stopped_by is not None:
+            return self._interrupted(tracker)
+        self._publish(conductor)
+        reported = not conductor.labels() or self._report()
+        tracker.report(self.run_dir / "report")
+        tracker.close(timeout=30)
+        for warning in self.warnings:
+            self.console.print(warning, style="yellow", markup=False, soft_wrap=True)
+        return self._answer(conductor, reported=reported)
+
+    def _conductor(self) -> Conductor:
+        manifest, budget = self.manifest, self.manifest.budget
+        return Conductor(
+            self.journal,
+            space=SearchSpace.from_dict(manifest.space),
+            base=manifest.space["base"],
+            budget=Budget(budget["trials"], budget["max_epochs"], budget["time_budget_s"], budget["gpu_hours"]),
+            sampler=budget["sampler"],
+            scheduler=budget["scheduler"],
+            seed=manifest.seed,
+            objective=manifest.objective,
+            mode=manifest.mode,
+            gpus_per_trial=manifest.resources["gpus_per_trial"],
+        )
+
+    def _tracker(self) -> Tracker:
+        manifest = self.manifest
+        return Tracker(
+            self.run_dir,
+            sweep=manifest.name,
+            created=manifest.created,
+            project=manifest.tracking["project"],
+            mode=resolve_mode(manifest.tracking["wandb"], warn=self.warnings.append),
+            warn=self.warnings.append,
+        )
+
+    def _search(self, conductor: Conductor) -> str | None:
+        """Runs Ray until the conductor has no more; returns the signal that ended it early."""
+        from sweep.runner import Interrupted, ray_session, run
+
+        resources = Resources(**self.manifest.resources)
+        execution = Execution(**self.manifest.execution)
+        views = _Views(conductor, self.run_dir, resources.gpus_per_trial)
+        stopped_by = None
+        try:
+            if self.options.address is None:
+                self._build_cache(execution)
+            with ExitStack() as stack:
+                session = ray_session(
+                    address=self.options.address, dashboard=self.options.dashboard, machines=self.machines
+                )
+                with self.console.status("starting Ray"):
+                    ray = stack.enter_context(session)
+                progress.show_ray(self.console, url=ray.url, protected=ray.protected)
+                with progress.Progress(self.console, conductor, concurrent=resources.concurrent) as view:
+
+                    def tick() -> None:
+                        views.refresh()
+                        while self.warnings:
+                            view.notice(self.warnings.pop(0))
+
+                    run(
+                        conductor,
+                        data=self.data,
+                        run_dir=self.run_dir,
+                        resources=resources,
+                        execution=execution,
+                        on_tick=tick,
+                    )
+        except (Interrupted, KeyboardInterrupt) as stop:
+            stopped_by = str(stop) or "SIGINT"
+            conductor.interrupted(stopped_by)
+        views.write()
+        return stopped_by
+
+    def _build_cache(self, execution: Execution) -> None:
+        """Decodes the images once, before Ray starts: all trials of this machine share them.
+
+        On a cluster each node builds its own, at the first trial.
+        """
+        space, data = SearchSpace.from_dict(self.manifest.space), self.data
+        for size in map(str, values_of(space, self.manifest.space["base"], "image_size")):
+            cache = DecodedCache(data.data, parse_size(size), limit_bytes=execution.cache_bytes)
+            self.console.print(str(cache.plan(data.train, data.val)), markup=False, soft_wrap=True)
+            with self.console.status("decoding the images") as status:
+                cache.build(
+                    data.train,
+                    data.val,
+                    progress=lambda done, total: status.update(f"decoding the images: {done}/{total}"),
+                )
+
+    def _report(self) -> bool:
+        """Writes the report on val, if it is wanted; says whether all went well."""
+        return not self.options.report or report_on_val(self.run_dir, self.console, pictures=self.options.pictures)
+
+    def _write_views(self, conductor: Conductor) -> None:
+        _Views(conductor, self.run_dir, float(self.manifest.resources["gpus_per_trial"])).write()
+
+    def _publish(self, conductor: Conductor) -> None:
+        """Copies the model of every label to `best/LABEL`, and removes those of labels that are none any more.
+
+        Raises:
+            SegsweepError: If a label's checkpoint is gone or was altered.
+        """
+        labels = conductor.labels()
+        before = published_labels(self.journal.events) or {}
+        data = {
+            "name": self.manifest.data["name"],
+            "root": self.manifest.data["root"],
+            "splits": {name: self.manifest.data["splits"][name]["hash"] for name in ("train", "val")},
+        }
+        folders = {label: within(self.run_dir, "best", label) for label in labels}
+        for label, trial in labels.items():
+            checkpoint = latest_checkpoint(within(self.run_dir, CHECKPOINTS, trial.trial_id))
+            told = before.get(label, {})
+            if checkpoint is None:
+                raise SegsweepError(
+                    f"{self.run_dir / CHECKPOINTS / trial.trial_id} holds no whole checkpoint of {label}: it was "
+                    "deleted or altered after training; restore it from a backup, then\n"
+                    f"  {commands.resume(self.run_dir)}"
+                )
+            record = publish(checkpoint, folders[label], label=label, data=data)
+            if told.get("trial_id") == trial.trial_id and told[MODEL_FILE] != record.sha256:
+                raise SegsweepError(
+                    f"{checkpoint} does not hold the model that was published from it before: it was altered after "
+                    "training; restore it from a backup"
+                )
+        best = self.run_dir / "best"
+        for stale in [entry for entry in best.iterdir() if entry.name not in labels] if best.is_dir() else []:
+            if consists_of(stale, MODEL_FILES) and any(stale.iterdir()):
+                remove_own(stale, MODEL_FILES)
+        told_now = published_event(folders)
+        conductor.published({label: {"trial_id": labels[label].trial_id, **told_now[label]} for label in labels})
+
+    def _answer(self, conductor: Conductor, *, reported: bool) -> int:
+        labels = conductor.labels()
+        failed = [trial for trial in conductor.table.trials.values() if trial.state == "failed"]
+        if BEST not in labels:
+            reasons = sorted({trial.reason for trial in conductor.table.trials.values() if trial.reason})
+            told = "\n".join(f"  {reason}" for reason in reasons)
+            raise SegsweepError(
+                f"no trial reached its full budget:\n{told}\nsee {self.run_dir / 'logs'} and "
+                f"{self.run_dir / TRIALS_FILE}"
+            )
+        progress.show_answer(
+            self.console,
+            labels,
+            seeds=conductor.table.seeds(labels[BEST], self.manifest.objective),
+            dead=self._dead(labels),
+            objective=self.manifest.objective,
+            run_dir=self.run_dir,
+            openings=count_openings(self.run_dir.parent, self.manifest.data["splits"]["test"]["hash"]),
+            failed=len(failed),
+        )
+        return 0 if reported and not failed else 1
+
+    def _dead(self, labels: Mapping[str, TrialView]) -> dict[str, str]:
+        """Why each label that learnt nothing did not, by label."""
+        data = self.data
+        train, val = (class_pixels(data.data, ids) for ids in (data.train, data.val))
+        reasons = {
+            label: why_dead(
+                trial.metrics,
+                objective=self.manifest.objective,
+                classes=[info.name for info in data.data.classes],
+                train_pixels=train,
+                val_pixels=val,
+            )
+            for label, trial in labels.items()
+        }
+        return {label: reason for label, reason in reasons.items() if reason}
+
+    def _interrupted(self, tracker: Tracker) -> int:
+        flushed = tracker.close()
+        self.console.print("\n[bold]interrupted[/bold]; all but the running epochs is kept. To go on:", soft_wrap=True)
+        self.console.print(f"  {commands.resume(self.run_dir)}", markup=False, soft_wrap=True)
+        if not flushed:
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)  # W&B's exit hook may wait half an hour for a server
+        return INTERRUPTED
+
+
+@contextmanager
+def open_journal(run_dir: Path) -> Iterator[Journal]:
+    """The journal of a run, locked by this process.
+
+    Raises:
+        DataError: If it was altered, or another process has it open.
+    """
+    with Journal(run_dir / JOURNAL_FILE) as journal:
+        yield journal
+
+
+def trial_data(run_dir: Path, data: Any) -> TrialData:
+    """What trials may see of a data set: the frozen train and val splits, never test."""
+    return TrialData(data, load_split(run_dir, "train").ids, load_split(run_dir, "val").ids)
+
+
+def with_settings(manifest: SweepManifest, events: list[Event]) -> SweepManifest:
+    """A manifest as it holds now: with the settings that were changed, in the order of the journal."""
+    for event in events:
+        if event["event"] == "settings":
+            changed: dict[str, Any] = {key: {**getattr(manifest, key), **new} for key, new in event["changed"].items()}
+            manifest = dataclasses.replace(manifest, **changed)
+    return manifest
+
+
+def report_on_val(run_dir: Path, console: Console, *, pictures: int) -> bool:
+    """Writes the report on val in a process of its own and shows how far it is; says whether it was written.
+
+    A failure costs the report, not the sweep.
+    """
+    command = commands.subprocess_command(
+        "analysis.report", str(run_dir), "--split", "val", "--pictures", str(pictures), "--plain-progress"
+    )
+    with (
+        console.status("writing the report on val") as status,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
+        ) as process,
+    ):
+        errors = _read_aside(process)
+        try:
+            for line in process.stdout or ():
+                what, _, count = line.strip().partition("\t")
+                if count:
+                    status.update(f"writing the report on val: {escape(what)} {count}")
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.kill()
+            code = None
+    if code is None:
+        console.print("[yellow]interrupted[/yellow] while the report on val was written; every trial is kept")
+        console.print(f"  {commands.report(run_dir, '--split', 'val')}", markup=False, soft_wrap=True)
+        return False
+    if code != 0:
+        told = "\n".join(errors()) or f"exit code {code}"
+        console.print(f"[red]the report on val failed[/red]: {escape(told)}", soft_wrap=True)
+        console.print(f"  again: {commands.report(run_dir, '--split', 'val')}", markup=False, soft_wrap=True)
+    return code == 0
+
+
+def _read_aside(process: subprocess.Popen[str]) -> Callable[[], list[str]]:
+    """Reads a process's errors in a thread, so that it never waits for a reader; gives them when it has ended."""
+    lines: list[str] = []
+    thread = threading.Thread(target=lambda: lines.extend(line.rstrip() for line in process.stderr or ()), daemon=True)
+    thread.start()
+
+    def ended() -> list[str]:
+        thread.join(5)
+        return lines
+
+    return ended
+
+
+class _Views:
+    """`trials.csv` and `study.db`, kept near the journal."""
+
+    def __init__(self, conductor: Conductor, run_dir: Path, gpus_per_trial: float) -> None:
+        self._conductor = conductor
+        self._run_dir = run_dir
+        self._gpus_per_trial = gpus_per_trial
+        self._next = 0.0
+        self._ended = -1
+
+    def refresh(self) -> None:
+        """Writes what has changed, at most every few seconds."""
+        if time.monotonic() >= self._next:
+            self.write()
+
+    def write(self) -> None:
+        """Writes both; the study only when a trial has ended since."""
+        self._conductor.table.write_csv(self._run_dir / TRIALS_FILE, gpus_per_trial=self._gpus_per_trial)
+        ended = len(self._conductor.journal.of("ended"))
+        if ended != self._ended:
+            mirror(self._conductor.study.study, self._run_dir / STUDY_FILE)
+            self._ended = ended
+        self._next = time.monotonic() + REFRESH_SECONDS

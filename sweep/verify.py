@@ -1,0 +1,208 @@
+"""What a run folder and its data hold, against what the run wrote down: compared wherever a run is opened.
+
+Data that is not what the sweep began with is refused by name. Versions of packages and code are told: they change with
+every update, and a result may or may not depend on them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweep.journal import FILE_NAME as JOURNAL_FILE
+from sweep.journal import Event, read_events
+from sweep.manifest import SweepManifest, package_versions
+from trainables.checkpoint import MODEL_FILE, TRIAL_FILE, file_sha256
+from trainables.data.base import DATASETS, SegmentationData
+from trainables.data.scan import scan
+from trainables.data.splits import Split, load_split, load_test_split, split_hash
+from trainables.errors import DataError, SegsweepError
+from trainables.paths import refuse_links
+
+SPLITS = ("train", "val", "test")
+OF_OTHERS = ("wandb", "tune")
+"""Folders of a run in which W&B and Ray keep what they like, links too."""
+_NAMED = 5
+"""How many images a message names."""
+
+
+def open_run(run_dir: Path) -> SweepManifest:
+    """Reads a run's manifest and compares the run folder with it: links, splits, groups, published models.
+
+    Raises:
+        DataError: Naming what was changed, or if the folder is no run.
+    """
+    manifest = SweepManifest.load(run_dir)
+    refuse_links(run_dir, but_not_below=OF_OTHERS)
+    for name in SPLITS:
+        _check_split(run_dir, manifest, load_run_split(run_dir, name))
+    check_published(run_dir)
+    return manifest
+
+
+def open_data(run_dir: Path, manifest: SweepManifest, *, root: Path | None = None) -> SegmentationData:
+    """The data set of a run, compared with what it was when the sweep began: classes, and every file of every split.
+
+    Args:
+        run_dir: The run.
+        manifest: Of the run.
+        root: Where the data set is now; None: where it was.
+
+    Raises:
+        DataError: Naming what differs, or if there is no data set.
+    """
+    name, before = manifest.data["name"], manifest.data["root"]
+    place = root if root is not None else None if before is None else Path(before)
+    try:
+        data: SegmentationData = DATASETS.get(name)(root=place)
+    except SegsweepError as error:
+        raise DataError(
+            f"the data of this run ({name}) cannot be read{'' if place is None else f' at {place}'}: {error}\n"
+            "if it was moved, give its new place with --data-root; its content is compared"
+        ) from error
+    faults = [*_class_faults(manifest, data), *_file_faults(run_dir, data)]
+    if faults:
+        raise DataError(
+            f"the data under {data.root} is not what the sweep {manifest.name} began with:\n"
+            + "\n".join(f"  {fault}" for fault in faults)
+            + "\nrestore it as it was (a copy elsewhere: --data-root DIR), or start a new sweep on the data as it is"
+        )
+    return data
+
+
+def load_run_split(run_dir: Path, name: str) -> Split:
+    """The frozen split `train`, `val` or `test` of a run.
+
+    Knowing which images are test images opens nothing; evaluating a checkpoint on them does.
+    """
+    return load_test_split(run_dir) if name == "test" else load_split(run_dir, name)
+
+
+def groups_hash(ids: Sequence[str], groups: Sequence[str | None]) -> str:
+    """SHA-256 (hex) of the pairs of image and group, sorted by image."""
+    return hashlib.sha256(json.dumps(sorted(zip(ids, groups, strict=True)), default=str).encode()).hexdigest()
+
+
+def values_hash(data: SegmentationData) -> str:
+    """SHA-256 (hex) of what each value in a mask file stands for: a class or void."""
+    return hashlib.sha256(json.dumps(sorted(data.stored_values().items())).encode()).hexdigest()
+
+
+def describe_data(
+    data: SegmentationData, root: Path | None, run_dir: Path, *, origin: str, warnings: Sequence[str]
+) -> dict[str, Any]:
+    """What a manifest keeps of a data set whose splits stand frozen in a run folder.
+
+    Args:
+        data: The data set.
+        root: As given to it; None for an embedded one.
+        run_dir: Holds the frozen splits.
+        origin: How the splits came about.
+        warnings: What a reader of the report must know.
+    """
+    splits = [load_run_split(run_dir, name) for name in SPLITS]
+    return {
+        "name": data.name,
+        "root": None if root is None else str(root.expanduser().resolve()),
+        "classes": [{"name": c.name, "color": list(c.color)} for c in data.classes],
+        "values": values_hash(data),
+        "splits": {
+            s.name: {"images": len(s.ids), "hash": s.hash, "groups": groups_hash(s.ids, s.groups)} for s in splits
+        },
+        "origin": origin,
+        "warnings": list(warnings),
+    }
+
+
+def version_changes(manifest: SweepManifest) -> dict[str, tuple[str, str]]:
+    """Packages (and `python`, `code`) whose version is another one now: version then and now, by name."""
+    now = package_versions()
+    return {name: (then, now[name]) for name, then in manifest.versions.items() if now.get(name, then) != then}
+
+
+def published_event(labels: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    """What the journal keeps of `best/`: hashes of both files of each label, by label.
+
+    Args:
+        labels: Folder of each label.
+    """
+    return {
+        label: {TRIAL_FILE: file_sha256(folder / TRIAL_FILE), MODEL_FILE: file_sha256(folder / MODEL_FILE)}
+        for label, folder in labels.items()
+    }
+
+
+def published_labels(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
+    """The hashes that the journal has of `best/`, by label; None before anything was published."""
+    told = [event["labels"] for event in events if event["event"] == "published"]
+    return told[-1] if told else None
+
+
+def check_published(run_dir: Path) -> None:
+    """Compares `best/` with what the journal says was published there; labels that are gone are passed over.
+
+    Raises:
+        DataError: Naming each file that is another one, or a journal that was altered.
+    """
+    told = published_labels(read_events(run_dir / JOURNAL_FILE))
+    faults = []
+    for label, hashes in (told or {}).items():
+        for name, digest in hashes.items():
+            path = run_dir / "best" / label / name
+            if path.is_file() and file_sha256(path) != digest:
+                faults.append(str(path))
+    if faults:
+        raise DataError(
+            "not the files that the sweep published, by the journal's hashes:\n  "
+            + "\n  ".join(faults)
+            + f"\nremove {'it' if len(faults) == 1 else 'them'}; resuming the sweep publishes the models again from "
+            "their checkpoints"
+        )
+
+
+def _check_split(run_dir: Path, manifest: SweepManifest, split: Split) -> None:
+    told = manifest.data["splits"][split.name]
+    wrong = []
+    if split.hash != told["hash"]:
+        wrong.append("its images")
+    elif "groups" in told and groups_hash(split.ids, split.groups) != told["groups"]:
+        wrong.append("its groups")
+    if wrong:
+        raise DataError(
+            f"{run_dir}: the {split.name} split is not the one that the sweep began with ({' and '.join(wrong)} are "
+            "others than the manifest says)\nrestore the files of the run from a copy"
+        )
+
+
+def _class_faults(manifest: SweepManifest, data: SegmentationData) -> list[str]:
+    then, now = [c["name"] for c in manifest.data["classes"]], [c.name for c in data.classes]
+    if then != now:
+        return [f"classes: {', '.join(then)} then, {', '.join(now)} now"]
+    if manifest.data.get("values", values_hash(data)) != values_hash(data):
+        return ["classes: the same names, but other values in the masks stand for them or for void"]
+    return []
+
+
+def _file_faults(run_dir: Path, data: SegmentationData) -> list[str]:
+    faults = []
+    for split in (load_run_split(run_dir, name) for name in SPLITS):
+        records = scan(data, split.ids)
+        now = {i: (found.image.sha256, found.mask.sha256) for i, found in records.items()}
+        if split_hash(split.ids, now) == split.hash:
+            continue
+        for place, what in enumerate(("image", "mask")):
+            gone = [i for i in split.ids if not now[i][place]]
+            changed = [i for i in split.ids if now[i][place] and now[i][place] != split.sha256[i][place]]
+            faults += [
+                f"{split.name}: {len(ids)} {what}{'' if len(ids) == 1 else 's'} {how}: {_some(ids)}"
+                for ids, how in ((gone, "missing or unreadable"), (changed, "changed"))
+                if ids
+            ]
+    return faults
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_NAMED]) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")

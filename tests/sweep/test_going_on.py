@@ -1,0 +1,274 @@
+"""Resuming and extending: what cannot change is refused, what can is applied and kept, data that changed is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sweep.config import CHANGEABLE, GoOnConfig, from_command_line, parser
+from sweep.journal import Journal
+from sweep.manifest import SweepManifest
+
+from ..mini import write
+from .started import Stage, staged
+
+
+@pytest.fixture
+def stage(
+    tmp_path: Path, mini_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Stage:
+    return staged(tmp_path, mini_root, capsys, monkeypatch)
+
+
+@pytest.fixture
+def own(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A stage on data that a test may change."""
+    return staged(tmp_path, write(tmp_path / "data"), capsys, monkeypatch)
+
+
+@pytest.mark.parametrize("how", ["--resume", "--extend 2"])
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("--trials 99", "--trials 99 (it is 5)"),
+        ("--max-epochs 50", "--max-epochs 50 (it is 5)"),
+        ("--scheduler none", "--scheduler none (it is asha)"),
+        ("--sampler random", "--sampler random (it is tpe)"),
+        ("--seed 3", "--seed 3 (it is 0)"),
+        ("--space loss", "--space loss (it is lr)"),
+        ("--set batch_size=4", "--set batch_size=4 (it is"),
+        ("--set image_size=96x96", "--set image_size=96x96 (it is 48x64)"),
+        ("--gpu-hours 3", "--gpu-hours 3.0 (it is not set)"),
+        ("--models fcn_resnet50", "--models fcn_resnet50 (it is"),
+        ("--check", "--check"),
+        ("--splits x", "--splits x"),
+    ],
+)
+def test_what_a_sweep_that_goes_on_cannot_change_is_refused(stage: Stage, how: str, flags: str, told: str) -> None:
+    run_dir = stage.start()
+    before = (run_dir / "manifest.json").read_bytes()
+    code, errors = stage(*how.split(), "--name", "mine", *flags.split())
+    assert code == 2
+    assert told in errors
+    assert "--extend 4 --name mine" in errors, "more trials are told how to get"
+    assert "is another sweep" in errors
+    assert len(stage.sessions) == 1, "nothing ran"
+    assert (run_dir / "manifest.json").read_bytes() == before
+    assert stage.events() == []
+
+
+def test_all_that_cannot_change_is_told_at_once_and_what_holds_anyway_is_no_fault(stage: Stage) -> None:
+    stage.start("--trials", "7")
+    code, errors = stage.resume("--trials", "7", "--max-epochs", "9", "--seed", "1", "--data", "folder")
+    assert code == 2
+    assert "--max-epochs 9 (it is 5), --seed 1 (it is 0)" in errors and "--trials 7" not in errors
+    same = ("--trials", "7", "--data", "folder", "--set", "image_size=48x64", "--space", "lr")
+    same += ("--models", "lraspp_mobilenet_v3_large")
+    assert stage.resume(*same) == (0, "")
+
+
+def test_unknown_flag_is_bad_usage_in_every_mode(stage: Stage) -> None:
+    stage.start()
+    for how in (["--resume"], ["--extend", "1"], []):
+        code, errors = stage(*how, "--name", "mine", "--nonsense")
+        assert code == 2
+        assert "--nonsense" in errors
+
+
+def test_what_can_change_is_applied_and_kept_in_the_journal(stage: Stage) -> None:
+    stage.start("--concurrent", "1")
+    changes = ["--time-budget", "2h", "--wandb", "disabled", "--wandb-project", "other", "--workers", "1"]
+    assert stage.resume(*changes, "--no-dashboard", "--no-report", "--pictures", "7") == (0, "")
+    first = stage.sessions[-1]
+    assert first.manifest.budget["time_budget_s"] == 7200
+    assert first.manifest.tracking == {"wandb": "disabled", "project": "other"}
+    assert first.manifest.execution["workers"] == 1
+    assert (first.options.dashboard, first.options.report, first.options.pictures) == (False, False, 7)
+    (settings,) = [event for event in stage.events() if event["event"] == "settings"]
+    assert settings["changed"]["budget"] == {"time_budget_s": 7200.0}
+    assert stage.resume() == (0, "")
+    assert stage.sessions[-1].manifest == first.manifest, "it holds until it is changed again"
+    assert len([event for event in stage.events() if event["event"] == "settings"]) == 1
+    assert SweepManifest.load(stage.runs / "mine").tracking["wandb"] == "offline", "the head stays as it was written"
+
+
+def test_more_processors_per_trial_change_threads_and_concurrency(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweep.resources import Machines
+
+    monkeypatch.setattr("sweep.run.available", lambda address: Machines(8, 0))
+    stage.start()
+    assert stage.sessions[-1].manifest.resources["concurrent"] == 8
+    stage.resume("--cpus-per-trial", "4")
+    manifest = stage.sessions[-1].manifest
+    assert (manifest.resources["cpus_per_trial"], manifest.resources["concurrent"]) == (4, 2)
+    assert manifest.execution["threads"] == 4
+    monkeypatch.setattr("sweep.run.available", lambda address: Machines(4, 0))
+    stage.resume()
+    assert stage.sessions[-1].manifest.resources["concurrent"] == 1, "on a smaller machine fewer fit"
+    monkeypatch.setattr("sweep.run.available", lambda address: Machines(2, 0))
+    code, errors = stage.resume()
+    assert code == 2 and "asks for 4 CPUs, there are 2: lower --cpus-per-trial" in errors
+
+
+def test_extending_grows_the_budget_only_when_the_sweep_goes_on(stage: Stage) -> None:
+    run_dir = stage.start()
+    with Journal(run_dir / "journal.jsonl"):
+        code, errors = stage("--extend", "3", "--name", "mine")
+    assert code == 1 and "running already" in errors
+    assert SweepManifest.load(run_dir).budget["trials"] == 5
+    assert stage("--extend", "3", "--name", "mine") == (0, "")
+    assert stage.sessions[-1].manifest.budget["trials"] == 8
+    assert SweepManifest.load(run_dir).budget["trials"] == 8
+
+
+def test_configuration_file_of_the_start_can_be_given_again(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    lines = f"space: lr\ndata: folder\ndata-root: {stage.root}\ntrials: 6\nset:\n  image_size: 48x64\nname: mine\n"
+    path.write_text(lines)
+    assert stage("--config", str(path)) == (0, "")
+    assert stage("--config", str(path), "--resume") == (0, "")
+    path.write_text(lines.replace("trials: 6", "trials: 60"))
+    code, errors = stage("--config", str(path), "--resume")
+    assert code == 2 and "--trials 60 (it is 6)" in errors
+    path.write_text("resume: true\nname: mine\nconcurrent: 1\n")
+    assert stage("--config", str(path)) == (0, "")
+
+
+def test_each_mode_has_a_parser_of_its_own() -> None:
+    start, resume = ({a.dest for a in parser(mode)._actions} for mode in ("start", "resume"))
+    assert resume < start
+    assert set(CHANGEABLE) <= resume
+    assert not {"trials", "max_epochs", "space", "set_", "seed", "sampler"} & resume
+    config = from_command_line(["--resume", "--data-root", "~/x"])
+    assert isinstance(config, GoOnConfig) and config.changes == {}
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_masks_repainted_since_the_start_are_refused_by_name(own: Stage, split: str) -> None:
+    run_dir = own.start()
+    file = run_dir / ("splits.test.json" if split == "test" else "splits.json")
+    image_id = json.loads(file.read_text())[split]["ids"][0]
+    path = own.root / "masks" / f"{image_id}.png"
+    Image.fromarray(np.full_like(np.asarray(Image.open(path)), 1)).save(path)
+    for how in (["--resume"], ["--extend", "1"]):
+        code, errors = own(*how, "--name", "mine")
+        assert code == 1
+        assert f"{split}: 1 mask changed: {image_id}" in errors
+    assert len(own.sessions) == 1 and own.events() == []
+    assert SweepManifest.load(run_dir).budget["trials"] == 5
+
+
+def test_image_that_is_gone_or_replaced_is_refused_by_name(own: Stage) -> None:
+    run_dir = own.start()
+    gone, replaced = json.loads((run_dir / "splits.json").read_text())["train"]["ids"][:2]
+    (own.root / "images" / f"{gone}.png").unlink()
+    Image.new("RGB", (64, 48)).save(own.root / "images" / f"{replaced}.png")
+    code, errors = own.resume()
+    assert code == 1
+    assert f"train: 1 image missing or unreadable: {gone}" in errors
+    assert f"train: 1 image changed: {replaced}" in errors
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda c: c["classes"].__setitem__(0, {**c["classes"][0], "name": "heaven"}),
+            "sky, ground, ball then, heaven",
+        ),
+        (lambda c: c["classes"][0].update(id=1) or c["classes"][1].update(id=0), "ground, sky, ball now"),
+        (lambda c: c.update(void=[255, 254]), "other values in the masks stand for them or for void"),
+    ],
+)
+def test_classes_that_changed_are_refused(own: Stage, change: object, told: str) -> None:
+    own.start()
+    path = own.root / "classes.json"
+    content = json.loads(path.read_text())
+    change(content)  # type: ignore[operator]
+    path.write_text(json.dumps(content))
+    code, errors = own.resume()
+    assert code == 1
+    assert told in errors
+
+
+def test_data_that_was_moved_is_found_by_its_content(own: Stage, tmp_path: Path) -> None:
+    run_dir = own.start()
+    moved = tmp_path / "elsewhere" / "data"
+    moved.parent.mkdir()
+    own.root.rename(moved)
+    code, errors = own.resume()
+    assert code == 1
+    assert "--data-root" in errors and str(own.root) in errors
+    assert "write classes.json" not in errors.splitlines()[-1]
+    code, errors = own.resume("--data-root", str(write(tmp_path / "other", seed=1)))
+    assert code == 1 and "is not what the sweep mine began with" in errors
+    assert own("--extend", "1", "--name", "mine", "--data-root", str(moved)) == (0, "")
+    assert SweepManifest.load(run_dir).data["root"] == str(moved)
+    assert own.resume() == (0, ""), "the new place is kept"
+
+
+def test_run_folder_that_was_moved_goes_on(own: Stage, tmp_path: Path) -> None:
+    run_dir = own.start()
+    shutil.move(run_dir, own.runs / "renamed")
+    assert own.resume(name="renamed") == (0, "")
+
+
+def test_versions_that_changed_are_told_and_kept(
+    own: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = own.start()
+    manifest = SweepManifest.load(run_dir)
+    content = json.loads((run_dir / "manifest.json").read_text())
+    content["versions"] = {**manifest.versions, "torch": "1.0", "code": "0" * 12}
+    (run_dir / "manifest.json").write_text(json.dumps(content))
+    capsys.readouterr()
+    from sweep import run
+
+    assert run.main(["--resume", "--name", "mine", "--runs-dir", str(own.runs)]) == 0
+    told = capsys.readouterr().out
+    assert "torch is" in told and "the sweep began with 1.0" in told
+    (event,) = [event for event in own.events() if event["event"] == "versions"]
+    assert set(event["changed"]) == {"torch", "code"}
+
+
+@pytest.mark.parametrize("split", ["splits.json", "splits.test.json"])
+def test_splits_that_were_replaced_are_refused(own: Stage, split: str) -> None:
+    """A self-consistent file of another split does not pass for the one that the manifest names."""
+    run_dir = own.start()
+    train = json.loads((run_dir / "splits.json").read_text())
+    if split == "splits.test.json":
+        forged = {"format": 1, "data": "folder", "test": train["val"]}
+    else:
+        forged = {**train, "val": train["train"]}
+    (run_dir / split).write_text(json.dumps(forged))
+    code, errors = own.resume()
+    assert code == 1
+    assert f"the {'test' if 'test' in split else 'val'} split is not the one that the sweep began with" in errors
+
+
+def test_groups_that_were_changed_are_refused(own: Stage) -> None:
+    run_dir = own.start("--group-by", r"im(\d\d)")
+    content = json.loads((run_dir / "splits.test.json").read_text())
+    content["test"]["groups"] = [None] * len(content["test"]["ids"])
+    (run_dir / "splits.test.json").write_text(json.dumps(content))
+    code, errors = own.resume()
+    assert code == 1
+    assert "its groups are others than the manifest says" in errors
+
+
+def test_run_of_the_version_before_goes_on(own: Stage) -> None:
+    """Manifests of before hold no hash of groups and values, and no version of the code."""
+    run_dir = own.start()
+    content = json.loads((run_dir / "manifest.json").read_text())
+    del content["data"]["values"], content["versions"]["code"]
+    for split in content["data"]["splits"].values():
+        del split["groups"]
+    (run_dir / "manifest.json").write_text(json.dumps(content))
+    assert own.resume() == (0, "")
