@@ -15,12 +15,14 @@ import numpy as np
 import search_spaces  # noqa: F401 - registers the spaces
 from search_spaces.files import find_space
 from search_spaces.space import SearchSpace
+from trainables import commands
 from trainables.augmentations import Policy, PolicySpec, resize
 from trainables.config import format_size, parse_size
 from trainables.data import DATASETS, VOID, ClassInfo, SegmentationData
 from trainables.data.base import Image, Mask
 from trainables.data.flags import add_data_flags
 from trainables.data.given_splits import make_splits
+from trainables.data.names import expanded
 from trainables.errors import SegsweepError, UsageError
 from trainables.registry import Scalar
 from trainables.training import derived_seed
@@ -238,7 +240,7 @@ def _samples(data: SegmentationData, ids: Sequence[str], count: int, seed: int) 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     p = argparse.ArgumentParser(
-        prog="python -m search_spaces.preview",
+        prog=commands.prog("search_spaces.preview"),
         description="Draw policies of a search space on training images: one PNG, masks laid over.",
         epilog="Exit codes: 0 done, 1 failed, 2 bad usage.",
     )
@@ -249,7 +251,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--images", type=int, default=4, metavar="N", help="columns (default: 4)")
     p.add_argument("--image-size", metavar="HxW", help="what the model sees (default: the data set's)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="of policies, images and draws (default: 0)")
-    p.add_argument("--out", type=Path, default=Path("preview.png"), metavar="FILE", help="default: preview.png")
+    p.add_argument("--out", type=expanded, default=Path("preview.png"), metavar="FILE", help="default: preview.png")
     return p
 
 

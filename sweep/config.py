@@ -23,6 +23,7 @@ from sweep.search import SAMPLERS
 from trainables import commands
 from trainables.data import DATASETS
 from trainables.data.flags import add_data_flags, add_data_root_flag
+from trainables.data.names import expanded
 from trainables.errors import UsageError
 from trainables.flags import add_execution_flags, add_workers_flag
 from trainables.models import MODELS, WEIGHTS
@@ -221,7 +222,7 @@ def _add_keep(keep: argparse._ActionsContainer, mode: Mode) -> None:
     default = "space, data and time" if mode == "start" else "the latest"
     keep.add_argument("--name", metavar="NAME", help=f"of the run (default: {default})")
     keep.add_argument(
-        "--runs-dir", type=_path, default=Path("runs"), metavar="DIR", help="where runs are kept (default: runs)"
+        "--runs-dir", type=expanded, default=Path("runs"), metavar="DIR", help="where runs are kept (default: runs)"
     )
     keep.add_argument(
         "--report", action=argparse.BooleanOptionalAction, default=True, help="the report on val at the end (default)"
@@ -235,7 +236,7 @@ def _add_keep(keep: argparse._ActionsContainer, mode: Mode) -> None:
         help="Weights & Biases (default: offline, no account needed)",
     )
     keep.add_argument("--wandb-project", metavar="NAME", help="default: segsweep")
-    keep.add_argument("--config", type=_path, metavar="FILE.yaml", help="flags from a file; the command line wins")
+    keep.add_argument("--config", type=expanded, metavar="FILE.yaml", help="flags from a file; the command line wins")
     more = "; --resume --help lists what may change then" if mode == "start" else ""
     keep.add_argument(
         "--resume",
@@ -259,7 +260,7 @@ def from_command_line(arguments: Sequence[str]) -> SweepConfig | GoOnConfig:
         UsageError: For unknown names (the close ones are listed) and combinations that make no sense.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--config", type=_path)
+    first.add_argument("--config", type=expanded)
     first.add_argument("--resume", action="store_true")
     first.add_argument("--extend", nargs="?", const="")
     seen, _ = first.parse_known_args(arguments)
@@ -439,10 +440,6 @@ def _whole(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or more")
     return int(text)
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
 
 
 def _positive_float(text: str) -> float:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +17,11 @@ from trainables.errors import SegsweepError, UsageError
 from trainables.flags import default_precision, default_workers
 from trainables.trial import Execution
 
-ANSWER_SECONDS = 15.0
+ANSWER_SECONDS = 10.0
 """A cluster that has not answered by then is told to be away."""
+
+_NO_TOKEN = "InvalidAuthToken"
+"""In what Ray says when a cluster turns it away."""
 
 _ASK = """
 import json, logging, os, sys
@@ -61,20 +68,62 @@ def available(address: str | None) -> Machines:
 
 
 def _cluster_resources(address: str) -> dict[str, Any]:
-    """Asks a cluster in a process of its own, which can be ended: Ray may try for minutes, or for ever."""
-    cure = "see `ray status` there, and that this machine reaches it; leave --address out to start Ray here"
-    command = [sys.executable, "-P", "-c", _ASK, address]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
+    """Asks a cluster, first without a token unless the environment says otherwise.
+
+    Where the cluster asks for one, RAY_AUTH_MODE is set for this process: Ray shows its token by itself only to a Ray
+    that it starts, and one that is shown to a cluster without tokens makes that cluster's workers fail.
+    """
+    deadline = time.monotonic() + ANSWER_SECONDS
+    told = _ask(address, deadline) if _listens(address) else ""
+    turned_away = _NO_TOKEN in told
+    if turned_away and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        told = _ask(address, deadline)
+    if told.startswith("{"):
+        resources: dict[str, Any] = json.loads(told)
+        return resources
+    if turned_away:
         raise SegsweepError(
-            f"--address {address}: no Ray cluster answers there within {ANSWER_SECONDS:g} s; {cure}"
-        ) from None
-    if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise SegsweepError(f"--address {address}: no Ray cluster answers there ({lines[-1][:300]}); {cure}")
-    resources: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return resources
+            f"--address {address}: the Ray cluster there asks for a token that is not this machine's: put it into "
+            "~/.ray/auth_token (`ray get-auth-token` prints it there)"
+        )
+    raise SegsweepError(
+        f"--address {address}: no Ray cluster answers there within {ANSWER_SECONDS:g} s; see `ray status` there, and "
+        "that this machine reaches it; leave --address out to start Ray here"
+    )
+
+
+def _listens(address: str) -> bool:
+    """Whether something listens at HOST:PORT; what is written in another way is left to Ray."""
+    found = re.fullmatch(r"(?:ray://)?([^/:\s]+):(\d+)", address)
+    if found is None:
+        return True
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=5).close()
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _ask(address: str, deadline: float) -> str:
+    """The cluster's resources as JSON, or what Ray said on the way to none.
+
+    In a process of its own, which can be ended: Ray may try for minutes, or for ever.
+    """
+    command = [sys.executable, "-P", "-c", _ASK, address]
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, stdin=subprocess.DEVNULL)
+        with process:
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+                errors.seek(0)
+                if _NO_TOKEN in errors.read():
+                    break
+            if process.poll() is None:
+                process.kill()
+            answer = process.stdout.read() if process.stdout else ""
+        errors.seek(0)
+        return answer.splitlines()[-1] if answer.strip().startswith("{") else errors.read()
 
 
 def plan_resources(

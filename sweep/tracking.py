@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from sweep.journal import Event
-from sweep.manifest import SweepManifest
+from sweep.verify import open_run
+from trainables import commands
 from trainables.config import TrialConfig
+from trainables.data.names import expanded
 from trainables.errors import SegsweepError
 
 FLUSH_SECONDS = 5.0
@@ -187,8 +189,8 @@ class Tracker:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m sweep.tracking RUN`: writes the run's report to W&B."""
-    flags = argparse.ArgumentParser(prog="python -m sweep.tracking", description=main.__doc__)
-    flags.add_argument("run", type=Path, metavar="RUN", help="folder of the run, such as runs/NAME")
+    flags = argparse.ArgumentParser(prog=commands.prog("sweep.tracking"), description=main.__doc__)
+    flags.add_argument("run", type=expanded, metavar="RUN", help="folder of the run, such as runs/NAME")
     flags.add_argument("--wandb", choices=("offline", "online"), default="offline")
     flags.add_argument("--wandb-project", default="segsweep", metavar="NAME")
     asked = flags.parse_args(arguments)
@@ -197,13 +199,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(text, file=sys.stderr)
 
     try:
-        manifest = SweepManifest.load(asked.run)
+        manifest = open_run(asked.run)
     except SegsweepError as error:
         warn(str(error))
         return error.exit_code
     report = asked.run / "report"
     if not (report / "report.html").is_file():
-        warn(f"{report} holds no report yet: python -m analysis.report {asked.run}")
+        warn(f"{report} holds no report yet: {commands.report(asked.run)}")
         return 1
     tracker = Tracker(
         asked.run,

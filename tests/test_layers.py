@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "trainables": {"trainables"},
     "search_spaces": {"trainables", "search_spaces"},
     "sweep": {"trainables", "search_spaces", "sweep"},
-    "analysis": {"trainables", "search_spaces", "analysis", "sweep.manifest"},
+    "analysis": {"trainables", "search_spaces", "analysis", "sweep.manifest", "sweep.verify"},
 }
 ONLY_IN = {
     "ray": ("sweep/", "trainables/trainable.py"),

@@ -89,7 +89,8 @@ def report(run_dir: Path, *arguments: str) -> str:
 
 def check_data(name: str, root: Path | None = None) -> str:
     """Checks a data set."""
-    return command("trainables.data.check", "--data", name, *(["--data-root", root] if root is not None else []))
+    place = [] if root is None else ["--data-root", root.as_posix()]
+    return command("trainables.data.check", "--data", name, *place)
 
 
 def preview() -> str:

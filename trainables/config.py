@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainables import commands
 from trainables.augmentations import TRANSFORMS, PolicySpec
 from trainables.errors import ConfigError, UnknownNameError
 from trainables.losses import LOSSES
@@ -276,5 +277,5 @@ def _unknown(keys: Iterable[str]) -> list[str]:
 
 def _unknown_key(key: str, known: list[str]) -> str:
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(close)}?" if close else "python -m trainables.components lists them"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"{commands.components()} lists them"
     return f"unknown key {key!r}; {hint}"

@@ -26,6 +26,9 @@ SCORE_LEVELS = 1024
 SCORE_LIMIT = 12.0
 """Largest logit that is told apart: a probability of 0.999994, where precision no longer changes."""
 
+BLOCK_PIXELS = 2**15
+"""Pixels of an image whose scores are worked on at once."""
+
 IOU_THRESHOLDS = tuple(step / 10 for step in range(11))
 """0.0, 0.1 ... 1.0 as the nearest doubles (a running sum would give 0.30000000000000004)."""
 
@@ -148,13 +151,18 @@ class ScoreHistogram:
 
     def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
         """See `Collector`."""
-        known = target.reshape(-1) != IGNORE
-        level = quantise_scores(logits.reshape(self.classes, -1)[:, known])
-        classes = torch.arange(self.classes, device=target.device)[:, None]
-        negative = (target.reshape(-1)[known][None] != classes).long()
-        cell = (classes * 2 + negative) * SCORE_LEVELS + level
-        counts = torch.bincount(cell.reshape(-1), minlength=self.classes * 2 * SCORE_LEVELS)
-        self._histograms.append(counts.reshape(self.classes, 2, SCORE_LEVELS).int().cpu().numpy())
+        cells = self.classes * SCORE_LEVELS
+        first_cell = (torch.arange(self.classes, device=target.device) * SCORE_LEVELS)[:, None]
+        every = torch.zeros(cells, dtype=torch.long, device=target.device)
+        own = torch.zeros_like(every)
+        for rows in _row_blocks(target.shape):
+            truth = target[rows].reshape(-1)
+            known = truth != IGNORE
+            cell = quantise_scores(logits[:, rows].reshape(self.classes, -1)[:, known]).add_(first_cell)
+            every += torch.bincount(cell.reshape(-1), minlength=cells)
+            own += torch.bincount(cell.gather(0, truth[known][None].long())[0], minlength=cells)
+        counts = torch.stack([own, every - own]).reshape(2, self.classes, SCORE_LEVELS).transpose(0, 1)
+        self._histograms.append(counts.int().contiguous().cpu().numpy())
 
     def value(self) -> npt.NDArray[np.int32]:
         """Counts of shape (N, C, 2, SCORE_LEVELS): pixels of the class first, then the others."""
@@ -175,7 +183,11 @@ class RegionConfidence:
         """See `Collector`."""
         known = target != IGNORE
         predicted = prediction[known]
-        probability = logits.float().softmax(dim=0).gather(0, prediction[None].long())[0][known].double()
+        blocks = [
+            logits[:, rows].float().softmax(dim=0).gather(0, prediction[None, rows].long())[0]
+            for rows in _row_blocks(target.shape)
+        ]
+        probability = torch.cat(blocks)[known].double()
         total = torch.bincount(predicted, weights=probability, minlength=self.classes)
         pixels = torch.bincount(predicted, minlength=self.classes)
         # 0 / 0 is the NaN that says: no such region.
@@ -184,6 +196,17 @@ class RegionConfidence:
     def value(self) -> Floats:
         """Confidences in 0 .. 1 of shape (N, C); NaN where the class is not predicted in the image."""
         return _stack(self._confidences, (self.classes,), np.float64)
+
+
+def _row_blocks(shape: Sequence[int]) -> list[slice]:
+    """Rows of an image (H, W), some `BLOCK_PIXELS` at a time.
+
+    Scores of all classes and their intermediate results fit into a processor's cache that way; for a whole photograph
+    they are gigabytes.
+    """
+    height, width = shape
+    rows = max(1, BLOCK_PIXELS // max(width, 1))
+    return [slice(top, top + rows) for top in range(0, height, rows)]
 
 
 def _stack(items: Sequence[npt.NDArray[Any]], shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:

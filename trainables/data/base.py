@@ -77,6 +77,8 @@ class SegmentationData(ABC):
     """Class `i` of every mask is `classes[i]`."""
     default_image_size: tuple[int, int]
     """Height and width in pixels that training resizes to unless told otherwise."""
+    assumed_void: int | None = None
+    """The stored id that counts as void by default only: the data set's own description does not say what it is."""
 
     @abstractmethod
     def ids(self) -> Sequence[str]:

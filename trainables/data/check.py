@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,27 +21,24 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from trainables import commands
 from trainables.data.base import DATASETS, VOID, Offender, SegmentationData, Splits
 from trainables.data.files import strange_kind, strange_text
 from trainables.data.flags import add_data_flags
 from trainables.data.given_splits import PARTS, make_splits
+from trainables.data.presence import SHOWN_KINDS, shown_faults
 from trainables.data.scan import ImageRecord, pixels_by_class, scan
 from trainables.data.scan import Progress as Report
 from trainables.errors import DataError, SegsweepError
 
 __all__ = ["CheckResult", "Offender", "check", "main"]
 
-RARE_IMAGES = 5
-"""A class in fewer images of a split is rare: with fewer, over 1% of bootstrap replicates have none of them (e^-5)."""
-
-RARE_SHARE = 0.0005
-"""A class with a smaller share of a split's labelled pixels is rare: 33 pixels of a 256x256 image on average."""
-
 NEAR_EMPTY = 0.01
 """A mask with a smaller share of pixels that are not void is near-empty."""
 
 _TURN = "turn the pixels and drop the tag"
-_CURE = "mend or remove these files, or take their ids out of the lists, then run the same command again"
+_AGAIN = "then run the same command again"
+_CURE = f"mend or remove these files, or take their ids out of the lists, {_AGAIN}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,11 @@ class CheckResult:
     void_pixels: Mapping[str, int] = field(repr=False)
     """Void pixels by split."""
 
+    @property
+    def cure(self) -> str:
+        """What to do about the errors."""
+        return f"change what is named, {_AGAIN}" if all(e.kind in SHOWN_KINDS for e in self.errors) else _CURE
+
     def raise_for_errors(self) -> None:
         """Returns if there are no errors.
 
@@ -71,7 +73,7 @@ class CheckResult:
             return
         lines = "\n".join(f"  {offender}" for offender in self.errors)
         faults = _counted(len(self.errors), "fault")
-        raise DataError(f"data set {self.name} in {self.root} has {faults}:\n{lines}\n{_CURE}")
+        raise DataError(f"data set {self.name} in {self.root} has {faults}:\n{lines}\n{self.cure}")
 
 
 def check(data: SegmentationData, splits: Splits, *, progress: Report | None = None) -> CheckResult:
@@ -79,7 +81,9 @@ def check(data: SegmentationData, splits: Splits, *, progress: Report | None = N
 
     Errors: a missing file, an image without a mask or the reverse, an unreadable file, an image and a mask of different
     sizes, ids or colours outside the class list, an id or an identical picture in two splits (whatever the file), an
-    empty split, a mask of nothing but void in val or test, where nothing can be scored.
+    empty split, a mask of nothing but void in val or test, where nothing can be scored; splits that do not show
+    two classes, so that nothing can be learnt or measured, and an id that may be a class but is void by default (see
+    `shown_faults`).
 
     Warnings: such a mask in train, where it teaches nothing; a mask less than 1% labelled (`NEAR_EMPTY`); a class
     absent from a split, or rare in it (`RARE_IMAGES`, `RARE_SHARE`); a group in two splits; an EXIF orientation.
@@ -103,6 +107,14 @@ def check(data: SegmentationData, splits: Splits, *, progress: Report | None = N
         part: np.array([pixels[i] for i in members], np.int64).reshape(-1, len(data.classes))
         for part, members in parts.items()
     }
+    # Of masks that could not be read nobody knows which classes they show.
+    unknown = {image_id for image_id, record in records.items() if _unknown(data, record)}
+    known_parts = {part for part, members in parts.items() if members and unknown.isdisjoint(members)}
+    too_little, scarce = shown_faults(
+        data,
+        {part: counts[part] for part in PARTS if part in known_parts},
+        None if unknown else _stored(records.values()),
+    )
     return CheckResult(
         name=data.name,
         root=data.root,
@@ -112,9 +124,10 @@ def check(data: SegmentationData, splits: Splits, *, progress: Report | None = N
             *unscored,
             *_split_faults(data, parts),
             *_twins(data, parts, records),
+            *too_little,
         ),
         warnings=(
-            *_scarce_classes(data, counts),
+            *scarce,
             *untaught,
             *_near_empty_masks(data, pixels, records),
             *_torn_groups(data, splits, parts),
@@ -142,6 +155,18 @@ def _file_faults(data: SegmentationData, image_id: str, record: ImageRecord) -> 
     strange = {stored: pixels for stored, pixels in record.pixels.items() if stored not in allowed}
     if strange:
         yield Offender(strange_kind(strange), image_id, mask_path, strange_text(strange, allowed))
+
+
+def _unknown(data: SegmentationData, record: ImageRecord) -> bool:
+    return not record.mask.size or not record.pixels.keys() <= data.stored_values().keys()
+
+
+def _stored(records: Iterable[ImageRecord]) -> dict[int, int]:
+    """Pixels of each stored value over all masks."""
+    total: Counter[int] = Counter()
+    for record in records:
+        total.update(record.pixels)
+    return dict(total)
 
 
 def _size(size: tuple[int, int]) -> str:
@@ -205,23 +230,6 @@ def _twins(
             how = "is the same file as" if len(files) == 1 else "has the same pixels as"
             detail = f"{first[1]} in {first[0]} {how} {same}"
             yield Offender("identical images across splits", first[1], data.paths(first[1])[0], detail)
-
-
-def _scarce_classes(data: SegmentationData, counts: Mapping[str, npt.NDArray[np.int64]]) -> Iterator[Offender]:
-    """Classes without a pixel in a split, and those with few; `counts` are pixels (images, classes) by split."""
-    for part, pixels in counts.items():
-        images, total, everything = (pixels > 0).sum(axis=0), pixels.sum(axis=0), max(1, int(pixels.sum()))
-        for info, seen, share in zip(data.classes, images.tolist(), (total / everything).tolist(), strict=True):
-            if not seen:
-                yield Offender(
-                    "class absent from a split", part, data.root, f"class {info.name} has no pixel in {part}"
-                )
-            elif seen < RARE_IMAGES or share < RARE_SHARE:
-                detail = (
-                    f"class {info.name} in {part}: {seen} image{'s' if seen > 1 else ''}, {share:.3%} of labelled "
-                    f"pixels (rare: fewer than {RARE_IMAGES} images, or less than {RARE_SHARE:.2%})"
-                )
-                yield Offender("rare class", part, data.root, detail)
 
 
 def _torn_groups(data: SegmentationData, splits: Splits, parts: Mapping[str, Sequence[str]]) -> Iterator[Offender]:
@@ -290,7 +298,7 @@ def _print(console: Console, data: SegmentationData, splits: Splits, result: Che
         for offender in offenders:
             console.print(f"[{style}]{'warning' if style == 'yellow' else 'error'}[/] {escape(str(offender))}")
     if result.errors:
-        console.print(f"[red]{_counted(len(result.errors), 'error')}[/]: {_CURE}")
+        console.print(f"[red]{_counted(len(result.errors), 'error')}[/]: {result.cure}")
     else:
         console.print(f"[green]fit to train on[/], {_counted(len(result.warnings), 'warning')}")
 
@@ -308,7 +316,7 @@ def _seed(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainables.data.check",
+        prog=commands.prog("trainables.data.check"),
         description="Check a data set: every fault of every file, as every sweep does before its first trial.",
         epilog="Exit codes: 0 fit to train on, 1 faults, 2 bad usage.",
     )

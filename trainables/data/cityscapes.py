@@ -8,6 +8,7 @@ from pathlib import Path
 from trainables.data.base import DATASETS, VOID, ClassInfo, Offender, Splits
 from trainables.data.draw_splits import draw
 from trainables.data.files import FileData, require_root, unpaired
+from trainables.data.names import check_ids
 from trainables.errors import DataError
 
 _IMAGES, _MASKS = "leftImg8bit", "gtFine"
@@ -52,6 +53,7 @@ class Cityscapes(FileData):
             masks = {_stem(path, _MASK_END): path for path in found}
             self._part_of |= {image_id: part for image_id in images if image_id in masks}
             self._orphans += unpaired(images, masks)
+        check_ids(self._part_of, root)
 
     def ids(self) -> Sequence[str]:
         """`CITY_SEQUENCE_FRAME` of the images that have a mask, sorted."""

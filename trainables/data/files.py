@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, Color, Image, Mask, Offender, SegmentationData, StoredMask
+from trainables.data.names import check_ids, expanded
 from trainables.data.read import (
     count_stored,
     is_color,
@@ -128,7 +129,7 @@ def files_by_stem(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dic
     """The image files of a folder by their stem, sorted.
 
     Raises:
-        DataError: If two files share a stem, for then the id is ambiguous.
+        DataError: If two files share a stem, for then the id is ambiguous, or a name holds control characters.
     """
     found: dict[str, Path] = {}
     doubles: list[str] = []
@@ -140,6 +141,7 @@ def files_by_stem(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dic
         found[path.stem] = path
     if doubles:
         raise DataError(f"{folder}: files share a name, keep one of each:\n  " + "\n  ".join(doubles))
+    check_ids(found, folder)
     return found
 
 
@@ -166,7 +168,7 @@ def require_root(root: Path | None, name: str, layout: str, cure: str) -> Path:
     """
     if root is None:
         raise DataError(f"data set {name} needs --data-root, a folder with {layout}; {cure}")
-    root = Path(os.path.abspath(Path(root).expanduser()))
+    root = Path(os.path.abspath(expanded(root)))
     if not root.is_dir():
         fault = "is a file" if root.exists() else "does not exist"
         raise DataError(f"data root {root} {fault}; {name} expects a folder with {layout}; {cure}")
@@ -177,9 +179,10 @@ def read_list(path: Path) -> tuple[str, ...]:
     """The ids in a text file, one a line, in the file's order.
 
     Raises:
-        DataError: If the file cannot be read, is empty or names an id twice.
+        DataError: If the file cannot be read, is empty, names an id twice, or one that leads out of the root.
     """
     ids = read_lines(path)
+    check_ids(ids, path)
     if len(set(ids)) < len(ids):
         doubles = [image_id for image_id, count in sorted(Counter(ids).items()) if count > 1]
         raise DataError(f"{path}: ids named more than once: {', '.join(doubles)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from trainables.data.base import DATASETS, VOID, ClassInfo, Color, Offender, Spl
 from trainables.data.draw_splits import FRACTIONS, draw
 from trainables.data.files import FileData, files_by_stem, read_list, require_root, unpaired
 from trainables.data.groups import groups_by
+from trainables.data.names import path_fault
 from trainables.errors import DataError
 
 _LAYOUT = "images/, masks/ (same stems) and classes.json"
@@ -30,6 +31,8 @@ class Description:
     classes: tuple[ClassInfo, ...]
     stored_ids: Mapping[int, int]
     """The class (its place in `classes`) or void of each id in the mask files."""
+    assumed_void: int | None = None
+    """The id that is void by default, where the file does not say what it is."""
     void_colors: tuple[Color, ...] = ()
     """The colours of RGB masks that are void."""
     images: str = "images"
@@ -55,15 +58,24 @@ def read_description(path: Path) -> Description:
         raise DataError(f"{path} is not valid:\n  " + "\n  ".join(faults) + f"\n{_CURE}")
     entries = sorted(content["classes"], key=lambda entry: int(entry["id"]))
     ids = {entry["id"]: index for index, entry in enumerate(entries)}
-    void = content.get("void", VOID)
+    void = _void_ids(content, ids)
     return Description(
         classes=tuple(ClassInfo(e["name"], (e["color"][0], e["color"][1], e["color"][2])) for e in entries),
-        stored_ids={**ids, **{stored: VOID for stored in (void if isinstance(void, list) else [void])}},
+        stored_ids={**ids, **{stored: VOID for stored in void}},
+        assumed_void=VOID if void and "void" not in content else None,
         void_colors=tuple((red, green, blue) for red, green, blue in content.get("void_colors", [])),
         images=content.get("images", "images"),
         masks=content.get("masks", "masks"),
         groups=content.get("groups"),
     )
+
+
+def _void_ids(content: Mapping[str, Any], class_ids: Collection[int]) -> list[Any]:
+    """The ids that are void: those that the file names, otherwise 255, unless that is a class."""
+    if "void" not in content:
+        return [] if VOID in class_ids else [VOID]
+    void = content["void"]
+    return void if isinstance(void, list) else [void]
 
 
 def _faults(content: Any) -> list[str]:
@@ -76,6 +88,12 @@ def _faults(content: Any) -> list[str]:
     for key in ("images", "masks", "groups"):
         if key in content and not (isinstance(content[key], str) and content[key]):
             faults.append(f"{key}: must be a text")
+    faults += [
+        f"{key}: {content[key]!r} {fault}; name a folder below the data root (it may be a link), or give --data-root "
+        "the folder above both"
+        for key in ("images", "masks")
+        if isinstance(content.get(key), str) and (fault := path_fault(content[key]))
+    ]
     entries = content.get("classes")
     if not isinstance(entries, list) or not 1 <= len(entries) <= VOID - 1:
         return [*faults, f"classes: must be a list of 1 to {VOID - 1} classes"]
@@ -92,10 +110,11 @@ def _faults(content: Any) -> list[str]:
         faults.append("void_colors: must be a list of colours, such as [[0, 0, 0]]")
     else:
         faults += [f"void_colors: {c} is the color of a class, too" for c in map(tuple, void_colors) if c in colors]
-    void = content.get("void", VOID)
-    voids = void if isinstance(void, list) else [void]
-    faults += [f"void: {number!r} must be an integer 0..255" for number in voids if not _is_byte(number)]
-    faults += [f"void: {number} is the id of a class, too" for number in voids if _is_byte(number) and number in ids]
+    for number in _void_ids(content, ids):
+        if not _is_byte(number):
+            faults.append(f"void: {number!r} must be an integer 0..255, or a list of them ([] for none)")
+        elif number in ids:
+            faults.append(f"void: {number} is the id of a class, too")
     return faults
 
 
@@ -137,6 +156,7 @@ class Folder(FileData):
         self._description = read_description(root / "classes.json")
         self.classes = self._description.classes
         self.void_colors = self._description.void_colors
+        self.assumed_void = self._description.assumed_void
         folders = [root / self._description.images, root / self._description.masks]
         absent = [str(folder) for folder in folders if not folder.is_dir()]
         if absent:

@@ -12,6 +12,7 @@ from trainables.data.base import SegmentationData, Splits
 from trainables.data.draw_splits import FRACTIONS, draw
 from trainables.data.files import read_lines, read_table
 from trainables.data.groups import groups_by
+from trainables.data.names import expanded, printable
 from trainables.data.scan import Progress, scan
 from trainables.errors import DataError
 
@@ -79,7 +80,7 @@ def given_splits(
     Raises:
         DataError: Lists every fault: ids that the data set does not have, ids named twice, values that are no split.
     """
-    file, column = _file_and_column(path)
+    file, column = _file_and_column(expanded(path))
     if file.is_dir():
         named, told = _from_lists(file), None
     elif file.suffix.lower() == ".csv":
@@ -112,16 +113,20 @@ def _from_table(path: Path, column: str) -> tuple[list[tuple[str, str]], dict[st
 
 def _raise_for_faults(data: SegmentationData, source: Path, named: Sequence[tuple[str, str]]) -> None:
     known = set(data.ids())
-    lonely = {orphan.image_id: orphan.kind for orphan in data.orphans()}
+    lonely = {orphan.image_id: f" ({orphan.kind})" for orphan in data.orphans()}
     places: dict[str, list[str]] = defaultdict(list)
     for image_id, part in named:
         places[image_id].append(part)
     faults = {
         f"ids that {data.name} in {data.root} does not have (one it has: {min(known, default='none')})": [
-            f"{i} ({lonely[i]})" if i in lonely else i for i in places if i not in known
+            printable(i) + lonely.get(i, "") for i in places if i not in known
         ],
-        "ids named more than once": [f"{i} ({', '.join(parts)})" for i, parts in places.items() if len(parts) > 1],
-        "neither train, val nor test": [f"{i} ({part or 'empty'})" for i, part in named if part not in PARTS],
+        "ids named more than once": [
+            f"{printable(i)} ({', '.join(parts)})" for i, parts in places.items() if len(parts) > 1
+        ],
+        "neither train, val nor test": [
+            f"{printable(i)} ({printable(part) or 'empty'})" for i, part in named if part not in PARTS
+        ],
     }
     lines = [f"{what}: {', '.join(offenders)}" for what, offenders in faults.items() if offenders]
     if lines:

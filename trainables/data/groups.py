@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.data.files import read_table
+from trainables.data.names import expanded
 from trainables.errors import DataError
 
 _TABLE = re.compile(r"(?P<file>.+\.csv)(:(?P<column>[^:/\\]+))?", re.IGNORECASE)
@@ -31,7 +32,7 @@ def groups_by(rule: str, ids: Sequence[str], *, source: str, folder: Path = Path
     """
     table = _TABLE.fullmatch(rule)
     if table:
-        return _from_table(folder / table["file"], table["column"] or "group", ids)
+        return _from_table(folder / expanded(table["file"]), table["column"] or "group", ids)
     return _from_ids(rule, ids, source)
 
 

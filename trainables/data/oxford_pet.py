@@ -8,6 +8,7 @@ from pathlib import Path
 from trainables.data.base import DATASETS, VOID, ClassInfo, Splits
 from trainables.data.draw_splits import draw
 from trainables.data.files import FileData, read_lines, require_root
+from trainables.data.names import check_ids, expanded
 from trainables.errors import DataError
 
 _FOLDER = "oxford-iiit-pet"
@@ -63,7 +64,9 @@ class OxfordPet(FileData):
 
 def _listed(path: Path) -> tuple[str, ...]:
     """The ids of a list whose lines are `ID CLASS SPECIES BREED`; lines with # are comments."""
-    return tuple(line.split()[0] for line in read_lines(path) if not line.startswith("#"))
+    ids = tuple(line.split()[0] for line in read_lines(path) if not line.startswith("#"))
+    check_ids(ids, path)
+    return ids
 
 
 @DATASETS.register("oxford_pet")
@@ -78,7 +81,7 @@ def oxford_pet(*, root: Path | None = None, download: bool = False) -> OxfordPet
         DataError: If it is not there, or cannot be downloaded.
     """
     if download and root is not None and _find(root) is None:
-        _download(Path(root))
+        _download(expanded(root))
     root = require_root(root, "oxford_pet", _LAYOUT, _CURE)
     found = _find(root)
     if found is None:
@@ -87,7 +90,7 @@ def oxford_pet(*, root: Path | None = None, download: bool = False) -> OxfordPet
 
 
 def _find(root: Path) -> Path | None:
-    root = Path(root).expanduser()
+    root = expanded(root)
     for candidate in (root, root / _FOLDER):
         if (candidate / "annotations" / "trainval.txt").is_file():
             return candidate
@@ -100,7 +103,7 @@ def _download(root: Path) -> None:
 
     parent = root.parent if root.name == _FOLDER else root
     try:
-        OxfordIIITPet(str(parent.expanduser().absolute()), target_types="segmentation", download=True)
+        OxfordIIITPet(str(parent.absolute()), target_types="segmentation", download=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"Oxford-IIIT Pet could not be downloaded into {parent} ({error}); check the network, or fetch "

@@ -134,9 +134,9 @@ def _read(data: SegmentationData, image_id: str, seen: Mapping[tuple[str, str], 
 
 
 def _hashed(path: Path) -> FileRecord:
-    if not path.is_file():
-        return FileRecord()
     try:
+        if not path.is_file():
+            return FileRecord()
         return FileRecord(exists=True, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     except OSError as error:
         return FileRecord(exists=True, fault=str(error))

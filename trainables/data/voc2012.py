@@ -8,6 +8,7 @@ from pathlib import Path
 from trainables.data.base import DATASETS, VOID, ClassInfo, Splits
 from trainables.data.draw_splits import FRACTIONS, draw
 from trainables.data.files import FileData, read_list, require_root
+from trainables.data.names import expanded
 from trainables.errors import DataError
 
 NAMES = (
@@ -102,7 +103,7 @@ def voc2012(*, root: Path | None = None, download: bool = False) -> Voc2012:
         DataError: If it is not there, or cannot be downloaded.
     """
     if download and root is not None and _find(root) is None:
-        _download(Path(root))
+        _download(expanded(root))
     root = require_root(root, "voc2012", _LAYOUT, _CURE)
     found = _find(root)
     if found is None:
@@ -111,7 +112,7 @@ def voc2012(*, root: Path | None = None, download: bool = False) -> Voc2012:
 
 
 def _find(root: Path) -> Path | None:
-    root = Path(root).expanduser()
+    root = expanded(root)
     for candidate in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
         if (candidate / "ImageSets" / "Segmentation" / "train.txt").is_file():
             return candidate
@@ -124,7 +125,7 @@ def _download(root: Path) -> None:
 
     parent = next((p.parent for p in (root, *root.parents) if p.name == "VOCdevkit"), root)
     try:
-        VOCSegmentation(str(parent.expanduser().absolute()), year="2012", image_set="train", download=True)
+        VOCSegmentation(str(parent.absolute()), year="2012", image_set="train", download=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"VOC 2012 could not be downloaded into {parent} ({error}); check the network, or fetch "

@@ -10,6 +10,7 @@ import numpy as np
 
 from trainables.data.base import DATASETS, Splits, StoredMask
 from trainables.data.files import read_list
+from trainables.data.names import expanded
 from trainables.data.voc2012 import Voc2012, voc2012
 from trainables.errors import DataError
 
@@ -107,7 +108,7 @@ def voc2012_aug(*, root: Path | None = None, download: bool = False) -> Voc2012A
     if ready is not None and (voc / _AUG_MASKS).is_dir():
         return Voc2012Aug(voc, read_list(ready), voc / "JPEGImages", voc / _AUG_MASKS, ".png")
     # VOC lies in root itself, or one or two folders below.
-    top = Path(root or voc).expanduser().absolute()
+    top = expanded(root or voc).absolute()
     sbd = _find_sbd(top)
     if sbd is None and download:
         _download_sbd(top / "sbd")

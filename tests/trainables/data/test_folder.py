@@ -6,7 +6,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trainables.data import DATASETS
+from trainables.data import DATASETS, Splits
+from trainables.data.check import check
 from trainables.errors import DataError
 
 folder = DATASETS.get("folder")
@@ -46,6 +47,42 @@ def test_unknown_id_in_a_mask_is_never_silently_dropped(make_folder: Callable[..
         DataError, match=r"a00\.png: ids outside the class list of folder: 5 \(192 pixels\); allowed: 3, 7, 40, 255"
     ):
         folder(root=root).mask("a00")
+
+
+def test_class_with_id_255_stands_before_the_default_void(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(2)
+    content = json.loads((root / "classes.json").read_text())
+    content["classes"].append({"id": 255, "name": "sky", "color": [1, 2, 3]})
+    del content["void"]
+    (root / "classes.json").write_text(json.dumps(content))
+    data = folder(root=root)
+    assert data.stored_ids() == {3: 0, 7: 1, 40: 2, 255: 3} and data.assumed_void is None
+    stored = np.array(PIL.Image.open(root / "masks" / "a00.png"))
+    np.testing.assert_array_equal(data.mask("a00"), np.searchsorted([3, 7, 40, 255], stored))
+    result = check(data, Splits(("a00",), ("a01",), (), origin=""))
+    assert result.void_pixels == {"train": 0, "val": 0, "test": 0}
+    assert result.class_pixels["train"].tolist() == [int((stored == i).sum()) for i in (3, 7, 40, 255)]
+    (root / "classes.json").write_text(json.dumps({**content, "void": 255}))
+    with pytest.raises(DataError, match="void: 255 is the id of a class, too"):
+        folder(root=root)
+
+
+def test_void_may_be_nothing_at_all(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(1, void=[])
+    assert folder(root=root).stored_ids() == {3: 0, 7: 1, 40: 2}
+    with pytest.raises(DataError, match=r"ids outside the class list of folder: 255 .*; allowed: 3, 7, 40$"):
+        folder(root=root).mask("a00")
+    with pytest.raises(DataError, match=r"void: None must be an integer 0\.\.255, or a list of them \(\[\] for none\)"):
+        folder(root=make_folder(1, void=None))
+
+
+def test_255_is_assumed_to_be_void_only_where_nobody_says_so(make_folder: Callable[..., Path]) -> None:
+    assert folder(root=make_folder(1, void=255)).assumed_void is None
+    root = make_folder(1)
+    content = json.loads((root / "classes.json").read_text())
+    del content["void"]
+    (root / "classes.json").write_text(json.dumps(content))
+    assert folder(root=root).assumed_void == 255
 
 
 COLORS = np.array([[128, 64, 128], [70, 70, 70], [220, 20, 60], [0, 0, 0]], np.uint8)
@@ -135,6 +172,42 @@ def test_folders_of_other_names(make_folder: Callable[..., Path]) -> None:
     (root / "labels").mkdir()
     (root / "masks").rename(root / "labels" / "v2")
     assert folder(root=root).image("a01").shape == (12, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("../other/images", "leads out of the folder"),
+        ("images/../../other/images", "leads out of the folder"),
+        ("/etc", "is an absolute path"),
+        ("ima\0ges", "holds a control character, or bytes that are no UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("key", ["images", "masks"])
+def test_folders_outside_the_data_root_are_refused(
+    make_folder: Callable[..., Path], write_pair: Callable[[Path, str, int], None], key: str, name: str, fault: str
+) -> None:
+    root = make_folder(1, **{key: name})
+    write_pair(root.parent / "other", "a00", 1)
+    with pytest.raises(DataError) as caught:
+        folder(root=root)
+    assert f"{key}: {name!r} {fault}; name a folder below the data root" in str(caught.value)
+
+
+def test_folder_that_is_a_link_is_read(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_folder(2)
+    (root / "images").rename(tmp_path / "elsewhere")
+    (root / "images").symlink_to(tmp_path / "elsewhere")
+    assert folder(root=root).image("a01").shape == (12, 16, 3)
+
+
+def test_groups_may_lie_in_the_home_folder(
+    make_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "g.csv").write_text("id,site\na00,x\na01,y\n")
+    assert folder(root=make_folder(2, groups="~/g.csv:site")).group("a01") == "y"
 
 
 def test_missing_folders_are_named(make_folder: Callable[..., Path]) -> None:

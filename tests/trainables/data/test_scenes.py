@@ -1,7 +1,10 @@
 import json
+import re
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,69 +158,151 @@ def test_same_bytes_in_another_process() -> None:
     assert runs[0].stdout == runs[1].stdout and len(runs[0].stdout) == 65
 
 
-def test_image_is_exactly_what_the_written_file_holds(tmp_path: Path) -> None:
-    data = DATASETS.get("scenes")(root=tmp_path / "s")
+def test_image_is_exactly_what_the_written_file_holds() -> None:
+    data = DATASETS.get("scenes")()
     scene = draw_scene(scene_spec("val", 1))
     np.testing.assert_array_equal(data.image("val_0001"), scene.image)
     np.testing.assert_array_equal(data.mask("val_0001"), scene.mask)
     assert PIL.Image.open(data.paths("val_0001")[1]).mode == "P"
-    record = json.loads((tmp_path / "s" / "difficulty.json").read_text())["val_0001"]
+    record = json.loads((data.root / "difficulty.json").read_text())["val_0001"]
     assert [o["pixels"] for o in record["objects"]] == [o.pixels for o in scene.objects]
     assert record["camera"]["blur"] == scene_spec("val", 1).camera.blur
 
 
-def test_two_draws_are_equal_to_the_byte(tmp_path: Path) -> None:
-    first, second = (DATASETS.get("scenes")(root=tmp_path / name).root for name in "ab")
-    assert content(first) == content(second)
-    assert len(content(first)) == 2 * 7 + 3 + 2
+def test_two_draws_are_equal_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = content(DATASETS.get("scenes")().root)
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "another"))
+    assert content(DATASETS.get("scenes")().root) == first
+    assert len(first) == 2 * 7 + 3 + 2
 
 
-def test_a_whole_cache_is_left_alone_and_a_torn_one_is_drawn_again(tmp_path: Path) -> None:
-    place = DATASETS.get("scenes")(root=tmp_path / "s").root
+def temporary(cache: Path) -> list[str]:
+    """What a builder left beside the scenes."""
+    return [path.name for path in cache.iterdir() if path.name.startswith(".")]
+
+
+def test_a_whole_cache_is_left_alone_and_a_torn_one_is_drawn_again(own_cache: Path) -> None:
+    place = DATASETS.get("scenes")().root
+    assert place.parent == own_cache
     before, stamp = content(place), (place / "manifest.json").stat().st_mtime_ns
-    DATASETS.get("scenes")(root=place)
+    DATASETS.get("scenes")()
     assert (place / "manifest.json").stat().st_mtime_ns == stamp
     for harm in (
         lambda: (place / "SegmentationClass" / "val_0000.png").write_bytes(b"\0" * 100),
         lambda: (place / "JPEGImages" / "test_0001.jpg").unlink(),
-        lambda: (place / "manifest.json").write_text("{"),
+        lambda: shutil.rmtree(place / "ImageSets"),
     ):
         harm()
         assert content(place) != before
-        DATASETS.get("scenes")(root=place)
+        DATASETS.get("scenes")()
         assert content(place) == before
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".s")] == []
+    assert temporary(own_cache) == []
 
 
-def test_builders_at_once_end_with_one_whole_data_set(tmp_path: Path) -> None:
+def _own_file(place: Path, elsewhere: Path) -> None:
+    (place / "JPEGImages" / "holiday.jpg").write_bytes(b"mine")
+
+
+def _own_folder(place: Path, elsewhere: Path) -> None:
+    (place / "thesis").mkdir()
+
+
+def _link_to_a_folder(place: Path, elsewhere: Path) -> None:
+    shutil.rmtree(place / "JPEGImages")
+    (place / "JPEGImages").symlink_to(elsewhere)
+
+
+def _link_to_a_file(place: Path, elsewhere: Path) -> None:
+    (place / "difficulty.json").unlink()
+    (place / "difficulty.json").symlink_to(elsewhere / "val_0000.jpg")
+
+
+def _manifest_of_a_run(place: Path, elsewhere: Path) -> None:
+    (place / "manifest.json").write_text('{"format": 3, "data": {"files": {}}}')
+
+
+def _manifest_that_is_torn(place: Path, elsewhere: Path) -> None:
+    (place / "manifest.json").write_text("{")
+
+
+def _manifest_that_lists_what_we_never_write(place: Path, elsewhere: Path) -> None:
+    path = place / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    (place / "thesis.tex").write_bytes(b"mine")
+    manifest["files"] |= {"thesis.tex": "", "../../elsewhere/val_0000.jpg": ""}
+    path.write_text(json.dumps(manifest))
+
+
+def _link_in_place_of_it_all(place: Path, elsewhere: Path) -> None:
+    place.rename(place.with_name("moved"))
+    place.symlink_to(place.with_name("moved"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (_own_file, "did not write: holiday.jpg"),
+        (_own_folder, "did not write: thesis"),
+        (_link_to_a_folder, "did not write: JPEGImages"),
+        (_link_to_a_file, "did not write: difficulty.json"),
+        (_manifest_of_a_run, "its manifest.json"),
+        (_manifest_that_is_torn, "its manifest.json"),
+        (_manifest_that_lists_what_we_never_write, "its manifest.json"),
+        (_link_in_place_of_it_all, "a symbolic link"),
+    ],
+)
+def test_a_torn_cache_that_holds_anything_else_is_left_as_it_is(
+    harm: Callable[[Path, Path], None], told: str, tmp_path: Path
+) -> None:
+    place = DATASETS.get("scenes")().root
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "val_0000.jpg").write_bytes(b"mine")
+    (place / "JPEGImages" / "val_0000.jpg").write_bytes(b"torn")
+    harm(place, elsewhere)
+    before = content(tmp_path)
+    with pytest.raises(DataError, match=rf"{re.escape(told)}.*SEGSWEEP_CACHE"):
+        DATASETS.get("scenes")()
+    assert content(tmp_path) == before
+
+
+def test_an_own_file_beside_whole_scenes_disturbs_nobody() -> None:
+    place = DATASETS.get("scenes")().root
+    (place / ".DS_Store").touch()
+    assert len(DATASETS.get("scenes")().ids()) == 7
+
+
+def test_builders_at_once_end_with_one_whole_data_set(own_cache: Path) -> None:
     failures: list[BaseException] = []
 
     def build() -> None:
         try:
-            assert len(DATASETS.get("scenes")(root=tmp_path / "s").ids()) == 7
+            assert len(DATASETS.get("scenes")().ids()) == 7
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=build) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-    assert dataset._is_whole(tmp_path / "s")
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".s")] == []
+    for round_number in range(2):
+        threads = [threading.Thread(target=build) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (place,) = own_cache.iterdir()
+        assert not failures and dataset._is_whole(place)
+        if round_number == 0:
+            (place / "JPEGImages" / "val_0000.jpg").write_bytes(b"torn")
 
 
-def test_a_killed_drawing_leaves_nothing_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_drawing_leaves_nothing_that_counts(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(dataset, "_palette_png", die)
         with pytest.raises(KeyboardInterrupt):
-            DATASETS.get("scenes")(root=tmp_path / "s")
-    assert not (tmp_path / "s").exists()
-    assert len(DATASETS.get("scenes")(root=tmp_path / "s").ids()) == 7
+            DATASETS.get("scenes")()
+    assert not list(own_cache.iterdir())
+    assert len(DATASETS.get("scenes")().ids()) == 7
 
 
 def test_helper_process_draws_the_same_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,18 +316,79 @@ def test_helper_process_draws_the_same_scenes(tmp_path: Path, monkeypatch: pytes
     assert len(json.loads((tmp_path / "new" / "difficulty.json").read_text())) == 50
 
 
-def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "mine.jpg").write_bytes(b"x")
-    with pytest.raises(DataError, match="is not empty and holds no drawn scenes"):
-        DATASETS.get("scenes")(root=tmp_path / "photos")
-    assert (tmp_path / "photos" / "mine.jpg").read_bytes() == b"x"
+def _as_another_version_drew_it(place: Path) -> None:
+    manifest = json.loads((place / "manifest.json").read_bytes())
+    (place / "manifest.json").write_text(json.dumps({**manifest, "drawing": "0123456789"}))
 
 
-def test_place_that_cannot_be_written_is_one_error_with_the_cure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", [lambda place: None, _as_another_version_drew_it])
+def test_whole_scenes_are_taken_from_any_folder(harm: Callable[[Path], None], tmp_path: Path) -> None:
+    data = DATASETS.get("scenes")()
+    given = tmp_path / "given"
+    ids, splits = data.ids(), data.splits()
+    data.root.rename(given)
+    harm(given)
+    before = content(given)
+    again = DATASETS.get("scenes")(root=given)
+    assert (again.ids(), again.splits(), again.root) == (ids, splits, given)
+    np.testing.assert_array_equal(again.mask("test_0001"), draw_scene(scene_spec("test", 1)).mask)
+    assert content(given) == before and not data.root.exists(), "nothing is drawn anew, there or in the cache"
+
+
+def _photos(place: Path) -> None:
+    (place / "mine.jpg").write_bytes(b"x")
+
+
+def _run(place: Path) -> None:
+    (place / "manifest.json").write_text('{"data": {"name": "scenes"}, "files": {"mine.jpg": ""}}')
+    _photos(place)
+
+
+def _nothing(place: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("fill", "fault"),
+    [(_photos, "holds no drawn scenes"), (_run, "holds no drawn scenes"), (_nothing, "holds no drawn")],
+)
+def test_a_root_that_is_none_is_refused_with_the_flag_that_was_forgotten(
+    fill: Callable[[Path], None], fault: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "photos"
+    place.mkdir()
+    fill(place)
+    before = content(tmp_path)
+    with pytest.raises(DataError, match=f"{fault}.*take no --data-root.*own images: --data folder --data-root {place}"):
+        DATASETS.get("scenes")(root=place)
+    assert content(tmp_path) == before
+
+
+def test_a_root_whose_scenes_are_torn_is_not_mended(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    DATASETS.get("scenes")().root.rename(given)
+    (given / "JPEGImages" / "val_0000.jpg").write_bytes(b"torn")
+    (given / "difficulty.json").unlink()
+    before = content(given)
+    with pytest.raises(DataError, match=r"not whole: JPEGImages/val_0000.jpg and 1 more are missing or changed"):
+        DATASETS.get("scenes")(root=given)
+    assert content(given) == before
+    with pytest.raises(DataError, match="does not exist; scenes are drawn by this project and take no --data-root"):
+        DATASETS.get("scenes")(root=tmp_path / "nowhere")
+
+
+def test_a_download_is_refused() -> None:
+    with pytest.raises(DataError, match="nothing to download"):
+        DATASETS.get("scenes")(download=True)
+
+
+def test_place_that_cannot_be_written_is_one_error_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="SEGSWEEP_CACHE"):
-        DATASETS.get("scenes")(root=tmp_path / "file" / "below")
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "file" / "below"))
+    with pytest.raises(DataError, match="set SEGSWEEP_CACHE to a folder that can be written"):
+        DATASETS.get("scenes")()
 
 
 def test_unknown_split_is_refused() -> None:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import PIL.Image
 
 from trainables.data.base import DATASETS, VOID, Mask, Splits
 from trainables.data.files import FileData, read_list
+from trainables.data.names import expanded, printable
 from trainables.data.places import cache_root, cores
 from trainables.data.scenes.draw import draw_scene
 from trainables.data.scenes.spec import CLASSES, COUNTS, SEED, scene_spec
@@ -30,6 +32,11 @@ from trainables.errors import DataError
 MANIFEST = "manifest.json"
 DIFFICULTY = "difficulty.json"
 _LISTS = Path("ImageSets") / "Segmentation"
+_DRAWN = re.compile(
+    rf"JPEGImages/\w+\.jpg|SegmentationClass/\w+\.png|{_LISTS.as_posix()}/\w+\.txt|{re.escape(DIFFICULTY)}"
+)
+"""The files that a drawing consists of, besides its manifest."""
+
 _VOID_COLOR = (224, 224, 192)
 _Job = tuple[str, int]
 
@@ -63,29 +70,35 @@ class Scenes(FileData):
         )
 
     def _list(self, split: str) -> tuple[str, ...]:
-        return read_list(self.root / _LISTS / f"{split}.txt")
+        return read_list(self.root / _list_name(split))
 
 
 @DATASETS.register("scenes")
 def scenes(*, root: Path | None = None, download: bool = False) -> Scenes:
-    """Street-like scenes, drawn at first use.
+    """Street-like scenes, drawn into the cache folder at first use.
 
     Args:
-        root: Where to draw them; by default in the cache folder.
-        download: There is nothing to fetch; has no effect.
+        root: A folder that holds whole drawn scenes, by whatever version of this project; nothing is written there.
+        download: There is nothing to fetch.
 
     Raises:
-        DataError: If `root` holds something else, or cannot be written.
+        DataError: If `root` holds anything else, a download is asked for, or the cache folder cannot be written.
     """
-    place = Path(root).expanduser().absolute() if root is not None else cache_root() / f"scenes-{_drawing_version()}"
+    if download:
+        raise DataError(
+            "scenes are drawn by this project, there is nothing to download: leave --download out; to fetch a data set "
+            "name it: --data voc2012 --data-root DIR --download"
+        )
+    if root is not None:
+        return Scenes(_given(expanded(root).absolute()))
+    place = cache_root() / f"scenes-{_drawing_version()}"
     try:
         if not _is_whole(place):
             _refuse_foreign(place)
             _build(place)
     except OSError as error:
         raise DataError(
-            f"the scenes cannot be drawn into {place} ({error}); give --data-root a folder that can be written, or set "
-            "SEGSWEEP_CACHE to one"
+            f"the scenes cannot be drawn into {place} ({error}); set SEGSWEEP_CACHE to a folder that can be written"
         ) from None
     return Scenes(place)
 
@@ -99,24 +112,83 @@ def _drawing_version() -> str:
     return digest.hexdigest()[:10]
 
 
-def _is_whole(place: Path) -> bool:
-    """Whether every file is there with the content it was written with."""
+def _given(place: Path) -> Path:
+    """The folder, if it holds whole drawn scenes.
+
+    Raises:
+        DataError: If not: most likely the user has other images in mind.
+    """
+    listed = _listed(place)
+    changed = [] if listed is None else _changed(place, listed)
+    if listed is not None and not changed:
+        return place
+    if changed:
+        more = f" and {len(changed) - 1} more are" if len(changed) > 1 else " is"
+        fault = f"holds drawn scenes that are not whole: {changed[0]}{more} missing or changed"
+    else:
+        fault = "holds no drawn scenes" if place.exists() else "does not exist"
+    raise DataError(
+        f"data root {place} {fault}; scenes are drawn by this project and take no --data-root: leave it out; for your "
+        f"own images: --data folder --data-root {place}"
+    )
+
+
+def _listed(place: Path, *, drawing: str | None = None) -> dict[str, str] | None:
+    """The digest of each file below a place, as the manifest there lists them; None if that is not one of a drawing.
+
+    Args:
+        place: Perhaps a folder of drawn scenes.
+        drawing: The version that must have drawn them; None: any.
+    """
     try:
         manifest = json.loads((place / MANIFEST).read_bytes())
-        if manifest["drawing"] != _drawing_version():
-            return False
-        return all(_digest((place / name).read_bytes()) == digest for name, digest in manifest["files"].items())
+        files = manifest["files"]
+        ours = drawing in (None, manifest["drawing"]) and all(map(_DRAWN.fullmatch, files))
+        return files if ours and {_list_name(split) for split in COUNTS} <= files.keys() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+        return None
+
+
+def _changed(place: Path, listed: Mapping[str, str]) -> list[str]:
+    """The files that are not there with the content they were written with."""
+
+    def differs(name: str) -> bool:
+        try:
+            return _digest((place / name).read_bytes()) != listed[name]
+        except OSError:
+            return True
+
+    return [name for name in listed if differs(name)]
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether every file of this version's drawing is there with the content it was written with."""
+    listed = _listed(place, drawing=_drawing_version())
+    return listed is not None and not _changed(place, listed)
 
 
 def _refuse_foreign(place: Path) -> None:
-    """Raises rather than replace a folder that the scenes were never drawn into."""
-    if place.is_dir() and any(place.iterdir()) and not (place / MANIFEST).exists():
-        raise DataError(
-            f"{place} is not empty and holds no drawn scenes; give --data-root an empty or new folder for data set "
-            "scenes (or choose another --data to read your own images)"
-        )
+    """Raises rather than let anything be replaced but the files that a drawing of this version wrote and listed."""
+    listed = _listed(place, drawing=_drawing_version())
+    own = {place / name for name in (*listed, MANIFEST)} if listed else set()
+    own |= {parent for path in own for parent in path.parents}
+    foreign: list[str] = []
+    # Gone where another builder is just replacing it.
+    with contextlib.suppress(FileNotFoundError):
+        foreign += sorted(path.name for path in place.rglob("*") if path not in own or path.is_symlink())
+    if place.is_symlink() or place.is_file():
+        fault = "it is a symbolic link or a file"
+    elif MANIFEST in foreign:
+        fault = f"its {MANIFEST}, which lists what may be replaced, cannot be read or is of something else"
+    elif foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        fault = f"it holds what this project did not write: {', '.join(map(printable, foreign[:3]))}{more}"
+    else:
+        return
+    raise DataError(
+        f"the scenes in {place} are not whole and cannot be drawn again there: {fault}; move away what is yours and "
+        "remove the rest (scenes can always be drawn again), or set SEGSWEEP_CACHE to another folder"
+    )
 
 
 def _build(place: Path, counts: Mapping[str, int] = COUNTS) -> None:
@@ -126,6 +198,7 @@ def _build(place: Path, counts: Mapping[str, int] = COUNTS) -> None:
     try:
         _write_all(work / "new", counts)
         if place.exists() and not _is_whole(place):
+            _refuse_foreign(place)
             # Gone already where another builder found it torn, too.
             with contextlib.suppress(FileNotFoundError):
                 place.rename(work / "old")
@@ -144,7 +217,7 @@ def _write_all(place: Path, counts: Mapping[str, int]) -> None:
         (place / folder).mkdir(parents=True)
     records = _draw_in_parallel(place, [(split, index) for split in counts for index in range(counts[split])])
     for split, count in counts.items():
-        (place / _LISTS / f"{split}.txt").write_text("".join(f"{_id(split, i)}\n" for i in range(count)))
+        (place / _list_name(split)).write_text("".join(f"{_id(split, i)}\n" for i in range(count)))
     (place / DIFFICULTY).write_text(json.dumps(dict(sorted(records.items()))) + "\n")
     names = sorted(str(path.relative_to(place).as_posix()) for path in place.rglob("*") if path.is_file())
     files = {name: _digest((place / name).read_bytes()) for name in names}
@@ -216,6 +289,10 @@ def _palette_png(mask: Mask) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _list_name(split: str) -> str:
+    return (_LISTS / f"{split}.txt").as_posix()
 
 
 def _id(split: str, index: int) -> str:

@@ -1,0 +1,303 @@
+"""A run folder from a stranger: hostile names, links and hashes. No command touches anything outside of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import analysis.report
+import sweep.tracking
+import trainables.train
+from search_spaces import SPACES
+from sweep import run
+from sweep.journal import Journal
+from sweep.session import Session
+from trainables.data.base import DATASETS
+
+from ..analysis.small_run import make_data, make_run
+
+HOSTILE_NAMES = ("../../victim", "{victim}", "..", "a/../../../victim", ".hidden")
+
+
+class Scene:
+    """A run in `runs/mine`, made by nobody we know, beside things that belong to the user.
+
+    Attributes:
+        base: Everything lies below it.
+        run_dir: The run.
+        victim: A folder of the user's.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.run_dir = base / "runs" / "mine"
+        self.victim = base / "victim"
+
+    def snapshot(self) -> dict[str, str]:
+        """The hash of every file outside the run folder, and where links lead."""
+        found = {}
+        for path in sorted(self.base.rglob("*")):
+            if self.run_dir in (path, *path.parents) or "cache" in path.relative_to(self.base).parts:
+                continue
+            name = path.relative_to(self.base).as_posix()
+            if path.is_symlink():
+                found[name] = f"-> {os.readlink(path)}"
+            elif path.is_file():
+                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            else:
+                found[name] = "folder"
+        return found
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base with a run that every command accepts."""
+    base = tmp_path_factory.mktemp("honest")
+    data = make_data(base / "data")
+    make_run(base / "runs" / "mine", data)
+    _fill_in(base / "runs" / "mine")
+    return base
+
+
+def _fill_in(run_dir: Path) -> None:
+    """What a resume reads of a manifest and a journal, beyond what a report does."""
+    path = run_dir / "manifest.json"
+    content = json.loads(path.read_text())
+    space = SPACES.get("lr")(["lraspp_mobilenet_v3_large"], "none")
+    base = {
+        "image_size": "32x48",
+        "epochs": 2,
+        "batch_size": 5,
+        "model.name": "lraspp_mobilenet_v3_large",
+        "model.weights": "none",
+        "seed": 0,
+    }
+    content["space"] = {**space.to_dict(), "base": base}
+    content["budget"] = {
+        "trials": 1, "max_epochs": 2, "time_budget_s": None, "gpu_hours": None, "sampler": "random",
+        "scheduler": "none", "concurrent": 1,
+    }  # fmt: skip
+    content["resources"] = {"cpus_per_trial": 1.0, "gpus_per_trial": 0.0, "concurrent": 1}
+    content["execution"] = {}
+    content["tracking"] = {"wandb": "disabled", "project": "x"}
+    path.write_text(json.dumps(content))
+    (run_dir / "journal.jsonl").unlink()
+    record = json.loads((run_dir / "best" / "baseline" / "trial.json").read_text())
+    with Journal(run_dir / "journal.jsonl") as journal:
+        _tell_trial(journal, "0000", "baseline", record["config"], dict(space.start[0]))
+
+
+def _tell_trial(journal: Journal, trial_id: str, label: str, config: dict[str, Any], params: dict[str, Any]) -> None:
+    metrics = {"val/miou": 0.3}
+    journal.append(
+        "suggested", trial_id=trial_id, number=0, label=label, phase="search", config=config, params=params, seed=0,
+        source="known_good",
+    )  # fmt: skip
+    for epoch in (1, 2):
+        journal.append("result", trial_id=trial_id, epoch=epoch, seconds=1.0, metrics=metrics, spent_s=1.0)
+    journal.append("ended", trial_id=trial_id, state="completed", reason="", epoch=2, metrics=metrics)
+
+
+@pytest.fixture
+def scene(honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """A copy of it that a test may spoil."""
+    base = tmp_path / "base"
+    shutil.copytree(honest, base, symlinks=True)
+    path = base / "runs" / "mine" / "manifest.json"
+    path.write_text(path.read_text().replace(str(honest), str(base)))
+    victim = base / "victim"
+    (victim / "epoch-0001").mkdir(parents=True)
+    for name in ("precious.txt", "results.npz", "evaluation.json", "model.safetensors", "trial.json", "000000.png"):
+        (victim / name).write_text("mine")
+        (victim / "epoch-0001" / name).write_text("mine")
+    monkeypatch.chdir(base)
+    monkeypatch.setattr(Session, "_search", lambda self, conductor: None)  # Ray would only train
+    monkeypatch.setattr("sweep.session.report_on_val", lambda *args, **options: True)
+    yield Scene(base)
+
+
+COMMANDS: dict[str, Callable[[Path], int]] = {
+    "report on val": lambda run_dir: analysis.report.main([str(run_dir), "--split", "val"]),
+    "report on test": lambda run_dir: analysis.report.main([str(run_dir), "--save-predictions", "--top", "2"]),
+    "resume": lambda run_dir: run.main(["--resume", "--name", run_dir.name, "--runs-dir", str(run_dir.parent)]),
+    "extend": lambda run_dir: run.main(["--extend", "1", "--name", run_dir.name, "--runs-dir", str(run_dir.parent)]),
+    "tracking": lambda run_dir: sweep.tracking.main([str(run_dir)]),
+    "train": lambda run_dir: trainables.train.main(
+        ["--trial", str(run_dir / "best" / "best" / "trial.json"), "--epochs", "1", "--out", str(run_dir / "trained")]
+    ),
+}
+REFUSING = ("report on val", "report on test", "resume", "extend")
+
+
+def call(name: str, scene: Scene) -> int:
+    try:
+        return COMMANDS[name](scene.run_dir)
+    except SystemExit as stop:
+        return int(str(stop.code))
+
+
+def unharmed(before: dict[str, str], scene: Scene) -> bool:
+    after = scene.snapshot()
+    openings = "runs/test_openings.jsonl"  # ours, and written down before test is looked at
+    return {k: v for k, v in after.items() if k != openings} == {k: v for k, v in before.items() if k != openings}
+
+
+@pytest.mark.parametrize("command", ["report on val", "resume"])
+def test_honest_run_passes(scene: Scene, command: str) -> None:
+    before = scene.snapshot()
+    assert call(command, scene) == 0
+    assert unharmed(before, scene)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("key", ["trial_id", "label"])
+def test_names_in_a_trial_json_that_lead_out(
+    scene: Scene, command: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = scene.snapshot()
+    for name in HOSTILE_NAMES:
+        path = scene.run_dir / "best" / "best" / "trial.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, key: name.format(victim=scene.victim)}))
+        code = call(command, scene)
+        told = capsys.readouterr().err
+        assert "Traceback" not in told
+        if command.startswith("report"):
+            assert code == 1 and str(path) in told
+        assert unharmed(before, scene), name
+
+
+@pytest.mark.parametrize("command", ["resume", "extend"])
+@pytest.mark.parametrize("key", ["trial_id", "label"])
+def test_names_in_a_journal_that_lead_out(
+    scene: Scene, command: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = scene.snapshot()
+    path = scene.run_dir / "journal.jsonl"
+    record = json.loads((scene.run_dir / "best" / "baseline" / "trial.json").read_text())
+    for name in HOSTILE_NAMES:
+        path.unlink()
+        names = {"trial_id": "0000", "label": "flip", key: name.format(victim=scene.victim)}
+        with Journal(path) as journal:
+            _tell_trial(journal, names["trial_id"], names["label"], record["config"], {})
+        assert call(command, scene) == 1
+        told = capsys.readouterr().err
+        assert "would become the name of a folder" in told and "Traceback" not in told
+        assert unharmed(before, scene), name
+
+
+LINKS = {
+    "best": "best",
+    "a label": "best/best",
+    "a model": "best/best/model.safetensors",
+    "the report": "report",
+    "a table": "report/tables/comparison.csv",
+    "the pictures": "report/failures",
+    "kept evaluations": "report/evaluations",
+    "an evaluation": "report/evaluations/val/0000",
+    "checkpoints": "checkpoints",
+    "a checkpoint": "checkpoints/0000/epoch-0002",
+    "the logs": "logs",
+    "the views": "trials.csv",
+    "the study": "study.db",
+    "the journal": "journal.jsonl",
+    "the splits": "splits.json",
+    "the test split": "splits.test.json",
+}
+
+
+@pytest.mark.parametrize("command", REFUSING)
+@pytest.mark.parametrize("what", LINKS)
+def test_links_out_of_the_run_folder_are_refused(
+    scene: Scene, command: str, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = scene.run_dir / LINKS[what]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    original = scene.base / "moved"
+    if place.exists():
+        shutil.move(place, original)
+        target = original
+    else:
+        target = scene.victim if not place.suffix else scene.victim / "precious.txt"
+    place.symlink_to(target)
+    before = scene.snapshot()
+    assert call(command, scene) == 1
+    told = capsys.readouterr().err
+    assert f"{place} is a symbolic link" in told and "Traceback" not in told
+    assert unharmed(before, scene)
+    assert place.is_symlink()
+
+
+@pytest.mark.parametrize("command", ["resume", "report on val"])
+def test_own_files_beside_ours_stay(scene: Scene, command: str) -> None:
+    own = [
+        scene.run_dir / place
+        for place in (
+            "best/notes.txt", "best/.DS_Store", "best/mine/model.pt", "best/mine/trial.json.bak",
+            "best/baseline/README.md", "report/failures/notes.txt", "report/failures/best/mine.png",
+            "report/predictions/mine.png", "report/evaluations/val/0000/mine.txt", "checkpoints/0000/mine.txt",
+            "checkpoints/0000/epoch-0001/mine.txt",
+        )
+    ]  # fmt: skip
+    for path in own:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    assert call(command, scene) == 0
+    assert [path for path in own if not path.is_file() or path.read_text() != "mine"] == []
+
+
+@pytest.mark.parametrize("command", REFUSING)
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        ("test split is val's", "the test split is not the one that the sweep began with"),
+        ("other weights", "not the files that the sweep published"),
+        ("other scores", "not the files that the sweep published"),
+    ],
+)
+def test_what_does_not_match_the_hashes_is_refused_by_name(
+    scene: Scene, command: str, spoil: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("resume", scene) == 0  # publishes, and writes the hashes into the journal
+    if spoil == "test split is val's":
+        seen = json.loads((scene.run_dir / "splits.json").read_text())
+        forged = {"format": 1, "data": "folder", "test": seen["val"]}
+        (scene.run_dir / "splits.test.json").write_text(json.dumps(forged))
+    elif spoil == "other weights":
+        shutil.copy(
+            scene.run_dir / "checkpoints" / "0002" / "epoch-0002" / "model.safetensors",
+            scene.run_dir / "best" / "best" / "model.safetensors",
+        )
+    else:
+        path = scene.run_dir / "best" / "best" / "trial.json"
+        path.write_text(path.read_text().replace("0.3", "0.9"))
+    capsys.readouterr()
+    assert call(command, scene) == 1
+    errors = capsys.readouterr().err
+    assert told in errors and "Traceback" not in errors
+
+
+def test_openings_are_not_written_through_a_link(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    (scene.run_dir.parent / "test_openings.jsonl").symlink_to(scene.victim / "precious.txt")
+    assert call("report on test", scene) == 1
+    assert "symbolic link" in capsys.readouterr().err
+    assert (scene.victim / "precious.txt").read_text() == "mine"
+
+
+def test_run_of_this_name_that_is_a_broken_link_is_refused(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    (scene.run_dir.parent / "new").symlink_to(scene.base / "nowhere")
+    data = ["--data", "folder", "--data-root", str(scene.base / "data"), "--set", "image_size=32x48"]
+    assert run.main([*data, "--name", "new", "--runs-dir", str(scene.run_dir.parent)]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert not (scene.base / "nowhere").exists()
+
+
+def test_data_of_the_scene_is_what_the_tests_think(scene: Scene) -> None:
+    assert len(DATASETS.get("folder")(root=scene.base / "data").ids()) == 33

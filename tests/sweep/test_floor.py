@@ -1,0 +1,45 @@
+"""The floor under every result: one class everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, jaccard_score
+
+from sweep.floor import MARGIN, constant_scores, why_dead
+
+VAL = np.array([600, 300, 100, 0])
+TRAIN = np.array([700, 200, 50, 50])
+CLASSES = ["road", "sky", "car", "tram"]
+OBJECTIVE = "val/miou"
+
+
+@pytest.mark.parametrize("class_id", range(4))
+def test_scores_of_one_class_everywhere_are_scikit_learns(class_id: int) -> None:
+    truth = np.repeat(np.arange(4), VAL)
+    predicted = np.full_like(truth, class_id)
+    present = sorted({*truth, class_id})  # a class in neither truth nor prediction has no score
+    scores = constant_scores(VAL, class_id)
+    options = {"labels": present, "average": "macro", "zero_division": 0}
+    assert scores["val/miou"] == pytest.approx(jaccard_score(truth, predicted, **options))
+    assert scores["val/f1"] == pytest.approx(f1_score(truth, predicted, **options))
+    assert scores["val/pixel_accuracy"] == pytest.approx((truth == predicted).mean())
+
+
+def reason(metrics: dict[str, float], objective: str = OBJECTIVE) -> str:
+    return why_dead(metrics, objective=objective, classes=CLASSES, train_pixels=TRAIN, val_pixels=VAL)
+
+
+def test_model_that_predicts_one_class_is_dead_whatever_the_class() -> None:
+    for class_id, name in enumerate(CLASSES[:3]):
+        assert reason(constant_scores(VAL, class_id)) == f"predicts {name} everywhere"
+    tram = constant_scores(VAL, 3)
+    assert reason(tram) == "predicts tram everywhere"
+
+
+def test_model_at_the_floor_is_dead_and_one_just_above_is_not() -> None:
+    floor = constant_scores(VAL, 0)
+    other = {**floor, "val/pixel_accuracy": 0.55}
+    assert reason({**other, OBJECTIVE: floor[OBJECTIVE] + 0.9 * MARGIN}).startswith("stands at the floor: road")
+    assert reason({**other, OBJECTIVE: floor[OBJECTIVE] + 1.1 * MARGIN}) == ""
+    assert reason({**other, "val/f1": floor["val/f1"]}, objective="val/f1").startswith("stands at the floor")
