@@ -20,7 +20,7 @@ import yaml
 from search_spaces.common import models_choice
 from search_spaces.compose import compose
 from search_spaces.space import SPACES, Parameter, Role, SearchSpace, When
-from trainables.config import TrialConfig, check_keys, parse_value
+from trainables.config import check_keys, parse_value
 from trainables.errors import ConfigError, SegsweepError, UsageError
 from trainables.registry import Scalar, parse_scalar
 
@@ -65,7 +65,7 @@ def check_space(space: SearchSpace, models: Sequence[str], weights: str) -> None
     Raises:
         ConfigError: With every distinct fault.
     """
-    base = {"image_size": "96x128", "epochs": 1, "model.name": models[0], "model.weights": weights}
+    base: dict[str, Scalar] = {"image_size": "96x128", "epochs": 1, "model.name": models[0], "model.weights": weights}
     faults: dict[str, None] = {}
     points = [*(space.start or [space.bend({})])]
     for parameter in space.parameters:
@@ -77,7 +77,7 @@ def check_space(space: SearchSpace, models: Sequence[str], weights: str) -> None
                 points.append(point)
     for point in points:
         try:
-            config = TrialConfig.from_flat({**base, **space.fixed, **point}).flat()
+            config = space.trial_config(base, point).flat()
         except ConfigError as error:
             faults |= dict.fromkeys(_lines(error))
             continue

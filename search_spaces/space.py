@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
+from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.registry import Registry, Scalar
 
@@ -319,6 +320,18 @@ class SearchSpace:
                     needed.setdefault(condition.key, []).append(condition)
         point = self.bend(wanted)
         return point if point.get(key) == value else None
+
+    def trial_config(self, base: Mapping[str, Scalar], point: Mapping[str, Scalar]) -> TrialConfig:
+        """The configuration of a trial.
+
+        Args:
+            base: Flat keys common to all trials of a sweep.
+            point: What was suggested for this one.
+
+        Raises:
+            ConfigError: If it is none.
+        """
+        return TrialConfig.from_flat({**base, **self.fixed, **point})
 
     def label(self, flat: Mapping[str, Scalar]) -> str:
         """The label of a trial that is not the baseline."""

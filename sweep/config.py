@@ -18,8 +18,10 @@ from typing import Any, Literal
 import yaml
 
 from search_spaces import SPACES, find_space, space_name
+from sweep.objectives import DEFAULT as DEFAULT_OBJECTIVE
+from sweep.objectives import objective_of, objectives
+from sweep.optuna_study import SAMPLERS
 from sweep.schedulers import SCHEDULERS
-from sweep.search import SAMPLERS
 from trainables import commands
 from trainables.data import DATASETS
 from trainables.data.flags import add_data_flags, add_data_root_flag
@@ -30,7 +32,6 @@ from trainables.models import MODELS, WEIGHTS
 from trainables.paths import LONGEST_NAME
 from trainables.registry import Registry
 
-OBJECTIVES = ("val/miou", "val/f1", "val/pixel_accuracy", "val/precision", "val/recall")
 DEFAULT_MODELS = ("lraspp_mobilenet_v3_large",)
 DEFAULT_ARCHITECTURES = ("fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")
 
@@ -174,7 +175,7 @@ def _add_what(what: argparse._ActionsContainer) -> None:
         metavar="KEY=VALUE",
         help="hold a key for all trials, such as image_size=144x192 or optimizer.lr=0.01",
     )
-    what.add_argument("--objective", metavar="METRIC", default="val/miou", help=f"{', '.join(OBJECTIVES)}")
+    what.add_argument("--objective", metavar="METRIC", default=DEFAULT_OBJECTIVE, help=f"{', '.join(objectives())}")
 
 
 def _add_how(how: argparse._ActionsContainer, mode: Mode) -> None:
@@ -344,12 +345,14 @@ def _validate(config: SweepConfig) -> None:
             registry.get(name)
         except UsageError as error:
             faults.append(str(error))
-    for kind, name, known in (("weights", config.weights, WEIGHTS), ("objective", config.objective, OBJECTIVES)):
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
-            faults.append(
-                f"unknown {kind} {name!r}; " + (f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}")
-            )
+    try:
+        objective_of(config.objective)
+    except UsageError as error:
+        faults.append(str(error))
+    if config.weights not in WEIGHTS:
+        close = difflib.get_close_matches(config.weights, WEIGHTS, n=2, cutoff=0.4)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(WEIGHTS)}"
+        faults.append(f"unknown weights {config.weights!r}; {hint}")
     if len(set(config.models)) != len(config.models):
         faults.append(f"--models names a model twice: {','.join(config.models)}")
     faults += [*_name_faults(config.name), *_worker_faults(config.workers)]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from sweep.objectives import Objective
 from trainables.metrics import summary
 
 MARGIN = 0.001
@@ -31,7 +32,7 @@ def constant_scores(pixels: npt.NDArray[np.int64], class_id: int) -> dict[str, f
 def why_dead(
     metrics: Mapping[str, float],
     *,
-    objective: str,
+    objective: Objective,
     classes: Sequence[str],
     train_pixels: npt.NDArray[np.int64],
     val_pixels: npt.NDArray[np.int64],
@@ -40,7 +41,7 @@ def why_dead(
 
     Args:
         metrics: Of its last epoch.
-        objective: What it is ranked by, the higher the better.
+        objective: What it is ranked by.
         classes: Names by class id.
         train_pixels: Of each class in train, shape (C,).
         val_pixels: Of each class in val, shape (C,).
@@ -50,7 +51,7 @@ def why_dead(
         if all(abs(metrics.get(key, np.inf) - value) < 1e-9 for key, value in scores.items()):
             return f"predicts {name} everywhere"
     commonest = int(np.argmax(train_pixels))
-    floor = constant_scores(val_pixels, commonest).get(objective)
-    if floor is not None and metrics.get(objective, -np.inf) <= floor + MARGIN:
+    floor, score = (objective.value(each) for each in (constant_scores(val_pixels, commonest), metrics))
+    if floor is not None and (score is None or objective.goodness(score) <= objective.goodness(floor) + MARGIN):
         return f"stands at the floor: {classes[commonest]} everywhere scores {floor:.4f}"
     return ""

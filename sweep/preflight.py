@@ -14,7 +14,7 @@ from search_spaces.common import known_good_training
 from search_spaces.space import SearchSpace
 from sweep.config import DEFAULT_ARCHITECTURES, DEFAULT_MODELS, SweepConfig
 from trainables.augmentations import preflight
-from trainables.config import TrialConfig, format_size, parse_size, parse_value
+from trainables.config import format_size, parse_size, parse_value
 from trainables.data import DATASETS, SegmentationData, Splits
 from trainables.data.check import CheckResult, check
 from trainables.data.given_splits import make_splits
@@ -67,7 +67,7 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     }
     base.update(known_good_training(config.weights))
     _check_reserved(config, space, base)
-    configs = [TrialConfig.from_flat({**base, **space.fixed, **point}) for point in space.start]
+    configs = [space.trial_config(base, point) for point in space.start]
     parameter = next((p for p in space.parameters if p.key == space.label_by), None)
     names = {space.label(config.flat()) for config in configs} | set(map(str, parameter.ends() if parameter else ()))
     for name in sorted(names):

@@ -21,6 +21,7 @@ from search_spaces import Parameter, SearchSpace
 from search_spaces.space import readable
 from sweep.conductor import Conductor
 from sweep.journal import Event
+from sweep.objectives import Objective
 from sweep.trials import BASELINE, BEST, TrialView
 from trainables import commands
 from trainables.config import TrialConfig, format_size
@@ -42,7 +43,7 @@ ROWS = 14
 def show_plan(
     console: Console,
     space: SearchSpace,
-    base: Mapping[str, object],
+    base: Mapping[str, Scalar],
     data: SegmentationData,
     splits: Splits,
     *,
@@ -71,7 +72,7 @@ def show_plan(
     table.add_column(overflow="fold")
     table.add_row("space", f"{space.name} - {space.description}")
     table.add_row("", f"{len(space.parameters)} parameters, labels by {space.label_by}")
-    known = TrialConfig.from_flat({**base, **space.fixed, **(space.start[0] if space.start else {})})
+    known = space.trial_config(base, space.start[0] if space.start else {})
     table.add_row("baseline", describe(known))
     table.add_row(
         "data",
@@ -118,7 +119,7 @@ def show_space(
             console.print(Padding(Text(space.reasons[key], style="dim"), (0, 0, 0, 4), expand=False))
     console.print("\n[bold]Tried first[/bold]")
     for index, point in enumerate(space.start):
-        config = TrialConfig.from_flat({**base, **space.fixed, **point})
+        config = space.trial_config(base, point)
         label = BASELINE if index == 0 else space.label(config.flat())
         line = Text(f"{label}: {describe(config, size=own_size)}")
         console.print(Padding(line, (0, 0, 0, 2), expand=False))
@@ -189,7 +190,7 @@ class Progress:
         self._started = time.monotonic()
         self._notices: list[str] = []
         self._live: Live | None = None
-        conductor.journal.follow(self._take_in, replay=False)
+        conductor.journal.follow(self._on_event, replay=False)
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -220,18 +221,18 @@ class Progress:
         table.add_column("label", no_wrap=True)
         table.add_column("epochs", no_wrap=True, min_width=6)
         table.add_column("", no_wrap=True, min_width=12)
-        table.add_column(objective, justify="right", no_wrap=True, min_width=len(objective))
+        table.add_column(objective.key, justify="right", no_wrap=True, min_width=len(objective.key))
         table.add_column("state", no_wrap=True)
         table.add_column("why", overflow="ellipsis", no_wrap=True, style="dim", ratio=1)
         for trial in shown:
             total = int(trial.config["epochs"])
-            score = trial.metrics.get(objective)
+            score = objective.value(trial.metrics)
             table.add_row(
                 trial.trial_id,
                 Text(trial.label),
                 f"{trial.epochs}/{total}",
                 ProgressBar(total=total, completed=trial.epochs, width=12),
-                "" if score is None else f"{score:.4f}",
+                "" if score is None else objective.show(score),
                 Text(trial.state, style=STATE_STYLES.get(trial.state, "")),
                 Text(trial.reason, style="dim"),
             )
@@ -244,13 +245,18 @@ class Progress:
 
     def _summary(self) -> Text:
         conductor = self._conductor
-        search = conductor.table.of_phase("search")
-        scored = [t for t in conductor.table.trials.values() if conductor.objective in t.metrics]
+        search = conductor.table.explored()
+        objective = conductor.objective
+        scored = {
+            trial.trial_id: value
+            for trial in conductor.table.trials.values()
+            if (value := objective.value(trial.metrics)) is not None
+        }
         text = Text()
         text.append(f"{sum(not t.is_open for t in search)}/{conductor.budget.trials} trials", style="bold")
         if scored:
-            best = (max if conductor.mode == "max" else min)(scored, key=lambda t: t.metrics[conductor.objective])
-            text.append(f"   best so far {best.metrics[conductor.objective]:.4f} ({best.label}, epoch {best.epochs})")
+            best = conductor.table.trials[max(scored, key=lambda one: objective.goodness(scored[one]))]
+            text.append(f"   best so far {objective.show(scored[best.trial_id])} ({best.label}, epoch {best.epochs})")
         text.append(f"   {_clock(conductor.elapsed())} elapsed")
         left = self._time_left()
         if left is not None:
@@ -266,18 +272,19 @@ class Progress:
         budget = self._conductor.budget
         per_epoch = sum(results) / len(results)
         epochs = sum(budget.max_epochs - trial.epochs for trial in trials if trial.is_open)
-        epochs += budget.max_epochs * max(0, budget.trials - len(self._conductor.table.of_phase("search")))
-        stopped = self._conductor.table.representatives(self._conductor.objective, self._conductor.mode)
+        epochs += budget.max_epochs * max(0, budget.trials - len(self._conductor.table.explored()))
+        stopped = self._conductor.table.representatives(self._conductor.objective)
         epochs += sum(budget.max_epochs - t.epochs for t in stopped.values() if t.state == "stopped")
         return float(per_epoch * epochs / self._concurrent)
 
-    def _take_in(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if self._live is None and event["event"] == "ended":
             trial = self._conductor.table.trials[event["trial_id"]]
-            score = trial.metrics.get(self._conductor.objective)
+            objective = self._conductor.objective
+            score = objective.value(trial.metrics)
             parts = [f"{trial.trial_id:<12} {trial.label:<16} {trial.state:<10} epoch {trial.epochs}"]
             if score is not None:
-                parts.append(f"{self._conductor.objective} {score:.4f}")
+                parts.append(f"{objective.key} {objective.show(score)}")
             if trial.reason:
                 parts.append(f"({trial.reason})")
             self._console.print("  ".join(parts), highlight=False, markup=False, soft_wrap=True)
@@ -310,7 +317,7 @@ def show_answer(
     *,
     seeds: Sequence[TrialView],
     dead: Mapping[str, str],
-    objective: str,
+    objective: Objective,
     run_dir: Path,
     openings: int,
     failed: int,
@@ -322,7 +329,7 @@ def show_answer(
         labels: Who stands for each label; holds `best`.
         seeds: The trials of the best configuration, of all its seeds.
         dead: Why labels learnt nothing, by label; told first.
-        objective: Metric that ranks.
+        objective: What ranks.
         run_dir: The run.
         openings: Of its test split so far.
         failed: How many trials failed.
@@ -339,7 +346,7 @@ def show_answer(
         soft_wrap=True,
     )
     told = escape(_score_text(labels, seeds, dead, objective))
-    console.print(f"[bold]{objective}[/bold]  {told}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{objective.key}[/bold]  {told}", highlight=False, soft_wrap=True)
     troubled = f"; {failed} trials failed, see logs/ and trials.csv there" if failed else ""
     console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)
     console.print(f"[bold]next[/bold]      {escape(commands.report(run_dir))}", highlight=False, soft_wrap=True)
@@ -367,25 +374,26 @@ def _plural(reason: str) -> str:
 
 
 def _score_text(
-    labels: Mapping[str, TrialView], seeds: Sequence[TrialView], dead: Mapping[str, str], objective: str
+    labels: Mapping[str, TrialView], seeds: Sequence[TrialView], dead: Mapping[str, str], objective: Objective
 ) -> str:
     """The score of the best configuration, and what stands beside it; a mean and a range where it has several seeds."""
     best, baseline = labels[BEST], labels.get(BASELINE)
-    scores = [trial.metrics[objective] for trial in seeds]
+    scores = [trial.metrics[objective.key] for trial in seeds]
     if len(scores) > 1:
-        spread = f"mean {statistics.fmean(scores):.4f} of {len(scores)} seeds, {min(scores):.4f} .. {max(scores):.4f}"
+        mean, low, high = map(objective.show, (statistics.fmean(scores), min(scores), max(scores)))
+        spread = f"mean {mean} of {len(scores)} seeds, {low} .. {high}"
         beside = "the baseline's own configuration" if baseline is best else "chosen on val: no claim"
         return f"{spread}  ({beside})"
-    score = f"{best.metrics[objective]:.4f}"
+    score = objective.show(best.metrics[objective.key])
     if baseline is None:
         return f"{score}  (the baseline did not finish: see its log)"
     if baseline.trial_id == best.trial_id:
-        return f"{score}  (it is the baseline itself: nothing tried did better)"
-    other = baseline.metrics[objective]
+        return f"{score}  (it is the baseline itself: nothing tried scored higher)"
+    other = baseline.metrics[objective.key]
     if BEST in dead:
-        return f"{score}  (baseline {other:.4f}; neither is a result)"
-    gain = best.metrics[objective] - other
-    return f"{score}  (baseline {other:.4f}, {gain:+.4f}; one seed each and chosen on val: no evidence yet)"
+        return f"{score}  (baseline {objective.show(other)}; neither is a result)"
+    gain = best.metrics[objective.key] - other
+    return f"{score}  (baseline {objective.show(other)}, {gain:+.4f}; one seed each and chosen on val: no evidence yet)"
 
 
 def _clock(seconds: float) -> str:

@@ -18,6 +18,7 @@ from search_spaces import to_yaml
 from sweep import progress
 from sweep.config import CHANGEABLE, GoOnConfig, SweepConfig, from_command_line
 from sweep.manifest import SweepManifest, describe_hardware, package_versions
+from sweep.objectives import objective_of
 from sweep.preflight import Plan, plan_space, prepare
 from sweep.resources import Machines, Resources, available, plan_execution, plan_resources
 from sweep.schedulers import comparison_note, scheduler_for
@@ -280,7 +281,7 @@ def _manifest(config: SweepConfig, plan: Plan, resources: Resources, execution: 
             "concurrent": resources.concurrent,
         },
         objective=config.objective,
-        mode="max",
+        mode=objective_of(config.objective).metric.direction,
         resources=dataclasses.asdict(resources),
         hardware=describe_hardware(),
         versions=package_versions(),

@@ -19,15 +19,17 @@ from rich.markup import escape
 
 from search_spaces import SearchSpace
 from sweep import progress
-from sweep.conductor import Budget, Conductor
+from sweep.conductor import Conductor
 from sweep.floor import why_dead
 from sweep.journal import FILE_NAME as JOURNAL_FILE
 from sweep.journal import Event, Journal
 from sweep.manifest import SweepManifest, count_openings
+from sweep.objectives import Objective, objective_of
+from sweep.optuna_study import FILE_NAME as STUDY_FILE
+from sweep.optuna_study import mirror
+from sweep.phases import Budget
 from sweep.preflight import values_of
 from sweep.resources import Machines, Resources
-from sweep.search import FILE_NAME as STUDY_FILE
-from sweep.search import mirror
 from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import BEST, TrialView
 from sweep.trials import FILE_NAME as TRIALS_FILE
@@ -89,7 +91,7 @@ class Session:
     def conduct(self) -> int:
         """Runs the sweep until nothing is left and says what came out; returns the exit code."""
         conductor = self._conductor()
-        conductor.begin()
+        conductor.start()
         if conductor.finished:
             self.console.print("every trial of this sweep has ended; --extend N tries more")
             self._write_views(conductor)
@@ -98,7 +100,7 @@ class Session:
             reported = there or not conductor.labels() or self._report()
             return self._answer(conductor, reported=reported)
         tracker = self._tracker()
-        self.journal.follow(tracker.take_in)
+        self.journal.follow(tracker.on_event)
         try:
             stopped_by = self._search(conductor)
         except OSError as error:
@@ -126,8 +128,7 @@ class Session:
             sampler=budget["sampler"],
             scheduler=budget["scheduler"],
             seed=manifest.seed,
-            objective=manifest.objective,
-            mode=manifest.mode,
+            objective=objective_of(manifest.objective),
             gpus_per_trial=manifest.resources["gpus_per_trial"],
         )
 
@@ -144,7 +145,7 @@ class Session:
 
     def _search(self, conductor: Conductor) -> str | None:
         """Runs Ray until the conductor has no more; returns the signal that ended it early."""
-        from sweep.runner import Interrupted, ray_session, run
+        from sweep.tuner import Interrupted, ray_session, run
 
         resources = Resources(**self.manifest.resources)
         execution = Execution(**self.manifest.execution)
@@ -177,7 +178,7 @@ class Session:
                     )
         except (Interrupted, KeyboardInterrupt) as stop:
             stopped_by = str(stop) or "SIGINT"
-            conductor.interrupted(stopped_by)
+            conductor.on_interrupt(stopped_by)
         views.write()
         return stopped_by
 
@@ -238,7 +239,7 @@ class Session:
             if consists_of(stale, MODEL_FILES) and any(stale.iterdir()):
                 remove_own(stale, MODEL_FILES)
         told_now = published_event(folders)
-        conductor.published({label: {"trial_id": labels[label].trial_id, **told_now[label]} for label in labels})
+        conductor.on_publish({label: {"trial_id": labels[label].trial_id, **told_now[label]} for label in labels})
 
     def _answer(self, conductor: Conductor, *, reported: bool) -> int:
         labels = conductor.labels()
@@ -253,23 +254,23 @@ class Session:
         progress.show_answer(
             self.console,
             labels,
-            seeds=conductor.table.seeds(labels[BEST], self.manifest.objective),
-            dead=self._dead(labels),
-            objective=self.manifest.objective,
+            seeds=conductor.table.seeds(labels[BEST], conductor.objective),
+            dead=self._dead(labels, conductor.objective),
+            objective=conductor.objective,
             run_dir=self.run_dir,
             openings=count_openings(self.run_dir.parent, self.manifest.data["splits"]["test"]["hash"]),
             failed=len(failed),
         )
         return 0 if reported and not failed else 1
 
-    def _dead(self, labels: Mapping[str, TrialView]) -> dict[str, str]:
+    def _dead(self, labels: Mapping[str, TrialView], objective: Objective) -> dict[str, str]:
         """Why each label that learnt nothing did not, by label."""
         data = self.data
         train, val = (class_pixels(data.data, ids) for ids in (data.train, data.val))
         reasons = {
             label: why_dead(
                 trial.metrics,
-                objective=self.manifest.objective,
+                objective=objective,
                 classes=[info.name for info in data.data.classes],
                 train_pixels=train,
                 val_pixels=val,
@@ -381,6 +382,6 @@ class _Views:
         self._conductor.table.write_csv(self._run_dir / TRIALS_FILE, gpus_per_trial=self._gpus_per_trial)
         ended = len(self._conductor.journal.of("ended"))
         if ended != self._ended:
-            mirror(self._conductor.study.study, self._run_dir / STUDY_FILE)
+            mirror(self._conductor.search.suggestions.study, self._run_dir / STUDY_FILE)
             self._ended = ended
         self._next = time.monotonic() + REFRESH_SECONDS

@@ -73,7 +73,7 @@ class Tracker:
             self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
             self._thread.start()
 
-    def take_in(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Queues an event; returns at once."""
         if self._thread is not None and event["event"] in ("suggested", "result", "ended"):
             self._queue.put(lambda: self._log(event))

@@ -11,12 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from sweep.journal import Event
+from sweep.objectives import Objective
 from trainables.paths import check_name
 
 FILE_NAME = "trials.csv"
 BASELINE = "baseline"
 BEST = "best"
 OPEN_STATES = ("pending", "running")
+
+
+@dataclass(frozen=True)
+class PhaseKind:
+    """What the trials of a phase may be used for.
+
+    Attributes:
+        explores: They try configurations; the best of a label speaks for it.
+        may_be_best: One of them can become `best`.
+    """
+
+    explores: bool
+    may_be_best: bool
 
 
 @dataclass
@@ -69,10 +83,15 @@ class TrialView:
 
 
 class TrialTable:
-    """All trials of a run; follows a journal."""
+    """All trials of a run; follows a journal.
 
-    def __init__(self) -> None:
+    Args:
+        kinds: What the trials of each phase may be used for, by the phase's name; those of an unknown one for nothing.
+    """
+
+    def __init__(self, kinds: Mapping[str, PhaseKind]) -> None:
         self.trials: dict[str, TrialView] = {}
+        self._kinds = kinds
 
     def apply(self, event: Event) -> None:
         """Takes in one event.
@@ -113,11 +132,18 @@ class TrialTable:
         """The trials of a phase, in the order in which they were suggested."""
         return [trial for trial in self.trials.values() if trial.phase == phase]
 
+    def explored(self) -> list[TrialView]:
+        """The trials that try configurations, in the order in which they were suggested."""
+        return [trial for trial in self.trials.values() if self._kind(trial).explores]
+
+    def _kind(self, trial: TrialView) -> PhaseKind:
+        return self._kinds.get(trial.phase, PhaseKind(explores=False, may_be_best=False))
+
     def open(self) -> list[TrialView]:
         """Trials that have not ended."""
         return [trial for trial in self.trials.values() if trial.is_open]
 
-    def representatives(self, objective: str, mode: str) -> dict[str, TrialView]:
+    def representatives(self, objective: Objective) -> dict[str, TrialView]:
         """The search trial that speaks for each label.
 
         A trial that was trained longer stands before one that was stopped earlier, whatever their scores: scores at
@@ -126,30 +152,30 @@ class TrialTable:
         Trials without a result, infeasible and failed ones speak for nobody; `baseline` is trial 0 and nobody else.
         """
         by_label: dict[str, list[TrialView]] = {}
-        for trial in self.of_phase("search"):
-            if trial.state in ("completed", "stopped") and objective in trial.metrics:
+        for trial in self.explored():
+            if trial.state in ("completed", "stopped") and objective.value(trial.metrics) is not None:
                 by_label.setdefault(trial.label, []).append(trial)
-        return {label: _best_configuration(trials, objective, mode)[0] for label, trials in by_label.items()}
+        return {label: _best_configuration(trials, objective)[0] for label, trials in by_label.items()}
 
     def final(self, trial: TrialView) -> TrialView:
         """The continuation of a search trial if it has a completed one, else the trial itself."""
         continued = self.trials.get(finish_id(trial.trial_id))
         return continued if continued is not None and continued.state == "completed" else trial
 
-    def labels(self, objective: str, mode: str) -> dict[str, TrialView]:
+    def labels(self, objective: Objective) -> dict[str, TrialView]:
         """Who stands in `best/` for each label: only trials at full budget; `baseline` first, `best` the winner.
 
         No configuration stands beside itself: a label whose trial differs from the baseline in the seed alone is left
         out, and where the best configuration is the baseline's own, `best` is the baseline's trial.
         """
-        finals = {label: self.final(trial) for label, trial in self.representatives(objective, mode).items()}
+        finals = {label: self.final(trial) for label, trial in self.representatives(objective).items()}
         complete = {label: trial for label, trial in finals.items() if trial.state == "completed"}
         everyone = self.completed(objective)
         ordered: dict[str, TrialView] = {}
         if BASELINE in complete:
             ordered[BASELINE] = complete[BASELINE]
         if everyone:
-            ordered[BEST] = _best_configuration(everyone, objective, mode)[0]
+            ordered[BEST] = _best_configuration(everyone, objective)[0]
         baseline = configuration(ordered[BASELINE]) if BASELINE in ordered else None
         ordered.update(
             {
@@ -160,11 +186,17 @@ class TrialTable:
         )
         return ordered
 
-    def completed(self, objective: str) -> list[TrialView]:
-        """The trials at full budget that have a score."""
-        return [t for t in self.trials.values() if t.state == "completed" and objective in t.metrics]
+    def completed(self, objective: Objective) -> list[TrialView]:
+        """The trials at full budget that have a score and may become `best`."""
+        return [
+            trial
+            for trial in self.trials.values()
+            if trial.state == "completed"
+            and self._kind(trial).may_be_best
+            and objective.value(trial.metrics) is not None
+        ]
 
-    def seeds(self, trial: TrialView, objective: str) -> list[TrialView]:
+    def seeds(self, trial: TrialView, objective: Objective) -> list[TrialView]:
         """All trials at full budget of a trial's configuration, whatever their seeds."""
         return [t for t in self.completed(objective) if configuration(t) == configuration(trial)]
 
@@ -207,16 +239,15 @@ def configuration(trial: TrialView) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((key, value) for key, value in trial.config.items() if key != "seed"))
 
 
-def _best_configuration(trials: Iterable[TrialView], objective: str, mode: str) -> list[TrialView]:
+def _best_configuration(trials: Iterable[TrialView], objective: Objective) -> list[TrialView]:
     """The trials of the configuration that ranks first: by epochs, then by mean score, then by its first trial."""
-    sign = 1.0 if mode == "max" else -1.0
     groups: dict[tuple[tuple[str, Any], ...], list[TrialView]] = {}
     for trial in trials:
         groups.setdefault(configuration(trial), []).append(trial)
 
     def rank(group: list[TrialView]) -> tuple[int, float, int]:
-        mean = statistics.fmean(trial.metrics[objective] for trial in group)
-        return group[0].epochs, sign * mean, -group[0].number
+        mean = statistics.fmean(objective.goodness(trial.metrics[objective.key]) for trial in group)
+        return group[0].epochs, mean, -group[0].number
 
     return max((_longest(group) for group in groups.values()), key=rank)
 

@@ -15,12 +15,12 @@ from typing import Any
 from sweep.journal import FILE_NAME as JOURNAL_FILE
 from sweep.journal import Event, read_events
 from sweep.manifest import SweepManifest, package_versions
-from trainables.checkpoint import MODEL_FILE, TRIAL_FILE, file_sha256
+from trainables.checkpoint import MODEL_FILE, MODEL_FILES, TRIAL_FILE, file_sha256
 from trainables.data.base import DATASETS, SegmentationData
 from trainables.data.scan import scan
-from trainables.data.splits import Split, load_split, load_test_split, split_hash
+from trainables.data.splits import TEST_SPLIT_FILE, Split, load_split, load_test_split, split_hash
 from trainables.errors import DataError, SegsweepError
-from trainables.paths import refuse_links
+from trainables.paths import refuse_links, within
 
 SPLITS = ("train", "val", "test")
 OF_OTHERS = ("wandb", "tune")
@@ -37,8 +37,8 @@ def open_run(run_dir: Path) -> SweepManifest:
     """
     manifest = SweepManifest.load(run_dir)
     refuse_links(run_dir, but_not_below=OF_OTHERS)
-    for name in SPLITS:
-        _check_split(run_dir, manifest, load_run_split(run_dir, name))
+    for split in _splits(run_dir):
+        _check_split(run_dir, manifest, split)
     check_published(run_dir)
     return manifest
 
@@ -141,17 +141,25 @@ def published_labels(events: Sequence[Event]) -> dict[str, dict[str, str]] | Non
     return told[-1] if told else None
 
 
+def published(run_dir: Path) -> dict[str, dict[str, str]] | None:
+    """What a run's journal says stands in `best/`; None in runs that did not write it down.
+
+    Raises:
+        DataError: If the journal was altered.
+    """
+    return published_labels(read_events(run_dir / JOURNAL_FILE))
+
+
 def check_published(run_dir: Path) -> None:
     """Compares `best/` with what the journal says was published there; labels that are gone are passed over.
 
     Raises:
         DataError: Naming each file that is another one, or a journal that was altered.
     """
-    told = published_labels(read_events(run_dir / JOURNAL_FILE))
     faults = []
-    for label, hashes in (told or {}).items():
-        for name, digest in hashes.items():
-            path = run_dir / "best" / label / name
+    for label, hashes in (published(run_dir) or {}).items():
+        for name in MODEL_FILES:
+            digest, path = hashes[name], within(run_dir, "best", label) / name
             if path.is_file() and file_sha256(path) != digest:
                 faults.append(str(path))
     if faults:
@@ -161,6 +169,12 @@ def check_published(run_dir: Path) -> None:
             + f"\nremove {'it' if len(faults) == 1 else 'them'}; resuming the sweep publishes the models again from "
             "their checkpoints"
         )
+
+
+def _splits(run_dir: Path) -> list[Split]:
+    """The frozen splits; without a test split that was taken away, which only a report on test misses."""
+    names = SPLITS if (run_dir / TEST_SPLIT_FILE).is_file() else ("train", "val")
+    return [load_run_split(run_dir, name) for name in names]
 
 
 def _check_split(run_dir: Path, manifest: SweepManifest, split: Split) -> None:
@@ -188,7 +202,7 @@ def _class_faults(manifest: SweepManifest, data: SegmentationData) -> list[str]:
 
 def _file_faults(run_dir: Path, data: SegmentationData) -> list[str]:
     faults = []
-    for split in (load_run_split(run_dir, name) for name in SPLITS):
+    for split in _splits(run_dir):
         records = scan(data, split.ids)
         now = {i: (found.image.sha256, found.mask.sha256) for i, found in records.items()}
         if split_hash(split.ids, now) == split.hash:

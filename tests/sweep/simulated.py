@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from search_spaces import SPACES, SearchSpace
-from sweep.conductor import Budget, Conductor, Task
+from sweep.conductor import Conductor, Task
 from sweep.journal import Event, Journal
+from sweep.objectives import objective_of
+from sweep.phases import Budget
 
 OBJECTIVE = "val/miou"
 SPACE: SearchSpace = SPACES.get("loss")(["lraspp_mobilenet_v3_large"], "none")
@@ -96,8 +98,7 @@ def make(journal: Journal, **changes: Any) -> Conductor:
         "sampler": "tpe",
         "scheduler": "asha",
         "seed": 3,
-        "objective": OBJECTIVE,
-        "mode": "max",
+        "objective": objective_of(OBJECTIVE),
         "clock": Clock(),
         **changes,
     }  # fmt: skip
@@ -131,7 +132,7 @@ def drive(
     disk = {} if disk is None else disk
     rng = rng or np.random.default_rng(0)
     workers: list[Worker] = []
-    conductor.begin()
+    conductor.start()
     for step in range(10_000):
         while len(workers) < slots and (task := conductor.next()) is not None:
             assert task.trial_id not in {worker.task.trial_id for worker in workers}, "handed out twice"
@@ -144,14 +145,14 @@ def drive(
         index = int(rng.integers(len(workers)))
         worker = workers[index]
         if rng.random() < deaths:
-            conductor.restarted(worker.task.trial_id, "killed")
+            conductor.on_trial_restart(worker.task.trial_id, "killed")
             workers[index] = Worker(worker.task, outcome, disk)
             continue
         result = worker.step()
         if clock is not None:
             clock.now += SECONDS / slots
         done = "metrics" not in result or result["epoch"] >= worker.task.config["epochs"]
-        if conductor.heard(worker.task.trial_id, result) or done:
+        if conductor.on_trial_result(worker.task.trial_id, result) or done:
             workers.pop(index)
     raise AssertionError("the sweep does not end")
 

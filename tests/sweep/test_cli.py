@@ -51,9 +51,9 @@ def sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     def forbidden(*args: object, **options: object) -> None:
         raise AssertionError("Ray must not be started")
 
-    import sweep.runner
+    import sweep.tuner
 
-    monkeypatch.setattr(sweep.runner, "ray_session", forbidden)
+    monkeypatch.setattr(sweep.tuner, "ray_session", forbidden)
     monkeypatch.setattr("ray.init", forbidden)
     return Command(tmp_path, capsys)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from search_spaces import SPACES
-from sweep.conductor import Budget
 from sweep.journal import Journal
+from sweep.objectives import objective_of
+from sweep.phases import KINDS, Budget
 from sweep.trials import BASELINE, BEST, TrialTable
 from trainables.errors import ConfigError
 
@@ -35,6 +37,9 @@ from .simulated import (
 
 EPOCHS = 4
 
+HIGHEST = objective_of(OBJECTIVE)
+LOWEST = dataclasses.replace(HIGHEST, metric=dataclasses.replace(HIGHEST.metric, direction="min"))
+
 
 def finished(path: Path, *, outcome: Outcome = scores, **options: Any) -> Journal:
     """The journal of a sweep that ran to its end on one slot."""
@@ -45,7 +50,7 @@ def finished(path: Path, *, outcome: Outcome = scores, **options: Any) -> Journa
 
 def check_invariants(journal: Journal, *, trials: int) -> None:
     """What must hold of every journal of a finished sweep, read from its events alone."""
-    table = TrialTable()
+    table = TrialTable(KINDS)
     for event in journal.events:
         table.apply(event)
     suggested = [event["trial_id"] for event in journal.of("suggested")]
@@ -61,7 +66,7 @@ def check_invariants(journal: Journal, *, trials: int) -> None:
     baseline = search[0]
     assert baseline.label == BASELINE
     assert baseline.state != "stopped", "everything is compared with it"
-    for label, chosen in table.representatives(OBJECTIVE, "max").items():
+    for label, chosen in table.representatives(objective_of(OBJECTIVE)).items():
         final = table.final(chosen)
         finish = table.trials.get(f"{chosen.trial_id}-finish")
         assert final.state == "completed" or (finish is not None and finish.state in ("infeasible", "failed")), label
@@ -125,13 +130,13 @@ def test_no_trial_is_lost_or_doubled_whatever_the_order_the_deaths_and_the_kills
             conductor = make(journal, **options)
             drive(conductor, slots=slots, outcome=troubled, disk=disk, rng=rng, deaths=deaths, until=steps)
             if interrupted:
-                conductor.interrupted("SIGINT")
+                conductor.on_interrupt("SIGINT")
     with Journal(path) as journal:
         conductor = make(journal, **options)
         drive(conductor, slots=slots, outcome=troubled, disk=disk, rng=rng, deaths=deaths)
         check_invariants(journal, trials=9)
         states = {t.trial_id: (t.state, t.reason, t.epochs, t.metrics) for t in conductor.table.trials.values()}
-        assert all(trial.state.is_finished() for trial in conductor.study.study.get_trials())
+        assert all(trial.state.is_finished() for trial in conductor.search.suggestions.study.get_trials())
     with Journal(path) as journal:
         replayed = make(journal, **options)
         assert replayed.finished
@@ -207,7 +212,7 @@ def test_time_budget_counts_over_all_resumes(tmp_path: Path) -> None:
             drive(conductor, clock=clock, disk=disk, until=6)
     with Journal(path) as journal:
         conductor = make(journal, budget=Budget(1000, EPOCHS, time_s=200.0), clock=Clock())
-        conductor.begin()
+        conductor.start()
         assert conductor.elapsed() == pytest.approx(180, abs=15)
 
 
@@ -275,17 +280,17 @@ def test_result_without_the_objective_fails_the_trial_at_its_end(tmp_path: Path)
 def test_late_and_repeated_results_change_nothing(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
         conductor = make(journal)
-        conductor.begin()
+        conductor.start()
         task = conductor.next()
         assert task is not None
         first = {"epoch": 1, "seconds": 1.0, **scores(task.config, 1)}
-        assert conductor.heard(task.trial_id, first) is False
+        assert conductor.on_trial_result(task.trial_id, first) is False
         length = len(journal.events)
-        assert conductor.heard(task.trial_id, first) is False
-        conductor.lost(task.trial_id, "its worker died 3 times")
+        assert conductor.on_trial_result(task.trial_id, first) is False
+        conductor.on_trial_error(task.trial_id, "its worker died 3 times")
         assert conductor.table.trials[task.trial_id].state == "failed"
-        assert conductor.heard(task.trial_id, {**first, "epoch": 2}) is True
-        conductor.lost(task.trial_id, "again")
+        assert conductor.on_trial_result(task.trial_id, {**first, "epoch": 2}) is True
+        conductor.on_trial_error(task.trial_id, "again")
         assert len(journal.events) == length + 1
 
 
@@ -293,7 +298,7 @@ def test_optuna_and_the_table_agree_about_every_end(tmp_path: Path) -> None:
     budget = Budget(trials=20, max_epochs=4)
     with finished(tmp_path / "journal.jsonl", outcome=troubled, budget=budget) as journal:
         conductor = make(journal, budget=budget)
-        told = {t.user_attrs["trial_id"]: t.state for t in conductor.study.study.get_trials()}
+        told = {t.user_attrs["trial_id"]: t.state for t in conductor.search.suggestions.study.get_trials()}
         meant = {
             "completed": TrialState.COMPLETE,
             "stopped": TrialState.PRUNED,
@@ -305,8 +310,8 @@ def test_optuna_and_the_table_agree_about_every_end(tmp_path: Path) -> None:
 
 
 def test_minimised_objective_stops_the_large_ones(tmp_path: Path) -> None:
-    with finished(tmp_path / "journal.jsonl", mode="min") as journal:
-        conductor = make(journal, mode="min")
+    with finished(tmp_path / "journal.jsonl", objective=LOWEST) as journal:
+        conductor = make(journal, objective=LOWEST)
         search = conductor.table.of_phase("search")
         stopped = [t.metrics[OBJECTIVE] for t in search if t.state == "stopped"]
         completed = [t.metrics[OBJECTIVE] for t in search if t.state == "completed" and t.label != BASELINE]
@@ -335,7 +340,7 @@ def test_search_ends_when_nothing_new_can_be_suggested_also_after_a_resume(tmp_p
         assert len(journal.of("exhausted")) == 1
     with Journal(tmp_path / "journal.jsonl") as journal:
         conductor = make(journal, space=space)
-        conductor.begin()
+        conductor.start()
         assert conductor.finished
         assert [trial.config["model.name"] for trial in conductor.table.of_phase("search")] == models
 

@@ -15,11 +15,12 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from sweep.journal import Journal
+from sweep.phases import KINDS
 from sweep.trials import TrialTable
 from trainables.checkpoint import load_model
 from trainables.data import DATASETS
 
-from ..command import ray_processes
+from ..command import ray_processes, script
 from ..command import run as run_command
 
 pytestmark = pytest.mark.ray
@@ -27,14 +28,18 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def sweep(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    runs = tmp_path_factory.mktemp("runs")
+    """A sweep and its report by `segsweep`, in a folder whose own packages have the names of ours."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("trainables", "search_spaces", "sweep", "analysis"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise RuntimeError('a package of the user, not of segsweep')")
     what = ["--space", "augment", "--data", "folder", "--data-root", str(mini_root), "--set", "image_size=48x64"]
     budget = ["--trials", "4", "--max-epochs", "6"]
-    searched = run_command("sweep.run", *what, *budget, "--name", "e2e", "--runs-dir", str(runs))
+    searched = script("run", *what, *budget, "--name", "e2e", cwd=folder)
     assert searched.returncode == 0, searched.stdout + searched.stderr
-    reported = run_command("analysis.report", str(runs / "e2e"), "--save-predictions")
+    reported = script("report", "runs/e2e", "--save-predictions", cwd=folder)
     assert reported.returncode == 0, reported.stdout + reported.stderr
-    return runs / "e2e", searched.stdout, reported.stdout
+    return folder / "runs" / "e2e", searched.stdout, reported.stdout
 
 
 def test_terminal_tells_plan_dashboard_answer_and_next_command(sweep: tuple[Path, str, str]) -> None:
@@ -47,13 +52,13 @@ def test_terminal_tells_plan_dashboard_answer_and_next_command(sweep: tuple[Path
     assert "http://127.0.0.1:" in out and "get-auth-token" in out
     answer = [line for line in out.splitlines() if line.startswith(("best ", "val/miou", "run ", "next "))]
     assert len(answer) == 4
-    assert f"python -m analysis.report {run}" in out
+    assert "segsweep report runs/e2e" in out
     assert "opens the test split, opened 0 times so far" in out
 
 
 def test_journal_trials_and_study_agree(sweep: tuple[Path, str, str]) -> None:
     run, _, _ = sweep
-    table = TrialTable()
+    table = TrialTable(KINDS)
     with Journal(run / "journal.jsonl") as journal:
         for event in journal.events:
             table.apply(event)
@@ -112,7 +117,7 @@ def test_test_split_was_opened_once_however_often_the_report_is_written(sweep: t
     run, _, _ = sweep
     openings = run.parent / "test_openings.jsonl"
     assert len(openings.read_text().splitlines()) == 1
-    again = run_command("analysis.report", str(run))
+    again = run_command("analysis.report", str(run), "--pictures", "0")
     assert again.returncode == 0, again.stderr
     assert len(openings.read_text().splitlines()) == 1
     test_hash = json.loads((run / "manifest.json").read_text())["data"]["splits"]["test"]["hash"]

@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
 from sweep.floor import MARGIN, constant_scores, why_dead
+from sweep.objectives import objective_of
 
 VAL = np.array([600, 300, 100, 0])
 TRAIN = np.array([700, 200, 50, 50])
@@ -27,7 +28,7 @@ def test_scores_of_one_class_everywhere_are_scikit_learns(class_id: int) -> None
 
 
 def reason(metrics: dict[str, float], objective: str = OBJECTIVE) -> str:
-    return why_dead(metrics, objective=objective, classes=CLASSES, train_pixels=TRAIN, val_pixels=VAL)
+    return why_dead(metrics, objective=objective_of(objective), classes=CLASSES, train_pixels=TRAIN, val_pixels=VAL)
 
 
 def test_model_that_predicts_one_class_is_dead_whatever_the_class() -> None:

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from search_spaces import SPACES
 from search_spaces.space import readable
-from sweep.conductor import Budget
 from sweep.journal import Journal
+from sweep.objectives import objective_of
+from sweep.phases import Budget
 from sweep.progress import Progress, describe_execution, show_answer, show_plan, show_ray, show_space
 from trainables import commands
 from trainables.trial import Execution, TrialData
@@ -70,7 +71,7 @@ def test_live_view_shows_trials_best_so_far_and_time_left(tmp_path: Path) -> Non
     with Journal(tmp_path / "journal.jsonl") as journal:
         conductor = make(journal, budget=Budget(6, 4))
         view = Progress(console(), conductor, concurrent=2)
-        conductor.begin()
+        conductor.start()
         page = console()
         page.print(view.render())
         assert "0/6 trials" in text(page)
@@ -81,7 +82,7 @@ def test_live_view_shows_trials_best_so_far_and_time_left(tmp_path: Path) -> Non
             assert task is not None
             result = scores(task.config, 1)
             best = max(best, result["metrics"][OBJECTIVE])
-            conductor.heard(task.trial_id, {"epoch": 1, "seconds": 10.0, **result})
+            conductor.on_trial_result(task.trial_id, {"epoch": 1, "seconds": 10.0, **result})
         page = console()
         page.print(view.render())
         shown = text(page)
@@ -111,8 +112,13 @@ def answer(tmp_path: Path, **options: Any) -> list[str]:
         conductor = make(journal)
         drive(conductor, outcome=options.pop("outcome", scores))
         labels = conductor.labels()
-        more = {"dead": {}, "openings": 0, "failed": 0, "seeds": conductor.table.seeds(labels["best"], OBJECTIVE)}
-        show_answer(page, labels, objective=OBJECTIVE, run_dir=Path("runs/mine"), **{**more, **options})
+        more = {
+            "dead": {},
+            "openings": 0,
+            "failed": 0,
+            "seeds": conductor.table.seeds(labels["best"], conductor.objective),
+        }
+        show_answer(page, labels, objective=objective_of(OBJECTIVE), run_dir=Path("runs/mine"), **{**more, **options})
     return text(page).strip().splitlines()
 
 
@@ -136,7 +142,7 @@ def test_answer_says_when_nothing_beat_the_baseline(tmp_path: Path) -> None:
         }
 
     lines = answer(tmp_path, outcome=only_baseline, openings=1, failed=2)
-    assert "nothing tried did better" in lines[1]
+    assert "nothing tried scored higher" in lines[1]
     assert "2 trials failed" in lines[2]
     assert "opened 1 time so far" in lines[4]
 
@@ -162,7 +168,7 @@ def test_dead_winner_is_no_result(tmp_path: Path) -> None:
         labels = conductor.labels()
     page = console()
     show_answer(
-        page, labels, seeds=[labels["best"]], dead=dict.fromkeys(labels, floor), objective=OBJECTIVE,
+        page, labels, seeds=[labels["best"]], dead=dict.fromkeys(labels, floor), objective=objective_of(OBJECTIVE),
         run_dir=Path("runs/mine"), openings=0, failed=0,
     )  # fmt: skip
     lines = text(page).strip().splitlines()
@@ -185,7 +191,7 @@ def test_several_seeds_of_the_best_are_shown_as_mean_and_range(tmp_path: Path) -
         labels,
         seeds=[labels["best"], twin],
         dead={},
-        objective=OBJECTIVE,
+        objective=objective_of(OBJECTIVE),
         run_dir=Path("r"),
         openings=0,
         failed=0,

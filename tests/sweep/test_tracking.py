@@ -125,7 +125,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[st
         {"event": "decision", "trial_id": "t000"},
     ]
     for event in events:
-        tracker.take_in(event)
+        tracker.on_event(event)
     (run_dir / "report" / "tables").mkdir(parents=True)
     (run_dir / "report" / "tables" / "comparison.csv").write_text("label,iou\nbaseline,0.5\nbest,0.625\n")
     (run_dir / "report" / "report.html").write_text("<html><body>the report</body></html>")
@@ -182,8 +182,8 @@ def test_neither_key_nor_environment_is_written(written: Any) -> None:
 def test_offline_runs_need_no_account(clean: None, tmp_path: Path) -> None:
     warnings: list[str] = []
     tracker = make(tmp_path / "run", warnings)
-    tracker.take_in(suggested("t000"))
-    tracker.take_in(ended("t000"))
+    tracker.on_event(suggested("t000"))
+    tracker.on_event(ended("t000"))
     assert tracker.close(timeout=60)
     assert warnings == []
     assert len(list(tmp_path.glob("run/wandb/offline-run-*/*.wandb"))) == 1
@@ -217,8 +217,8 @@ def test_broken_wandb_costs_one_warning_and_no_time(tmp_path: Path, monkeypatch:
     tracker = make(tmp_path, warnings)
     started = time.perf_counter()
     for number in range(50):
-        tracker.take_in(suggested(f"t{number:03d}"))
-        tracker.take_in(result(f"t{number:03d}", 1, 0.1))
+        tracker.on_event(suggested(f"t{number:03d}"))
+        tracker.on_event(result(f"t{number:03d}", 1, 0.1))
     assert time.perf_counter() - started < 0.15
     tracker.close(timeout=20)
     assert warnings == ["W&B is off for the rest of this sweep: cannot be reached"]
@@ -235,9 +235,9 @@ def test_server_out_of_reach_turns_online_runs_offline(tmp_path: Path, monkeypat
     monkeypatch.setattr(wandb, "init", no_server)
     warnings: list[str] = []
     tracker = make(tmp_path, warnings, mode="online")
-    tracker.take_in(suggested("t000"))
-    tracker.take_in(result("t000", 1, 0.25))
-    tracker.take_in(ended("t000"))
+    tracker.on_event(suggested("t000"))
+    tracker.on_event(result("t000", 1, 0.25))
+    tracker.on_event(ended("t000"))
     assert tracker.close(timeout=60)
     assert warnings == ["W&B cannot be reached (no route to host); runs are kept offline from here"]
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
@@ -264,7 +264,7 @@ def test_close_returns_in_time_when_wandb_hangs(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(wandb, "init", lambda **options: FakeRun(finish=lambda: released.wait(60)))
     warnings: list[str] = []
     tracker = make(tmp_path, warnings)
-    tracker.take_in(suggested("t000"))
+    tracker.on_event(suggested("t000"))
     started = time.perf_counter()
     assert tracker.close(timeout=0.3) is False
     assert time.perf_counter() - started < 2
@@ -282,8 +282,8 @@ def test_runs_that_cannot_be_finished_cost_one_warning(tmp_path: Path, monkeypat
     monkeypatch.setattr(threading, "excepthook", crashes.append)
     warnings: list[str] = []
     tracker = make(tmp_path, warnings)
-    tracker.take_in(suggested("t000"))
-    tracker.take_in(suggested("t001"))
+    tracker.on_event(suggested("t000"))
+    tracker.on_event(suggested("t001"))
     tracker.close(timeout=10)
     assert crashes == [], "a traceback in the user's terminal"
     assert len(warnings) == 1
@@ -293,7 +293,7 @@ def test_runs_that_cannot_be_finished_cost_one_warning(tmp_path: Path, monkeypat
 def test_disabled_tracking_writes_and_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wandb, "init", lambda **options: pytest.fail("must not be called"))
     tracker = make(tmp_path, [], mode="disabled")
-    tracker.take_in(suggested("t000"))
+    tracker.on_event(suggested("t000"))
     tracker.report(tmp_path)
     assert tracker.close()
     assert list(tmp_path.iterdir()) == []

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweep.objectives import objective_of
+from sweep.phases import KINDS
 from sweep.trials import TrialTable, finish_id
 from trainables.paths import UnsafePathError
 
 OBJECTIVE = "val/miou"
+MAX = objective_of(OBJECTIVE)
+MIN = dataclasses.replace(MAX, metric=dataclasses.replace(MAX.metric, direction="min"))
 
 
 def suggested(
@@ -37,7 +42,7 @@ def ended(trial_id: str, state: str, reason: str = "") -> dict[str, Any]:
 
 
 def table_of(*events: dict[str, Any]) -> TrialTable:
-    table = TrialTable()
+    table = TrialTable(KINDS)
     for event in events:
         table.apply(event)
     return table
@@ -59,7 +64,7 @@ def whole(
 
 def seeded(scores: dict[str, list[float]]) -> TrialTable:
     """A sweep of models, each trained with several seeds; the first trial is the baseline."""
-    table = TrialTable()
+    table = TrialTable(KINDS)
     number = 0
     for model, of_model in scores.items():
         for seed, score in enumerate(of_model):
@@ -111,9 +116,9 @@ def test_longer_training_speaks_before_a_better_early_score() -> None:
         *whole("t005", "flip", 0.99, number=5, epochs=3, state="infeasible"),
         *whole("t006", "flip", 0.99, number=6, epochs=3, state="failed"),
     )
-    chosen = table.representatives(OBJECTIVE, "max")
+    chosen = table.representatives(MAX)
     assert {label: trial.trial_id for label, trial in chosen.items()} == {"baseline": "t000", "flip": "t003"}
-    lowest = table.representatives(OBJECTIVE, "min")
+    lowest = table.representatives(MIN)
     assert lowest["flip"].trial_id == "t002"
 
 
@@ -128,20 +133,20 @@ def test_labels_hold_only_trials_at_full_budget_with_the_winner_as_best() -> Non
         suggested("t002-finish", "all", number=2, phase="finish", parent="t002", first_epoch=1),
         ended("t002-finish", "failed", "disk"),
     )
-    labels = table.labels(OBJECTIVE, "max")
+    labels = table.labels(MAX)
     assert {label: trial.trial_id for label, trial in labels.items()} == {
         "baseline": "t000",
         "best": "t001-finish",
         "flip": "t001-finish",
     }
     assert list(labels)[:2] == ["baseline", "best"]
-    assert table.labels(OBJECTIVE, "min")["best"].trial_id == "t000"
-    assert table_of(suggested("t000", "baseline")).labels(OBJECTIVE, "max") == {}
+    assert table.labels(MIN)["best"].trial_id == "t000"
+    assert table_of(suggested("t000", "baseline")).labels(MAX) == {}
 
 
 def test_earlier_trial_is_best_among_equals() -> None:
     table = table_of(*whole("t000", "baseline", 0.5), *whole("t001", "flip", 0.5, number=1))
-    assert table.labels(OBJECTIVE, "max")["best"].trial_id == "t000"
+    assert table.labels(MAX)["best"].trial_id == "t000"
 
 
 def test_csv_has_a_row_a_trial_with_the_documented_columns(tmp_path: Path) -> None:
@@ -178,17 +183,17 @@ def test_csv_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkeypatch
 
 def test_configuration_trained_with_several_seeds_is_never_compared_with_itself() -> None:
     table = seeded({"fcn": [0.30, 0.50, 0.40], "deeplab": [0.35, 0.36, 0.37], "lraspp": [0.20, 0.90, 0.10]})
-    labels = {label: trial.trial_id for label, trial in table.labels(OBJECTIVE, "max").items()}
+    labels = {label: trial.trial_id for label, trial in table.labels(MAX).items()}
     # By means fcn and lraspp are level at 0.40, fcn came first; it is the baseline's own configuration.
     assert labels == {"baseline": "t000", "best": "t000", "deeplab": "t003", "lraspp": "t006"}
-    assert [t.metrics[OBJECTIVE] for t in table.seeds(table.trials["t001"], OBJECTIVE)] == [0.30, 0.50, 0.40]
+    assert [t.metrics[OBJECTIVE] for t in table.seeds(table.trials["t001"], MAX)] == [0.30, 0.50, 0.40]
 
 
 def test_luckiest_seed_does_not_win_over_the_better_mean() -> None:
     table = seeded({"fcn": [0.10, 0.20], "deeplab": [0.36, 0.37], "lraspp": [0.10, 0.60]})
-    labels = {label: trial.trial_id for label, trial in table.labels(OBJECTIVE, "max").items()}
+    labels = {label: trial.trial_id for label, trial in table.labels(MAX).items()}
     assert labels == {"baseline": "t000", "best": "t002", "deeplab": "t002", "lraspp": "t004"}
-    lowest = {label: trial.trial_id for label, trial in table.labels(OBJECTIVE, "min").items()}
+    lowest = {label: trial.trial_id for label, trial in table.labels(MIN).items()}
     assert lowest["best"] == "t000"
 
 

@@ -11,14 +11,15 @@ from optuna.trial import TrialState
 
 from search_spaces import SPACES, SearchSpace
 from search_spaces.space import choice
-from sweep.search import INFEASIBLE, SAMPLERS, Study, mirror
+from sweep.objectives import objective_of
+from sweep.optuna_study import INFEASIBLE, SAMPLERS, Suggestions, mirror
 
 OBJECTIVE = "val/miou"
 SPACE: SearchSpace = SPACES.get("lr")(["lraspp_mobilenet_v3_large"], "none")
 
 
-def make(sampler: str = "tpe", seed: int = 0) -> Study:
-    return Study(SPACE, sampler=sampler, seed=seed, objective=OBJECTIVE, mode="max")
+def make(sampler: str = "tpe", seed: int = 0) -> Suggestions:
+    return Suggestions(SPACE, sampler=sampler, seed=seed, objective=objective_of(OBJECTIVE))
 
 
 def result(trial_id: str, epoch: int, score: float) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def score_of(params: dict[str, Any]) -> float:
     return 0.7 - abs(float(params["schedule.warmup"]) - 0.1) - (0.1 if params["optimizer.name"] == "sgd" else 0.0)
 
 
-def live(study: Study, number: int) -> dict[str, Any]:
+def live(study: Suggestions, number: int) -> dict[str, Any]:
     """One trial as a sweep runs it; every fourth is stopped, one is infeasible and one failed. Returns its params."""
     trial_id = f"t{number:03d}"
     params = study.ask(trial_id, number)
@@ -157,7 +158,7 @@ def test_samplers_for_conditional_spaces_are_multivariate_and_grouped() -> None:
     assert sampler._group
 
 
-def small_study(choices: tuple[str, ...]) -> Study:
+def small_study(choices: tuple[str, ...]) -> Suggestions:
     space = SearchSpace(
         name="small",
         description="",
@@ -165,7 +166,7 @@ def small_study(choices: tuple[str, ...]) -> Study:
         label_by="loss.name",
         start=({"loss.name": choices[0]},),
     )
-    return Study(space, sampler="random", seed=0, objective=OBJECTIVE, mode="max")
+    return Suggestions(space, sampler="random", seed=0, objective=objective_of(OBJECTIVE))
 
 
 def test_no_parameters_are_suggested_twice_and_an_exhausted_space_says_so(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from search_spaces.space import SearchSpace
 from sweep.journal import Event
+from sweep.objectives import Objective
 from trainables.registry import Registry, Scalar
 from trainables.training import derived_seed
 
@@ -38,8 +39,8 @@ def random(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-class Study:
-    """An Optuna study in memory, a view of the journal.
+class Suggestions:
+    """Asks an Optuna study in memory what to try; a view of the journal.
 
     A suggestion depends on the sweep's seed, the trial's number and the trials told before; not on when or in which
     process it is made.
@@ -48,11 +49,10 @@ class Study:
         space: What to ask for.
         sampler: Name in `SAMPLERS`.
         seed: The sweep's seed.
-        objective: Metric that ranks.
-        mode: `max` or `min`.
+        objective: What ranks.
     """
 
-    def __init__(self, space: SearchSpace, *, sampler: str, seed: int, objective: str, mode: str) -> None:
+    def __init__(self, space: SearchSpace, *, sampler: str, seed: int, objective: Objective) -> None:
         self._space = space
         self._make_sampler = SAMPLERS.get(sampler)
         self._seed = seed
@@ -60,7 +60,9 @@ class Study:
         self._open: dict[str, optuna.Trial] = {}
         self._asked: list[dict[str, Scalar]] = []
         self.study = optuna.create_study(
-            study_name="sweep", direction="maximize" if mode == "max" else "minimize", sampler=self._make_sampler(seed)
+            study_name="sweep",
+            direction="maximize" if objective.metric.direction == "max" else "minimize",
+            sampler=self._make_sampler(seed),
         )
 
     def ask(self, trial_id: str, number: int, fixed: Mapping[str, Scalar] | None = None) -> dict[str, Scalar] | None:
@@ -90,8 +92,10 @@ class Study:
         trial = self._open.get(event.get("trial_id", ""))
         if trial is None:
             return
-        if event["event"] == "result" and self._objective in event["metrics"]:
-            trial.report(event["metrics"][self._objective], event["epoch"])
+        if event["event"] == "result":
+            value = self._objective.value(event["metrics"])
+            if value is not None:
+                trial.report(value, event["epoch"])
         elif event["event"] == "ended":
             self._tell(trial, event)
             del self._open[event["trial_id"]]
@@ -107,7 +111,7 @@ class Study:
         # A sampler learns from a constraint that a region diverges; it would ignore FAIL.
         trial.set_constraint(INFEASIBLE, 1.0 if state == "infeasible" else -1.0)
         if state == "completed":
-            self.study.tell(trial, float(event["metrics"][self._objective]))
+            self.study.tell(trial, float(event["metrics"][self._objective.key]))
         else:
             self.study.tell(trial, state=TrialState.PRUNED)
 

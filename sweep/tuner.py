@@ -154,7 +154,7 @@ def run(
     """Runs every task that the conductor hands out, until it has no more.
 
     Args:
-        conductor: Begun.
+        conductor: Started.
         data: What trials see: train and val, never test.
         run_dir: The run's folder; trials write their checkpoints and logs there.
         resources: Per trial.
@@ -172,8 +172,8 @@ def run(
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_Tasks(conductor, run_dir),
-            scheduler=_Ears(conductor),
+            search_alg=_Searcher(conductor, run_dir),
+            scheduler=_Scheduler(conductor),
             num_samples=-1,
             max_concurrent_trials=resources.concurrent,
             reuse_actors=True,
@@ -183,7 +183,7 @@ def run(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(run_dir.resolve()),
-            callbacks=[_Events(conductor, signals, on_tick)],
+            callbacks=[_Callbacks(conductor, signals, on_tick)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
             verbose=0,
@@ -196,7 +196,7 @@ def run(
     signals.check()
 
 
-class _Tasks(Searcher):
+class _Searcher(Searcher):
     """Hands the conductor's tasks to Tune."""
 
     def __init__(self, conductor: Conductor, run_dir: Path) -> None:
@@ -224,10 +224,10 @@ class _Tasks(Searcher):
         return task.reported
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """The scheduler hears results."""
+        """The scheduler passes results on."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The scheduler hears ends."""
+        """The scheduler passes ends on."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the journal has it."""
@@ -239,7 +239,7 @@ class _Tasks(Searcher):
         return {}  # Tune pickles its searcher every few seconds; open files and the study stay out of it
 
 
-class _Ears(FIFOScheduler):
+class _Scheduler(FIFOScheduler):
     """Passes results to the conductor and its verdicts to Tune."""
 
     def __init__(self, conductor: Conductor) -> None:
@@ -247,15 +247,15 @@ class _Ears(FIFOScheduler):
         self._conductor = conductor
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        stop = self._conductor.heard(trial.config["trial_id"], _unflattened(result))
+        stop = self._conductor.on_trial_result(trial.config["trial_id"], _unflattened(result))
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class _Events(Callback):
-    """Hears last results, which Tune does not show to schedulers, and restarts."""
+class _Callbacks(Callback):
+    """Passes on last results, which Tune does not show to schedulers, and restarts."""
 
     def __init__(self, conductor: Conductor, signals: _Signals, on_tick: Callable[[], None]) -> None:
         self._conductor = conductor
@@ -270,13 +270,13 @@ class _Events(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if result.get("done"):
-            self._conductor.heard(trial.config["trial_id"], result)
+            self._conductor.on_trial_result(trial.config["trial_id"], result)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._conductor.restarted(trial.config["trial_id"], _last_words(trial))
+        self._conductor.on_trial_restart(trial.config["trial_id"], _last_words(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._conductor.lost(
+        self._conductor.on_trial_error(
             trial.config["trial_id"],
             f"its worker died {RESTARTS + 1} times ({_last_words(trial)}); "
             "if memory was short, lower --concurrent or batch_size",
@@ -287,7 +287,9 @@ class _Events(Callback):
 
 
 class _Signals:
-    """Remembers the first SIGINT or SIGTERM; it is raised at the driver's next turn: Ray's code bears no exceptions.
+    """Remembers the first SIGINT or SIGTERM, to be raised at the driver's next turn.
+
+    Ray's compiled code cannot pass an exception on.
 
     After it, further ones are ignored: Ray is being taken down, which takes seconds and must not be cut short.
     """

@@ -1,0 +1,121 @@
+"""What a phase of a sweep is: it says what to run next, what a result means, and when it is done."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sweep.journal import Event
+from sweep.objectives import Objective
+from sweep.trials import PhaseKind, TrialTable, TrialView
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a search may spend.
+
+    Attributes:
+        trials: Search trials.
+        max_epochs: Epochs of a full trial.
+        time_s: Seconds of the search in all, over all resumes; None for no limit.
+        gpu_hours: GPU hours of the search; None for no limit.
+    """
+
+    trials: int
+    max_epochs: int
+    time_s: float | None = None
+    gpu_hours: float | None = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial that a phase wants to run.
+
+    Attributes:
+        trial_id: Identity; no other trial of the sweep has it.
+        number: Of the search trial that it is, or continues.
+        label: Whom it would speak for.
+        config: Flat configuration.
+        params: What the search chose of it.
+        source: Where it comes from: `known_good`, `start`, `sampler`, `representative`.
+        parent: The trial whose checkpoint to begin from.
+        first_epoch: Epochs that the parent has trained.
+    """
+
+    trial_id: str
+    number: int
+    label: str
+    config: Mapping[str, Any]
+    params: Mapping[str, Any]
+    source: str
+    parent: str | None = None
+    first_epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A trial is to end before its budget.
+
+    Attributes:
+        by: The rule or budget that ends it.
+        reason: With the numbers compared.
+    """
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the phases of a sweep share.
+
+    Attributes:
+        table: All trials so far.
+        objective: What ranks them.
+        budget: Limits of the search.
+        gpus_per_trial: For the account of GPU time.
+        elapsed: Seconds spent so far, over all resumes.
+        note: Writes an event to the journal: `note("exhausted", reason=...)`.
+    """
+
+    table: TrialTable
+    objective: Objective
+    budget: Budget
+    gpus_per_trial: float
+    elapsed: Callable[[], float]
+    note: Callable[..., Event]
+
+
+class Phase(ABC):
+    """One phase. Its decisions are functions of the events that it was shown.
+
+    Attributes:
+        name: In the journal and in `trials.csv`.
+        kind: What its trials may be used for.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[PhaseKind]
+
+    @abstractmethod
+    def next(self) -> Proposal | None:
+        """The next trial to run; None while there is none, see `done`."""
+
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether nothing is left to propose, and nothing that is still running could change that."""
+
+    def verdict(self, trial: TrialView) -> Stop | None:
+        """What the last result of one of its trials means: None to go on to the full budget."""
+        return None
+
+    def on_event(self, event: Event, *, replayed: bool) -> None:
+        """Is shown every event of the journal, in order.
+
+        Args:
+            event: Of any phase.
+            replayed: Whether it happened before this process.
+        """
+        return None
