@@ -1,16 +1,19 @@
-"""Which label is better on a split, by how much, and how sure that is: the tables of the report."""
+"""What each label scores on a split, how sure that is, and what may be said of two of them: the report's tables."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.evaluate import MAJORITY, Evaluation
+from analysis.candidates import same_configuration
+from analysis.evaluate import MAJORITY, Evaluation, Progress
+from analysis.objectives import OBJECTIVES, Objective
 from analysis.statistics import (
     Interval,
     Statistic,
@@ -59,6 +62,17 @@ class LabelScores:
     interval: Interval
 
 
+class Verdict(Enum):
+    """What may be said about the difference of two checkpoints on a split."""
+
+    SAME = "they are one configuration, which is never compared with itself"
+    CHOSEN_HERE = "the split chose the winner, so it cannot test it"
+    NO_INTERVAL = "the split is too small for an interval"
+    HIGHER = "the interval lies above 0"
+    LOWER = "the interval lies below 0"
+    UNDECIDED = "the interval holds 0"
+
+
 @dataclass(frozen=True)
 class Answer:
     """The winner of the search beside the baseline, on the split of the report.
@@ -66,14 +80,16 @@ class Answer:
     Attributes:
         winner: Label with the best score on val (the search's choice; never chosen on this split).
         baseline: The known-good point's label.
-        metric: What is compared: `iou`, the mean over classes.
+        objective: What is compared.
         winner_score: Of the winner on the split.
         baseline_score: Of the baseline on the split.
         difference: Winner minus baseline.
-        low: Lower bound of the difference's 95% interval, over the same images; NaN where none can be given.
+        low: Lower bound of the difference's 95% interval, over the same images; NaN where none is given.
         high: Upper bound.
-        same_trial: The search found nothing better on val than the baseline itself.
-        val_ranks: Rank of each label by mIoU on val at its last epoch, 1 is best; labels of one trial share theirs.
+        same_configuration: The two differ in nothing but perhaps the seed.
+        chosen_here: The split is val, which chose the winner: there is no interval of the difference on it.
+        val_ranks: Rank of each label by the objective on val at its last epoch, 1 is best; labels of one trial share
+            theirs.
         split_ranks: The same on the split.
         units: `images` or `groups`.
         unit_count: How many of them.
@@ -82,13 +98,14 @@ class Answer:
 
     winner: str
     baseline: str
-    metric: str
+    objective: Objective
     winner_score: float
     baseline_score: float
     difference: float
     low: float
     high: float
-    same_trial: bool
+    same_configuration: bool
+    chosen_here: bool
     val_ranks: Mapping[str, int]
     split_ranks: Mapping[str, int]
     units: str
@@ -96,16 +113,67 @@ class Answer:
     evidence: str = EVIDENCE
 
     @property
-    def distinguishable(self) -> bool | None:
-        """Whether the interval leaves 0 out; None where there is no interval."""
+    def verdict(self) -> Verdict:
+        """What may be said; an interval that ends at 0 holds it."""
+        if self.same_configuration:
+            return Verdict.SAME
+        if self.chosen_here:
+            return Verdict.CHOSEN_HERE
         if math.isnan(self.low) or math.isnan(self.high):
-            return None
-        return self.low > 0 or self.high < 0
+            return Verdict.NO_INTERVAL
+        if self.low > 0:
+            return Verdict.HIGHER
+        return Verdict.LOWER if self.high < 0 else Verdict.UNDECIDED
+
+
+DEAD_MARGIN = 0.001
+"""A label whose mIoU is no more than this above `majority`'s has learnt nothing that the commonest class does not."""
+
+
+@dataclass(frozen=True)
+class Dead:
+    """Why a label is dead on a split.
+
+    Attributes:
+        only_class: Id of the class that it predicts everywhere, or None if it predicts several.
+        iou: Its mIoU.
+        floor: That of `majority`.
+    """
+
+    only_class: int | None
+    iou: float
+    floor: float
+
+
+def find_dead(confusion: npt.NDArray[np.integer], floor: float) -> Dead | None:
+    """Whether a model learnt nothing: it predicts one class everywhere, or stands at the floor.
+
+    Args:
+        confusion: Of the whole split, shape (C, C), rows truth.
+        floor: mIoU of `majority` on the split.
+    """
+    iou = float(mean_over_classes(metrics.iou(confusion)))
+    predicted = np.flatnonzero(confusion.sum(axis=0))
+    if len(predicted) == 1:
+        return Dead(int(predicted[0]), iou, floor)
+    return Dead(None, iou, floor) if iou - floor <= DEAD_MARGIN else None
+
+
+def dead_labels(trial_ids: Mapping[str, str], evaluations: Mapping[str, Evaluation]) -> dict[str, Dead]:
+    """The labels that learnt nothing, and why.
+
+    Args:
+        trial_ids: Trial id of each label.
+        evaluations: By trial id, and `majority`.
+    """
+    floor = float(mean_over_classes(metrics.iou(evaluations[MAJORITY].confusions.sum(axis=0))))
+    found = {label: find_dead(evaluations[one].confusions.sum(axis=0), floor) for label, one in trial_ids.items()}
+    return {label: dead for label, dead in found.items() if dead is not None}
 
 
 def score_statistic(evaluation: Evaluation) -> Statistic:
     """The seven metrics as a function of image weights of shape (R, N), giving shape (7, R)."""
-    confusions, confidence, histograms = evaluation.confusions, evaluation.confidence, evaluation.histograms
+    confusions, confidence = evaluation.confusions, evaluation.confidence
     split = confusions.sum(axis=0)
     in_truth = split.sum(axis=1) > 0
     functions = (metrics.iou, metrics.f1, metrics.precision, metrics.recall)
@@ -118,14 +186,7 @@ def score_statistic(evaluation: Evaluation) -> Statistic:
             mean_over_split_classes(function(matrix), held, in_truth, values)
             for function, values in zip(functions, split_values, strict=True)
         ]
-        # A class at a time: the histograms of all classes and replicates at once would fill the memory.
-        ap = np.stack(
-            [
-                metrics.average_precision(weighted_sum(weights, histograms[:, index]))
-                for index in range(confusions.shape[1])
-            ],
-            axis=-1,
-        )
+        ap = np.stack([_pixel_ap(evaluation, index, weights) for index in range(len(split))], axis=-1)
         regions = metrics.region_average_precision(confusions, confidence, weights=weights)
         return np.stack(
             [
@@ -139,16 +200,37 @@ def score_statistic(evaluation: Evaluation) -> Statistic:
     return of_weights
 
 
+def _pixel_ap(evaluation: Evaluation, class_id: int, weights: Floats) -> Floats:
+    """Average precision of one class's pixels, weights of shape (R, N) to (R,).
+
+    One class at a time, for the histograms of all classes, or those of all replicates, would fill the memory.
+    """
+    histograms = evaluation.histograms(class_id)
+    # Levels above and below all scores change nothing, and in a small or untrained model they are most.
+    scored = np.flatnonzero(histograms.max(axis=(0, 1), initial=0))
+    levels = slice(scored[0], scored[-1] + 1) if len(scored) else slice(1)
+    return metrics.average_precision(weighted_sum(weights, histograms[..., levels]))
+
+
 def score_labels(
-    evaluations: Mapping[str, Evaluation], *, resamples: int = 1000, seed: int = 0
+    evaluations: Mapping[str, Evaluation], *, resamples: int = 1000, seed: int = 0, progress: Progress | None = None
 ) -> dict[str, LabelScores]:
-    """Scores and intervals of every trial id; all resample the same images."""
-    scores = {}
+    """Scores and intervals of every trial id; all resample the same images.
+
+    Args:
+        evaluations: By trial id.
+        resamples: Replicates of the bootstrap.
+        seed: Of its draws.
+        progress: Told how many trials are scored.
+    """
+    scores: dict[str, LabelScores] = {}
     for trial_id, evaluation in evaluations.items():
         statistic = score_statistic(evaluation)
         values = statistic(np.ones((1, len(evaluation.image_ids))))[:, 0]
         interval = bootstrap_interval(statistic, units_of(evaluation), resamples=resamples, seed=seed)
         scores[trial_id] = LabelScores(values, interval)
+        if progress:
+            progress("intervals", len(scores), len(evaluations))
     return scores
 
 
@@ -224,7 +306,10 @@ def per_class_frame(
             "f1": metrics.f1(split),
             "precision": metrics.precision(split),
             "recall": metrics.recall(split),
-            "ap": metrics.average_precision(evaluation.histograms.sum(axis=0, dtype=np.int64)),
+            "ap": [
+                float(metrics.average_precision(evaluation.histograms(index).sum(axis=0, dtype=np.int64)))
+                for index in range(len(class_names))
+            ],
             "images": (truth > 0).sum(axis=0),
             "pixels": truth.sum(axis=0),
         }
@@ -289,63 +374,70 @@ def answer(
     evaluations: Mapping[str, Evaluation],
     scores: Mapping[str, LabelScores],
     *,
+    objective: Objective = OBJECTIVES["val/miou"],
     winner: str = "best",
     baseline: str = "baseline",
     resamples: int = 1000,
     seed: int = 0,
 ) -> Answer:
-    """Compares the winner of the search (chosen on val) with the baseline, by mIoU on the split.
+    """Compares the winner of the search (chosen on val) with the baseline, by the sweep's objective on the split.
+
+    On val itself there is no interval of the difference: it would test the winner on the images that chose it.
 
     Args:
         labels: Records by label; holds `winner` and `baseline`.
         evaluations: By trial id.
         scores: By trial id.
+        objective: What the sweep ranked by.
         winner: Label of the search's winner.
         baseline: Label of the known-good point.
         resamples: Of the paired bootstrap.
         seed: Of its draws.
     """
     first, second = (evaluations[labels[label].trial_id] for label in (winner, baseline))
-    place = METRICS.index("iou")
+    place = METRICS.index(objective.column)
     split = {label: float(scores[record.trial_id].values[place]) for label, record in labels.items()}
-    same = first.trial_id == second.trial_id
+    same = same_configuration(labels[winner].config.flat(), labels[baseline].config.flat())
+    chosen_here = first.split == "val"
     units = units_of(first)
-    interval = (
-        Interval(np.array(math.nan), np.array(math.nan))
-        if same
-        else paired_interval(iou_statistic(first), iou_statistic(second), units, resamples=resamples, seed=seed)
-    )
+    interval = Interval(np.array(math.nan), np.array(math.nan))
+    if not (same or chosen_here):
+        interval = paired_interval(
+            objective_statistic(first, objective),
+            objective_statistic(second, objective),
+            units,
+            resamples=resamples,
+            seed=seed,
+        )
     return Answer(
         winner=winner,
         baseline=baseline,
-        metric="iou",
+        objective=objective,
         winner_score=split[winner],
         baseline_score=split[baseline],
         difference=split[winner] - split[baseline],
         low=float(interval.low),
         high=float(interval.high),
-        same_trial=same,
-        val_ranks=_ranks({label: record.metrics.get("val/miou", math.nan) for label, record in labels.items()}),
-        split_ranks=_ranks(split),
+        same_configuration=same,
+        chosen_here=chosen_here,
+        val_ranks=objective.ranks({one: record.metrics.get(objective.key, math.nan) for one, record in labels.items()}),
+        split_ranks=objective.ranks(split),
         units="groups" if units.grouped else "images",
         unit_count=units.count,
     )
 
 
-def iou_statistic(evaluation: Evaluation) -> Statistic:
-    """Mean IoU over classes as a function of image weights of shape (R, N), giving shape (R,)."""
+def objective_statistic(evaluation: Evaluation, objective: Objective) -> Statistic:
+    """The objective as a function of image weights of shape (R, N), giving shape (R,)."""
     confusions = evaluation.confusions
     split = confusions.sum(axis=0)
+    function = getattr(metrics, objective.column)
 
     def of_weights(weights: Floats) -> Floats:
         matrix = weighted_sum(weights, confusions)
-        return mean_over_split_classes(
-            metrics.iou(matrix), matrix.sum(axis=-1) > 0, split.sum(axis=1) > 0, metrics.iou(split)
-        )
+        values: Floats = function(matrix)
+        if values.ndim == 1:  # one number for all classes: pixel accuracy
+            return values
+        return mean_over_split_classes(values, matrix.sum(axis=-1) > 0, split.sum(axis=1) > 0, function(split))
 
     return of_weights
-
-
-def _ranks(values: Mapping[str, float]) -> dict[str, int]:
-    numbers = {label: value for label, value in values.items() if not math.isnan(value)}
-    return {label: 1 + len({other for other in numbers.values() if other > value}) for label, value in numbers.items()}

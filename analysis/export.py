@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+from analysis.parts import FailedPart, Parts, forget
+from trainables.data.places import write_atomically
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -20,6 +24,7 @@ DIGITS = 4
 
 _PROPORTIONS = re.compile(
     r"(val/|train/)?(pixel_accuracy|miou|iou|f1|precision|recall|ap|map|missed_recall|\w+_fraction)(_low|_high)?"
+    r"|mean|lowest|highest"
 )
 _MARKDOWN = str.maketrans({**{mark: f"\\{mark}" for mark in "|\\`*_"}, "<": "&lt;", ">": "&gt;"})
 _LATEX = str.maketrans(
@@ -49,24 +54,22 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def write_tables(results: Results, folder: Path) -> list[Path]:
+def write_tables(results: Results, folder: Path, parts: Parts) -> None:
     """Writes every table as `folder/NAME.csv`, `.md` and `.tex`.
 
     CSV holds each number with all its digits: reading it back gives the frame's own numbers. Markdown and LaTeX are
-    rounded and escape what their readers would take for markup.
-
-    Returns:
-        The files written.
+    rounded and escape what their readers would take for markup. A table that cannot be written costs itself alone.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
     for name in TABLES:
-        frame: pd.DataFrame = getattr(results, name)
-        for suffix, text in (("csv", to_csv(frame)), ("md", to_markdown(frame)), ("tex", to_latex(frame, name))):
-            path = folder / f"{name}.{suffix}"
-            path.write_text(text, encoding="utf-8")
-            written.append(path)
-    return written
+        made = parts.make(f"table {name}", partial(_write_table, getattr(results, name), name, folder))
+        if isinstance(made, FailedPart):
+            forget(folder, name, ("csv", "md", "tex"))
+
+
+def _write_table(frame: pd.DataFrame, name: str, folder: Path) -> None:
+    forms = {"csv": to_csv(frame), "md": to_markdown(frame), "tex": to_latex(frame, name)}
+    for suffix, text in forms.items():
+        write_atomically(folder / f"{name}.{suffix}", text.encode())
 
 
 def readable(frame: pd.DataFrame) -> Table:

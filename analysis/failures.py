@@ -20,11 +20,15 @@ import pandas as pd
 import torch
 from scipy import ndimage
 
-from trainables.data.base import VOID, ClassInfo, Mask
-from trainables.data.folder import read_description
+from analysis.outputs import reserve
+from trainables import commands
+from trainables.data.base import VOID, Mask
+from trainables.data.folder import Description, read_description
+from trainables.data.names import expanded
 from trainables.data.read import read_image, read_mask
 from trainables.errors import DataError, SegsweepError, UsageError
 from trainables.metrics import confusion_matrix, iou
+from trainables.paths import WrittenFiles
 
 MISSED_RECALL = 0.05
 FOUND_RECALL = 0.25
@@ -71,6 +75,9 @@ MEASURES = (
     "thickness",
 )
 COLUMNS = ("label", "image_id", "class", "iou", "causes", *MEASURES)
+
+TABLE_FILE, CAUSES_FILE, PICTURES_FOLDER = "failures.csv", "causes.csv", "pictures"
+"""What the command writes."""
 
 
 @dataclass(frozen=True)
@@ -283,25 +290,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         description = read_description(options.classes)
         folders = _paired_files(options)
-        masks = _read_masks(folders["truth"], folders["predictions"], description.stored_ids)
-        entries = [
-            (options.predictions.name, stem, failure)
-            for stem, (truth, prediction) in masks.items()
-            for failure in failing_regions(
-                truth, prediction, [info.name for info in description.classes], iou_limit=options.iou
-            )
-        ]
-        options.out.mkdir(parents=True, exist_ok=True)
-        if "images" in folders:
-            _draw(entries, masks, folders["images"], description.classes, options.out / "pictures")
+        entries = _find(folders["truth"], folders["predictions"], description, options)
+        frame = failures_frame(entries, [info.name for info in description.classes])
+        summary = cause_summary(frame)
+        _write(frame, summary, entries, folders, description, options.out)
     except SegsweepError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    frame = failures_frame(entries, [info.name for info in description.classes])
-    frame.to_csv(options.out / "failures.csv", index=False)
-    summary = cause_summary(frame)
-    summary.to_csv(options.out / "causes.csv")
-    print(f"{len(frame)} of the (image, class) regions have IoU <= {options.iou:g}: {options.out / 'failures.csv'}")
+    except OSError as error:
+        print(f"{options.out} cannot be written: {error}", file=sys.stderr)
+        return 1
+    print(f"{len(frame)} of the (image, class) regions have IoU <= {options.iou:g}: {options.out / TABLE_FILE}")
     totals = summary.sum(axis=1)
     for cause, count in totals[totals > 0].sort_values(ascending=False).items():
         print(f"  {count:5d}  {cause}")
@@ -310,19 +309,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.failures",
+        prog=commands.prog("analysis.failures"),
         description="Finds every (image, class) region that a model's masks get wrong and measures the causes.",
     )
     parser.add_argument(
-        "--truth", type=Path, required=True, help="folder of true masks (PNG of ids, void as in classes)"
+        "--truth", type=expanded, required=True, help="folder of true masks (PNG of ids, void as in classes)"
     )
-    parser.add_argument("--predictions", type=Path, required=True, help="folder of predicted masks of the same stems")
     parser.add_argument(
-        "--classes", type=Path, required=True, help='JSON: {"classes": [{id, name, color}], "void": 255}'
+        "--predictions", type=expanded, required=True, help="folder of predicted masks of the same stems"
     )
-    parser.add_argument("--images", type=Path, help="folder of the images: failures are drawn as well")
+    parser.add_argument(
+        "--classes", type=expanded, required=True, help='JSON: {"classes": [{id, name, color}], "void": 255}'
+    )
+    parser.add_argument("--images", type=expanded, help="folder of the images: failures are drawn as well")
     parser.add_argument("--iou", type=_share, default=0.5, help="a region fails at or below this IoU (default 0.5)")
-    parser.add_argument("--out", type=Path, default=Path("failures"), help="folder for the tables (default failures/)")
+    parser.add_argument(
+        "--out",
+        type=expanded,
+        default=Path("failures"),
+        help="folder for tables and pictures (default failures/); what an earlier call wrote there is replaced, other "
+        "files are left alone",
+    )
     return parser
 
 
@@ -360,49 +367,81 @@ def _paired_files(options: argparse.Namespace) -> dict[str, dict[str, Path]]:
     return files
 
 
-def _read_masks(
-    truths: Mapping[str, Path], predictions: Mapping[str, Path], stored_ids: Mapping[int, int]
-) -> dict[str, tuple[Mask, Mask]]:
-    """True and predicted class ids by stem."""
-    table = np.full(256, -1, dtype=np.int16)
-    table[list(stored_ids)] = list(stored_ids.values())
-    masks: dict[str, tuple[Mask, Mask]] = {}
+def _find(
+    truths: Mapping[str, Path], predictions: Mapping[str, Path], description: Description, options: argparse.Namespace
+) -> list[tuple[str, str, RegionFailure]]:
+    """Failures of every image as (name of the predictions' folder, stem, failure); one pair of masks at a time."""
+    names = [info.name for info in description.classes]
+    entries: list[tuple[str, str, RegionFailure]] = []
     faults: list[str] = []
     for stem, path in truths.items():
         try:
-            truth, prediction = _class_ids(path, table), _class_ids(predictions[stem], table)
+            truth, prediction = _read_pair(path, predictions[stem], description)
         except DataError as error:
             faults.append(str(error))
             continue
-        if (prediction == VOID).any():
-            faults.append(f"{predictions[stem]}: holds void, which a prediction must not")
-        if truth.shape != prediction.shape:
-            faults.append(
-                f"{predictions[stem]}: is {prediction.shape[0]}x{prediction.shape[1]}, its truth "
-                f"{truth.shape[0]}x{truth.shape[1]} (HEIGHTxWIDTH)"
-            )
-        masks[stem] = truth, prediction
+        if not faults:
+            found = failing_regions(truth, prediction, names, iou_limit=options.iou)
+            entries += [(options.predictions.name, stem, failure) for failure in found]
     if faults:
         raise DataError("these masks cannot be compared:\n  " + "\n  ".join(faults))
-    return masks
+    return entries
 
 
-def _draw(
+def _read_pair(truth_path: Path, prediction_path: Path, description: Description) -> tuple[Mask, Mask]:
+    """True and predicted class ids.
+
+    Raises:
+        DataError: If they cannot be compared; lists why, a line each.
+    """
+    table = np.full(256, -1, dtype=np.int16)
+    table[list(description.stored_ids)] = list(description.stored_ids.values())
+    truth, prediction = _class_ids(truth_path, table), _class_ids(prediction_path, table)
+    faults = []
+    if (prediction == VOID).any():
+        faults.append(f"{prediction_path}: holds void, which a prediction must not")
+    if truth.shape != prediction.shape:
+        faults.append(
+            f"{prediction_path}: is {prediction.shape[0]}x{prediction.shape[1]}, its truth "
+            f"{truth.shape[0]}x{truth.shape[1]} (HEIGHTxWIDTH)"
+        )
+    if faults:
+        raise DataError("\n  ".join(faults))
+    return truth, prediction
+
+
+def _write(
+    frame: pd.DataFrame,
+    summary: pd.DataFrame,
     entries: Sequence[tuple[str, str, RegionFailure]],
-    masks: Mapping[str, tuple[Mask, Mask]],
-    images: Mapping[str, Path],
-    classes: Sequence[ClassInfo],
-    folder: Path,
+    folders: Mapping[str, Mapping[str, Path]],
+    description: Description,
+    out: Path,
 ) -> None:
-    from analysis.pictures import Caption, failure_picture, file_name, save_png
+    """Tables, and pictures where images are given; what an earlier call wrote is replaced, and nothing else."""
+    from analysis.pictures import Caption, failure_picture, file_name, save_picture
 
     captions: dict[str, list[Caption]] = {}
-    for _, stem, failure in entries:
-        caption = Caption(classes[failure.class_id].name, failure.iou, "; ".join(failure.causes))
+    for _, stem, failure in entries if "images" in folders else ():
+        caption = Caption(description.classes[failure.class_id].name, failure.iou, "; ".join(failure.causes))
         captions.setdefault(stem, []).append(caption)
+    place = out.resolve()
+    written = WrittenFiles(place.parent, place.name)
+    written.clear()
+    pictures = {stem: (PICTURES_FOLDER, file_name(stem, ".png")) for stem in captions}
+    files = reserve(written, [(TABLE_FILE,), (CAUSES_FILE,), *pictures.values()])
+    frame.to_csv(files[(TABLE_FILE,)], index=False)
+    summary.to_csv(files[(CAUSES_FILE,)])
     for stem, of_image in captions.items():
-        picture = failure_picture(read_image(images[stem]), *masks[stem], classes, title=stem, captions=of_image)
-        save_png(picture, folder / file_name(stem, ".png"))
+        masks = _read_pair(folders["truth"][stem], folders["predictions"][stem], description)
+        image = read_image(folders["images"][stem])
+        if image.shape[:2] != masks[0].shape:
+            raise DataError(
+                f"{folders['images'][stem]}: is {image.shape[0]}x{image.shape[1]}, its masks "
+                f"{masks[0].shape[0]}x{masks[0].shape[1]} (HEIGHTxWIDTH)"
+            )
+        picture = failure_picture(image, *masks, description.classes, title=stem, captions=of_image)
+        save_picture(picture, files[pictures[stem]], description.classes)
 
 
 def _class_ids(path: Path, table: npt.NDArray[np.int16]) -> Mask:

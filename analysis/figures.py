@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ from matplotlib.figure import Figure
 
 from analysis.colours import THEME, light, series
 from analysis.failures import CONFUSED, cause_kind
+from analysis.parts import FailedPart, Parts, forget
+from trainables.data.places import write_atomically
 from trainables.registry import Registry
 
 if TYPE_CHECKING:
@@ -97,30 +100,32 @@ class SavedFigure:
     path: Path
 
 
-def save_figures(results: Results, folder: Path) -> dict[str, SavedFigure]:
+def save_figures(results: Results, folder: Path, parts: Parts) -> dict[str, SavedFigure | FailedPart]:
     """Draws every registered figure and writes `folder/NAME.svg` and `folder/NAME.png`.
 
     Returns:
-        The figures that had something to show, by name.
+        The figures that had something to show, by name, and what is to be said of those that raised.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    saved: dict[str, SavedFigure] = {}
+    saved: dict[str, SavedFigure | FailedPart] = {}
     for name in FIGURES:
-        with matplotlib.rc_context(_STYLE):
-            drawing = FIGURES.get(name)(results)
-            if drawing is None:
-                continue
-            text = _svg(drawing.figure)
-            (folder / f"{name}.svg").write_text(text, encoding="utf-8")
-            drawing.figure.set_facecolor("white")
-            drawing.figure.set_dpi(PNG_DPI)
-            FigureCanvasAgg(drawing.figure).print_png(
-                str(folder / f"{name}.png"), metadata={"Software": None}, pil_kwargs={"compress_level": 4}
-            )
-        saved[name] = SavedFigure(
-            name, drawing.caption, themed_svg(text, name, drawing.caption), folder / f"{name}.png"
-        )
+        made = parts.make(f"figure {name}", partial(_save_figure, results, name, folder))
+        if not isinstance(made, SavedFigure):
+            forget(folder, name, ("svg", "png"))
+        if made is not None:
+            saved[name] = made
     return saved
+
+
+def _save_figure(results: Results, name: str, folder: Path) -> SavedFigure | None:
+    with matplotlib.rc_context(_STYLE):
+        drawing = FIGURES.get(name)(results)
+        if drawing is None:
+            return None
+        svg, png = _svg(drawing.figure), _png(drawing.figure)
+    path = folder / f"{name}.png"
+    write_atomically(path.with_suffix(".svg"), svg.encode())
+    write_atomically(path, png)
+    return SavedFigure(name, drawing.caption, themed_svg(svg, name, drawing.caption), path)
 
 
 def themed_svg(text: str, name: str, caption: str) -> Markup:
@@ -202,26 +207,26 @@ def draw_curves(results: Results) -> Drawing | None:
 
 @FIGURES.register("comparison")
 def draw_comparison(results: Results) -> Drawing | None:
-    """Mean IoU of every label with its 95% interval; the majority floor as a line."""
+    """The objective of every label with its 95% interval; the majority floor as a line."""
     frame = results.comparison[results.comparison["label"] != MAJORITY]
     if frame.empty:
         return None
+    metric, words = results.objective.column, results.objective.words
     labels = list(frame["label"])
     colors = series(list(results.labels))
     figure = Figure(figsize=(WIDTH, 1.1 + 0.42 * len(labels)), layout="constrained")
     axes = figure.add_subplot()
     for place, row in enumerate(frame.to_dict("records")):
         color = light(colors[row["label"]])
-        if np.isfinite(row["iou_low"]) and np.isfinite(row["iou_high"]):
-            axes.plot([row["iou_low"], row["iou_high"]], [place, place], color=color, linewidth=2.2)
-        axes.plot(row["iou"], place, "o", color=color, markersize=8)
-        axes.annotate(
-            f"{row['iou']:.3f}", (row["iou"], place), (0, 7), textcoords="offset points", ha="center", fontsize=9
-        )
-    baseline = frame.loc[frame["label"] == "baseline", "iou"]
+        low, value, high = row[f"{metric}_low"], row[metric], row[f"{metric}_high"]
+        if np.isfinite(low) and np.isfinite(high):
+            axes.plot([low, high], [place, place], color=color, linewidth=2.2)
+        axes.plot(value, place, "o", color=color, markersize=8)
+        axes.annotate(f"{value:.3f}", (value, place), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+    baseline = frame.loc[frame["label"] == "baseline", metric]
     if len(baseline):
         axes.axvline(baseline.iloc[0], color=light("series-baseline"), linewidth=1, linestyle=(0, (2, 3)), zorder=0)
-    floor = results.comparison.loc[results.comparison["label"] == MAJORITY, "iou"]
+    floor = results.comparison.loc[results.comparison["label"] == MAJORITY, metric]
     if len(floor):
         axes.axvline(floor.iloc[0], color=light("warn"), linewidth=1.4, linestyle=(0, (5, 3)))
         axes.annotate(
@@ -238,11 +243,11 @@ def draw_comparison(results: Results) -> Drawing | None:
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(f"mIoU on {results.split}, with its 95% interval over the split's images")
+    axes.set_xlabel(f"{words} on {results.split}, with its 95% interval over the split's images")
     return Drawing(
         figure,
-        f"mIoU on {results.split} of each label with its 95% interval; the dotted line is baseline's, the dashed one "
-        "what predicting the commonest class everywhere reaches.",
+        f"Each label's {words} on {results.split} with its own 95% interval; the dotted line is baseline's, the dashed "
+        "one what predicting the commonest class everywhere reaches.",
     )
 
 
@@ -284,13 +289,14 @@ def draw_thresholds(results: Results) -> Drawing | None:
 
 @FIGURES.register("per_class")
 def draw_per_class(results: Results) -> Drawing | None:
-    """IoU of every class, labels beside each other, ordered by baseline."""
+    """What the objective averages, for every class: labels beside each other, ordered by baseline."""
     frame = results.per_class[results.per_class["label"] != MAJORITY]
     if frame.empty:
         return None
+    metric, words = results.objective.class_column, results.objective.class_words
     labels = list(dict.fromkeys(frame["label"]))
     colors = series(list(results.labels))
-    table = frame.pivot_table(index="class", columns="label", values="iou", sort=False, dropna=False)
+    table = frame.pivot_table(index="class", columns="label", values=metric, sort=False, dropna=False)
     reference = "baseline" if "baseline" in labels else labels[0]
     table = table.dropna(how="all").sort_values(reference, na_position="first")
     figure = Figure(figsize=(WIDTH, 1.3 + 0.27 * len(table)), layout="constrained")
@@ -315,14 +321,14 @@ def draw_per_class(results: Results) -> Drawing | None:
     axes.set_xlim(-0.02, 1.02)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"IoU on {results.split}")
+    axes.set_xlabel(f"{words} on {results.split}")
     handles, names = axes.get_legend_handles_labels()
     ranked = sorted(zip(names, handles, strict=True), key=lambda pair: [_plain(n) for n in labels].index(pair[0]))
     figure.legend([h for _, h in ranked], [n for n, _ in ranked], loc="outside upper left", ncols=min(6, len(ranked)))
     return Drawing(
         figure,
-        f"IoU of each class on {results.split} for each label, ordered by {reference}'s; classes that "
-        "occur in neither truth nor prediction are left out.",
+        f"{words} of each class on {results.split} for each label, ordered by {reference}'s; classes that occur in "
+        "neither truth nor prediction are left out.",
     )
 
 
@@ -511,6 +517,14 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> No
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
+    figure.set_facecolor("white")
+    figure.set_dpi(PNG_DPI)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
     return buffer.getvalue()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from trainables import commands
 from trainables.errors import DataError
 
 TRIALS_FILE = "trials.csv"
@@ -33,12 +34,14 @@ def load_trials(run_dir: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=_TEXT_COLUMNS, keep_default_na=True)
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist: finish the sweep first (python -m sweep.run --resume)") from None
+        raise DataError(f"{path} does not exist; finish the sweep first: {commands.resume(run_dir)}") from None
     except (ValueError, OSError) as error:
-        raise DataError(f"{path} is damaged ({error}); python -m sweep.run --resume writes it anew") from error
+        raise DataError(f"{path} is damaged ({error}); this writes it anew: {commands.resume(run_dir)}") from error
     absent = [column for column in TRIAL_COLUMNS if column not in frame]
     if absent:
-        raise DataError(f"{path} lacks the columns {', '.join(absent)}; python -m sweep.run --resume writes it anew")
+        raise DataError(
+            f"{path} lacks the columns {', '.join(absent)}; this writes it anew: {commands.resume(run_dir)}"
+        )
     text = [column for column in _TEXT_COLUMNS if column in frame]
     frame[text] = frame[text].fillna("")
     return frame[[*TRIAL_COLUMNS, *(column for column in frame if column not in TRIAL_COLUMNS)]]

@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from analysis.colours import ELSEWHERE, HIT, INVENTED, MISSED, VOID_DARK, VOID_LIGHT, WRONG
-from trainables.data.base import VOID, ClassInfo, Image, Mask
+from trainables.data.base import VOID, ClassInfo, Color, Image, Mask
 
 PAGE_WIDTH = 1200
 """Width that a failure picture aims at, in pixels."""
@@ -27,7 +27,11 @@ PAPER, INK, QUIET = (255, 255, 255), (28, 33, 39), (95, 104, 115)
 HATCH_PERIOD = 6
 THUMBNAIL = 512
 """Longest side of a picture that is embedded in the page, in pixels."""
+EXACT_COLORS = 128
+"""At most so many of a file's 256 colours are kept exactly; the photo needs the others."""
 
+_CODE = np.array([1 << 16, 1 << 8, 1], np.int32)
+"""A colour times this is one number."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -134,17 +138,20 @@ def failure_picture(
         title: Heading, such as the label and the image id.
         captions: The failures of this image, told below the panels.
     """
-    height, width = truth.shape
-    columns, size = _panel_layout(height, width)
-    panels = {
-        "image": _enlarge(image, size, smooth=True),
-        "truth": _enlarge(colourise(truth, classes), size, smooth=False),
-        "prediction": _enlarge(colourise(prediction, classes), size, smooth=False),
-        "error map": _enlarge(error_map(image, truth, prediction), size, smooth=False),
-    }
-    row_height = size[1] + 24
+    columns, size = _panel_layout(*truth.shape)
     page_width = max(columns * size[0] + (columns + 1) * GAP, 640)
     legend = _legend_rows(truth, prediction, classes, page_width - 2 * GAP)
+    if size[0] < truth.shape[1]:
+        # Smaller first: what is worked out on the pixels of a large photograph takes many times its memory.
+        image = np.asarray(_resize(image, size, smooth=True))
+        truth, prediction = (np.asarray(_resize(mask, size, smooth=False)) for mask in (truth, prediction))
+    panels = {
+        "image": _resize(image, size, smooth=True),
+        "truth": _resize(colourise(truth, classes), size, smooth=False),
+        "prediction": _resize(colourise(prediction, classes), size, smooth=False),
+        "error map": _resize(error_map(image, truth, prediction), size, smooth=False),
+    }
+    row_height = size[1] + 24
     panels_bottom = 44 + (4 // columns) * (row_height + GAP)
     page_height = panels_bottom + 26 * len(legend) + 24 * len(captions) + GAP
     page = Pillow.new("RGB", (page_width, page_height), PAPER)
@@ -168,10 +175,31 @@ def failure_picture(
     return page
 
 
-def save_png(picture: Pillow.Image, path: Path) -> None:
-    """Writes a picture quickly: light compression, because hundreds are written in one go."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, compress_level=3)
+def save_picture(picture: Pillow.Image, path: Path, classes: Sequence[ClassInfo]) -> None:
+    """Writes a failure picture with 256 colours, in about a quarter of the bytes that full colour takes.
+
+    The classes' colours and the marks stay as they are; the photo gets the nearest of the other colours.
+    """
+    kept = (PAPER, INK, QUIET, WRONG, VOID_LIGHT, VOID_DARK, *(info.color for info in classes))
+    codes = np.unique(np.array(kept) @ _CODE)
+    pixels = np.asarray(picture).astype(np.int32) @ _CODE
+    place = np.minimum(np.searchsorted(codes, pixels), len(codes) - 1)
+    is_exact = codes[place] == pixels
+    exact, place_of = np.unique(place[is_exact], return_inverse=True)
+    if len(exact) > EXACT_COLORS:
+        picture.save(path, compress_level=6)
+        return
+    free = 256 - len(exact)
+    reduced = picture.quantize(free, method=Pillow.Quantize.FASTOCTREE, dither=Pillow.Dither.NONE)
+    smaller = np.array(reduced)
+    smaller[is_exact] = free + place_of
+    palette = np.zeros((256, 3), np.uint8)
+    found = np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)[:free]
+    palette[: len(found)] = found
+    palette[free:] = codes[exact, None] // _CODE % 256
+    written = Pillow.fromarray(smaller, mode="P")
+    written.putpalette(palette.tobytes())
+    written.save(path, compress_level=6)
 
 
 def photo_uri(image: Image) -> str:
@@ -184,28 +212,42 @@ def photo_uri(image: Image) -> str:
 def mask_uri(mask: Mask, classes: Sequence[ClassInfo]) -> str:
     """The mask in the classes' colours as a palette-PNG data URI, at most `THUMBNAIL` pixels long."""
     _check_ids(mask, classes)
-    return _palette_uri(mask, [info.color for info in classes], void=VOID)
+    return _palette_uri(thumbnail(mask), [info.color for info in classes], void=VOID)
 
 
 def class_error_uri(truth: Mask, prediction: Mask, class_id: int) -> str:
     """`class_error_map` as a palette-PNG data URI, at most `THUMBNAIL` pixels long."""
-    return _palette_uri(class_error_map(truth, prediction, class_id), [ELSEWHERE, HIT, MISSED, INVENTED], void=4)
+    levels = class_error_map(thumbnail(truth), thumbnail(prediction), class_id)
+    return _palette_uri(levels, [ELSEWHERE, HIT, MISSED, INVENTED], void=4)
 
 
-def id_mask(prediction: Mask, classes: Sequence[ClassInfo]) -> Pillow.Image:
-    """A prediction as a palette image whose pixel values are the class ids, shown in the classes' colours."""
+def thumbnail(mask: Mask) -> Mask:
+    """The mask, at most `THUMBNAIL` pixels long: every so many-th pixel of a larger one."""
+    longest = max(mask.shape)
+    if longest <= THUMBNAIL:
+        return mask
+    height, width = (max(1, round(side * THUMBNAIL / longest)) for side in mask.shape)
+    return np.asarray(Pillow.fromarray(mask).resize((width, height), Pillow.Resampling.NEAREST))
+
+
+def id_mask(prediction: Mask, classes: Sequence[ClassInfo], ids: Sequence[int]) -> Pillow.Image:
+    """A prediction as a palette image whose pixel values are ids of a data set's own, shown in the classes' colours.
+
+    Args:
+        prediction: Class ids, uint8 of shape (H, W).
+        classes: Class `i` of the prediction is `classes[i]`.
+        ids: The value in 0 .. 255 that stands for each class.
+    """
     _check_ids(prediction, classes)
-    picture = Pillow.fromarray(prediction, mode="P")
-    picture.putpalette([channel for info in classes for channel in info.color])
+    value_of = np.zeros(256, np.uint8)
+    value_of[: len(ids)] = ids
+    colors: dict[int, Color] = {value: info.color for value, info in zip(ids, classes, strict=True)}
+    picture = Pillow.fromarray(value_of[prediction], mode="P")
+    picture.putpalette([channel for value in range(max(ids) + 1) for channel in colors.get(value, (0, 0, 0))])
     return picture
 
 
-def _palette_uri(ids: Mask, colors: Sequence[tuple[int, int, int]], *, void: int) -> str:
-    picture = Pillow.fromarray(ids)
-    if max(picture.size) > THUMBNAIL:
-        scale = THUMBNAIL / max(picture.size)
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        ids = np.asarray(picture.resize(size, Pillow.Resampling.NEAREST))
+def _palette_uri(ids: Mask, colors: Sequence[Color], *, void: int) -> str:
     is_void = ids == void
     shown = np.where(is_void, len(colors) + _stripes(ids.shape), ids).astype(np.uint8)
     picture = Pillow.fromarray(shown, mode="P")
@@ -250,7 +292,7 @@ def _panel_layout(height: int, width: int) -> tuple[int, tuple[int, int]]:
     return 2, (max(1, round(width * scale)), max(1, round(height * scale)))
 
 
-def _enlarge(picture: Image, size: tuple[int, int], *, smooth: bool) -> Pillow.Image:
+def _resize(picture: Image | Mask, size: tuple[int, int], *, smooth: bool) -> Pillow.Image:
     panel = Pillow.fromarray(picture)
     if panel.size == size:
         return panel

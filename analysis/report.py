@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from markupsafe import Markup
 from rich.console import Console
@@ -27,12 +27,36 @@ from analysis.colours import css_variables
 from analysis.evaluate import Progress
 from analysis.export import write_tables
 from analysis.figures import save_figures
-from analysis.gallery import EMBEDDING_BUDGET, Gallery, build_gallery, save_predictions
-from analysis.results import Results, build_results, open_data
-from analysis.sections import TEMPLATES, Material, build_sections, environment, page_summary
-from sweep.manifest import SweepManifest
+from analysis.gallery import (
+    EMBEDDING_BUDGET,
+    FOLDER,
+    MOST_PICTURES,
+    PREDICTIONS_FOLDER,
+    Gallery,
+    build_gallery,
+    save_predictions,
+    written_before_lists,
+)
+from analysis.parts import FailedPart, Parts
+from analysis.results import Results, build_results
+from analysis.sections import (
+    TEMPLATES,
+    Material,
+    all_dead,
+    build_sections,
+    caveats,
+    environment,
+    lead_claims,
+    page_summary,
+)
+from sweep.verify import open_data, open_run
+from trainables import commands
 from trainables.data.base import SegmentationData
+from trainables.data.flags import add_data_root_flag
+from trainables.data.names import expanded
+from trainables.data.places import write_atomically
 from trainables.errors import SegsweepError
+from trainables.paths import within
 
 REPORT_FILE = "report.html"
 
@@ -43,24 +67,29 @@ class Report:
 
     path: Path
     results: Results
-    gallery: Gallery
+    gallery: Gallery | FailedPart
     predictions: int
+    failed: tuple[FailedPart, ...] = ()
 
 
 def write_report(
     results: Results,
     data: SegmentationData,
     *,
-    predictions: bool = False,
+    predictions: Literal["ids", "positions"] | None = None,
+    pictures: int = MOST_PICTURES,
     budget: int = EMBEDDING_BUDGET,
     progress: Progress | None = None,
 ) -> Report:
     """Writes tables, figures, failure pictures and `report.html` into `RUN/report`.
 
+    A part that raises costs itself alone; its traceback goes to `RUN/report/report.log`.
+
     Args:
         results: What was measured.
         data: Source of the images and true masks behind the failures.
-        predictions: Whether to write every predicted mask as well.
+        predictions: Write every predicted mask as well, as ids of the data set's own masks or as places of the classes.
+        pictures: Failure pictures that may be written, worst first.
         budget: Bytes of pictures inside the page.
         progress: Told the stage, how much of it is done, and of how much.
 
@@ -68,27 +97,45 @@ def write_report(
         Where the page is, and what it was made from.
     """
     step = progress or _silent
-    folder = results.run_dir / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tables(results, folder / "tables")
+    folder = within(results.run_dir, "report")
+    parts = Parts(folder)
+    before = written_before_lists(results.run_dir)
+    write_tables(results, within(folder, "tables"), parts)
     step("figures", 0, 1)
-    figures = save_figures(results, folder / "figures")
+    figures = save_figures(results, within(folder, "figures"), parts)
     step("figures", 1, 1)
-    failing = results.failures["image_id"].nunique()
-    gallery = build_gallery(results, data, folder, budget=budget, advance=_counter(step, "pictures", failing))
-    saved = 0
+    gallery = parts.make(
+        "failure pictures",
+        lambda: build_gallery(
+            results,
+            data,
+            folder,
+            limit=pictures,
+            budget=budget,
+            before=before[FOLDER],
+            advance=lambda done, total: step("pictures", done, total),
+        ),
+    )
+    saved: int | FailedPart = 0
     if predictions:
-        total = sum(len(results.evaluations[record.trial_id].image_ids) for record in results.labels.values())
-        saved = save_predictions(results, folder, advance=_counter(step, "predictions", total))
-    page = render_page(Material(results, figures, gallery))
+        saved = parts.make(
+            "saved predictions",
+            lambda: save_predictions(
+                results,
+                data,
+                folder,
+                positions=predictions == "positions",
+                before=before[PREDICTIONS_FOLDER],
+                advance=lambda done, total: step("predictions", done, total),
+            ),
+        )
+    page = render_page(Material(results, figures, gallery), parts)
     path = folder / REPORT_FILE
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
-    return Report(path, results, gallery, saved)
+    write_atomically(path, page.encode())
+    return Report(path, results, gallery, saved if isinstance(saved, int) else 0, tuple(parts.failed))
 
 
-def render_page(material: Material) -> str:
+def render_page(material: Material, parts: Parts) -> str:
     """The whole page as one text: styles, script and pictures inside, nothing to be fetched.
 
     The content security policy admits data URIs, inline styles, and the one script whose hash it names.
@@ -110,7 +157,8 @@ def render_page(material: Material) -> str:
             style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
             script=Markup(script),
             summary=page_summary(material.results),
-            sections=build_sections(material),
+            sections=build_sections(material, parts),
+            failed=parts.failed,
         )
     )
 
@@ -125,68 +173,76 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
         return error.exit_code
     except KeyboardInterrupt:
-        again = shlex.join(["python", "-m", "analysis.report", *(arguments if arguments is not None else sys.argv[1:])])
+        again = commands.command("analysis.report", *(arguments if arguments is not None else sys.argv[1:]))
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             f"interrupted; finished evaluations are kept, go on with: {again}", markup=False
         )
         return 130
-    for line in answer_lines(report, save_asked=options.save_predictions):
+    for line in answer_lines(report, save_asked=options.save_predictions is not None):
+        if console.is_terminal and line.startswith(("answer", " ")):
+            line = textwrap.fill(line, console.width, subsequent_indent=" " * 10)
         console.print(line, markup=False, soft_wrap=True)
-    return 0
+    for part in report.failed:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"error: could not be made: {part.what}: {' '.join(part.error.split())} (traceback: {part.log})",
+            markup=False,
+        )
+    return 1 if report.failed else 0
 
 
 def answer_lines(report: Report, *, save_asked: bool = False) -> list[str]:
-    """The answer in at most five lines: score, difference, openings, where the page is, what to type next."""
+    """The answer for a terminal: what the page opens with, scores, openings, where the page is, what to type next."""
     results = report.results
     scores = results.comparison.set_index("label")
-    lines = []
+    metric, words = results.objective.column, results.objective.words
+    told = [claim.text.striptags() for claim in (*lead_claims(results), *caveats(results))]
+    lines = [f"{'' if place else 'answer':<9} {text}" for place, text in enumerate(told)]
     for label in ("best", "baseline"):
         if label in results.labels:
             row = scores.loc[label]
-            has_interval = row["iou_low"] == row["iou_low"]
-            interval = f" [{row['iou_low']:.3f}, {row['iou_high']:.3f}]" if has_interval else ""
-            lines.append(f"{label:<9} mIoU {row['iou']:.3f}{interval} on {results.split}")
-    answer = results.answer
-    if answer is not None and not answer.same_trial and len(lines) == 2:
-        verdict = {None: "too few images for an interval", True: "interval leaves 0 out", False: "not distinguishable"}
-        bounds = "" if answer.distinguishable is None else f" [{answer.low:+.3f}, {answer.high:+.3f}]"
-        lines[0] += f", {answer.difference:+.3f}{bounds} against baseline: {verdict[answer.distinguishable]}"
-    elif answer is not None:
-        lines[0] += ", the same trial as baseline"
+            has_interval = row[f"{metric}_low"] == row[f"{metric}_low"]
+            interval = f" [{row[f'{metric}_low']:.3f}, {row[f'{metric}_high']:.3f}]" if has_interval else ""
+            lines.append(f"{label:<9} {words} {row[metric]:.3f}{interval} on {results.split}")
     times = "once" if results.openings == 1 else f"{results.openings} times"
-    lines.append(f"test      opened {times} so far, one checkpoint a label: no claim about configurations yet")
+    lines.append(f"test      opened {times} so far")
     lines.append(f"report    {report.path.resolve().as_uri()}")
     lines.append(f"next      {_next_command(results, save_asked=save_asked)}")
-    return lines
+    # A class or a label may hold what moves a terminal's cursor.
+    return ["".join(letter if letter.isprintable() else " " for letter in line) for line in lines]
 
 
 def _next_command(results: Results, *, save_asked: bool) -> str:
-    run = shlex.quote(results.run_dir.as_posix())
+    manifest = results.manifest
+    if all_dead(results):
+        root = manifest.data["root"]
+        check = commands.check_data(manifest.data["name"], None if root is None else Path(root))
+        return f"{check}   (nothing was learnt: look at the data, then at the number of epochs)"
     if results.split == "val":
-        return f"python -m analysis.report {run}   (opens the test split)"
+        return f"{commands.report(results.run_dir)}   (opens the test split)"
     if not save_asked:
-        return f"python -m analysis.report {run} --save-predictions   (every predicted mask, opens nothing anew)"
-    where = results.run_dir.parent.as_posix()
-    elsewhere = "" if where == "runs" else f" --runs-dir {shlex.quote(where)}"
-    name = shlex.quote(results.run_dir.name)
-    return f"python -m sweep.run --extend {results.manifest.budget['trials']} --name {name}{elsewhere}   (more trials)"
+        saving = commands.report(results.run_dir, "--save-predictions")
+        return f"{saving}   (every predicted mask, opens nothing anew)"
+    return f"{commands.extend(results.run_dir, manifest.budget['trials'])}   (more trials)"
 
 
 def _run(options: argparse.Namespace, console: Console) -> Report:
-    manifest = SweepManifest.load(options.run)
-    data = open_data(manifest)
-    with _display(console) as step:
+    manifest = open_run(options.run)
+    data = open_data(options.run, manifest, root=options.data_root)
+    with _plain() if options.plain_progress else _display(console) as step:
         results = build_results(
             options.run,
             split=options.split,
             top=options.top,
             iou=options.iou,
+            manifest=manifest,
             data=data,
             progress=lambda what, done, total: step(
                 what if what == "failures" else f"{options.split}: {what}", done, total
             ),
         )
-        return write_report(results, data, predictions=options.save_predictions, progress=step)
+        return write_report(
+            results, data, predictions=options.save_predictions, pictures=options.pictures, progress=step
+        )
 
 
 @contextmanager
@@ -209,40 +265,55 @@ def _display(console: Console) -> Iterator[Progress]:
         yield step
 
 
+@contextmanager
+def _plain() -> Iterator[Progress]:
+    """A line for each change, for the sweep that waits for the report: the stage, a tab, how much of it is done."""
+
+    def step(what: str, done: int, total: int) -> None:
+        print(f"{what}\t{done}/{total}", flush=True)
+
+    yield step
+
+
 def _silent(what: str, done: int, total: int) -> None:
     pass
 
 
-def _counter(step: Progress, what: str, total: int) -> Callable[[], None]:
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        step(what, done, total)
-
-    return advance
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.report",
+        prog=commands.prog("analysis.report"),
         description="Evaluates a sweep's checkpoints and writes RUN/report: report.html, tables, figures, failures.",
         epilog="Evaluating a checkpoint on the test split for the first time is written to test_openings.jsonl beside "
         "the run. Evaluations are kept: a second report takes seconds and opens nothing.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run, such as runs/NAME")
+    parser.add_argument("run", type=expanded, metavar="RUN", help="the folder of a run, such as runs/NAME")
+    add_data_root_flag(parser)
+    parser.add_argument("--plain-progress", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--split", choices=("test", "val"), default="test", help="where to evaluate (default: test)")
     parser.add_argument(
-        "--top", type=_whole, default=0, metavar="K", help="add the K best trials beside the labels (default: 0)"
+        "--top",
+        type=_whole,
+        default=0,
+        metavar="K",
+        help="add the K best configurations to the labels (default: 0)",
     )
     parser.add_argument(
         "--iou", type=_share, default=0.5, metavar="T", help="a region fails at or below this IoU (default: 0.5)"
     )
     parser.add_argument(
+        "--pictures",
+        type=_whole,
+        default=MOST_PICTURES,
+        metavar="N",
+        help=f"draw at most N pictures of failures, worst first (default: {MOST_PICTURES})",
+    )
+    parser.add_argument(
         "--save-predictions",
-        action="store_true",
-        help="write every predicted mask to RUN/report/predictions/LABEL/IMAGE_ID.png (class ids, original size)",
+        nargs="?",
+        const="ids",
+        choices=("ids", "positions"),
+        help="write every predicted mask to RUN/report/predictions/LABEL/IMAGE_ID.png, original size, with the ids of "
+        "the data set's own masks (default), or with the places of the classes in the class list",
     )
     return parser
 

@@ -10,22 +10,26 @@ import pandas as pd
 import torch
 
 from analysis import comparison, failures
-from analysis.comparison import Answer
+from analysis.candidates import configurations, seeds_frame
+from analysis.comparison import Answer, Dead
 from analysis.evaluate import (
     MAJORITY,
     Evaluation,
     Progress,
     evaluate_checkpoints,
     evaluate_majority,
-    load_run_split,
 )
 from analysis.load import load_curves, load_trials
+from analysis.objectives import Objective, objective_of
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES
 from sweep.manifest import SweepManifest, count_openings
+from sweep.verify import load_run_split, open_data, open_run, published
+from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, TrialRecord, latest_checkpoint, load_trial, publish
-from trainables.data.base import DATASETS, ClassInfo, SegmentationData
+from trainables.data.base import ClassInfo, SegmentationData
 from trainables.data.splits import load_split
 from trainables.errors import CheckpointError, UsageError
+from trainables.paths import within
 
 BASELINE = "baseline"
 BEST = "best"
@@ -47,9 +51,11 @@ class Results:
         failures: A row a failing (label, image, class); columns `failures.COLUMNS`.
         trials: A row a trial, as in `trials.csv`.
         cost: A row a label; columns `comparison.COST_COLUMNS`.
+        seeds: A row for each configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
         curves: A row a trial and epoch: trial_id, label, phase, epoch, seconds, then the metrics.
         evaluations: By trial id, and `majority`.
         answer: Best beside baseline; None where one of them has no checkpoint.
+        dead: The labels that learnt nothing, and why.
         openings: How often the sweep's test split was opened so far, by any run of the folder.
         notes: What a reader must know before believing the numbers.
     """
@@ -65,11 +71,18 @@ class Results:
     failures: pd.DataFrame
     trials: pd.DataFrame
     cost: pd.DataFrame
+    seeds: pd.DataFrame
     curves: pd.DataFrame
     evaluations: Mapping[str, Evaluation]
     answer: Answer | None
+    dead: Mapping[str, Dead]
     openings: int
     notes: tuple[str, ...]
+
+    @property
+    def objective(self) -> Objective:
+        """What the sweep ranked its trials by."""
+        return objective_of(self.manifest)
 
 
 def build_results(
@@ -78,6 +91,7 @@ def build_results(
     split: str = "test",
     top: int = 0,
     iou: float = 0.5,
+    manifest: SweepManifest | None = None,
     data: SegmentationData | None = None,
     device: str | None = None,
     workers: int = 0,
@@ -89,9 +103,10 @@ def build_results(
     Args:
         run_dir: `runs/NAME`.
         split: `test` (an opening, unless all checkpoints were evaluated there before) or `val`.
-        top: How many of the best trials overall to add beside the labels.
+        top: How many of the best configurations overall to add beside the labels.
         iou: A region fails at or below this IoU.
-        data: The sweep's data set; opened as the manifest says by default.
+        manifest: Of the run, as `sweep.verify.open_run` gives it; by default the run is opened here.
+        data: The sweep's data set, as `sweep.verify.open_data` gives it; opened where the manifest says by default.
         device: `cpu` or `cuda`; cuda by default where there is one.
         workers: Loader processes of the evaluation.
         resamples: Replicates of every bootstrap.
@@ -104,13 +119,14 @@ def build_results(
     """
     if split not in ("test", "val") or top < 0 or not 0 <= iou <= 1:
         raise UsageError(f"split must be test or val, top >= 0, iou within 0 .. 1, not {split}, {top}, {iou}")
-    manifest = SweepManifest.load(run_dir)
+    manifest = manifest or open_run(run_dir)
+    objective = objective_of(manifest)
     trials, curves = load_trials(run_dir), load_curves(run_dir)
     folders = _label_folders(run_dir)
     added, notes = _top_folders(run_dir, manifest, trials, folders, top)
     folders.update(added)
     labels = {label: load_trial(folder) for label, folder in folders.items()}
-    data = data or open_data(manifest)
+    data = data or open_data(run_dir, manifest)
     images = load_run_split(run_dir, split)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -119,10 +135,14 @@ def build_results(
     )
     floor = evaluate_majority(run_dir, data, images, load_split(run_dir, "train").ids, progress=progress)
     evaluations[MAJORITY] = floor
-    scores = comparison.score_labels(evaluations, resamples=resamples, seed=manifest.seed)
+    scores = comparison.score_labels(evaluations, resamples=resamples, seed=manifest.seed, progress=progress)
     names = [info.name for info in data.classes]
     trial_ids = {label: record.trial_id for label, record in labels.items()}
-    both = BASELINE in labels and BEST in labels
+    told = None
+    if BASELINE in labels and BEST in labels:
+        told = comparison.answer(
+            labels, evaluations, scores, objective=objective, resamples=resamples, seed=manifest.seed
+        )
     return Results(
         run_dir=run_dir,
         manifest=manifest,
@@ -135,25 +155,20 @@ def build_results(
         failures=find_failures(trial_ids, evaluations, data, iou_limit=iou, progress=progress),
         trials=trials,
         cost=comparison.cost_frame(labels, evaluations, trials),
+        seeds=seeds_frame(trials, objective.key, first=chief_keys(manifest)),
         curves=curves,
         evaluations=evaluations,
-        answer=comparison.answer(labels, evaluations, scores, resamples=resamples, seed=manifest.seed)
-        if both
-        else None,
+        answer=told,
+        dead=comparison.dead_labels(trial_ids, evaluations),
         openings=count_openings(run_dir.resolve().parent, manifest.data["splits"]["test"]["hash"]),
         notes=(*notes, *_notes(labels, manifest, floor, names)),
     )
 
 
-def open_data(manifest: SweepManifest) -> SegmentationData:
-    """The data set of a sweep, where the sweep found it.
-
-    Raises:
-        DataError: If it is not there any more.
-    """
-    root = manifest.data["root"]
-    data: SegmentationData = DATASETS.get(manifest.data["name"])(root=None if root is None else Path(root))
-    return data
+def chief_keys(manifest: SweepManifest) -> list[str]:
+    """The keys that a configuration is told by first: the one that names the labels, then what the space asks about."""
+    asked = [one["key"] for one in manifest.space.get("parameters", ()) if one["role"] == "scientific"]
+    return list(dict.fromkeys([manifest.space["label_by"], *asked]))
 
 
 def find_failures(
@@ -197,10 +212,13 @@ def find_failures(
 def _label_folders(run_dir: Path) -> dict[str, Path]:
     """The checkpoint folder of each label: baseline first, then best, then the others by name."""
     found = {path.parent.name: path.parent for path in sorted((run_dir / "best").glob(f"*/{TRIAL_FILE}"))}
+    told = published(run_dir)
+    if told is not None:  # what else stands there is not the sweep's
+        found = {label: folder for label, folder in found.items() if label in told}
     if not found:
         raise CheckpointError(
             f"{run_dir / 'best'} holds no checkpoint: no trial was trained to its full budget\n"
-            f"finish the sweep first: python -m sweep.run --resume {run_dir}"
+            f"finish the sweep first: {commands.resume(run_dir)}"
         )
     order = {BASELINE: 0, BEST: 1}
     return {label: found[label] for label in sorted(found, key=lambda label: (order.get(label, 2), label))}
@@ -209,26 +227,34 @@ def _label_folders(run_dir: Path) -> dict[str, Path]:
 def _top_folders(
     run_dir: Path, manifest: SweepManifest, trials: pd.DataFrame, folders: Mapping[str, Path], count: int
 ) -> tuple[dict[str, Path], list[str]]:
-    """Folders of the best completed trials on val that no label holds, and what could not be added."""
+    """Folders of the best configurations on val that no label holds, and what could not be added.
+
+    A configuration ranks by its mean over its seeds, and its first trial at full budget stands for it.
+    """
     if count == 0:
         return {}, []
+    trials = trials.assign(configuration=configurations(trials))
     held = {load_trial(folder).trial_id for folder in folders.values()}
+    shown = set(trials.loc[trials["trial_id"].isin(held), "configuration"])
     complete = trials[(trials["state"] == "completed") & trials[manifest.objective].notna()]
-    ranked = complete.sort_values(manifest.objective, ascending=manifest.mode == "min", kind="stable")
+    others = complete[~complete["configuration"].isin(shown)].groupby("configuration", sort=False)
+    ranked = others.agg(trial_id=("trial_id", "first"), score=(manifest.objective, "mean"))
+    ranked = ranked.sort_values("score", ascending=manifest.mode == "min", kind="stable")
     added: dict[str, Path] = {}
     for trial_id in ranked["trial_id"]:
-        checkpoint = latest_checkpoint(run_dir / CHECKPOINTS / trial_id)
-        if trial_id in held or checkpoint is None or len(added) == count:
+        checkpoint = latest_checkpoint(within(run_dir, CHECKPOINTS, trial_id))
+        if checkpoint is None or len(added) == count:
             continue
         label = f"trial-{trial_id}"
-        folder = run_dir / "report" / "checkpoints" / label
+        folder = within(run_dir, "report", "checkpoints", label)
         publish(checkpoint, folder, label=label)
         added[label] = folder
     missing = count - len(added)
     note = (
-        f"{missing} of the {count} best trials asked for could not be added: no other trial at full budget has a whole"
+        f"{missing} of the {count} best configurations asked for could not be added: no other that was trained to full "
+        "budget has a whole checkpoint"
     )
-    return added, [f"{note} checkpoint"] if missing else []
+    return added, [note] if missing else []
 
 
 def _notes(

@@ -18,20 +18,21 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
+from analysis.candidates import changes, count_candidates, show_value, tell_changes
 from analysis.colours import ELSEWHERE, HIT, INVENTED, MISSED, hexadecimal
-from analysis.comparison import METRICS
+from analysis.comparison import DEAD_MARGIN, METRICS, Answer, Verdict
 from analysis.evaluate import MAJORITY
 from analysis.export import readable
 from analysis.failures import CAUSES, cause_kind
 from analysis.figures import SavedFigure, name_cause
 from analysis.gallery import Gallery
-from analysis.results import BASELINE, BEST, Results
+from analysis.parts import FailedPart, Parts
+from analysis.results import BASELINE, BEST, Results, chief_keys
 from search_spaces.space import When
+from trainables import commands
 from trainables.registry import Registry
 
 TEMPLATES = Path(__file__).parent / "templates"
-CLASS_DIFFERENCE = 0.01
-"""A class whose IoU moved less than this is not named among the gains and losses."""
 
 
 class Evidence(Enum):
@@ -77,18 +78,24 @@ class Material:
     """What sections are made from: results, and what was drawn of them."""
 
     results: Results
-    figures: Mapping[str, SavedFigure]
-    gallery: Gallery
+    figures: Mapping[str, SavedFigure | FailedPart]
+    gallery: Gallery | FailedPart
 
 
 SECTIONS: Registry[Callable[[Material], Section | None]] = Registry("section")
 """Functions `Material -> Section`, or None where there is nothing to show; the page has them in this order."""
 
 
-def build_sections(material: Material) -> list[Section]:
-    """Every registered section that has something to show, in the order of registration."""
-    sections = [SECTIONS.get(name)(material) for name in SECTIONS]
-    return [section for section in sections if section is not None]
+def build_sections(material: Material, parts: Parts) -> list[Section]:
+    """Every registered section that has something to show, in the order of registration; a card for one that raises."""
+    sections: list[Section] = []
+    for name in SECTIONS:
+        made = parts.make(f"section {name}", functools.partial(SECTIONS.get(name), material))
+        if isinstance(made, FailedPart):
+            made = Section(name.capitalize(), _card(made), name, Evidence.RECORD)
+        if made is not None:
+            sections.append(made)
+    return sections
 
 
 @functools.cache
@@ -111,7 +118,8 @@ def answer_section(material: Material) -> Section:
         "answer",
         "Answer",
         Evidence.ONE_CHECKPOINT,
-        lead=lead_claim(results),
+        leads=lead_claims(results),
+        caveats=caveats(results),
         claims=other_claims(results),
         tiles=_tiles(results),
         notes=results.notes,
@@ -131,6 +139,8 @@ def comparison_section(material: Material) -> Section:
         split=results.split,
         scores=readable(results.comparison[["label", *scores]]),
         identity=readable(results.comparison.drop(columns=scores)),
+        objective=results.objective,
+        seeds=readable(results.seeds),
     )
 
 
@@ -171,6 +181,8 @@ def classes_section(material: Material) -> Section:
 def failures_section(material: Material) -> Section:
     """The gallery of failures."""
     results, gallery = material.results, material.gallery
+    if isinstance(gallery, FailedPart):
+        return Section("Failures", _card(gallery), "failures", Evidence.RECORD)
     kinds = {kind for row in gallery.rows for kind in row["kinds"]}
     in_order = [name for cause in CAUSES if (name := name_cause(cause)) in kinds]
     return _section(
@@ -180,6 +192,9 @@ def failures_section(material: Material) -> Section:
         figure=material.figures.get("causes"),
         rows=len(gallery.rows),
         embedded=gallery.embedded,
+        pictured=sum(bool(row["picture"]) for row in gallery.rows),
+        files=gallery.files,
+        failing=gallery.failing,
         split=results.split,
         labels=[label for label in results.labels if any(row["label"] == label for row in gallery.rows)],
         classes=[info.name for info in results.classes if any(row["class"] == info.name for row in gallery.rows)],
@@ -211,9 +226,7 @@ def run_section(material: Material) -> Section:
         "What was run",
         Evidence.RECORD,
         command=shlex.join(manifest.command),
-        report_command=shlex.join(
-            ["python", "-m", "analysis.report", results.run_dir.as_posix(), "--split", results.split]
-        ),
+        report_command=commands.report(results.run_dir, "--split", results.split),
         differences=differences(configs),
         configs=configs,
         hyperparameters=material.figures.get("hyperparameters"),
@@ -229,42 +242,49 @@ def run_section(material: Material) -> Section:
     )
 
 
-def lead_claim(results: Results) -> Claim:
-    """The sentence that the page opens with: winner, baseline, and whether the difference can be told from none."""
-    answer, split = results.answer, results.split
-    if answer is None:
-        missing = [label for label in (BASELINE, BEST) if label not in results.labels]
-        return _claim(
-            "No comparison of {} and {}: there is no finished checkpoint for {}.",
-            *map(_name, (BEST, BASELINE)),
-            _names(missing),
-            evidence=Evidence.RECORD,
-        )
-    winner, baseline = _name(answer.winner), _name(answer.baseline)
-    if answer.same_trial:
-        return _claim(
-            f"No trial stood above {{}} on val, so {{}} is {{}}: mIoU {answer.baseline_score:.3f} on {split}.",
-            *(baseline, winner, baseline),
-        )
-    head = (
-        f"{{}} reaches mIoU {answer.winner_score:.3f} on {split}, {{}} {answer.baseline_score:.3f}: "
-        f"a difference of {answer.difference:+.3f}"
-    )
-    bounds = f" [{answer.low:+.3f}, {answer.high:+.3f}]"
-    if answer.distinguishable is None:
-        tail = f", without an interval, since {answer.unit_count} {answer.units} are too few for one."
-    elif answer.distinguishable:
-        side = "better" if answer.difference > 0 else "worse"
-        tail = f"{bounds}. On images like these, this checkpoint is {side}."
-    else:
-        tail = f"{bounds}. The interval holds 0: not distinguishable on these images."
-    return _claim(head + tail, winner, baseline)
+def lead_claims(results: Results) -> list[Claim]:
+    """What the page opens with: labels that learnt nothing, then the winner beside the baseline."""
+    dead = _dead_claims(results)
+    if all_dead(results):
+        return [*dead, _claim("No label learnt anything, so nothing is compared.")]
+    return [*dead, _comparison_claim(results)]
+
+
+def caveats(results: Results) -> list[Claim]:
+    """What the comparison does not show, and what is missing to show it."""
+    verdict = None if results.answer is None else results.answer.verdict
+    if verdict in (None, Verdict.SAME) or all_dead(results):
+        return []
+    fresh = "both configurations trained with fresh seeds"
+    if verdict is Verdict.CHOSEN_HERE:
+        return [
+            _claim(
+                "Val chose it, so its score here flatters it and proves nothing. What is missing is other images (the "
+                f"test split) and {fresh}."
+            )
+        ]
+    turned = "turn it round" if verdict in (Verdict.HIGHER, Verdict.LOWER) else "change that"
+    text = f"This speaks of these two checkpoints only; another seed may {turned}. What is missing is {fresh}."
+    return [_claim(text)]
 
 
 def other_claims(results: Results) -> list[Claim]:
     """What else can be said, each sentence at its own level."""
-    claims = [*_seed_claim(results), *_val_claim(results), *_rank_claim(results), *_class_claims(results)]
-    return [*claims, *_failure_claim(results), _openings_claim(results)]
+    ranks = [] if all_dead(results) else [*_val_claim(results), *_rank_claim(results)]
+    return [*ranks, *_failure_claim(results), _openings_claim(results)]
+
+
+def all_dead(results: Results) -> bool:
+    """Whether no label learnt anything."""
+    return all(label in results.dead for label in results.labels)
+
+
+def told_name(results: Results, label: str) -> str:
+    """What sentences call a label: `best`, which is a mere name, by the label of the trial that won."""
+    if label != BEST or label not in results.labels:
+        return label
+    own = results.trials.loc[results.trials["trial_id"] == results.labels[label].trial_id, "label"]
+    return (str(own.iloc[0]) if len(own) else "") or label
 
 
 def differences(configs: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, list[str]]]]:
@@ -284,13 +304,6 @@ def differences(configs: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], li
         if len(set(values)) > 1:
             rows.append((key, values))
     return labels, rows
-
-
-def show_value(value: Any) -> str:
-    """A configuration value as text: numbers short, truth values in lower case."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def space_frame(parameters: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -341,6 +354,12 @@ def run_facts(results: Results) -> list[tuple[str, str]]:
     ]
 
 
+def _card(part: FailedPart) -> Markup:
+    """What stands in the place of a part that could not be made."""
+    module: Any = environment().get_template("macros.html").module
+    return Markup(module.failed(part))
+
+
 def _section(name: str, title: str, evidence: Evidence, **content: Any) -> Section:
     html = environment().get_template(f"section_{name}.html").render(**content)
     return Section(title, Markup(html), name, evidence)
@@ -349,19 +368,24 @@ def _section(name: str, title: str, evidence: Evidence, **content: Any) -> Secti
 def _tiles(results: Results) -> list[tuple[str, str, str]]:
     """Name, number and remark of the figures that the page opens with."""
     scores = {row["label"]: row for row in results.comparison.to_dict("records")}
+    answer, metric, words = results.answer, results.objective.column, results.objective.words
+    is_same = answer is not None and answer.verdict is Verdict.SAME
     tiles = []
-    for label in (BEST, BASELINE):
+    for label in (BASELINE,) if is_same else (BEST, BASELINE):
         if label in results.labels:
-            row = scores[label]
-            tiles.append((f"mIoU of {label}", f"{row['iou']:.3f}", _interval(row["iou_low"], row["iou_high"])))
-    answer = results.answer
-    if answer is not None and not answer.same_trial:
-        tiles.append(("difference, paired", f"{answer.difference:+.3f}", _interval(answer.low, answer.high, sign="+")))
+            row, name = scores[label], told_name(results, label)
+            interval = _interval(row[f"{metric}_low"], row[f"{metric}_high"])
+            in_tables = "" if name == label else f", \u201c{label}\u201d in the tables"
+            tiles.append((f"{words} of {name}", f"{row[metric]:.3f}", interval + in_tables))
+    if answer is not None and answer.verdict not in (Verdict.SAME, Verdict.CHOSEN_HERE) and not all_dead(results):
+        interval = _interval(answer.low, answer.high, sign="+")
+        tiles.append(("difference of these two", f"{answer.difference:+.3f}", f"{interval}, same images"))
     if MAJORITY in scores:
-        tiles.append(("commonest class everywhere", f"{scores[MAJORITY]['iou']:.3f}", "the floor"))
+        tiles.append(("commonest class everywhere", f"{scores[MAJORITY][metric]:.3f}", f"{words}, the floor"))
     if BEST in results.labels:
         count = int((results.failures["label"] == BEST).sum())
-        tiles.append((f"failures of {BEST}", f"{count:,}", f"on {_images(results)} {results.split} images"))
+        name = told_name(results, BEST)
+        tiles.append((f"failures of {name}", f"{count:,}", f"on {_images(results)} {results.split} images"))
     return tiles
 
 
@@ -383,72 +407,128 @@ def _name(text: str) -> Markup:
 
 
 def _names(texts: Sequence[str]) -> Markup:
-    return Markup(" and ").join(_name(text) for text in texts)
+    *others, last = map(_name, texts)
+    return Markup(" and ").join([Markup(", ").join(others), last]) if others else last
 
 
-def _seed_claim(results: Results) -> list[Claim]:
-    if results.answer is None or results.answer.same_trial:
-        return []
-    return [
-        _claim(
-            "This compares two sets of weights, trained once each. Whether the configurations differ takes five or "
-            "more fresh seeds of both; this report says nothing about that."
+def _dead_claims(results: Results) -> list[Claim]:
+    """One sentence for each reason; labels that are dead for the same one stand together."""
+    by_class: dict[int | None, list[str]] = {}
+    for label, dead in results.dead.items():
+        by_class.setdefault(dead.only_class, []).append(label)
+    claims = []
+    for only_class, labels in by_class.items():
+        many = len(labels) > 1
+        who = f"{{}} {'are' if many else 'is'} dead"
+        if only_class is None:
+            floor = results.dead[labels[0]].floor
+            text = (
+                f"{who}: {'their' if many else 'its'} mIoU on {results.split} is at most {DEAD_MARGIN:g} above "
+                f"{floor:.3f}, which is what the commonest class everywhere reaches."
+            )
+            claims.append(_claim(text, _names(labels)))
+        else:
+            text = f"{who}: {'they predict' if many else 'it predicts'} \u201c{{}}\u201d everywhere on {results.split}."
+            claims.append(_claim(text, _names(labels), escape(results.classes[only_class].name)))
+    return claims
+
+
+def _comparison_claim(results: Results) -> Claim:
+    """The winner beside the baseline, as two checkpoints and no more; on val, which chose it, nothing is concluded."""
+    answer = results.answer
+    if answer is None:
+        missing = [label for label in (BASELINE, BEST) if label not in results.labels]
+        return _claim(
+            "No comparison of {} and {}: there is no finished checkpoint for {}.",
+            *(_name(BEST), _name(BASELINE), _names(missing)),
+            evidence=Evidence.RECORD,
         )
-    ]
+    words, baseline = answer.objective.words, _name(answer.baseline)
+    if answer.verdict is Verdict.SAME:
+        text = (
+            f"{{}} is the baseline's own configuration, so nothing is compared: {{}} reaches {words} "
+            f"{answer.baseline_score:.3f} on {results.split}."
+        )
+        return _claim(text, _name(answer.winner), baseline)
+    winner, luck = _configuration(results, answer), _luck(results)
+    if answer.verdict is Verdict.CHOSEN_HERE:
+        text = f"{{}} is {luck}: {words} {answer.winner_score:.3f} there, {{}} {answer.baseline_score:.3f}."
+        return _claim(text, winner, baseline)
+    groups = f" ({answer.unit_count} groups)" if answer.units == "groups" else ""
+    text = f"On these {_images(results)} {results.split} images{groups}, {_tell_verdict(answer, luck)}."
+    return _claim(text, winner, baseline)
+
+
+def _tell_verdict(answer: Answer, luck: str) -> str:
+    """What the interval of the difference allows to say, with braces for the winner and for the baseline."""
+    low, high = answer.low, answer.high
+    if answer.verdict is Verdict.LOWER:
+        low, high = -high, -low
+    scores = f"{answer.objective.words} {answer.winner_score:.3f} against {answer.baseline_score:.3f}"
+    if answer.verdict in (Verdict.HIGHER, Verdict.LOWER):
+        return (
+            f"this checkpoint of {{}}, {luck}, scores {answer.verdict.name.lower()} than that of {{}} by "
+            f"{abs(answer.difference):.3f} [{low:.3f}, {high:.3f}]: {scores}"
+        )
+    if answer.verdict is Verdict.UNDECIDED:
+        return (
+            f"the checkpoint of {{}}, {luck}, and that of {{}} cannot be told apart: {scores}, a difference of "
+            f"{answer.difference:+.3f} whose interval [{low:+.3f}, {high:+.3f}] holds 0"
+        )
+    return (
+        f"the checkpoint of {{}}, {luck}, stands beside that of {{}} with {scores}; {answer.unit_count} {answer.units} "
+        "are too few for an interval of the difference"
+    )
+
+
+def _configuration(results: Results, answer: Answer) -> Markup:
+    """The winner by name, and what it changes against the baseline."""
+    configs = [results.labels[label].config.flat() for label in (answer.winner, answer.baseline)]
+    told = tell_changes(changes(*configs, first=chief_keys(results.manifest)))
+    return Markup("{} ({})").format(_name(told_name(results, answer.winner)), told)
+
+
+def _luck(results: Results) -> str:
+    """Of how many the winner is the one that val liked most."""
+    found = count_candidates(results.trials)
+    if found.configurations == found.trials:
+        return f"the luckiest of {found.trials} trials on val, one seed each"
+    return (
+        f"the luckiest of {found.configurations} configurations on val, by the mean over the seeds of each "
+        f"({found.trials} trials)"
+    )
 
 
 def _val_claim(results: Results) -> list[Claim]:
     answer = results.answer
-    if answer is None or answer.same_trial:
+    if answer is None or answer.verdict in (Verdict.SAME, Verdict.CHOSEN_HERE):
         return []
-    best, base = (results.labels[label].metrics.get("val/miou") for label in (answer.winner, answer.baseline))
+    key = answer.objective.key
+    best, base = (results.labels[label].metrics.get(key) for label in (answer.winner, answer.baseline))
     if best is None or base is None:
         return []
-    text = f"On val, which chose {{}}, its mIoU was {best:.3f} and that of {{}} {base:.3f} "
-    if results.split == "val":
-        text += "during training. These are the images that chose it, so its score here flatters it."
-    else:
-        text += f"({best - base:+.3f}); on {results.split} the difference is {answer.difference:+.3f}."
-    return [_claim(text, _name(answer.winner), _name(answer.baseline))]
+    text = (
+        f"On val, which chose it, {{}} had {answer.objective.words} {best:.3f} and {{}} {base:.3f} "
+        f"({best - base:+.3f}); on {results.split} the difference is {answer.difference:+.3f}."
+    )
+    return [_claim(text, _name(told_name(results, answer.winner)), _name(answer.baseline))]
 
 
 def _rank_claim(results: Results) -> list[Claim]:
     answer = results.answer
-    if answer is None or results.split == "val":
+    if answer is None or answer.chosen_here:
         return []
     val, split = answer.val_ranks, answer.split_ranks
     above = [label for label in split if split[label] < split.get(answer.winner, 0)]
     if above:
         text = (
             f"On {results.split}, {{}} {'stand' if len(above) > 1 else 'stands'} above {{}}; the winner was chosen on "
+            "val and stays."
         )
-        return [_claim(text + "val and stays.", _names(above), _name(answer.winner))]
+        return [_claim(text, _names(above), _name(told_name(results, answer.winner)))]
     if len(val) > 2 and all(split.get(label) == rank for label, rank in val.items()):
         return [_claim(f"The labels stand in the same order on {results.split} as on val.")]
     return []
-
-
-def _class_claims(results: Results) -> list[Claim]:
-    answer = results.answer
-    if answer is None or answer.same_trial:
-        return []
-    table = results.per_class.pivot(index="class", columns="label", values="iou")
-    change = (table[answer.winner] - table[answer.baseline]).dropna().sort_values()
-    gains = change[change >= CLASS_DIFFERENCE].iloc[::-1][:3]
-    losses = change[change <= -CLASS_DIFFERENCE][:3]
-    told = [
-        Markup("{} {}").format(word, ", ".join(f"{name} ({value:+.3f})" for name, value in values.items()))
-        for word, values in (("gained most on", gains), ("lost most on", losses))
-        if len(values)
-    ]
-    if not told:
-        return []
-    return [
-        _claim(
-            "By IoU of single classes, {} {} against {}; no interval is given for these.",
-            *(_name(answer.winner), Markup(" and ").join(told), _name(answer.baseline)),
-        )
-    ]
 
 
 def _failure_claim(results: Results) -> list[Claim]:
@@ -461,7 +541,7 @@ def _failure_claim(results: Results) -> list[Claim]:
         _claim(
             f"{{}} fails on {len(failures):,} (image, class) regions; the commonest dominant cause is "
             f"\u201c{{}}\u201d ({int(dominant.iloc[0]):,}).",
-            *(_name(label), escape(name_cause(str(dominant.index[0])))),
+            *(_name(told_name(results, label)), escape(name_cause(str(dominant.index[0])))),
         )
     ]
 

@@ -7,13 +7,13 @@ of a video, slices of a patient) whole groups are drawn, and all images of a gro
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from trainables.metrics import mean_over_classes
 
@@ -27,6 +27,12 @@ MIN_IMAGES = 20
 
 MIN_GROUPS = 5
 """Fewer groups give no interval: resamples of four are too few to reach its ends (docs/METRICS.md)."""
+
+BATCH_WEIGHTS = 2**21
+"""Weights (replicates times images) that a statistic is given at once: 16 MiB, however many images there are."""
+
+SUMMED_VALUES = 2**21
+"""Values of images that are turned into float64 at once where they are summed: 16 MiB."""
 
 
 @dataclass(frozen=True)
@@ -95,26 +101,15 @@ def bootstrap_interval(
     if not units.enough:
         shape = statistic(np.ones((1, len(units.of_image)))).shape[:-1]
         return Interval(np.full(shape, np.nan), np.full(shape, np.nan))
-
-    def of_draws(draws: npt.NDArray[np.intp], axis: int = -1) -> Floats:
-        flat = np.moveaxis(np.asarray(draws), axis, -1).reshape(-1, draws.shape[axis])
-        values = statistic(draw_counts(flat, units.count)[:, units.of_image])
-        return values.reshape((*values.shape[:-1], *draws.shape[:-1]))
-
-    with warnings.catch_warnings():
-        # NaN is the answer to a statistic that is not defined on a replicate; it needs no second telling.
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        found = stats.bootstrap(
-            (np.arange(units.count),),
-            of_draws,
-            n_resamples=resamples,
-            batch=250,
-            vectorized=True,
-            confidence_level=expanded_confidence(confidence, units.count),
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-    return Interval(np.asarray(found.low), np.asarray(found.high))
+    rng = np.random.default_rng(seed)
+    batch = max(1, BATCH_WEIGHTS // len(units.of_image))
+    values = []
+    for start in range(0, resamples, batch):
+        draws = rng.integers(0, units.count, (min(batch, resamples - start), units.count))
+        values.append(statistic(draw_counts(draws, units.count)[:, units.of_image]))
+    tail = (1 - expanded_confidence(confidence, units.count)) / 2
+    low, high = np.quantile(np.concatenate(values, axis=-1), (tail, 1 - tail), axis=-1)
+    return Interval(np.asarray(low), np.asarray(high))
 
 
 def expanded_confidence(confidence: float, units: int) -> float:
@@ -127,8 +122,8 @@ def expanded_confidence(confidence: float, units: int) -> float:
         confidence: Nominal coverage in 0 .. 1.
         units: Number of independent units n, at least 2.
     """
-    quantile = stats.t.ppf((1 + confidence) / 2, units - 1) * np.sqrt(units / (units - 1))
-    return float(1 - 2 * stats.norm.sf(quantile))
+    quantile = special.stdtrit(units - 1, (1 + confidence) / 2) * np.sqrt(units / (units - 1))
+    return float(1 - 2 * special.ndtr(-quantile))
 
 
 def paired_interval(
@@ -159,8 +154,13 @@ def draw_counts(draws: npt.NDArray[np.intp], count: int) -> Floats:
 
 def weighted_sum(weights: Floats, per_image: npt.NDArray[np.generic]) -> Floats:
     """Sums over images: weights of shape (R, N) and an array of shape (N, ...) give shape (R, ...)."""
-    flat = per_image.reshape(len(per_image), -1).astype(np.float64)
-    return (weights @ flat).reshape(*weights.shape[:-1], *per_image.shape[1:])
+    values = math.prod(per_image.shape[1:])
+    block = max(1, SUMMED_VALUES // max(values, 1))
+    total = np.zeros((len(weights), values))
+    for start in range(0, len(per_image), block):
+        of_block = per_image[start : start + block].astype(np.float64).reshape(-1, values)
+        total += weights[:, start : start + block] @ of_block
+    return total.reshape(-1, *per_image.shape[1:])
 
 
 def mean_over_split_classes(

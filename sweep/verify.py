@@ -56,13 +56,13 @@ def open_data(run_dir: Path, manifest: SweepManifest, *, root: Path | None = Non
     """
     name, before = manifest.data["name"], manifest.data["root"]
     place = root if root is not None else None if before is None else Path(before)
+    cure = "if it was moved, give its new place with --data-root DIR: its content is compared"
+    if place is not None and not place.expanduser().is_dir():
+        raise DataError(f"the images of this run (data set {name}) are not at {place} any more\n{cure}")
     try:
         data: SegmentationData = DATASETS.get(name)(root=place)
     except SegsweepError as error:
-        raise DataError(
-            f"the data of this run ({name}) cannot be read{'' if place is None else f' at {place}'}: {error}\n"
-            "if it was moved, give its new place with --data-root; its content is compared"
-        ) from error
+        raise DataError(f"the data set of this run cannot be read: {error}\n{cure}") from error
     faults = [*_class_faults(manifest, data), *_file_faults(run_dir, data)]
     if faults:
         raise DataError(

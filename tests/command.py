@@ -33,6 +33,19 @@ def run(module: str, *arguments: str, timeout: float = 500) -> subprocess.Comple
     )
 
 
+def script(command: str, *arguments: str, cwd: Path, timeout: float = 500) -> subprocess.CompletedProcess[str]:
+    """Runs `segsweep COMMAND` to its end, as it was installed beside this Python."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("segsweep")), command, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+    )
+
+
 class Started:
     """A command in a process group of its own, like one in a terminal."""
 

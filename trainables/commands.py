@@ -109,6 +109,8 @@ def tracking(run_dir: Path) -> str:
 
 
 def _run(run_dir: Path) -> list[str]:
+    if run_dir.name in ("", ".."):
+        run_dir = run_dir.resolve()
     where = [] if run_dir.parent == Path("runs") else ["--runs-dir", run_dir.parent.as_posix()]
     return ["--name", run_dir.name, *where]
 

@@ -73,21 +73,24 @@
   const card = (row) => {
     const made = element("article", "card");
     made.dataset.row = row.row;
+    made.tabIndex = -1;
     const told = element("div");
     const title = element("h3");
     const swatch = element("span", "swatch");
     swatch.style.backgroundColor = data.colors[row.class];
     title.append(swatch, row.class);
-    const link = element("a", "", "Full picture");
-    link.href = row.picture;
     told.append(
       title,
       element("div", "score", `IoU ${row.iou.toFixed(3)}, ${row.wrong.toLocaleString("en")} px wrong`),
       element("div", "where", `${row.label} \u00b7 ${row.image}`),
       items("causes", row.causes),
       items("facts", row.facts),
-      link,
     );
+    if (row.picture) {
+      const link = element("a", "", "Full picture");
+      link.href = row.picture;
+      told.append(link);
+    }
     const pictures = element("div", "pictures");
     if (row.map) {
       const image = data.images[row.image];
@@ -98,7 +101,8 @@
         picture("this class", row.map, true, row),
       );
     } else {
-      pictures.append(element("p", "quiet", "Kept out of this file to keep it small: see the full picture."));
+      const why = row.picture ? "Kept out of this file to keep it small: see the full picture." : "Not drawn (--pictures).";
+      pictures.append(element("p", "quiet", why));
     }
     made.append(told, pictures);
     return made;
@@ -144,7 +148,8 @@
   more.addEventListener("click", () => {
     const place = shown;
     grow();
-    list.children[place]?.querySelector("a").focus();
+    const next = list.children[place];
+    (next?.querySelector("a") ?? next)?.focus();
   });
   update();
 })();

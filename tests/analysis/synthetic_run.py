@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.candidates import seeds_frame
 from analysis.comparison import Answer
+from analysis.objectives import OBJECTIVES
 from analysis.results import Results
 from sweep.manifest import SweepManifest
 from trainables.data.base import VOID, ClassInfo, Image, Mask, SegmentationData, Splits
@@ -265,7 +267,7 @@ def make_results(
         trial_rows.append(
             {
                 "trial_id": record.trial_id,
-                "label": label,
+                "label": "free" if label == "best" else label,
                 "phase": "finish",
                 "seed": 0,
                 "state": "completed",
@@ -304,9 +306,11 @@ def make_results(
         failures=pd.DataFrame(failures),
         trials=trials_frame,
         cost=cost,
+        seeds=seeds_frame(trials_frame, "val/miou"),
         curves=pd.DataFrame(curve_rows, columns=["trial_id", "label", "phase", "epoch", "val/miou"]),
         evaluations=evaluations,
         answer=_answer(records, {row["label"]: row["iou"] for row in comparison}),
+        dead={},
         openings=2,
         notes=(f"only {len(ids)} images: intervals are rough", "best and geometric are the same trial"),
     )
@@ -319,13 +323,14 @@ def _answer(records: dict[str, Any], scores: dict[str, float]) -> Answer:
     return Answer(
         winner="best",
         baseline="baseline",
-        metric="iou",
+        objective=OBJECTIVES["val/miou"],
         winner_score=scores["best"],
         baseline_score=scores["baseline"],
         difference=difference,
         low=difference - 0.02,
         high=difference + 0.03,
-        same_trial=False,
+        same_configuration=False,
+        chosen_here=False,
         val_ranks={label: 1 + sum(other > val[label] for other in val.values()) for label in val},
         split_ranks={label: 1 + sum(scores[other] > scores[label] for other in records) for label in records},
         units="images",

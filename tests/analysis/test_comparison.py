@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +17,13 @@ from analysis.comparison import (
     PER_CLASS_COLUMNS,
     THRESHOLD_COLUMNS,
     Answer,
+    Dead,
+    Verdict,
     answer,
     comparison_frame,
     cost_frame,
+    dead_labels,
+    find_dead,
     lineage,
     per_class_frame,
     score_labels,
@@ -26,6 +31,7 @@ from analysis.comparison import (
     threshold_frame,
 )
 from analysis.evaluate import MAJORITY
+from analysis.objectives import OBJECTIVES
 from analysis.statistics import draw_counts
 from trainables import metrics
 from trainables.metrics import IGNORE, PerImageConfusion, RegionConfidence, ScoreHistogram
@@ -33,7 +39,7 @@ from trainables.metrics import IGNORE, PerImageConfusion, RegionConfidence, Scor
 NAMES = ["sky", "road", "car", "never"]
 
 
-def made_evaluation(trial_id, *, images=30, skill=2.0, seed=0, groups=None):
+def made_evaluation(trial_id, *, images=30, skill=2.0, seed=0, groups=None, split="test"):
     """Collected from random scores that know the target by `skill`; the fourth class is in nothing."""
     rng = np.random.default_rng(seed)
     collectors = PerImageConfusion(4), ScoreHistogram(4), RegionConfidence(4)
@@ -48,18 +54,20 @@ def made_evaluation(trial_id, *, images=30, skill=2.0, seed=0, groups=None):
             collector.process(str(number), scores, scores.argmax(dim=0), target)
     return SimpleNamespace(
         trial_id=trial_id,
-        split="test",
+        split=split,
         image_ids=tuple(map(str, range(images))),
         groups=groups or (None,) * images,
         confusions=collectors[0].value(),
-        histograms=collectors[1].value(),
+        histograms=lambda class_id: collectors[1].value()[:, class_id],
         confidence=collectors[2].value(),
         latency_ms=12.5,
     )
 
 
-def made_record(trial_id, miou):
-    flat = {"model.name": "lraspp", "augment.policy": "flip", "loss.name": "focal"}
+def made_record(trial_id, miou, **changed):
+    flat = {"model.name": "lraspp", "augment.policy": "flip", "loss.name": "focal", "optimizer.lr": 0.003, "seed": 0}
+    flat |= {"optimizer.lr": 0.01} if trial_id == "1" else {}
+    flat |= changed
     return SimpleNamespace(
         trial_id=trial_id,
         config=SimpleNamespace(flat=lambda: flat),
@@ -89,7 +97,7 @@ def slow_scores(evaluation, chosen):
     for name in ("iou", "f1", "precision", "recall"):
         each = getattr(metrics, name)(matrix)
         values[name] = np.mean([each[c] for c in range(4) if split[c].sum() and matrix[c].sum()])
-    each = metrics.average_precision(evaluation.histograms[chosen].sum(axis=0))
+    each = [metrics.average_precision(evaluation.histograms(c)[chosen].sum(axis=0)) for c in range(4)]
     values["ap"] = np.mean([each[c] for c in range(4) if matrix[c].sum()])
     regions = metrics.region_average_precision(evaluation.confusions[chosen], evaluation.confidence[chosen])
     values["map"] = np.mean([regions[c].mean() for c in range(4) if matrix[c].sum()])
@@ -208,8 +216,8 @@ def test_answer_compares_the_winner_with_the_baseline_on_the_same_images(made):
     told = answer(labels, evaluations, scores, resamples=300)
     assert told.difference == pytest.approx(told.winner_score - told.baseline_score)
     assert told.low < told.difference < told.high
-    assert told.distinguishable is True
-    assert not told.same_trial
+    assert told.verdict is Verdict.HIGHER
+    assert not told.same_configuration
     assert told.val_ranks == {"baseline": 2, "best": 1, "flip": 1}
     assert told.split_ranks == {"baseline": 2, "best": 1, "flip": 1}
     assert (told.units, told.unit_count, told.evidence) == ("images", 30, "one checkpoint each")
@@ -224,21 +232,107 @@ def test_answer_compares_the_winner_with_the_baseline_on_the_same_images(made):
     assert told.high == pytest.approx(np.quantile(differences, 0.98), abs=spread)
 
 
-def test_answer_of_a_baseline_that_won_claims_no_difference(made):
+@pytest.mark.parametrize("key", OBJECTIVES)
+def test_answer_speaks_of_the_sweeps_objective(made, key):
     labels, evaluations, scores = made
-    told = answer({"baseline": labels["best"], "best": labels["best"]}, evaluations, scores)
-    assert told.same_trial
-    assert told.difference == 0
-    assert told.distinguishable is None
+    objective = OBJECTIVES[key]
+    told = answer(labels, evaluations, scores, objective=objective, resamples=300, seed=5)
+    place = METRICS.index(objective.column)
+    values = [slow_scores(evaluations[one], np.arange(30))[place] for one in ("1", "0")]
+    assert (told.winner_score, told.baseline_score) == pytest.approx(tuple(values))
+    rng = np.random.default_rng(0)
+    differences = []
+    for _ in range(200):
+        chosen = rng.integers(0, 30, 30)
+        differences.append(slow_scores(evaluations["1"], chosen)[place] - slow_scores(evaluations["0"], chosen)[place])
+    spread = np.std(differences)
+    assert told.low == pytest.approx(np.quantile(differences, 0.02), abs=spread)
+    assert told.high == pytest.approx(np.quantile(differences, 0.98), abs=spread)
+
+
+def test_ranks_follow_the_objective_and_its_direction(made):
+    _, evaluations, scores = made
+    labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6), "flip": made_record("1", 0.6)}
+    for record in labels.values():
+        record.metrics["val/f1"] = 1 - record.metrics["val/miou"]
+    told = answer(labels, evaluations, scores, objective=OBJECTIVES["val/f1"], resamples=20)
+    assert told.val_ranks == {"baseline": 1, "best": 2, "flip": 2}
+    least = replace(OBJECTIVES["val/miou"], mode="min")
+    told = answer(labels, evaluations, scores, objective=least, resamples=20)
+    assert told.val_ranks == told.split_ranks == {"baseline": 1, "best": 2, "flip": 2}
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [({}, Verdict.SAME), ({"seed": 7}, Verdict.SAME), ({"seed": 7, "optimizer.lr": 0.004}, Verdict.HIGHER)],
+)
+def test_a_configuration_is_not_compared_with_itself(made, changed, verdict):
+    _, evaluations, scores = made
+    labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6, **{"optimizer.lr": 0.003, **changed})}
+    told = answer(labels, evaluations, scores, resamples=50)
+    assert told.verdict is verdict
+    assert np.isnan(told.low) == (verdict is Verdict.SAME)
+
+
+def test_val_which_chose_the_winner_gives_no_interval_of_the_difference():
+    evaluations = {one: made_evaluation(one, skill=skill, split="val") for one, skill in (("0", 1.5), ("1", 2.5))}
+    labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6)}
+    told = answer(labels, evaluations, score_labels(evaluations, resamples=50), resamples=50)
+    assert told.verdict is Verdict.CHOSEN_HERE
+    assert np.isnan([told.low, told.high]).all()
 
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(0.01, 0.2, True), (-0.2, -0.1, True), (-0.1, 0.2, False), (0.0, 0.2, False), (np.nan, np.nan, None)],
+    [
+        (1e-9, 0.2, Verdict.HIGHER),
+        (0.0, 0.2, Verdict.UNDECIDED),
+        (-0.1, 0.2, Verdict.UNDECIDED),
+        (-0.2, 0.0, Verdict.UNDECIDED),
+        (-0.2, -1e-9, Verdict.LOWER),
+        (np.nan, np.nan, Verdict.NO_INTERVAL),
+    ],
 )
-def test_a_difference_is_distinguishable_when_its_interval_leaves_zero_out(low, high, expected):
-    told = Answer("best", "baseline", "iou", 0.5, 0.4, 0.1, low, high, False, {}, {}, "images", 30)
-    assert told.distinguishable is expected
+def test_what_may_be_said_follows_from_where_the_interval_lies(low, high, expected):
+    objective = OBJECTIVES["val/miou"]
+    told = Answer("best", "baseline", objective, 0.5, 0.4, 0.1, low, high, False, False, {}, {}, "images", 30)
+    assert told.verdict is expected
+    assert replace(told, same_configuration=True).verdict is Verdict.SAME
+    assert replace(told, chosen_here=True).verdict is Verdict.CHOSEN_HERE
+
+
+def test_a_model_that_predicts_one_class_everywhere_is_dead_whatever_it_scores():
+    one_class = np.array([[0, 60, 0], [0, 30, 0], [0, 10, 0]])
+    assert find_dead(one_class, floor=0.0) == Dead(1, pytest.approx(0.1), 0.0)
+    two_classes = one_class + np.array([[0, 0, 0], [0, 0, 0], [0, 0, 1]])
+    assert find_dead(two_classes, floor=0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("above", "is_dead"), [(-0.2, True), (0.0, True), (0.000999, True), (0.001001, False), (0.2, False)]
+)
+def test_a_model_is_dead_up_to_a_thousandth_above_the_floor(above, is_dead):
+    confusion = np.array([[50, 10], [20, 20]])
+    iou = (50 / 80 + 20 / 50) / 2
+    assert find_dead(confusion, floor=iou - above) == (Dead(None, iou, iou - above) if is_dead else None)
+
+
+def test_a_model_that_stands_a_thousandth_above_the_floor_is_dead():
+    confusion = np.array([[2, 498], [500, 0]])
+    assert find_dead(confusion, floor=0.0) == Dead(None, 0.001, 0.0)
+    assert find_dead(confusion + np.array([[1, 0], [0, 0]]), floor=0.0) is None
+
+
+def test_dead_labels_are_found_from_the_evaluations(made):
+    _, evaluations, _ = made
+    constant = made_evaluation("2")
+    constant.confusions = np.zeros_like(constant.confusions)
+    constant.confusions[:, :, 1] = evaluations["0"].confusions.sum(axis=2)
+    found = dead_labels({"baseline": "0", "best": "1", "flip": "2"}, {**evaluations, "2": constant})
+    assert list(found) == ["flip"]
+    assert found["flip"].only_class == 1
+    floor = evaluations[MAJORITY].confusions.sum(axis=0)
+    assert found["flip"].floor == pytest.approx(np.nanmean(metrics.iou(floor)))
 
 
 def test_groups_are_the_units_where_images_have_them():

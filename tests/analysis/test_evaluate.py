@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import json
 import shutil
+import stat
+import weakref
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,12 +25,15 @@ from analysis.evaluate import (
     evaluate_majority,
     load_run_split,
     measure_latency,
+    sealing_key,
 )
 from sweep.manifest import count_openings
 from trainables import metrics
 from trainables.checkpoint import load_model
 from trainables.data.base import VOID
-from trainables.errors import CheckpointError, DataError
+from trainables.data.places import cache_root
+from trainables.errors import CheckpointError, DataError, SegsweepError
+from trainables.paths import UnsafePathError
 
 from .small_run import CLASSES, COUNTS, make_data, make_run
 
@@ -96,7 +104,7 @@ def test_scores_equal_scikit_learn_on_the_models_own_probabilities(run):
         scores.append(probability[:, mask != VOID].numpy())
         truths.append(mask[mask != VOID].numpy())
     score, truth = np.concatenate(scores, axis=1), np.concatenate(truths)
-    got = metrics.average_precision(evaluation.histograms.sum(axis=0))
+    got = [metrics.average_precision(evaluation.histograms(index).sum(axis=0)) for index in range(len(CLASSES))]
     for index in range(len(CLASSES)):
         assert got[index] == pytest.approx(sk.average_precision_score(truth == index, score[index]), abs=3e-3)
 
@@ -164,9 +172,254 @@ def test_a_torn_or_foreign_evaluation_is_done_again(run, harm):
     after = evaluate(run_dir, data, "val", "baseline", progress=lambda *at: done.append(at))["0000"]
     assert len(done) == COUNTS["val"]
     np.testing.assert_array_equal(before.confusions, after.confusions)
-    np.testing.assert_array_equal(before.histograms, after.histograms)
+    for index in range(len(CLASSES)):
+        np.testing.assert_array_equal(before.histograms(index), after.histograms(index))
     for image_id in before.image_ids:
         assert after.prediction(image_id).shape == data.mask(image_id).shape
+
+
+def forge(folder, *, seal=None):
+    """Replaces the results by perfect ones and makes every hash right again, as a stranger can."""
+    with np.load(folder / "results.npz") as arrays:
+        content = {name: arrays[name] for name in arrays.files}
+    truth = content["confusions"].sum(axis=2)
+    content["confusions"] = truth[:, :, None] * np.eye(truth.shape[1], dtype=np.int64)
+    np.savez_compressed(folder / "results.npz", **content)
+    description = json.loads((folder / "evaluation.json").read_text())
+    description["files"] = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in description["files"]
+    }
+    if seal:
+        del description["seal"]
+        description |= seal(description)
+    (folder / "evaluation.json").write_text(json.dumps(description))
+
+
+def evaluated_anew(run_dir, data, split="val"):
+    """An evaluation of the baseline, and on how many images it was computed now."""
+    done = []
+    evaluation = evaluate(run_dir, data, split, "baseline", progress=lambda *at: done.append(at))["0000"]
+    return evaluation, len(done)
+
+
+@pytest.mark.parametrize(
+    "seal",
+    [
+        None,
+        lambda description: {},
+        lambda description: {"seal": None},
+        lambda description: {"seal": "é"},
+        lambda description: {"seal": module._seal(description, bytes(32))},
+    ],
+    ids=["the old seal", "no seal", "null", "no hexadecimal", "the seal of another key"],
+)
+def test_results_that_this_user_did_not_compute_are_never_trusted(run, seal):
+    data, run_dir = run
+    honest, _ = evaluated_anew(run_dir, data, "test")
+    forge(run_dir / "report" / "evaluations" / "test" / "0000", seal=seal)
+    again, done = evaluated_anew(run_dir, data, "test")
+    assert done == COUNTS["test"]
+    np.testing.assert_array_equal(again.confusions, honest.confusions)
+    assert len(openings(run_dir)) == 1
+
+
+def test_forged_results_would_be_taken_without_the_seal(run, monkeypatch):
+    data, run_dir = run
+    evaluated_anew(run_dir, data)
+    forge(run_dir / "report" / "evaluations" / "val" / "0000")
+    monkeypatch.setattr(module.hmac, "compare_digest", lambda *_: True)
+    forged, done = evaluated_anew(run_dir, data)
+    assert done == 0
+    assert metrics.pixel_accuracy(forged.confusions.sum(axis=0)) == 1
+
+
+def test_evaluations_of_another_machine_are_computed_again(run, tmp_path, monkeypatch):
+    data, run_dir = run
+    evaluated_anew(run_dir, data, "test")
+    assert evaluated_anew(run_dir, data, "test")[1] == 0
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "elsewhere"))
+    assert evaluated_anew(run_dir, data, "test")[1] == COUNTS["test"]
+    assert evaluated_anew(run_dir, data, "test")[1] == 0
+    assert len(openings(run_dir)) == 1
+
+
+def test_the_key_is_made_once_for_this_user_alone_and_written_nowhere_else(run, tmp_path, monkeypatch):
+    data, run_dir = run
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "cache"))
+    evaluated_anew(run_dir, data)
+    path = cache_root() / module.KEY_FILE
+    key = path.read_bytes()
+    assert len(key) == 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    evaluated_anew(run_dir, data)
+    assert path.read_bytes() == key == sealing_key()
+    for file in tmp_path.rglob("*"):
+        if file.is_file() and file != path:
+            content = file.read_bytes()
+            assert key not in content and key.hex().encode() not in content
+
+
+def readable_by_all(path: Path) -> None:
+    path.chmod(0o644)
+
+
+def too_short(path: Path) -> None:
+    path.write_bytes(b"short")
+
+
+def a_link(path: Path) -> None:
+    path.rename(path.with_name("moved"))
+    path.symlink_to(path.with_name("moved"))
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [readable_by_all, too_short, a_link, a_folder])
+def test_without_a_key_that_is_safe_nothing_kept_is_trusted(run, tmp_path, monkeypatch, spoil):
+    data, run_dir = run
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "cache"))
+    honest, _ = evaluated_anew(run_dir, data)
+    spoil(cache_root() / module.KEY_FILE)
+    for _ in range(2):
+        again, done = evaluated_anew(run_dir, data)
+        assert done == COUNTS["val"]
+        np.testing.assert_array_equal(again.confusions, honest.confusions)
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(run, tmp_path, monkeypatch):
+    data, run_dir = run
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "file" / "cache"))
+    assert [evaluated_anew(run_dir, data)[1] for _ in range(2)] == [COUNTS["val"]] * 2
+
+
+def test_an_evaluation_under_another_trials_name_is_not_that_trials(run):
+    data, run_dir = run
+    evaluated_anew(run_dir, data)
+    kept = run_dir / "report" / "evaluations" / "val"
+    shutil.move(kept / "0000", kept / "0009")
+    path = run_dir / "best" / "baseline" / "trial.json"
+    path.write_text(path.read_text().replace('"trial_id": "0000"', '"trial_id": "0009"'))
+    done = []
+    evaluation = evaluate(run_dir, data, "val", "baseline", progress=lambda *at: done.append(at))["0009"]
+    assert len(done) == COUNTS["val"]
+    assert evaluation.trial_id == "0009"
+
+
+def test_other_groups_of_the_same_images_are_another_evaluation(run):
+    data, run_dir = run
+    evaluated_anew(run_dir, data)
+    path = run_dir / "splits.json"
+    content = json.loads(path.read_text())
+    content["val"]["groups"] = ["video"] * COUNTS["val"]
+    path.write_text(json.dumps(content))
+    evaluation, done = evaluated_anew(run_dir, data)
+    assert done == COUNTS["val"]
+    assert evaluation.groups == ("video",) * COUNTS["val"]
+
+
+def test_classes_that_changed_since_are_refused_though_everything_is_kept(run, monkeypatch):
+    data, run_dir = run
+    evaluate(run_dir, data, "val")
+    monkeypatch.setattr(data, "classes", tuple(reversed(data.classes)))
+    with pytest.raises(DataError, match=r"left, right, dot.*dot, right, left"):
+        evaluate(run_dir, data, "val")
+
+
+@pytest.mark.parametrize(
+    "trial_id", ["{outside}", "../../../../outside", "..", "", ".x", "a/b", "a\\b", 7, None, "majority"]
+)
+def test_trial_ids_that_lead_elsewhere_are_refused_before_anything_is_touched(run, tmp_path, trial_id):
+    data, run_dir = run
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in ("results.npz", "evaluation.json", "000000.png", "thesis.txt"):
+        (outside / name).write_text("mine")
+    path = run_dir / "best" / "best" / "trial.json"
+    content = json.loads(path.read_text())
+    content["trial_id"] = trial_id.format(outside=outside) if isinstance(trial_id, str) else trial_id
+    path.write_text(json.dumps(content))
+    for split in ("val", "test"):
+        with pytest.raises(SegsweepError, match=r"best/best/trial\.json"):
+            evaluate(run_dir, data, split)
+    assert {file.name: file.read_text() for file in outside.iterdir()} == dict.fromkeys(
+        ("results.npz", "evaluation.json", "000000.png", "thesis.txt"), "mine"
+    )
+    assert not (run_dir / "report").exists()
+    assert openings(run_dir) == []
+
+
+@pytest.mark.parametrize(
+    "link", ["report", "report/evaluations", "report/evaluations/val", "report/evaluations/val/0000"]
+)
+def test_evaluations_are_not_kept_behind_a_link(run, tmp_path, link):
+    data, run_dir = run
+    (tmp_path / "outside").mkdir()
+    (run_dir / link).parent.mkdir(parents=True, exist_ok=True)
+    (run_dir / link).symlink_to(tmp_path / "outside")
+    with pytest.raises(UnsafePathError, match="symbolic link"):
+        evaluate(run_dir, data, "val", "baseline")
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_own_files_beside_an_evaluation_stay(run):
+    data, run_dir = run
+    folder = run_dir / "report" / "evaluations" / "val" / "0000"
+    (folder / "mine").mkdir(parents=True)
+    own = [folder / "notes.txt", folder / "mine" / "000000.png", folder / "1.png", folder / ".DS_Store"]
+    for path in own:
+        path.write_text("mine")
+    stale = [folder / "000000.png", folder / "000099.png", folder / "evaluation.json"]
+    for path in stale:
+        path.write_text("of a longer split")
+    evaluation, _ = evaluated_anew(run_dir, data)
+    assert [path.read_text() for path in own] == ["mine"] * len(own)
+    assert not stale[1].exists()
+    assert evaluation.prediction(evaluation.image_ids[0]).shape == data.mask(evaluation.image_ids[0]).shape
+    assert evaluated_anew(run_dir, data)[1] == 0
+
+
+def test_a_folder_in_the_place_of_a_file_is_one_clear_error(run):
+    data, run_dir = run
+    (run_dir / "report" / "evaluations" / "val" / "0000" / "evaluation.json").mkdir(parents=True)
+    with pytest.raises(DataError, match="cannot be written"):
+        evaluated_anew(run_dir, data)
+
+
+def test_histograms_written_in_blocks_are_those_written_at_once(run, monkeypatch):
+    data, run_dir = run
+    whole, _ = evaluated_anew(run_dir, data, "test")
+    expected = [whole.histograms(index) for index in range(len(CLASSES))]
+    assert {each.shape for each in expected} == {(COUNTS["test"], 2, metrics.SCORE_LEVELS)}
+    shutil.rmtree(run_dir / "report")
+    # seven images a block, and a shorter one at the end
+    monkeypatch.setattr(module, "HISTOGRAM_BYTES", 7 * len(CLASSES) * 2 * metrics.SCORE_LEVELS * 4)
+    blocks, _ = evaluated_anew(run_dir, data, "test")
+    with np.load(blocks.folder / "results.npz") as arrays:
+        sizes = [len(arrays[name]) for name in arrays.files if name.startswith("histograms/1/")]
+    assert sizes == [7, 7, 7, 3]
+    for index, histograms in enumerate(expected):
+        np.testing.assert_array_equal(blocks.histograms(index), histograms)
+
+
+def test_one_model_is_in_memory_at_a_time(run, monkeypatch):
+    data, run_dir = run
+    alive = []
+    load = module.load_model
+
+    def watched(folder):
+        gc.collect()
+        assert not any(model() is not None for model in alive)
+        model, record = load(folder)
+        alive.append(weakref.ref(model))
+        return model, record
+
+    monkeypatch.setattr(module, "load_model", watched)
+    evaluate(run_dir, data, "test")
+    assert len(alive) == 4
 
 
 def test_an_evaluation_that_breaks_off_leaves_nothing(run, monkeypatch):
@@ -223,6 +476,44 @@ def test_a_torn_line_neither_counts_nor_swallows_the_next(run):
     assert count_openings(run_dir.parent, load_run_split(run_dir, "test").hash) == 1
 
 
+def test_openings_are_keyed_by_the_split_that_was_evaluated(run):
+    data, run_dir = run
+    val, test = load_run_split(run_dir, "val"), load_run_split(run_dir, "test")
+    entry = json.loads((run_dir / "splits.json").read_text())["val"]
+    content = json.loads((run_dir / "splits.test.json").read_text())
+    (run_dir / "splits.test.json").write_text(json.dumps({**content, "test": entry}))
+    evaluation = evaluate(run_dir, data, "test", "baseline")["0000"]
+    assert evaluation.image_ids == val.ids
+    assert count_openings(run_dir.parent, val.hash) == 1
+    assert count_openings(run_dir.parent, test.hash) == 0
+
+
+def test_a_list_of_openings_that_was_lost_is_begun_again_by_what_is_kept(run):
+    data, run_dir = run
+    evaluate(run_dir, data, "test", "baseline")
+    (run_dir.parent / OPENINGS_FILE).unlink()
+    assert evaluated_anew(run_dir, data, "test")[1] == 0
+    assert count_openings(run_dir.parent, load_run_split(run_dir, "test").hash) == 1
+
+
+def test_openings_are_not_written_through_a_link_and_nothing_is_evaluated(run, tmp_path):
+    data, run_dir = run
+    (tmp_path / "mine.txt").write_text("mine")
+    (run_dir.parent / OPENINGS_FILE).symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(UnsafePathError, match="symbolic link"):
+        evaluate(run_dir, data, "test", "baseline")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert not (run_dir / "report" / "evaluations" / "test").exists()
+
+
+def test_an_opening_that_cannot_be_written_down_does_not_happen(run):
+    data, run_dir = run
+    (run_dir.parent / OPENINGS_FILE).mkdir()
+    with pytest.raises(DataError, match="the test split was not opened"):
+        evaluate(run_dir, data, "test", "baseline")
+    assert not (run_dir / "report" / "evaluations" / "test").exists()
+
+
 def test_two_runs_on_the_same_split_share_the_count(run):
     data, run_dir = run
     other = run_dir.with_name("other")
@@ -243,7 +534,8 @@ def test_majority_predicts_the_commonest_class_of_train_and_opens_nothing(run):
     truth = floor.confusions.sum(axis=(0, 2))
     np.testing.assert_array_equal(floor.confusions.sum(axis=(0, 1))[counts.argmax()], truth.sum())
     # A score that never changes has the share of the class as its average precision.
-    np.testing.assert_allclose(metrics.average_precision(floor.histograms.sum(axis=0)), truth / truth.sum())
+    got = [metrics.average_precision(floor.histograms(index).sum(axis=0)) for index in range(len(CLASSES))]
+    np.testing.assert_allclose(got, truth / truth.sum())
     assert np.nanmax(floor.confidence) == pytest.approx(counts.max() / counts.sum(), rel=1e-5)
     assert np.isnan(floor.latency_ms)
     np.testing.assert_array_equal(evaluate_majority(run_dir, data, test, train.ids).confusions, floor.confusions)

@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.export import TABLES, readable, show_number, to_csv, to_latex, to_markdown, write_tables
+from analysis.parts import Parts
 
 from .synthetic_run import make_results
 
 
 def test_every_table_is_written_in_three_forms(tmp_path: Path) -> None:
     results, _ = make_results(tmp_path, images=2)
-    write_tables(results, tmp_path / "tables")
+    write_tables(results, tmp_path / "tables", Parts(tmp_path))
     assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == sorted(
         f"{name}.{suffix}" for name in TABLES for suffix in ("csv", "md", "tex")
     )
+
+
+def test_a_table_that_cannot_be_written_costs_itself_alone(tmp_path: Path) -> None:
+    results, _ = make_results(tmp_path, images=2)
+    (tmp_path / "tables" / "cost.md").mkdir(parents=True)
+    parts = Parts(tmp_path)
+    write_tables(results, tmp_path / "tables", parts)
+    assert [part.what for part in parts.failed] == ["table cost"]
+    assert (tmp_path / "tables" / "trials.csv").is_file() and not (tmp_path / "tables" / "cost.csv").exists()
+
+
+def test_a_table_that_raises_costs_itself_alone(tmp_path: Path) -> None:
+    results, _ = make_results(tmp_path, images=2)
+    parts = Parts(tmp_path)
+    write_tables(results, tmp_path / "tables", parts)
+    broken = replace(results, cost=None)
+    write_tables(broken, tmp_path / "tables", parts)
+    assert [part.what for part in parts.failed] == ["table cost"]
+    left = {path.name.split(".")[0] for path in (tmp_path / "tables").iterdir()}
+    assert left == set(TABLES) - {"cost"}
 
 
 @pytest.mark.parametrize("name", TABLES)

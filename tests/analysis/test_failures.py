@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +303,87 @@ def test_command_line_draws_failures_where_images_are_given(folders):
     write_masks(folders / "images", {stem: np.zeros((*SHAPE, 3), np.uint8) for stem in ("one", "two")})
     assert failures.main(arguments(folders, "--images", str(folders / "images"))) == 0
     assert [path.name for path in (folders / "out" / "pictures").iterdir()] == ["one.png"]
+
+
+def test_command_line_replaces_what_it_wrote_and_nothing_else(folders):
+    write_masks(folders / "images", {stem: np.zeros((*SHAPE, 3), np.uint8) for stem in ("one", "two")})
+    own = [folders / "out" / name for name in ("notes.txt", "pictures/mine.png")]
+    for path in own:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    assert failures.main(arguments(folders, "--images", str(folders / "images"))) == 0
+    assert (folders / "out" / "pictures" / "one.png").is_file()
+    shutil.copy(folders / "truth" / "two.png", folders / "model" / "one.png")
+    shutil.copy(folders / "truth" / "one.png", folders / "truth" / "two.png")
+    shutil.copy(folders / "model" / "one.png", folders / "truth" / "one.png")
+    assert failures.main(arguments(folders, "--images", str(folders / "images"))) == 0
+    assert sorted(path.name for path in (folders / "out" / "pictures").iterdir()) == ["mine.png", "two.png"]
+    assert pd.read_csv(folders / "out" / "failures.csv")["image_id"].tolist() == ["two"]
+    assert [path.read_text() for path in own] == ["mine", "mine"]
+
+
+@pytest.mark.parametrize("taken", ["failures.csv", "causes.csv", "pictures/one.png"])
+def test_command_line_refuses_to_overwrite_files_of_the_user(folders, taken, capsys):
+    write_masks(folders / "images", {stem: np.zeros((*SHAPE, 3), np.uint8) for stem in ("one", "two")})
+    own = folders / "out" / taken
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    assert failures.main(arguments(folders, "--images", str(folders / "images"))) == 1
+    told = capsys.readouterr().err
+    assert f"{own}: there already, and not written by this command" in told
+    assert [path for path in (folders / "out").rglob("*") if path.is_file()] == [own]
+    assert own.read_text() == "mine"
+
+
+def test_command_line_does_not_write_through_links(folders, capsys):
+    (folders / "elsewhere").mkdir()
+    (folders / "elsewhere" / "failures.csv").write_text("mine")
+    (folders / "out").mkdir()
+    (folders / "out" / "failures.csv").symlink_to(folders / "elsewhere" / "failures.csv")
+    assert failures.main(arguments(folders)) == 1
+    assert "is a symbolic link" in capsys.readouterr().err
+    assert (folders / "elsewhere" / "failures.csv").read_text() == "mine"
+
+
+def test_command_line_says_that_a_folder_cannot_be_made(folders, capsys):
+    (folders / "out").write_text("a file")
+    assert failures.main(arguments(folders)) == 1
+    told = capsys.readouterr().err
+    assert f"{folders / 'out'} cannot be written" in told
+    assert (folders / "out").read_text() == "a file"
+
+
+def test_command_line_holds_one_pair_of_masks_at_a_time(folders, monkeypatch):
+    for number in range(12):
+        for part in ("truth", "model"):
+            shutil.copy(folders / part / "one.png", folders / part / f"more{number}.png")
+    alive = []
+    read = failures.read_mask
+
+    def watched(path):
+        gc.collect()
+        assert sum(mask() is not None for mask in alive) <= 4
+        mask = read(path)
+        alive.append(weakref.ref(mask))
+        return mask
+
+    monkeypatch.setattr(failures, "read_mask", watched)
+    ids = failures._class_ids
+
+    def watched_ids(path, table):
+        found = ids(path, table)
+        alive.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(failures, "_class_ids", watched_ids)
+    assert failures.main(arguments(folders)) == 0
+    assert len(alive) == 2 * 2 * 14
+
+
+def test_command_line_refuses_an_image_of_another_size(folders, capsys):
+    write_masks(folders / "images", {stem: np.zeros((5, 6, 3), np.uint8) for stem in ("one", "two")})
+    assert failures.main(arguments(folders, "--images", str(folders / "images"))) == 1
+    assert "is 5x6, its masks 90x120" in capsys.readouterr().err
 
 
 def test_command_line_lists_every_offender(folders, capsys):

@@ -16,10 +16,13 @@ from analysis.figures import (
     draw_confusion,
     draw_curves,
     draw_hyperparameters,
+    draw_per_class,
     numeric_hyperparameters,
     save_figures,
     trial_curve,
 )
+from analysis.objectives import OBJECTIVES
+from analysis.parts import Parts
 
 from .synthetic_run import make_results
 
@@ -32,7 +35,7 @@ def results(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("run")
-    return save_figures(make_results(folder, hostile=True)[0], folder / "figures")
+    return save_figures(make_results(folder, hostile=True)[0], folder / "figures", Parts(folder))
 
 
 def test_every_registered_figure_is_saved_twice(hostile) -> None:
@@ -99,6 +102,31 @@ def test_forest_plot_marks_scores_intervals_and_the_floor(results) -> None:
     assert any(line.get_xdata()[0] == table.loc["majority", "iou"] for line in axes.lines)
 
 
+@pytest.mark.parametrize("key", OBJECTIVES)
+def test_figures_show_the_sweeps_objective(results, key: str) -> None:
+    objective = OBJECTIVES[key]
+    ranked = replace(results, manifest=replace(results.manifest, objective=key))
+    drawing = draw_comparison(ranked)
+    axes = drawing.figure.axes[0]
+    table = results.comparison.set_index("label")
+    points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert points == [table.loc[label, objective.column] for label in results.labels]
+    assert axes.get_xlabel().startswith(f"{objective.words} on test") and objective.words in drawing.caption
+    drawing = draw_per_class(ranked)
+    line = next(line for line in drawing.figure.axes[0].lines if line.get_label() == "baseline")
+    values = results.per_class.set_index("label").loc["baseline", objective.class_column].dropna()
+    assert sorted(value for value in line.get_xdata() if value == value) == sorted(values)
+    assert drawing.caption.startswith(objective.class_words)
+
+
+def test_a_figure_of_an_earlier_report_does_not_linger(results, tmp_path: Path) -> None:
+    parts = Parts(tmp_path)
+    save_figures(results, tmp_path, parts)
+    assert (tmp_path / "causes.png").exists() and (tmp_path / "causes.svg").exists()
+    save_figures(replace(results, failures=results.failures.iloc[:0]), tmp_path, parts)
+    assert not (tmp_path / "causes.png").exists() and not (tmp_path / "causes.svg").exists()
+
+
 def test_labels_without_an_interval_have_no_bar(results) -> None:
     frame = results.comparison.assign(iou_low=np.nan, iou_high=np.nan)
     axes = draw_comparison(replace(results, comparison=frame)).figure.axes[0]
@@ -151,7 +179,7 @@ def test_results_without_trials_failures_or_curves_draw_what_there_is(results, t
     bare = replace(
         results, failures=results.failures.iloc[:0], curves=results.curves.iloc[:0], trials=results.trials.iloc[:0]
     )
-    assert set(save_figures(bare, tmp_path)) == {"comparison", "thresholds", "per_class", "confusion"}
+    assert set(save_figures(bare, tmp_path, Parts(tmp_path))) == {"comparison", "thresholds", "per_class", "confusion"}
 
 
 def test_baseline_and_best_keep_their_colours_among_any_labels() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
 
 from analysis.load import load_curves, load_journal, load_trials
+from trainables import commands
 from trainables.errors import DataError
 
 HEAD = "trial_id,label,phase,seed,state,reason,epochs,seconds,gpu_seconds,val/miou,config/optimizer.lr,parent"
@@ -49,10 +51,12 @@ def test_trials_keep_their_ids_as_text_and_empty_fields_empty(tmp_path):
 
 def test_a_trials_file_without_columns_says_which_and_the_cure(tmp_path):
     (tmp_path / "trials.csv").write_text("trial_id,label\n1,baseline\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"lacks the columns phase, seed, state.*--resume"):
+    with pytest.raises(
+        DataError, match="lacks the columns phase, seed, state.*" + re.escape(commands.resume(tmp_path))
+    ):
         load_trials(tmp_path)
     (tmp_path / "trials.csv").unlink()
-    with pytest.raises(DataError, match=r"does not exist.*--resume"):
+    with pytest.raises(DataError, match="does not exist.*" + re.escape(commands.resume(tmp_path))):
         load_trials(tmp_path)
 
 

@@ -1,5 +1,6 @@
 import base64
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,9 @@ def test_void_is_hatched_with_both_greys() -> None:
     assert {tuple(pixel) for pixel in shown.reshape(-1, 3).tolist()} == {VOID_DARK, VOID_LIGHT}
 
 
-@pytest.mark.parametrize("draw", [pictures.colourise, pictures.mask_uri, pictures.id_mask])
+@pytest.mark.parametrize(
+    "draw", [pictures.colourise, pictures.mask_uri, lambda mask, classes: pictures.id_mask(mask, classes, range(3))]
+)
 def test_ids_outside_the_class_list_are_refused(draw) -> None:
     with pytest.raises(ValueError, match=r"\[3, 200\]"):
         draw(np.array([[0, 3], [200, 1]], np.uint8), CLASSES)
@@ -107,13 +110,79 @@ def test_embedded_pictures_are_bounded_in_size() -> None:
     assert decode(pictures.mask_uri(truth, CLASSES)).size == (512, 77)
 
 
-def test_saved_prediction_reads_back_as_class_ids(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ids", [(0, 1, 2), (1, 2, 3), (200, 7, 255)])
+def test_saved_prediction_reads_back_as_the_ids_asked_for(tmp_path: Path, ids: tuple[int, ...]) -> None:
     _, _, prediction = scene()
-    pictures.save_png(pictures.id_mask(prediction, CLASSES), tmp_path / "new" / "mask.png")
-    stored = Image.open(tmp_path / "new" / "mask.png")
+    pictures.id_mask(prediction, CLASSES, ids).save(tmp_path / "mask.png")
+    stored = Image.open(tmp_path / "mask.png")
     assert stored.mode == "P"
-    np.testing.assert_array_equal(np.asarray(stored), prediction)
-    assert tuple(stored.convert("RGB").getpixel((0, 0))) == CLASSES[prediction[0, 0]].color
+    np.testing.assert_array_equal(np.asarray(stored), np.array(ids)[prediction])
+    shown = np.asarray(stored.convert("RGB"))
+    for row, column in np.ndindex(prediction.shape):
+        assert tuple(shown[row, column]) == CLASSES[prediction[row, column]].color
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    """A smooth picture with some noise, as a photograph is."""
+    rng = np.random.default_rng(1)
+    rows, columns = np.mgrid[:height, :width] / 40
+    waves = np.stack([np.sin(rows + columns), np.cos(rows - columns), np.sin(columns)], axis=-1)
+    return np.clip(128 + 90 * waves + rng.normal(0, 8, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def test_saved_picture_keeps_marks_and_classes_exactly_in_a_third_of_the_bytes(tmp_path: Path) -> None:
+    _, truth, prediction = scene(375, 500)
+    picture = pictures.failure_picture(photo(375, 500), truth, prediction, CLASSES, title="t")
+    pictures.save_picture(picture, tmp_path / "small.png", CLASSES)
+    picture.save(tmp_path / "plain.png")
+    before, after = np.asarray(picture), np.asarray(Image.open(tmp_path / "small.png").convert("RGB"))
+    for color in (*(info.color for info in CLASSES), WRONG, VOID_DARK, VOID_LIGHT, pictures.PAPER, pictures.INK):
+        here = (before == color).all(axis=-1)
+        assert here.any()
+        np.testing.assert_array_equal((after == color).all(axis=-1)[here], True)
+    shown = slice(66, 66 + 375), slice(12, 12 + 500)
+    np.testing.assert_array_equal(before[shown], photo(375, 500))
+    assert np.abs(after[shown].astype(int) - before[shown]).mean() < 16
+    assert (tmp_path / "small.png").stat().st_size < (tmp_path / "plain.png").stat().st_size / 3
+
+
+def test_a_picture_of_very_many_classes_is_saved_in_full_colour(tmp_path: Path) -> None:
+    classes = [ClassInfo(str(index), (index, 255 - index, index // 2)) for index in range(200)]
+    truth = np.tile(np.arange(200, dtype=np.uint8), (200, 1))
+    picture = pictures.failure_picture(photo(200, 200), truth, truth.T.copy(), classes, title="t")
+    pictures.save_picture(picture, tmp_path / "many.png", classes)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "many.png")), np.asarray(picture))
+
+
+def test_large_photographs_are_made_smaller_before_anything_is_worked_out_on_them() -> None:
+    image, truth, prediction = (part.repeat(10, axis=0).repeat(10, axis=1) for part in scene(300, 400))
+    tracemalloc.start()
+    try:
+        page = np.asarray(pictures.failure_picture(image, truth, prediction, CLASSES, title="t"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < image.nbytes
+    width, height = size = (582, 436)
+    left, low = page.shape[1] - 12 - width, 66 + height + 36
+    small = np.asarray(Image.fromarray(truth).resize(size, Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(page[66 : 66 + height, left : left + width], pictures.colourise(small, CLASSES))
+    wrong = (truth != VOID) & (truth != prediction)
+    expected = np.asarray(Image.fromarray(wrong).resize(size, Image.Resampling.NEAREST))
+    shown = (page[low : low + height, left : left + width] == WRONG).all(axis=-1)
+    np.testing.assert_array_equal(shown, expected)
+
+
+def test_embedded_pictures_of_a_large_mask_show_every_so_many_th_pixel() -> None:
+    _, truth, prediction = scene(900, 1200)
+    size = (512, 384)
+    levels = Image.fromarray(pictures.class_error_map(truth, prediction, 1)).resize(size, Image.Resampling.NEAREST)
+    shown = np.asarray(decode(pictures.class_error_uri(truth, prediction, 1)).convert("RGB"))
+    for level, color in enumerate((ELSEWHERE, HIT, MISSED, INVENTED)):
+        np.testing.assert_array_equal((shown == color).all(axis=-1), np.asarray(levels) == level)
+    small = pictures.thumbnail(truth)
+    assert small.shape == (384, 512)
+    assert pictures.mask_uri(small, CLASSES) == pictures.mask_uri(truth, CLASSES)
 
 
 @pytest.mark.parametrize(("height", "width"), [(24, 32), (96, 128), (375, 500), (500, 375), (60, 900), (1024, 2048)])

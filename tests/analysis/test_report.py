@@ -14,10 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
+from analysis.comparison import Dead
 from analysis.evaluate import OPENINGS_FILE
+from analysis.figures import FIGURES
 from analysis.gallery import build_gallery
 from analysis.report import Report, answer_lines, main, write_report
-from analysis.sections import SECTIONS, Material
+from analysis.sections import SECTIONS, Material, caveats, lead_claims
+from trainables import commands
+from trainables.paths import UnsafePathError
 
 from .small_run import make_data, make_run
 from .synthetic_run import make_results
@@ -78,7 +82,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Report:
     results, data = make_results(tmp_path_factory.mktemp("runs") / "run", hostile=True)
-    return write_report(results, data, predictions=True)
+    return write_report(results, data, predictions="positions")
 
 
 @pytest.fixture(scope="module")
@@ -218,14 +222,18 @@ def test_a_run_without_failures_says_so(tmp_path: Path) -> None:
     assert "No region of test fell" in SECTIONS.get("failures")(Material(spotless, {}, gallery)).html
 
 
-def test_the_terminal_gets_the_answer_in_five_lines(hostile: Report) -> None:
+def test_the_terminal_says_what_the_page_says(hostile: Report) -> None:
+    results = hostile.results
     lines = answer_lines(hostile)
-    assert len(lines) == 5
-    row = hostile.results.comparison.set_index("label").loc["best"]
-    assert f"{row['iou']:.3f} [{row['iou_low']:.3f}, {row['iou_high']:.3f}]" in lines[0]
-    assert "opened 2 times" in lines[2]
-    assert hostile.path.resolve().as_uri() in lines[3]
-    assert "python -m analysis.report" in lines[4]
+    told = [claim.text.striptags() for claim in (*lead_claims(results), *caveats(results))]
+    assert lines[:2] == [f"answer    {told[0]}", f"          {told[1]}"]
+    assert [line.split()[0] for line in lines[2:]] == ["best", "baseline", "test", "report", "next"]
+    row = results.comparison.set_index("label").loc["best"]
+    assert f"mIoU {row['iou']:.3f} [{row['iou_low']:.3f}, {row['iou_high']:.3f}] on test" in lines[2]
+    assert "opened 2 times" in lines[4]
+    assert hostile.path.resolve().as_uri() in lines[5]
+    assert commands.report(results.run_dir, "--save-predictions") in lines[6]
+    assert commands.extend(results.run_dir, 12) in answer_lines(hostile, save_asked=True)[6]
 
 
 def test_the_terminal_survives_missing_intervals_and_labels(hostile: Report) -> None:
@@ -233,9 +241,114 @@ def test_the_terminal_survives_missing_intervals_and_labels(hostile: Report) -> 
     lost = results.comparison.assign(iou_low=math.nan, iou_high=math.nan)
     lost_answer = replace(results.answer, low=math.nan, high=math.nan)
     lines = answer_lines(replace(hostile, results=replace(results, comparison=lost, answer=lost_answer)))
-    assert "nan" not in "".join(lines) and "too few images for an interval" in lines[0]
+    assert "nan" not in "".join(lines) and "40 images are too few for an interval" in lines[0]
     only = {label: record for label, record in results.labels.items() if label != "best"}
-    assert len(answer_lines(replace(hostile, results=replace(results, labels=only, answer=None)))) == 4
+    lines = answer_lines(replace(hostile, results=replace(results, labels=only, answer=None)))
+    assert [line.split()[0] for line in lines] == ["answer", "baseline", "test", "report", "next"]
+
+
+def test_dead_labels_are_the_terminals_first_line(hostile: Report) -> None:
+    some = replace(hostile.results, dead={"photometric": Dead(3, 0.06, 0.061)})
+    lines = answer_lines(replace(hostile, results=some))
+    assert lines[0] == "answer    photometric is dead: it predicts \u201ctree\u201d everywhere on test."
+    assert lines[1].startswith("          On these")
+    everyone = replace(hostile.results, dead=dict.fromkeys(hostile.results.labels, Dead(3, 0.06, 0.061)))
+    lines = answer_lines(replace(hostile, results=everyone))
+    assert (
+        "are dead: they predict" in lines[0]
+        and lines[1] == "          No label learnt anything, so nothing is compared."
+    )
+    assert commands.check_data("synthetic") in lines[-1]
+
+
+def test_names_do_not_move_the_terminals_cursor(hostile: Report) -> None:
+    results = hostile.results
+    named = replace(results.classes[0], name="sky\x1b[2J\nhidden")
+    told = replace(results, classes=(named, *results.classes[1:]), dead={"photometric": Dead(0, 0.06, 0.061)})
+    assert all(line.isprintable() for line in answer_lines(replace(hostile, results=told)))
+
+
+@pytest.mark.parametrize("key", ["val/f1", "val/pixel_accuracy"])
+def test_the_terminal_speaks_of_the_objective(hostile: Report, key: str) -> None:
+    results = hostile.results
+    ranked = replace(results, manifest=replace(results.manifest, objective=key))
+    ranked = replace(ranked, answer=replace(results.answer, objective=ranked.objective))
+    lines = answer_lines(replace(hostile, results=ranked))
+    row = results.comparison.set_index("label").loc["best"]
+    column = ranked.objective.column
+    assert f"{ranked.objective.words} {row[column]:.3f} [{row[f'{column}_low']:.3f}, " in lines[2]
+    assert "mIoU" not in " ".join(lines)
+
+
+def test_a_page_on_val_calls_nobody_better(tmp_path: Path) -> None:
+    results, data = make_results(tmp_path / "run", images=3)
+    val = replace(results, split="val", answer=replace(results.answer, chosen_here=True, low=math.nan, high=math.nan))
+    report = write_report(val, data)
+    text = re.sub(r"<(script|style)\b.*?</\1>", "", report.path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for told in (text, *answer_lines(report)):
+        assert not re.search(r"\b(better|worse|distinguish\w*)\b", told)
+        assert "[+" not in told and "[-" not in told
+
+
+def test_parts_that_raise_are_cards_and_cost_the_exit_code(tmp_path: Path, monkeypatch, capsys) -> None:
+    run = make_run(tmp_path / "runs" / "demo", make_data(tmp_path / "data"))
+
+    def raises(*_):
+        raise RuntimeError("nothing to draw <b>with</b>")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(FIGURES._entries, "broken", raises)
+        patch.setitem(FIGURES._entries, "per_class", raises)
+        patch.setitem(SECTIONS._entries, "thresholds", raises)
+        patch.setattr("analysis.export.to_latex", raises)
+        assert main([str(run), "--split", "val"]) == 1
+    told = capsys.readouterr()
+    assert "baseline  mIoU" in told.out and "Traceback" not in told.out + told.err
+    for part in ("figure broken", "figure per_class", "section thresholds", "table cost"):
+        assert f"error: could not be made: {part}: RuntimeError: nothing to draw" in told.err
+    folder = run / "report"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("Could not be made: ") == 2
+    assert "Not everything could be made" in page and "table cost: RuntimeError" in page
+    assert "<b>with</b>" not in page
+    assert 'id="thresholds"' in page and 'data-table="comparison"' in page and 'data-figure="confusion"' in page
+    assert (folder / "report.log").read_text().count("nothing to draw") >= 9
+    assert main([str(run), "--split", "val"]) == 0
+    assert not (folder / "report.log").exists()
+    assert "Could not be made" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_planted_links_are_replaced_and_not_followed(tmp_path: Path) -> None:
+    results, data = make_results(tmp_path / "run", images=2)
+    folder = tmp_path / "run" / "report"
+    written = ["tables/comparison.csv", "figures/causes.svg", "figures/causes.png", "report.html", "report.log"]
+    for place, name in enumerate(written):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"mine{place}").write_text("mine")
+        (folder / name).symlink_to(tmp_path / f"mine{place}")
+    write_report(results, data)
+    assert {(tmp_path / f"mine{place}").read_text() for place in range(len(written))} == {"mine"}
+    assert not any((folder / name).is_symlink() for name in written)
+
+
+@pytest.mark.parametrize("name", ["report", "report/tables", "report/figures"])
+def test_a_folder_that_is_a_link_is_refused(tmp_path: Path, name: str) -> None:
+    results, data = make_results(tmp_path / "run", images=2)
+    (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsafePathError, match="symbolic link"):
+        write_report(results, data)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_interrupting_says_the_command_that_goes_on(tmp_path: Path, monkeypatch, capsys) -> None:
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("analysis.report._run", interrupted)
+    assert main([str(tmp_path / "a b"), "--top", "1"]) == 130
+    assert commands.report(tmp_path / "a b", "--top", "1") in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run_is_one_message_and_exit_code_1(tmp_path: Path, capsys) -> None:
@@ -272,11 +385,12 @@ def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_evaluates_reports_and_opens_test_once(real_run: Path, capsys) -> None:
     assert main([str(real_run), "--top", "1", "--save-predictions"]) == 0
     told = capsys.readouterr().out
-    assert "baseline  mIoU" in told and "report.html" in told
+    assert "baseline  mIoU" in told and "report.html" in told and "This speaks of these two checkpoints only" in told
     folder = real_run / "report"
     labels = pd.read_csv(folder / "tables" / "comparison.csv")["label"].tolist()
     assert labels == ["baseline", "best", "flip", "trial-0002", "majority"]
-    assert sorted(path.name for path in (folder / "predictions").iterdir()) == sorted(labels[:-1])
+    saved = [path.name for path in (folder / "predictions").iterdir() if path.is_dir()]
+    assert sorted(saved) == sorted(labels[:-1])
     assert main([str(real_run), "--top", "1"]) == 0
     assert "opened once so far" in capsys.readouterr().out
     assert len((real_run.parent / OPENINGS_FILE).read_text().splitlines()) == 1
@@ -287,5 +401,7 @@ def test_a_report_on_val_opens_nothing(tmp_path: Path, capsys) -> None:
     assert main([str(run), "--split", "val"]) == 0
     told = capsys.readouterr().out
     assert "on val" in told and "opened 0 times" in told and "opens the test split" in told
+    assert "the luckiest of 3 trials on val, one seed each" in told
+    assert not re.search(r"\b(better|worse|distinguish\w*|difference)\b", told)
     assert not (run.parent / OPENINGS_FILE).exists()
     assert re.search(r"too few[^<]*", (run / "report" / "report.html").read_text(encoding="utf-8"))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
-from analysis.comparison import COMPARISON_COLUMNS, COST_COLUMNS, PER_CLASS_COLUMNS, THRESHOLD_COLUMNS
+from analysis.candidates import SEED_COLUMNS
+from analysis.comparison import COMPARISON_COLUMNS, COST_COLUMNS, PER_CLASS_COLUMNS, THRESHOLD_COLUMNS, Verdict
 from analysis.evaluate import MAJORITY
 from analysis.failures import COLUMNS, failing_regions
-from analysis.results import build_results, open_data
-from sweep.manifest import SweepManifest
+from analysis.results import build_results
+from sweep.verify import open_data, open_run
+from trainables import commands
 from trainables.errors import CheckpointError, DataError, UsageError
 
 from .small_run import CLASSES, COUNTS, make_data, make_run
@@ -44,6 +48,9 @@ def test_results_hold_every_table_with_the_contracts_columns(original):
     assert results.cost["gpu_seconds"].tolist() == pytest.approx([1.0, 1.1, 1.1])
     assert results.answer is not None
     assert results.answer.unit_count == COUNTS["test"]
+    assert results.answer.verdict in (Verdict.HIGHER, Verdict.LOWER, Verdict.UNDECIDED)
+    assert tuple(results.seeds.columns) == SEED_COLUMNS
+    assert results.seeds.empty
 
 
 def test_models_beat_nothing_by_accident_and_tables_agree(original):
@@ -79,6 +86,14 @@ def test_notes_tell_what_a_reader_must_know(original):
     assert any("best and flip are one trial (0001-finish)" in note for note in results.notes)
 
 
+def rewrite(path, changes):
+    text = path.read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
 @pytest.fixture
 def run(original, tmp_path):
     data, made, _ = original
@@ -103,7 +118,8 @@ def test_val_is_small_has_no_intervals_and_opens_nothing(run):
     assert results.openings == 0
     assert results.comparison["images"].tolist() == [COUNTS["val"]] * 4
     assert results.comparison["iou_low"].isna().all()
-    assert results.answer.distinguishable is None
+    assert results.answer.verdict is Verdict.CHOSEN_HERE
+    assert np.isnan(results.answer.low)
     assert any("too few for intervals" in note for note in results.notes)
 
 
@@ -113,7 +129,79 @@ def test_top_adds_the_best_completed_trials_that_no_label_holds(run):
     assert list(results.labels) == ["baseline", "best", "flip", "trial-0002"]
     assert results.comparison["label"].tolist()[3] == "trial-0002"
     assert results.openings == 2
-    assert any("1 of the 2 best trials asked for could not be added" in note for note in results.notes)
+    assert any("1 of the 2 best configurations asked for could not be added" in note for note in results.notes)
+
+
+def test_top_adds_no_second_seed_of_what_is_shown(run):
+    _, run_dir = run
+    rewrite(
+        run_dir / "trials.csv",
+        {"0002,flip,search,2,completed,,2,10.0,1.0,0.2,0.02,": "0002,flip,search,2,completed,,2,10.0,1.0,0.2,0.003,"},
+    )
+    results = build_results(run_dir, top=1, resamples=20)
+    assert list(results.labels) == ["baseline", "best", "flip"]
+    assert results.seeds[["label", "seeds", "lowest", "highest"]].to_numpy().tolist() == [
+        ["baseline = flip", 2, 0.2, 0.3]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("another_seed", "expected"),
+    [("", "trial-0001-finish"), ("0004,flip,search,4,completed,,2,10.0,1.0,0.9,0.02,\n", "trial-0002")],
+)
+def test_top_ranks_configurations_by_their_mean_over_seeds(run, another_seed, expected):
+    _, run_dir = run
+    for label in ("best", "flip"):
+        shutil.rmtree(run_dir / "best" / label)
+    with (run_dir / "trials.csv").open("a") as stream:
+        stream.write(another_seed)
+    assert list(build_results(run_dir, top=1, resamples=20).labels) == ["baseline", expected]
+
+
+def test_best_of_the_baselines_own_configuration_is_not_compared(run):
+    _, run_dir = run
+    config = json.loads((run_dir / "best/baseline/trial.json").read_text())["config"]
+    for label in ("best", "flip"):
+        path = run_dir / "best" / label / "trial.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "config": {**config, "seed": 8}}))
+    results = build_results(run_dir, resamples=20)
+    assert results.answer.verdict is Verdict.SAME
+    assert np.isnan(results.answer.low)
+
+
+def test_the_objective_of_the_manifest_is_compared_and_ranks(run):
+    _, run_dir = run
+    rewrite(run_dir / "manifest.json", {'"objective": "val/miou"': '"objective": "val/recall"'})
+    rewrite(run_dir / "trials.csv", {"val/miou": "val/recall"})
+    results = build_results(run_dir, top=1, resamples=50)
+    assert list(results.labels)[-1] == "trial-0002"
+    scores = results.comparison.set_index("label")["recall"]
+    told = results.answer
+    assert (told.objective.words, told.winner_score) == ("mean recall", scores["best"])
+    assert told.split_ranks == {
+        label: 1 + sum(scores[other] > scores[label] for other in {"baseline", "best", "trial-0002"})
+        for label in results.labels
+    }
+
+
+def test_an_objective_that_the_report_does_not_know_opens_nothing(run):
+    _, run_dir = run
+    (run_dir.parent / "test_openings.jsonl").unlink()
+    rewrite(run_dir / "manifest.json", {'"objective": "val/miou"': '"objective": "val/speed"'})
+    with pytest.raises(DataError, match="val/speed"):
+        build_results(run_dir)
+    assert not (run_dir.parent / "test_openings.jsonl").exists()
+
+
+def test_labels_that_learnt_nothing_are_found(run):
+    _, run_dir = run
+    results = build_results(run_dir, resamples=20)
+    floor = results.comparison.set_index("label").loc[MAJORITY, "iou"]
+    for label, record in results.labels.items():
+        predicted = results.evaluations[record.trial_id].confusions.sum(axis=(0, 1))
+        iou = results.comparison.set_index("label").loc[label, "iou"]
+        assert (label in results.dead) == (np.count_nonzero(predicted) == 1 or iou <= floor + 0.001)
 
 
 def test_a_run_without_baseline_gives_tables_but_no_answer(run):
@@ -128,7 +216,7 @@ def test_a_run_without_baseline_gives_tables_but_no_answer(run):
 def test_a_run_without_checkpoints_and_a_folder_that_is_no_run_say_the_cure(run, tmp_path):
     _, run_dir = run
     shutil.rmtree(run_dir / "best")
-    with pytest.raises(CheckpointError, match=r"sweep.run --resume"):
+    with pytest.raises(CheckpointError, match=re.escape(commands.resume(run_dir))):
         build_results(run_dir)
     with pytest.raises(DataError, match="is no run"):
         build_results(tmp_path)
@@ -150,5 +238,5 @@ def test_groups_are_told_and_used(tmp_path, monkeypatch):
 
 def test_the_data_set_is_the_manifests(run):
     data, run_dir = run
-    opened = open_data(SweepManifest.load(run_dir))
+    opened = open_data(run_dir, open_run(run_dir))
     assert (opened.name, opened.root) == (data.name, data.root)

@@ -3,24 +3,34 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from markupsafe import Markup
 
-from analysis.figures import save_figures
+from analysis.candidates import seeds_frame
+from analysis.comparison import METRICS, Dead, Verdict, answer, comparison_frame, score_labels
+from analysis.evaluate import MAJORITY
+from analysis.figures import FIGURES, save_figures
 from analysis.gallery import Gallery
+from analysis.objectives import OBJECTIVES
+from analysis.parts import FailedPart, Parts
 from analysis.sections import (
     SECTIONS,
     Evidence,
     Material,
     build_sections,
+    caveats,
     differences,
-    lead_claim,
+    lead_claims,
     other_claims,
-    show_value,
     space_frame,
 )
 
 from .synthetic_run import make_results
+from .test_comparison import made_evaluation, made_record
+
+CONFIGURATION = "free (augment.policy free, augment.rotate.limit 13, optimizer.lr 0.0051 and 1 more)"
+LUCK = "the luckiest of 11 trials on val, one seed each"
 
 
 @pytest.fixture(scope="module")
@@ -32,73 +42,211 @@ def with_answer(results, **changes):
     return replace(results, answer=replace(results.answer, **changes))
 
 
+def on_val(results):
+    return replace(with_answer(results, chosen_here=True, low=np.nan, high=np.nan), split="val")
+
+
 def plain(text: Markup) -> str:
     return text.striptags()
 
 
-def test_an_interval_above_zero_speaks_of_the_checkpoint_only(results) -> None:
+def lead(results) -> str:
+    """The sentences that the page opens with."""
+    return " ".join(plain(claim.text) for claim in lead_claims(results))
+
+
+def all_sentences(results) -> list[str]:
+    return [plain(c.text) for c in (*lead_claims(results), *caveats(results), *other_claims(results))]
+
+
+def test_an_interval_above_zero_speaks_of_two_checkpoints_and_of_their_luck(results) -> None:
     told = with_answer(results, winner_score=0.5, baseline_score=0.4, difference=0.1, low=0.05, high=0.15)
-    claim = lead_claim(told)
-    assert plain(claim.text) == (
-        "best reaches mIoU 0.500 on test, baseline 0.400: a difference of +0.100 [+0.050, +0.150]. "
-        "On images like these, this checkpoint is better."
+    assert lead(told) == (
+        f"On these 3 test images, this checkpoint of {CONFIGURATION}, {LUCK}, scores higher than that of baseline by "
+        "0.100 [0.050, 0.150]: mIoU 0.500 against 0.400."
     )
-    assert claim.evidence is Evidence.ONE_CHECKPOINT
+    assert [plain(claim.text) for claim in caveats(told)] == [
+        "This speaks of these two checkpoints only; another seed may turn it round. What is missing is both "
+        "configurations trained with fresh seeds."
+    ]
+    assert {claim.evidence for claim in (*lead_claims(told), *caveats(told))} == {Evidence.ONE_CHECKPOINT}
 
 
-def test_an_interval_below_zero_says_worse(results) -> None:
-    assert "this checkpoint is worse" in lead_claim(with_answer(results, difference=-0.1, low=-0.2, high=-0.01)).text
+def test_an_interval_below_zero_says_lower(results) -> None:
+    told = with_answer(results, winner_score=0.4, baseline_score=0.5, difference=-0.1, low=-0.15, high=-0.05)
+    assert "scores lower than that of baseline by 0.100 [0.050, 0.150]: mIoU 0.400 against 0.500." in lead(told)
 
 
-def test_an_interval_around_zero_is_called_not_distinguishable(results) -> None:
-    text = lead_claim(with_answer(results, difference=0.1, low=-0.001, high=0.2)).text
-    assert "The interval holds 0: not distinguishable on these images." in text
-    assert "better" not in text
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.2), (-0.001, 0.2), (-0.2, 0.0)])
+def test_an_interval_that_holds_zero_tells_nothing_apart(results, low: float, high: float) -> None:
+    text = lead(with_answer(results, winner_score=0.5, baseline_score=0.4, difference=0.1, low=low, high=high))
+    assert f"{LUCK}, and that of baseline cannot be told apart: mIoU 0.500 against 0.400" in text
+    assert f"a difference of +0.100 whose interval [{low:+.3f}, {high:+.3f}] holds 0" in text
+    assert "higher" not in text and "lower" not in text
 
 
 def test_without_an_interval_nothing_is_concluded(results) -> None:
-    text = lead_claim(with_answer(results, low=np.nan, high=np.nan, unit_count=7, units="groups")).text
-    assert "without an interval, since 7 groups are too few for one." in text
-    assert "better" not in text and "nan" not in text
+    told = with_answer(results, low=np.nan, high=np.nan, unit_count=7, units="groups")
+    text = lead(told)
+    assert "On these 3 test images (7 groups), " in text
+    assert "7 groups are too few for an interval of the difference." in text
+    assert "higher" not in text and "nan" not in text
+    assert "another seed may change that" in plain(caveats(told)[0].text)
 
 
-def test_a_baseline_that_won_is_said_to_have_won(results) -> None:
-    text = plain(lead_claim(with_answer(results, same_trial=True, baseline_score=0.4)).text)
-    assert text == "No trial stood above baseline on val, so best is baseline: mIoU 0.400 on test."
-    assert len(other_claims(with_answer(results, same_trial=True))) < len(other_claims(results))
+def test_the_best_of_several_seeds_is_chosen_by_their_mean(results) -> None:
+    twice = pd.concat([results.trials, results.trials.assign(**{"config/seed": 1})], ignore_index=True)
+    text = lead(replace(results, trials=twice))
+    assert "the luckiest of 11 configurations on val, by the mean over the seeds of each (22 trials)" in text
+
+
+def test_the_baselines_own_configuration_is_not_compared(results) -> None:
+    told = with_answer(results, same_configuration=True, baseline_score=0.4)
+    assert lead(told) == (
+        "best is the baseline's own configuration, so nothing is compared: baseline reaches mIoU 0.400 on test."
+    )
+    assert caveats(told) == []
+    assert len(other_claims(told)) < len(other_claims(results))
+    names = re.findall('class="name">([^<]*)<', SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html)
+    assert names == ["mIoU of baseline", "commonest class everywhere", "failures of free"]
 
 
 def test_a_missing_baseline_is_named(results) -> None:
     labels = {label: record for label, record in results.labels.items() if label != "baseline"}
-    claim = lead_claim(replace(results, answer=None, labels=labels))
-    assert plain(claim.text).endswith("there is no finished checkpoint for baseline.")
+    assert lead(replace(results, answer=None, labels=labels)).endswith("there is no finished checkpoint for baseline.")
 
 
-def test_no_sentence_calls_a_configuration_better(results) -> None:
-    for claim in (lead_claim(results), *other_claims(results)):
-        assert claim.evidence in (Evidence.RECORD, Evidence.ONE_CHECKPOINT)
-        assert not re.search(r"configuration[^.]*\b(better|worse|best)\b", plain(claim.text))
+def test_sentences_name_the_configuration_and_not_best(results) -> None:
+    for told in (results, on_val(results)):
+        assert not [sentence for sentence in all_sentences(told) if re.search(r"\bbest\b", sentence)]
+
+
+def test_no_sentence_speaks_of_single_classes(results) -> None:
+    names = [info.name for info in results.classes]
+    assert not [s for s in all_sentences(results) if re.search(rf"\b({'|'.join(names)})\b", s)]
+
+
+def test_val_chose_the_winner_and_says_nothing_more(results) -> None:
+    told = on_val(with_answer(results, winner_score=0.5, baseline_score=0.4))
+    assert lead(told) == f"{CONFIGURATION} is {LUCK}: mIoU 0.500 there, baseline 0.400."
+    assert [plain(claim.text) for claim in caveats(told)] == [
+        "Val chose it, so its score here flatters it and proves nothing. What is missing is other images (the test "
+        "split) and both configurations trained with fresh seeds."
+    ]
+    assert not [s for s in all_sentences(told) if "stands above" in s or "same order" in s]
+    assert "difference" not in SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html
 
 
 def test_val_and_test_are_told_side_by_side(results) -> None:
     told = with_answer(results, difference=0.1)
-    texts = [plain(claim.text) for claim in other_claims(told)]
     expected = (
-        "On val, which chose best, its mIoU was 0.560 and that of baseline 0.520 (+0.040); on test the difference "
+        "On val, which chose it, free had mIoU 0.560 and baseline 0.520 (+0.040); on test the difference is +0.100."
     )
-    assert expected + "is +0.100." in texts
-
-
-def test_a_report_on_val_says_that_val_flatters_the_winner(results) -> None:
-    texts = [plain(claim.text) for claim in other_claims(replace(results, split="val"))]
-    assert any("its score here flatters it" in text for text in texts)
-    assert not any("stands above" in text for text in texts)
+    assert expected in all_sentences(told)
 
 
 def test_a_label_above_the_winner_on_test_is_named(results) -> None:
     ranks = {"baseline": 3, "best": 2, "photometric": 1, "geometric": 2}
-    texts = [plain(claim.text) for claim in other_claims(with_answer(results, split_ranks=ranks))]
-    assert "On test, photometric stands above best; the winner was chosen on val and stays." in texts
+    expected = "On test, photometric stands above free; the winner was chosen on val and stays."
+    assert expected in all_sentences(with_answer(results, split_ranks=ranks))
+
+
+def test_dead_labels_come_first_and_say_why(results) -> None:
+    dead = {
+        "baseline": Dead(1, 0.05, 0.06),
+        "best": Dead(1, 0.05, 0.06),
+        "photometric": Dead(None, 0.0609, 0.06),
+        "geometric": Dead(1, 0.05, 0.06),
+    }
+    some = {label: dead[label] for label in ("baseline", "best", "photometric")}
+    texts = [plain(claim.text) for claim in lead_claims(replace(results, dead=some))]
+    assert texts[:2] == [
+        "baseline and best are dead: they predict \u201croad\u201d everywhere on test.",
+        "photometric is dead: its mIoU on test is at most 0.001 above 0.060, which is what the commonest class "
+        "everywhere reaches.",
+    ]
+    assert texts[2].startswith("On these 3 test images")
+
+
+def test_if_every_label_is_dead_nothing_is_compared(results) -> None:
+    told = replace(results, dead=dict.fromkeys(results.labels, Dead(1, 0.05, 0.06)))
+    assert lead(told) == (
+        "baseline, best, photometric and geometric are dead: they predict \u201croad\u201d everywhere on test. "
+        "No label learnt anything, so nothing is compared."
+    )
+    assert caveats(told) == []
+    assert not [s for s in all_sentences(told) if "difference" in s or "stands above" in s or "On val" in s]
+    assert "difference" not in SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html
+
+
+@pytest.mark.parametrize("key", OBJECTIVES)
+def test_words_and_numbers_are_the_objectives(results, key: str) -> None:
+    objective = OBJECTIVES[key]
+    for record in results.labels.values():
+        record.metrics.setdefault(key, 0.25)
+    ranked = replace(results, manifest=replace(results.manifest, objective=key))
+    told = with_answer(ranked, objective=objective)
+    texts = [*all_sentences(told), *all_sentences(on_val(told))]
+    assert f"{objective.words} " in texts[0]
+    assert ("mIoU" in " ".join(texts)) == (key == "val/miou")
+    html = SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html
+    row = told.comparison.set_index("label").loc["best"]
+    assert f"{objective.words} of free" in html
+    assert f"{row[objective.column]:.3f}" in html and f"95% [{row[f'{objective.column}_low']:.3f}, " in html
+
+
+OF_A_DIFFERENCE = re.compile(r"\b(better|worse|distinguish\w*|outperform\w*|significan\w*)\b|difference")
+"""What a page on val must not say."""
+INTERVAL = re.compile(r"\[[^\]]*\d[^\]]*\]")
+
+
+def equal_trials(results, *, seed: int, trials: int, split: str):
+    """A sweep over configurations that are equally good: the winner on the split is compared with the first."""
+    evaluations = {str(i): made_evaluation(str(i), seed=1000 * seed + i, split=split) for i in range(trials)}
+    evaluations[MAJORITY] = made_evaluation(MAJORITY, skill=0.0, split=split)
+    scores = score_labels(evaluations, resamples=60)
+    place = METRICS.index("iou")
+    winner = max(range(1, trials), key=lambda i: scores[str(i)].values[place])
+    labels = {
+        label: made_record(str(i), float(scores[str(i)].values[place]), **{"optimizer.lr": 0.001 * (i + 1)})
+        for label, i in (("baseline", 0), ("best", winner))
+    }
+    return replace(
+        results,
+        split=split,
+        labels=labels,
+        comparison=comparison_frame(labels, evaluations, scores),
+        answer=answer(labels, evaluations, scores, resamples=60),
+    )
+
+
+@pytest.mark.parametrize("trials", [5, 20])
+def test_sweeps_of_equals_find_nobody_better_on_val(results, trials: int) -> None:
+    for seed in range(3):
+        told = equal_trials(results, seed=seed, trials=trials, split="val")
+        assert told.answer.verdict is Verdict.CHOSEN_HERE
+        html = SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html
+        assert not [s for s in all_sentences(told) if OF_A_DIFFERENCE.search(s) or INTERVAL.search(s)]
+        rows = told.comparison.to_dict("records")[:2]
+        single = {f"[{row['iou_low']:.3f}, {row['iou_high']:.3f}]" for row in rows}
+        assert not OF_A_DIFFERENCE.search(plain(html))
+        assert set(INTERVAL.findall(plain(html))) == single
+
+
+def test_the_simulation_would_notice_an_interval_of_a_difference(results) -> None:
+    told = equal_trials(results, seed=0, trials=5, split="test")
+    assert any(OF_A_DIFFERENCE.search(text) for text in all_sentences(told))
+    assert INTERVAL.search(lead(told))
+
+
+def test_no_sentence_calls_a_configuration_better(results) -> None:
+    for seed in range(4):
+        told = equal_trials(results, seed=seed, trials=20, split="test")
+        for claim in (*lead_claims(told), *caveats(told), *other_claims(told)):
+            assert claim.evidence in (Evidence.RECORD, Evidence.ONE_CHECKPOINT)
+            assert not re.search(r"\b(better|worse)\b", plain(claim.text))
+        if told.answer.verdict is Verdict.HIGHER:
+            assert "this checkpoint of" in lead(told) and "another seed may turn it round" in caveats(told)[0].text
 
 
 @pytest.mark.parametrize(
@@ -110,38 +258,77 @@ def test_openings_are_counted_aloud(results, openings: int, words: str) -> None:
     assert claim.evidence is Evidence.RECORD
 
 
-def test_class_gains_and_losses_equal_the_tables_differences(results) -> None:
-    text = next(plain(c.text) for c in other_claims(results) if "single classes" in c.text)
-    table = results.per_class.set_index(["label", "class"])["iou"]
-    named = re.findall(r"(\w+) \(([+-][0-9.]+)\)", text)
-    assert named
-    for name, value in named:
-        assert float(value) == pytest.approx(table["best", name] - table["baseline", name], abs=5e-4)
-
-
 def test_failures_of_best_and_their_commonest_cause_are_counted(results) -> None:
     own = [row for row in results.failures.to_dict("records") if row["label"] == "best"]
     text = next(plain(c.text) for c in other_claims(results) if "fails on" in c.text)
-    assert f"best fails on {len(own)} (image, class) regions" in text
+    assert f"free fails on {len(own)} (image, class) regions" in text
+
+
+def made_sections(results, folder: Path):
+    parts = Parts(folder)
+    return build_sections(Material(results, save_figures(results, folder, parts), Gallery([])), parts), parts.failed
 
 
 def test_sections_come_in_order_with_unique_anchors(results, tmp_path: Path) -> None:
-    sections = build_sections(Material(results, save_figures(results, tmp_path), Gallery([])))
+    sections, failed = made_sections(results, tmp_path)
+    assert failed == []
     assert [section.anchor for section in sections] == list(SECTIONS)
     assert SECTIONS.names()[0] == "answer"
     assert all(section.html and isinstance(section.evidence, Evidence) for section in sections)
 
 
-def test_a_section_without_its_figure_is_left_out_or_does_without(results) -> None:
-    sections = build_sections(Material(results, {}, Gallery([])))
+def test_a_section_without_its_figure_is_left_out_or_does_without(results, tmp_path: Path) -> None:
+    sections = build_sections(Material(results, {}, Gallery([])), Parts(tmp_path))
     assert "curves" not in [section.anchor for section in sections]
     assert all("<svg" not in section.html for section in sections)
+
+
+def test_a_section_that_raises_is_a_card_in_its_place(results, tmp_path: Path, monkeypatch) -> None:
+    def raises(material):
+        raise ValueError("<b>no</b> such thing")
+
+    names = SECTIONS.names()
+    monkeypatch.setitem(SECTIONS._entries, "thresholds", raises)
+    sections, failed = made_sections(results, tmp_path)
+    assert [part.what for part in failed] == ["section thresholds"]
+    assert [section.anchor for section in sections] == list(names)
+    card = sections[names.index("thresholds")]
+    assert (card.title, card.evidence) == ("Thresholds", Evidence.RECORD)
+    assert "ValueError: &lt;b&gt;no&lt;/b&gt; such thing" in card.html and "report.log" in card.html
+    assert "in raises" in (tmp_path / "report.log").read_text()
+
+
+def test_a_figure_that_raises_is_a_card_in_its_place(results, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(FIGURES._entries, "curves", lambda results: 1 / 0)
+    (tmp_path / "curves.png").write_text("of an earlier report")
+    sections, failed = made_sections(results, tmp_path)
+    assert [part.what for part in failed] == ["figure curves"]
+    html = {section.anchor: section.html for section in sections}
+    assert "ZeroDivisionError: division by zero" in html["curves"] and "<svg" not in html["curves"]
+    assert all("<svg" in html[anchor] for anchor in ("answer", "thresholds", "classes"))
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_a_gallery_that_raised_is_a_card(results, tmp_path: Path) -> None:
+    failed = FailedPart("failure pictures", "OSError: disk full", tmp_path / "report.log")
+    section = SECTIONS.get("failures")(Material(results, {}, failed))
+    assert "OSError: disk full" in section.html and "No region" not in section.html
+
+
+def test_configurations_of_several_seeds_are_told_without_a_claim(results) -> None:
+    assert "Seeds" not in SECTIONS.get("comparison")(Material(results, {}, Gallery([]))).html
+    twice = pd.concat(
+        [results.trials.assign(seed=0), results.trials.assign(**{"seed": 1, "config/seed": 1})], ignore_index=True
+    )
+    told = replace(results, seeds=seeds_frame(twice, "val/miou"))
+    html = SECTIONS.get("comparison")(Material(told, {}, Gallery([]))).html
+    assert "<h3>Seeds</h3>" in html and 'data-table="seeds"' in html
 
 
 def test_hostile_names_arrive_as_text(tmp_path: Path) -> None:
     results, _ = make_results(tmp_path, hostile=True)
     renamed = replace(results, notes=("<img src=x onerror=alert(1)>",))
-    text = "".join(s.html for s in build_sections(Material(renamed, save_figures(renamed, tmp_path), Gallery([]))))
+    text = "".join(section.html for section in made_sections(renamed, tmp_path)[0])
     assert "<script>alert" not in text and "<img src=x" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text and "&lt;img src=x" in text
 
@@ -152,11 +339,6 @@ def test_only_keys_that_differ_are_listed() -> None:
     )
     assert labels == ["baseline", "best"]
     assert rows == [("policy", ["none", "free"]), ("rotate", ["-", "12.5"])]
-
-
-@pytest.mark.parametrize(("value", "shown"), [(True, "true"), (0.00012347, "0.0001235"), (3, "3"), ("a", "a")])
-def test_configuration_values_are_short(value: object, shown: str) -> None:
-    assert show_value(value) == shown
 
 
 def test_the_space_is_told_with_ranges_scale_and_condition(results) -> None:

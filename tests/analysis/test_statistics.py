@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -220,6 +222,44 @@ def test_paired_interval_is_narrower_than_two_single_ones_on_the_same_images():
     assert singles[0].low < singles[1].high
     expected = bootstrap_interval(mean_of(one - two), images(50))
     assert (float(paired.low), float(paired.high)) == pytest.approx((float(expected.low), float(expected.high)))
+
+
+def test_replicates_come_in_batches_that_change_nothing(monkeypatch):
+    values = np.random.default_rng(7).normal(size=50)
+    whole = bootstrap_interval(mean_of(values), images(50), resamples=300, seed=4)
+    monkeypatch.setattr(statistics, "BATCH_WEIGHTS", 50 * 7)
+    asked = []
+
+    def watched(weights):
+        asked.append(weights.shape)
+        return mean_of(values)(weights)
+
+    batched = bootstrap_interval(watched, images(50), resamples=300, seed=4)
+    assert (batched.low, batched.high) == (whole.low, whole.high)
+    assert asked == [(7, 50)] * 42 + [(6, 50)]
+
+
+def test_memory_does_not_grow_with_images_times_replicates():
+    units, values = images(20_000), np.ones(20_000)
+    tracemalloc.start()
+    try:
+        bootstrap_interval(mean_of(values), units)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # the weights alone of 1000 replicates of 20,000 images take 160 MB
+    assert peak < 120e6
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float64])
+def test_sums_over_blocks_of_images_are_those_over_all(monkeypatch, dtype):
+    rng = np.random.default_rng(8)
+    weights, per_image = draw_counts(rng.integers(0, 23, (4, 23)), 23), rng.integers(0, 2**30, (23, 3, 2)).astype(dtype)
+    expected = np.einsum("rn,nij->rij", weights, per_image.astype(np.float64))
+    for values in (1, 6, 30, 10**6):
+        monkeypatch.setattr(statistics, "SUMMED_VALUES", values)
+        np.testing.assert_array_equal(weighted_sum(weights, per_image), expected)
+        np.testing.assert_array_equal(weighted_sum(weights, per_image[:, 1:]), expected[:, 1:])
 
 
 def test_undefined_statistic_gives_no_interval():

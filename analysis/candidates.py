@@ -1,0 +1,127 @@
+"""What a winner was chosen from: the configurations among a run's trials, and how far a seed alone moves each.
+
+Trials that differ in nothing but the seed are one configuration, and a configuration is never compared with itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SEED = "seed"
+CONFIG = "config/"
+"""Begins the columns of `trials.csv` that hold a trial's configuration."""
+SEED_COLUMNS = ("label", "configuration", "seeds", "mean", "lowest", "highest")
+CHANGES_TOLD = 3
+"""A sentence names no more changes of a configuration than these; the page lists all of them."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What the search chose from.
+
+    Attributes:
+        trials: Search trials with a result: completed ones and those that were stopped early.
+        configurations: Different configurations among them.
+    """
+
+    trials: int
+    configurations: int
+
+
+def same_configuration(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two flat configurations are equal but for the seed."""
+    return {**first, SEED: None} == {**second, SEED: None}
+
+
+def configurations(trials: pd.DataFrame) -> pd.Series[int]:
+    """Number of each trial's configuration, in the rows of `trials.csv`; trials that differ in the seed share it."""
+    keys = [column for column in trials if str(column).startswith(CONFIG) and column != CONFIG + SEED]
+    if not keys:
+        return pd.Series(range(len(trials)), index=trials.index, dtype=int)
+    return trials.groupby(keys, dropna=False, sort=False).ngroup()
+
+
+def count_candidates(trials: pd.DataFrame) -> Candidates:
+    """How many trials and configurations the choice on val was made from.
+
+    Args:
+        trials: The rows of `trials.csv`.
+    """
+    chosen_from = (trials["phase"] == "search") & trials["state"].isin(["completed", "stopped"])
+    return Candidates(int(chosen_from.sum()), int(configurations(trials)[chosen_from].nunique()))
+
+
+def seeds_frame(trials: pd.DataFrame, objective: str, *, first: Sequence[str] = ()) -> pd.DataFrame:
+    """The objective on val over the seeds of every configuration that was trained to the end with two or more.
+
+    Args:
+        trials: The rows of `trials.csv`.
+        objective: Column of the metric that ranks, such as `val/miou`.
+        first: Keys that are named first among what a configuration changes.
+
+    Returns:
+        Columns `SEED_COLUMNS`, a row for each such configuration in the order of their first trials; `configuration`
+        says what it changes against the baseline.
+    """
+    rows: list[list[object]] = []
+    if objective in trials:
+        complete = trials[(trials["state"] == "completed") & trials[objective].notna()]
+        reference = _flat(trials[trials["label"] == "baseline"])
+        # A configuration that was suggested twice with one seed was trained once more, and says nothing new.
+        once = complete.assign(configuration=configurations(complete)).drop_duplicates(["configuration", SEED])
+        for _, group in once.groupby("configuration", sort=False):
+            if len(group) > 1:
+                names = " = ".join(dict.fromkeys(filter(None, group["label"])))
+                told = ", ".join(changes(_flat(group), reference, first=first)) or "as the baseline"
+                scores = group[objective]
+                rows.append([names, told, len(group), scores.mean(), scores.min(), scores.max()])
+    return pd.DataFrame(rows, columns=list(SEED_COLUMNS))
+
+
+def changes(config: Mapping[str, Any], reference: Mapping[str, Any], *, first: Sequence[str] = ()) -> list[str]:
+    """What a flat configuration has that its reference has not, as short phrases; the seed left out.
+
+    Args:
+        config: Flat configuration.
+        reference: Of the baseline.
+        first: Keys that are named first, in this order.
+
+    Example:
+        >>> changes({"lr": 0.002, "loss": "focal", "seed": 1}, {"lr": 0.003, "loss": "dice", "p": 1}, first=("loss",))
+        ['loss focal', 'lr 0.002', 'no p']
+    """
+    order = {key: place for place, key in enumerate(first)}
+    keys = sorted(dict.fromkeys([*config, *reference]), key=lambda key: order.get(key, len(order)))
+    told = []
+    for key in keys:
+        if key == SEED or (key in config and key in reference and config[key] == reference[key]):
+            continue
+        told.append(f"{key} {show_value(config[key])}" if key in config else f"no {key}")
+    return told
+
+
+def tell_changes(told: Sequence[str]) -> str:
+    """The first `CHANGES_TOLD` of what `changes` found, and how many more there are."""
+    more = len(told) - CHANGES_TOLD
+    return ", ".join(told[:CHANGES_TOLD]) + (f" and {more} more" if more > 0 else "")
+
+
+def show_value(value: Any) -> str:
+    """A configuration value as text: numbers short, truth values in lower case."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _flat(trials: pd.DataFrame) -> dict[str, Any]:
+    """The configuration in the first of some rows of `trials.csv`; empty where there is no row."""
+    if trials.empty:
+        return {}
+    row = trials.iloc[0].dropna()
+    values = {str(key).removeprefix(CONFIG): row[key] for key in row.index if str(key).startswith(CONFIG)}
+    return {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}

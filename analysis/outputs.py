@@ -1,0 +1,35 @@
+"""Where a command may write its files: nothing of anybody else's is overwritten."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from trainables.paths import UnsafePathError, WrittenFiles
+
+Names = tuple[str, ...]
+"""A file's name and those of the folders around it, outermost first."""
+
+
+def reserve(written: WrittenFiles, names: Iterable[Names]) -> dict[Names, Path]:
+    """Where to write files, after `written.clear()`.
+
+    They are listed before they are written, so that what a killed command leaves is known as ours.
+
+    Args:
+        written: Of the folder.
+        names: Of the files, relative to it.
+
+    Raises:
+        UnsafePathError: If a file that this project did not write stands in one of the places.
+    """
+    files = {name: written.path(*name) for name in names}
+    taken = [str(path) for path in files.values() if os.path.lexists(path)]
+    if taken:
+        more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
+        raise UnsafePathError(
+            f"{', '.join(taken[:3])}{more}: there already, and not written by this command; move it away and try again"
+        )
+    written.close()
+    return files

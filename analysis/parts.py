@@ -1,0 +1,67 @@
+"""The parts of a report fail one at a time: what raises costs its own place, and everything else stands."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from trainables.data.places import write_atomically
+
+LOG_FILE = "report.log"
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class FailedPart:
+    """A part that could not be made; the page shows it as a card where the part would be.
+
+    Attributes:
+        what: Such as `figure curves`.
+        error: Kind and message of the error.
+        log: File with the traceback.
+    """
+
+    what: str
+    error: str
+    log: Path
+
+
+class Parts:
+    """Makes the parts of a report and keeps those that failed.
+
+    Args:
+        folder: The report's; tracebacks go to `report.log` there, which is absent where nothing failed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.failed: list[FailedPart] = []
+        self._log = folder / LOG_FILE
+        self._tracebacks = ""
+        self._log.unlink(missing_ok=True)
+
+    def make(self, what: str, function: Callable[[], Made]) -> Made | FailedPart:
+        """What the function returns, or what is to be said if it raises.
+
+        Args:
+            what: The part, as it is told.
+            function: Makes it.
+        """
+        try:
+            return function()
+        except Exception as error:
+            self._tracebacks += f"{what}\n{traceback.format_exc()}\n"
+            write_atomically(self._log, self._tracebacks.encode())
+            failed = FailedPart(what, "".join(traceback.format_exception_only(error)).strip(), self._log)
+            self.failed.append(failed)
+            return failed
+
+
+def forget(folder: Path, name: str, suffixes: Iterable[str]) -> None:
+    """Removes the files `folder/NAME.SUFFIX` of an earlier report: they would be taken for this one's."""
+    for path in (folder / f"{name}.{suffix}" for suffix in suffixes):
+        if path.is_file() or path.is_symlink():
+            path.unlink()

@@ -1,0 +1,217 @@
+"""Memory and time of what grows with a report's images: scores with intervals, and collecting an image's scores.
+
+    python benchmarks/report_memory.py [SMALL LARGE]
+
+Scores with intervals: splits of SMALL and LARGE images (default 250 and 2000), 21 classes, 1000 replicates; the rival
+is the plain computation, all histograms in memory and all replicates in one product. Collecting: the score histograms
+of one image of 375x500 and one of 1080x1920 pixels; the rival works on all pixels and classes at once.
+
+Each measurement has a process of its own, with one thread. Peak memory is what it holds beyond what was there when it
+began, file mappings left out. Both must give the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from analysis.comparison import score_labels
+from analysis.evaluate import RESULTS_FILE, Evaluation
+from analysis.statistics import draw_counts, expanded_confidence, mean_over_split_classes
+from trainables import metrics
+from trainables.metrics import IGNORE, SCORE_LEVELS, ScoreHistogram, mean_over_classes, quantise_scores
+
+CLASSES = 21
+RESAMPLES = 1000
+SEED = 0
+IMAGE_SIZES = ((375, 500), (1080, 1920))
+
+Values = npt.NDArray[Any]
+
+
+def make_evaluation(folder: Path, images: int) -> None:
+    """Writes made-up results of a split in the format of a kept evaluation; each image shows a few classes."""
+    rng = np.random.default_rng(images)
+    present = rng.random((images, CLASSES)) < 0.15
+    present[:, 0] = True
+    confusions = rng.poisson(30, (images, CLASSES, CLASSES)) * present[:, :, None] * present[:, None, :]
+    confusions[:, range(CLASSES), range(CLASSES)] *= 40
+    confidence = np.where(confusions.sum(axis=1) > 0, rng.random((images, CLASSES)), np.nan)
+    arrays: dict[str, Values] = {"confusions": confusions, "confidence": confidence}
+    levels = np.arange(SCORE_LEVELS)
+    for class_id in range(CLASSES):
+        shares = [np.exp(-(((levels - centre) / 160) ** 2)) for centre in (650, 250)]
+        counts = [rng.multinomial(20_000, share / share.sum(), images) for share in shares]
+        counts[0] *= present[:, class_id, None]
+        arrays[f"histograms/{class_id}/0"] = np.stack(counts, axis=1).astype(np.int32)
+    np.savez_compressed(folder / RESULTS_FILE, **arrays)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """What `make_evaluation` wrote."""
+    with np.load(folder / RESULTS_FILE) as arrays:
+        confusions, confidence = arrays["confusions"], arrays["confidence"]
+    names = tuple(map(str, range(len(confusions))))
+    return Evaluation("t000", "val", names, (None,) * len(names), confusions, confidence, 1.0, folder)
+
+
+def our_scores(evaluation: Evaluation) -> Values:
+    """Values, lower and upper bounds of the seven metrics, shape (3, 7)."""
+    scores = score_labels({"t000": evaluation}, resamples=RESAMPLES, seed=SEED)["t000"]
+    return np.stack([scores.values, scores.interval.low, scores.interval.high])
+
+
+def plain_scores(evaluation: Evaluation) -> Values:
+    """The same from arrays that hold every histogram and every replicate."""
+    images = len(evaluation.image_ids)
+    confusions = evaluation.confusions
+    histograms = np.stack([evaluation.histograms(class_id) for class_id in range(CLASSES)], axis=1)
+    split = confusions.sum(axis=0)
+
+    def of_weights(weights: Values) -> Values:
+        matrix = np.tensordot(weights, confusions, axes=1)
+        held, in_truth = matrix.sum(axis=-1) > 0, split.sum(axis=1) > 0
+        functions = (metrics.iou, metrics.f1, metrics.precision, metrics.recall)
+        ap = metrics.average_precision(np.tensordot(weights, histograms, axes=1))
+        regions = metrics.region_average_precision(confusions, evaluation.confidence, weights=weights)
+        return np.stack(
+            [
+                metrics.pixel_accuracy(matrix),
+                *(mean_over_split_classes(f(matrix), held, in_truth, f(split)) for f in functions),
+                mean_over_classes(ap),
+                mean_over_classes(np.moveaxis(regions, -1, 0)).mean(axis=0),
+            ]
+        )
+
+    draws = np.random.default_rng(SEED).integers(0, images, (RESAMPLES, images))
+    replicates = of_weights(draw_counts(draws, images))
+    tail = (1 - expanded_confidence(0.95, images)) / 2
+    return np.stack([of_weights(np.ones((1, images)))[:, 0], *np.quantile(replicates, (tail, 1 - tail), axis=-1)])
+
+
+def made_image(size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (C, H, W) and a target with some void."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(1, CLASSES, size[0] // 8, size[1] // 8, generator=generator) * 3
+    target = torch.randint(0, CLASSES, size, generator=generator, dtype=torch.uint8)
+    target[:, :10] = IGNORE
+    return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")[0], target
+
+
+def our_histogram(logits: torch.Tensor, target: torch.Tensor) -> Values:
+    """Counts of shape (C, 2, L)."""
+    collector = ScoreHistogram(CLASSES)
+    collector.process("image", logits, target, target)
+    return collector.value()[0]
+
+
+def plain_histogram(logits: torch.Tensor, target: torch.Tensor) -> Values:
+    """The same from one index array over all pixels and classes."""
+    known = target.reshape(-1) != IGNORE
+    level = quantise_scores(logits.reshape(CLASSES, -1)[:, known])
+    classes = torch.arange(CLASSES)[:, None]
+    negative = (target.reshape(-1)[known][None] != classes).long()
+    cell = (classes * 2 + negative) * SCORE_LEVELS + level
+    counts = torch.bincount(cell.reshape(-1), minlength=CLASSES * 2 * SCORE_LEVELS)
+    return np.asarray(counts.reshape(CLASSES, 2, SCORE_LEVELS).numpy())
+
+
+def held_bytes() -> int:
+    """Memory of this process that is its own, from Linux."""
+    resident, shared = (int(pages) for pages in Path("/proc/self/statm").read_text().split()[1:3])
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure(work: Callable[[], Values]) -> dict[str, Any]:
+    """Seconds and peak memory (MiB) of some work, and what it gives."""
+    peak, done = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.002):
+            peak = max(peak, held_bytes())
+
+    before = held_bytes()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    result = work()
+    seconds = time.perf_counter() - start
+    done.set()
+    watcher.join()
+    return {"seconds": seconds, "MiB": max(0, peak - before) / 2**20, "result": result.tolist()}
+
+
+def in_a_process(kind: str, rival: str, argument: str) -> dict[str, Any]:
+    """What `measure` says in a process of its own."""
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "--measure", kind, rival, argument]
+    done = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def measured(kind: str, rival: str, argument: str) -> dict[str, Any]:
+    """One measurement; what it needs is there before it begins."""
+    torch.set_num_threads(1)
+    if kind == "scores":
+        evaluation = read_evaluation(Path(argument))
+        scores = our_scores if rival == "ours" else plain_scores
+        return measure(lambda: scores(evaluation))
+    height, width = map(int, argument.split("x"))
+    logits, target = made_image((height, width))
+    histogram = our_histogram if rival == "ours" else plain_histogram
+    return measure(lambda: histogram(logits, target))
+
+
+def compare(kind: str, sizes: dict[str, str]) -> None:
+    """Prints a row for each size and rival, and how each grew from the first size to the last."""
+    print(f"{'':<14}{'rival':<8}{'seconds':>9}{'peak MiB':>10}")
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for size, argument in sizes.items():
+        for rival in ("plain", "ours"):
+            one = found[size, rival] = in_a_process(kind, rival, argument)
+            print(f"{size:<14}{rival:<8}{one['seconds']:9.2f}{one['MiB']:10.0f}", flush=True)
+        plain, ours = found[size, "plain"], found[size, "ours"]
+        difference = np.nanmax(np.abs(np.subtract(plain["result"], ours["result"])))
+        print(
+            f"{'':<14}plain / ours: time {plain['seconds'] / ours['seconds']:.1f}, memory "
+            f"{plain['MiB'] / max(ours['MiB'], 1):.1f}; largest difference of a number {difference:.1e}"
+        )
+    first, *_, last = sizes
+    for rival in ("plain", "ours"):
+        growth = found[last, rival]["MiB"] / max(found[first, rival]["MiB"], 1)
+        print(f"{rival}: memory grew {growth:.1f}-fold from {first} to {last}")
+
+
+def main() -> None:
+    """Prints both comparisons."""
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(measured(*sys.argv[2:5])))
+        return
+    images = [int(text) for text in sys.argv[1:3]] or [250, 2000]
+    with tempfile.TemporaryDirectory() as folder:
+        places = {f"{count} images": str(Path(folder) / str(count)) for count in images}
+        for count, place in zip(images, places.values(), strict=True):
+            Path(place).mkdir()
+            make_evaluation(Path(place), count)
+        print(f"scores with intervals: {CLASSES} classes, {RESAMPLES} replicates")
+        compare("scores", places)
+    print(f"\ncollecting an image's score histograms: {CLASSES} classes")
+    compare("collecting", {f"{height}x{width}": f"{height}x{width}" for height, width in IMAGE_SIZES})
+
+
+if __name__ == "__main__":
+    main()
