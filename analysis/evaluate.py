@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,14 +40,15 @@ from sweep.manifest import OPENINGS_FILE, openings_of
 from trainables.checkpoint import TRIAL_FILE, TrialRecord, file_sha256, load_model, load_trial
 from trainables.config import format_size
 from trainables.data.base import Mask, SegmentationData
-from trainables.data.cache import class_pixels
-from trainables.data.places import cache_root
-from trainables.data.scan import scan
-from trainables.data.splits import Split, load_split, load_test_split, split_hash
+from trainables.data.cache.decoded import class_pixels
+from trainables.data.cache.places import cache_root
+from trainables.data.cache.scan import scan
+from trainables.data.splits.frozen import Split, split_hash
 from trainables.errors import DataError, DivergedError
+from trainables.loaders import evaluation_loader
 from trainables.metrics import SCORE_LEVELS, SCORE_LIMIT, Collector, PerImageConfusion, RegionConfidence, ScoreHistogram
 from trainables.paths import within
-from trainables.training import evaluate, evaluation_loader
+from trainables.training import evaluate
 
 FORMAT = 2
 DESCRIPTION_FILE = "evaluation.json"
@@ -116,14 +117,6 @@ class Evaluation:
         """Predicted class ids at the mask's original size, uint8 of shape (H, W)."""
         with Image.open(self.prediction_path(image_id)) as image:
             return np.asarray(image, dtype=np.uint8)
-
-
-def load_run_split(run_dir: Path, name: str) -> Split:
-    """The frozen split `val`, `train` or `test` of a run.
-
-    Knowing which images are test images opens nothing; evaluating a checkpoint on them does (`evaluate_checkpoints`).
-    """
-    return load_test_split(run_dir) if name == "test" else load_split(run_dir, name)
 
 
 def evaluate_checkpoints(
@@ -345,26 +338,32 @@ def measure_latency(model: nn.Module, size: tuple[int, int], *, device: str = "c
         size: Height and width of the input.
         device: `cpu` or `cuda`; where the model is.
     """
-    threads = torch.get_num_threads()
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
     wait: Callable[[], None] = torch.cuda.synchronize if device.startswith("cuda") else (lambda: None)
     seconds: list[float] = []
     model.eval()
+    with _one_thread(), torch.inference_mode():
+        for _ in range(LATENCY_WARM_UP):
+            model(image)
+        least, most = LATENCY_REPEATS
+        while len(seconds) < least or (len(seconds) < most and sum(seconds) < LATENCY_SECONDS):
+            wait()
+            start = time.perf_counter()
+            model(image)
+            wait()
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) * 1000
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch works on the CPU with one thread, and afterwards with as many as before."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.inference_mode():
-            for _ in range(LATENCY_WARM_UP):
-                model(image)
-            least, most = LATENCY_REPEATS
-            while len(seconds) < least or (len(seconds) < most and sum(seconds) < LATENCY_SECONDS):
-                wait()
-                start = time.perf_counter()
-                model(image)
-                wait()
-                seconds.append(time.perf_counter() - start)
+        yield
     finally:
         torch.set_num_threads(threads)
-    return statistics.median(seconds) * 1000
 
 
 class _NewEvaluation:
@@ -402,8 +401,10 @@ class _NewEvaluation:
     def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
         place = len(self.confusions.image_ids)
         collectors: tuple[Collector, ...] = (self.confusions, self.histograms, self.confidence)
-        for collector in collectors:
-            collector.process(image_id, logits, prediction, target)
+        # One image is too little work for several threads: where the cores are busy they mostly wait for each other.
+        with _one_thread():
+            for collector in collectors:
+                collector.process(image_id, logits, prediction, target)
         mask = prediction.to(torch.uint8).cpu().numpy()
         Image.fromarray(mask).save(self.temporary / _mask_name(place), compress_level=3)
         image_bytes = self.classes * 2 * SCORE_LEVELS * np.dtype(np.int32).itemsize

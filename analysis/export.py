@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.parts import FailedPart, Parts, forget
-from trainables.data.places import write_atomically
+from trainables.data.cache.places import write_atomically
 
 if TYPE_CHECKING:
     from analysis.results import Results

@@ -24,8 +24,8 @@ from analysis.outputs import reserve
 from trainables import commands
 from trainables.data.base import VOID, Mask
 from trainables.data.folder import Description, read_description
-from trainables.data.names import expanded
-from trainables.data.read import read_image, read_mask
+from trainables.data.reading.names import expanded
+from trainables.data.reading.read import read_image, read_mask
 from trainables.errors import DataError, SegsweepError, UsageError
 from trainables.metrics import confusion_matrix, iou
 from trainables.paths import WrittenFiles

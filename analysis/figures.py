@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from analysis.colours import THEME, light, series
 from analysis.failures import CONFUSED, cause_kind
 from analysis.parts import FailedPart, Parts, forget
-from trainables.data.places import write_atomically
+from trainables.data.cache.places import write_atomically
 from trainables.registry import Registry
 
 if TYPE_CHECKING:

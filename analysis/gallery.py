@@ -13,13 +13,13 @@ from urllib.parse import quote
 import pandas as pd
 
 from analysis import pictures
-from analysis.evaluate import load_run_split
 from analysis.export import show_number
 from analysis.failures import cause_kind
 from analysis.figures import name_cause
 from analysis.outputs import Names, reserve
+from sweep.verify import load_run_split
 from trainables.data.base import SegmentationData
-from trainables.data.places import cores
+from trainables.data.cache.places import cores
 from trainables.errors import DataError
 from trainables.paths import WrittenFiles
 

@@ -185,7 +185,8 @@ def save_picture(picture: Pillow.Image, path: Path, classes: Sequence[ClassInfo]
     pixels = np.asarray(picture).astype(np.int32) @ _CODE
     place = np.minimum(np.searchsorted(codes, pixels), len(codes) - 1)
     is_exact = codes[place] == pixels
-    exact, place_of = np.unique(place[is_exact], return_inverse=True)
+    shown = np.bincount(place[is_exact], minlength=len(codes)) > 0
+    exact, place_of = np.flatnonzero(shown), (np.cumsum(shown) - 1)[place[is_exact]]
     if len(exact) > EXACT_COLORS:
         picture.save(path, compress_level=6)
         return

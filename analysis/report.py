@@ -52,9 +52,9 @@ from analysis.sections import (
 from sweep.verify import open_data, open_run
 from trainables import commands
 from trainables.data.base import SegmentationData
+from trainables.data.cache.places import write_atomically
 from trainables.data.flags import add_data_root_flag
-from trainables.data.names import expanded
-from trainables.data.places import write_atomically
+from trainables.data.reading.names import expanded
 from trainables.errors import SegsweepError
 from trainables.paths import within
 

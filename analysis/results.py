@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from sweep.verify import load_run_split, open_data, open_run, published
 from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, TrialRecord, latest_checkpoint, load_trial, publish
 from trainables.data.base import ClassInfo, SegmentationData
-from trainables.data.splits import load_split
+from trainables.data.cache.places import cores
+from trainables.data.splits.frozen import load_split
 from trainables.errors import CheckpointError, UsageError
 from trainables.paths import within
 
@@ -191,20 +193,27 @@ def find_failures(
     names = [info.name for info in data.classes]
     found: dict[str, list[tuple[str, failures.RegionFailure]]] = {one: [] for one in trial_ids.values()}
     image_ids = next(iter(evaluations.values())).image_ids
-    for place, image_id in enumerate(image_ids, start=1):
+
+    def of_image(place: int) -> list[list[failures.RegionFailure]]:
+        image_id = image_ids[place]
         truth = data.mask(image_id)
-        for trial_id, of_trial in found.items():
-            evaluation = evaluations[trial_id]
-            regions = failures.failing_regions(
+        return [
+            failures.failing_regions(
                 truth,
-                evaluation.prediction(image_id),
+                evaluations[trial_id].prediction(image_id),
                 names,
                 iou_limit=iou_limit,
-                confusion=evaluation.confusions[place - 1],
+                confusion=evaluations[trial_id].confusions[place],
             )
-            of_trial += [(image_id, region) for region in regions]
-        if progress:
-            progress("failures", place, len(image_ids))
+            for trial_id in found
+        ]
+
+    with ThreadPoolExecutor(max_workers=cores()) as pool:
+        for place, of_trials in enumerate(pool.map(of_image, range(len(image_ids)))):
+            for of_trial, regions in zip(found.values(), of_trials, strict=True):
+                of_trial += [(image_ids[place], region) for region in regions]
+            if progress:
+                progress("failures", place + 1, len(image_ids))
     entries = [(label, *entry) for label, trial_id in trial_ids.items() for entry in found[trial_id]]
     return failures.failures_frame(entries, names)
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from analysis.results import open_data
 from sweep.manifest import SweepManifest
 from trainables.checkpoint import load_model
-from trainables.data.splits import load_split
+from trainables.data.splits.frozen import load_split
+from trainables.loaders import evaluation_loader
 from trainables.metrics import IGNORE, ScoreHistogram, average_precision
-from trainables.training import evaluate, evaluation_loader
+from trainables.training import evaluate
 
 
 class RawScores:

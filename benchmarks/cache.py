@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trainables.config import parse_size
 from trainables.data import DATASETS
-from trainables.data.cache import DecodedCache
+from trainables.data.cache.decoded import DecodedCache
 
 
 def seconds(work: Callable[[], object]) -> float:

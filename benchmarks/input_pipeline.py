@@ -27,8 +27,9 @@ from torchvision.transforms import functional as F
 from trainables.augmentations import Policy, PolicySpec
 from trainables.data import DATASETS, SegmentationData
 from trainables.data.base import VOID
-from trainables.data.cache import DecodedCache
-from trainables.training import IMAGENET_NORMALISATION, TrainingSet, to_input, training_loader
+from trainables.data.cache.decoded import DecodedCache
+from trainables.loaders import IMAGENET_NORMALISATION, TrainingSet, training_loader
+from trainables.training import to_input
 
 SIZE = (480, 480)
 BASE = 520

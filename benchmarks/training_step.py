@@ -25,9 +25,10 @@ from trainables.config import TrialConfig
 from trainables.data import DATASETS
 from trainables.data.base import VOID
 from trainables.data.check import check
+from trainables.execution import Execution, TrialData
 from trainables.metrics import ConfusionMatrix
 from trainables.training import evaluate, to_input, train_one_epoch
-from trainables.trial import Execution, Trial, TrialData
+from trainables.trial import Trial
 from trainables.updates import autocast
 
 

@@ -21,11 +21,11 @@ from trainables.config import format_size, parse_size
 from trainables.data import DATASETS, VOID, ClassInfo, SegmentationData
 from trainables.data.base import Image, Mask
 from trainables.data.flags import add_data_flags
-from trainables.data.given_splits import make_splits
-from trainables.data.names import expanded
+from trainables.data.reading.names import expanded
+from trainables.data.splits.given import make_splits
 from trainables.errors import SegsweepError, UsageError
 from trainables.registry import Scalar
-from trainables.training import derived_seed
+from trainables.seeds import derived_seed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

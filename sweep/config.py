@@ -25,7 +25,7 @@ from sweep.schedulers import SCHEDULERS
 from trainables import commands
 from trainables.data import DATASETS
 from trainables.data.flags import add_data_flags, add_data_root_flag
-from trainables.data.names import expanded
+from trainables.data.reading.names import expanded
 from trainables.errors import UsageError
 from trainables.flags import add_execution_flags, add_workers_flag
 from trainables.models import MODELS, WEIGHTS

@@ -14,7 +14,7 @@ from search_spaces.space import SearchSpace
 from sweep.journal import Event
 from sweep.objectives import Objective
 from trainables.registry import Registry, Scalar
-from trainables.training import derived_seed
+from trainables.seeds import derived_seed
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

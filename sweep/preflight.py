@@ -17,7 +17,7 @@ from trainables.augmentations import preflight
 from trainables.config import format_size, parse_size, parse_value
 from trainables.data import DATASETS, SegmentationData, Splits
 from trainables.data.check import CheckResult, check
-from trainables.data.given_splits import make_splits
+from trainables.data.splits.given import make_splits
 from trainables.errors import ConfigError, DataError, UsageError
 from trainables.models import ensure_weights, parameter_count
 from trainables.paths import check_name

@@ -26,8 +26,8 @@ from sweep.trials import BASELINE, BEST, TrialView
 from trainables import commands
 from trainables.config import TrialConfig, format_size
 from trainables.data import SegmentationData, Splits
+from trainables.execution import Execution
 from trainables.registry import Scalar
-from trainables.trial import Execution
 
 STATE_STYLES = {
     "running": "cyan",

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables.errors import SegsweepError, UsageError
+from trainables.execution import Execution
 from trainables.flags import default_precision, default_workers
-from trainables.trial import Execution
 
 ANSWER_SECONDS = 10.0
 """A cluster that has not answered by then is told to be away."""

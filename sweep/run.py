@@ -26,9 +26,9 @@ from sweep.session import INTERRUPTED, Options, Session, open_journal, trial_dat
 from sweep.verify import describe_data, open_data, open_run, version_changes
 from trainables import commands
 from trainables.config import parse_value
-from trainables.data.splits import freeze_splits
+from trainables.data.splits.frozen import freeze_splits
 from trainables.errors import SegsweepError, UsageError
-from trainables.trial import Execution
+from trainables.execution import Execution
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

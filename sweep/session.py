@@ -37,11 +37,11 @@ from sweep.verify import published_event, published_labels
 from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_checkpoint, publish
 from trainables.config import parse_size
-from trainables.data.cache import DecodedCache, class_pixels
-from trainables.data.splits import load_split
+from trainables.data.cache.decoded import DecodedCache, class_pixels
+from trainables.data.splits.frozen import load_split
 from trainables.errors import SegsweepError
+from trainables.execution import Execution, TrialData
 from trainables.paths import consists_of, remove_own, within
-from trainables.trial import Execution, TrialData
 
 INTERRUPTED = 130
 REFRESH_SECONDS = 5.0

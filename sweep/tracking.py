@@ -20,7 +20,7 @@ from sweep.journal import Event
 from sweep.verify import open_run
 from trainables import commands
 from trainables.config import TrialConfig
-from trainables.data.names import expanded
+from trainables.data.reading.names import expanded
 from trainables.errors import SegsweepError
 
 FLUSH_SECONDS = 5.0

@@ -35,9 +35,9 @@ from sweep.resources import Machines, Resources
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint
 from trainables.commands import ROOT
 from trainables.errors import SegsweepError
+from trainables.execution import Execution, TrialData
 from trainables.paths import within
 from trainables.trainable import SegmentationTrainable
-from trainables.trial import Execution, TrialData
 
 RESTARTS = 2
 """Times a trial is started again after its worker died (killed for memory, node lost)."""

@@ -17,8 +17,8 @@ from sweep.journal import Event, read_events
 from sweep.manifest import SweepManifest, package_versions
 from trainables.checkpoint import MODEL_FILE, MODEL_FILES, TRIAL_FILE, file_sha256
 from trainables.data.base import DATASETS, SegmentationData
-from trainables.data.scan import scan
-from trainables.data.splits import TEST_SPLIT_FILE, Split, load_split, load_test_split, split_hash
+from trainables.data.cache.scan import scan
+from trainables.data.splits.frozen import TEST_SPLIT_FILE, Split, load_split, load_test_split, split_hash
 from trainables.errors import DataError, SegsweepError
 from trainables.paths import refuse_links, within
 

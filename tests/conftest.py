@@ -18,7 +18,7 @@ os.environ.pop("WANDB_API_KEY", None)
 import torch
 
 from trainables.data import DATASETS
-from trainables.trial import TrialData
+from trainables.execution import TrialData
 
 from .mini import TinyNet, write
 

@@ -15,9 +15,11 @@ from sklearn.metrics import jaccard_score
 from trainables.checkpoint import load_model, publish
 from trainables.config import TrialConfig
 from trainables.data import DATASETS
+from trainables.execution import TrialData
+from trainables.loaders import evaluation_loader
 from trainables.metrics import ConfusionMatrix, iou
-from trainables.training import evaluate, evaluation_loader
-from trainables.trial import Trial, TrialData
+from trainables.training import evaluate
+from trainables.trial import Trial
 
 from .command import REPO, run
 

@@ -7,31 +7,56 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from trainables.augmentations import verify_applied
 from trainables.config import TrialConfig, format_size
 from trainables.errors import WiringError
-from trainables.losses import LOSSES
+from trainables.loaders import EpochBatches, EvaluationSet, TrainingSet
+from trainables.losses import LOSSES, Loss
 from trainables.optimizers import SCHEDULES, Schedule, applied_optimizer
 from trainables.registry import Scalar
-from trainables.training import EpochBatches, EvaluationSet, TrainingSet, is_channels_last
-from trainables.updates import BACKBONE, PRECISIONS
-
-if TYPE_CHECKING:
-    from trainables.trial import Trial
+from trainables.training import is_channels_last
+from trainables.updates import BACKBONE, PRECISIONS, Updater
 
 
-def read_back(trial: Trial) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Built:
+    """What a trial has built and will train with.
+
+    Attributes:
+        model: On its device.
+        loss: What is minimised.
+        updater: Optimizer, schedule, and what happens around a step.
+        samples: The training images behind `train_loader`.
+        train_loader: Gives batches to train on.
+        val_loader: Gives batches to validate on.
+        device: Where the model is.
+        steps_per_epoch: Optimizer steps.
+    """
+
+    model: nn.Module
+    loss: Loss
+    updater: Updater
+    samples: TrainingSet
+    train_loader: DataLoader[Any]
+    val_loader: DataLoader[Any]
+    device: torch.device
+    steps_per_epoch: int
+
+
+def read_back(built: Built) -> dict[str, Any]:
     """What a trial trains, as primitives for `trial.json`; nothing in it is copied from the configuration."""
-    model, updater = trial.model, trial.updater
+    model, updater = cast(Any, built.model), built.updater
     weight = next(model.parameters())
     schedule = cast(Schedule, updater.schedule)
-    train, val = cast(TrainingSet, trial.train_loader.dataset), cast(EvaluationSet, trial.val_loader.dataset)
-    batches = cast(EpochBatches, trial.train_loader.batch_sampler)
+    train, val = cast(TrainingSet, built.train_loader.dataset), cast(EvaluationSet, built.val_loader.dataset)
+    batches = cast(EpochBatches, built.train_loader.batch_sampler)
     return {
         "model": {
             "name": model.name,
@@ -39,25 +64,25 @@ def read_back(trial: Trial) -> dict[str, Any]:
             "aux_weight": model.aux_weight,
             "parameters": sum(p.numel() for p in model.parameters()),
             "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "outputs": _output_channels(model, train.policy.size, trial.device),
+            "outputs": _output_channels(model, train.policy.size, built.device),
         },
-        "loss": {"name": LOSSES.name_of(trial.loss), **trial.loss.applied()},
+        "loss": {"name": LOSSES.name_of(built.loss), **built.loss.applied()},
         "optimizer": applied_optimizer(updater.optimizer),
         "schedule": {"name": SCHEDULES.name_of(schedule), **dataclasses.asdict(schedule)},
         "training": {
-            **_rates(trial),
+            **_rates(built),
             "clip_norm": updater.clip_norm,
             "accumulate": updater.accumulate,
             "ema": updater.averaged.decay if updater.averaged else 0.0,
-            "freeze": _frozen(trial),
+            "freeze": _frozen(built),
         },
         "augment": train.policy.applied(),
         "image_size": format_size(train.policy.size),
         "val_image_size": format_size(val.cache.size),
         "batch_size": batches.batch_size,
-        "epochs": schedule.total_steps / trial.steps_per_epoch,
+        "epochs": schedule.total_steps / built.steps_per_epoch,
         "seed": _common((train.seed, batches.seed)),
-        "steps_per_epoch": trial.steps_per_epoch,
+        "steps_per_epoch": built.steps_per_epoch,
         "train_images": len(train),
         "val_images": len(val),
         "images": images_digest(train.ids, val.ids),
@@ -70,21 +95,25 @@ def read_back(trial: Trial) -> dict[str, Any]:
     }
 
 
-def verify(config: TrialConfig, trial: Trial) -> None:
+def verify(config: TrialConfig, built: Built, applied: Mapping[str, Any]) -> None:
     """Compares what a trial built with what a configuration asks for, key by key.
+
+    Args:
+        config: Asked for.
+        built: By the built.
+        applied: Read back from it.
 
     Raises:
         WiringError: Listing every difference.
     """
-    applied = trial.applied
     faults = [
         f"{key}: asked for {wanted}, built {found}"
         for key, wanted, found in _compared(config, applied)
         if not _same(wanted, found)
     ]
-    faults += _weight_faults(config, trial)
+    faults += _weight_faults(config, built)
     try:
-        verify_applied(config.augment, trial.samples.policy)
+        verify_applied(config.augment, built.samples.policy)
     except WiringError as error:
         faults.append(str(error))
     if faults:
@@ -116,16 +145,16 @@ def _compared(config: TrialConfig, applied: Mapping[str, Any]) -> Iterator[tuple
     yield "seed", config.seed, applied["seed"]
 
 
-def _weight_faults(config: TrialConfig, trial: Trial) -> Iterator[str]:
+def _weight_faults(config: TrialConfig, built: Built) -> Iterator[str]:
     """Whether every trainable weight is in the optimizer once, with its rate and its decay."""
     options = config.training
-    built: dict[int, list[dict[str, Any]]] = {}
-    for group in trial.updater.optimizer.param_groups:
+    optimized: dict[int, list[dict[str, Any]]] = {}
+    for group in built.updater.optimizer.param_groups:
         for parameter in group["params"]:
-            built.setdefault(id(parameter), []).append(group)
+            optimized.setdefault(id(parameter), []).append(group)
     wrong: dict[str, list[str]] = {}
-    for name, parameter in trial.model.named_parameters():
-        groups = built.pop(id(parameter), [])
+    for name, parameter in built.model.named_parameters():
+        groups = optimized.pop(id(parameter), [])
         if len(groups) != int(parameter.requires_grad):
             wrong.setdefault(f"optimizer: a weight is in {len(groups)} groups", []).append(name)
             continue
@@ -141,8 +170,8 @@ def _weight_faults(config: TrialConfig, trial: Trial) -> Iterator[str]:
                 if not _same(value, found[key]):
                     fault = f"optimizer.{key}: asked for {value:g}, built {found[key]:g}"
                     wrong.setdefault(fault, []).append(name)
-    if built:
-        yield f"optimizer: {len(built)} of its tensors are not the model's"
+    if optimized:
+        yield f"optimizer: {len(optimized)} of its tensors are not the model's"
     for fault, names in wrong.items():
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield f"{fault} ({names[0]}{others})"
@@ -153,12 +182,12 @@ def images_digest(train: Sequence[str], val: Sequence[str]) -> str:
     return hashlib.blake2b(json.dumps([list(train), list(val)]).encode(), digest_size=8).hexdigest()
 
 
-def _rates(trial: Trial) -> dict[str, Any]:
+def _rates(built: Built) -> dict[str, Any]:
     """The backbone's multiplier and whether norms decay, as the groups show it; None where nothing shows it."""
     rates: dict[bool, set[float]] = {True: set(), False: set()}
     decays: dict[bool, set[bool]] = {True: set(), False: set()}
-    groups = {id(p): group for group in trial.updater.optimizer.param_groups for p in group["params"]}
-    for name, parameter in trial.model.named_parameters():
+    groups = {id(p): group for group in built.updater.optimizer.param_groups for p in group["params"]}
+    for name, parameter in built.model.named_parameters():
         group = groups.get(id(parameter))
         if group is not None:
             rates[name.startswith(BACKBONE)].add(group["initial_lr"])
@@ -170,10 +199,10 @@ def _rates(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _frozen(trial: Trial) -> str:
+def _frozen(built: Built) -> str:
     """What is frozen: weights as they are, statistics as the updater will leave them."""
-    trained = [p.requires_grad for name, p in trial.model.named_parameters() if name.startswith(BACKBONE)]
-    statistics = trial.updater.frozen
+    trained = [p.requires_grad for name, p in built.model.named_parameters() if name.startswith(BACKBONE)]
+    statistics = built.updater.frozen
     if (statistics == "backbone") == (bool(trained) and not any(trained)):
         return statistics
     return f"{'all' if any(trained) else 'no'} weights of the backbone trained, statistics of {statistics} kept"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from trainables.data.cache import DEFAULT_LIMIT_BYTES
+from trainables.data.cache.decoded import DEFAULT_LIMIT_BYTES
 from trainables.updates import PRECISIONS
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

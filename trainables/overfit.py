@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 
 from trainables.data.base import VOID
+from trainables.loaders import Batch, stacked
 from trainables.optimizers import Constant
-from trainables.training import Batch, is_channels_last, stacked, to_input, train_one_epoch
+from trainables.training import is_channels_last, to_input, train_one_epoch
 from trainables.trial import Trial
 from trainables.updates import Updater
 

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from trainables.data.places import write_atomically
+from trainables.data.cache.places import write_atomically
 from trainables.errors import DataError
 
 LIST_FILE = ".segsweep-files.json"

@@ -19,18 +19,19 @@ from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish, read_
 from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
 from trainables.data.base import SegmentationData, Splits
+from trainables.data.cache.places import write_atomically
+from trainables.data.cache.scan import scan
 from trainables.data.check import check
 from trainables.data.flags import add_data_flags
-from trainables.data.given_splits import make_splits
-from trainables.data.names import expanded
-from trainables.data.places import write_atomically
-from trainables.data.scan import scan
-from trainables.data.splits import SPLITS_FILE, load_split, load_test_split, split_hash
+from trainables.data.reading.names import expanded
+from trainables.data.splits.frozen import SPLITS_FILE, load_split, load_test_split, split_hash
+from trainables.data.splits.given import make_splits
 from trainables.errors import CheckpointError, SegsweepError, UsageError
+from trainables.execution import DataCaches, Execution, TrialData
 from trainables.flags import add_execution_flags, default_precision, default_workers
 from trainables.models import ensure_weights
 from trainables.overfit import overfit_batch
-from trainables.trial import DataCaches, Execution, Trial, TrialData
+from trainables.trial import Trial
 
 DATA_FILE = "data.json"
 """Beside the checkpoints: which images they were trained on, so that going on with others is refused."""

@@ -20,7 +20,8 @@ from ray import tune
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
 from trainables.errors import DivergedError, InfeasibleError, SegsweepError
-from trainables.trial import DataCaches, Execution, Trial, TrialData
+from trainables.execution import DataCaches, Execution, TrialData
+from trainables.trial import Trial
 
 LOGS = "logs"
 _CACHE_LOG = logging.getLogger("segsweep.cache")

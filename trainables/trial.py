@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import re
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,92 +11,21 @@ import numpy as np
 import torch
 
 from trainables import checkpoint as checkpoints
-from trainables.applied import read_back, verify
+from trainables.applied import Built, read_back, verify
 from trainables.augmentations import Policy
 from trainables.checkpoint import TrialRecord
-from trainables.config import TrialConfig, format_size
-from trainables.data.base import SegmentationData
-from trainables.data.cache import DEFAULT_LIMIT_BYTES, DecodedCache, class_pixels
-from trainables.errors import DivergedError, MemoryExhaustedError, UsageError
+from trainables.config import TrialConfig
+from trainables.data.cache.decoded import DecodedCache, class_pixels
+from trainables.errors import DivergedError
+from trainables.execution import DataCaches, Execution, TrialData, memory_is_enough_for
+from trainables.loaders import TrainingSet, evaluation_loader, training_loader
 from trainables.losses import LOSSES
 from trainables.metrics import ConfusionMatrix, summary
 from trainables.models import build_model
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
-from trainables.training import (
-    TrainingSet,
-    derived_seed,
-    evaluate,
-    evaluation_loader,
-    train_one_epoch,
-    training_loader,
-)
-from trainables.updates import PRECISIONS, Updater, freeze, parameter_groups
-
-_CUDA_EXHAUSTED = re.compile(r"CUDA error: out of memory|(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
-"""How CUDA and its libraries say so where torch's allocator was not asked; no `torch.OutOfMemoryError`."""
-
-
-@dataclass(frozen=True)
-class TrialData:
-    """The data set and the image ids that a trial may see; test ids are never among them."""
-
-    data: SegmentationData
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How a trial is run, the same for all trials of a sweep.
-
-    Attributes:
-        device: `cpu` or `cuda`.
-        threads: Threads of torch on the CPU, at least 1; the last digits depend on it.
-        workers: Loader processes; 0 loads in the training process.
-        precision: `fp32`, `bf16`, or `fp16` with a loss scaler (CUDA only).
-        channels_last: Whether convolutions work on images laid out channels last in memory; faster almost everywhere.
-        compile: Whether `torch.compile` compiles the model.
-        cache_bytes: Most that decoded images may take in the cache folder, in bytes.
-
-    Raises:
-        UsageError: Listing what is out of range or cannot be combined.
-    """
-
-    device: str = "cpu"
-    threads: int = 1
-    workers: int = 0
-    precision: str = "fp32"
-    channels_last: bool = True
-    compile: bool = False
-    cache_bytes: int = DEFAULT_LIMIT_BYTES
-
-    def __post_init__(self) -> None:
-        faults = []
-        if self.threads < 1:
-            faults.append(f"threads must be at least 1, not {self.threads}")
-        if self.workers < 0:
-            faults.append(f"workers must be at least 0 (no loader processes), not {self.workers}")
-        if self.precision not in PRECISIONS:
-            faults.append(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
-        if self.precision == "fp16" and not self.device.startswith("cuda"):
-            faults.append("precision fp16 needs a GPU: its small range asks for a loss scaler; take bf16 or fp32")
-        if faults:
-            raise UsageError("\n".join(faults))
-
-
-class DataCaches:
-    """Decoded images, kept between the trials of one process."""
-
-    def __init__(self) -> None:
-        self._caches: dict[tuple[int, tuple[int, int]], DecodedCache] = {}
-
-    def get(self, data: SegmentationData, size: tuple[int, int], *, limit_bytes: int) -> DecodedCache:
-        """The cache of a data set at a size; made when first asked for."""
-        key = (id(data), size)
-        if key not in self._caches:
-            self._caches.clear()  # one size at a time: a sweep rarely mixes them
-            self._caches[key] = DecodedCache(data, size, limit_bytes=limit_bytes)
-        return self._caches[key]
+from trainables.seeds import derived_seed
+from trainables.training import evaluate, train_one_epoch
+from trainables.updates import Updater, freeze, parameter_groups
 
 
 class Trial:
@@ -142,8 +67,8 @@ class Trial:
             self._build_data(cache, execution.workers)
             self._build_updates()
             self.history: list[dict[str, Any]] = []
-            self.applied = read_back(self)
-        verify(config, self)
+            self.applied = read_back(self.built())
+        verify(config, self.built(), self.applied)
         if execution.compile:
             self.model.compile()
             self.applied["compile"] = True
@@ -188,6 +113,19 @@ class Trial:
         )
         optimizer = OPTIMIZERS.get(config.optimizer.name)(groups, **config.optimizer.params)
         self.updater = Updater(self.model, optimizer, schedule, config.training, precision=self.precision)
+
+    def built(self) -> Built:
+        """What the trial trains with, as it is now."""
+        return Built(
+            model=self.model,
+            loss=self.loss,
+            updater=self.updater,
+            samples=self.samples,
+            train_loader=self.train_loader,
+            val_loader=self.val_loader,
+            device=self.device,
+            steps_per_epoch=self.steps_per_epoch,
+        )
 
     def _class_pixels(self) -> torch.Tensor:
         return torch.as_tensor(class_pixels(self.data.data, self.data.train))
@@ -267,36 +205,3 @@ class Trial:
         """
         record = checkpoints.restore_checkpoint(checkpoint, expected=self.record(), updater=self.updater)
         self.history = [dict(entry) for entry in record.history]
-
-
-@contextlib.contextmanager
-def memory_is_enough_for(config: TrialConfig) -> Iterator[None]:
-    """Turns running out of memory, on the GPU or the machine, into one error with the bytes asked for and a cure.
-
-    Raises:
-        MemoryExhaustedError: For torch's and NumPy's ways to say so.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        asked = _bytes_asked_for(error)
-        if asked is None:
-            raise
-        on_gpu = isinstance(error, torch.OutOfMemoryError) or _CUDA_EXHAUSTED.search(str(error))
-        where = "GPU" if on_gpu else "the machine's"
-        share = ", or give each trial more of the GPU (--gpus-per-trial)" if where == "GPU" else ""
-        raise MemoryExhaustedError(
-            f"out of {where} memory{asked}: lower batch_size (now {config.batch_size}) or image_size (now "
-            f"{format_size(config.image_size)}); training.accumulate=2 with half the batch_size takes as many images a "
-            f"step{share}"
-        ) from error
-
-
-def _bytes_asked_for(error: BaseException) -> str | None:
-    """The bytes that could not be had, as text to append (empty if not told); None if memory is not what is missing."""
-    text = str(error)
-    told = re.search(r"(?i)(?:tried|trying|unable) to allocate (\d[\d.]* ?(?:bytes|[KMGT]i?B))", text)
-    if told:
-        return f" ({told.group(1)} asked for)"
-    untold = isinstance(error, torch.OutOfMemoryError | MemoryError) or _CUDA_EXHAUSTED.search(text)
-    return "" if untold else None

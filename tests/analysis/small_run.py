@@ -15,10 +15,10 @@ from sweep.manifest import SweepManifest
 from trainables.checkpoint import TrialRecord, publish, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.data.base import DATASETS, ClassInfo, SegmentationData, Splits
-from trainables.data.scan import scan
-from trainables.data.splits import freeze_splits
+from trainables.data.cache.scan import scan
+from trainables.data.splits.frozen import freeze_splits
+from trainables.loaders import IMAGENET_NORMALISATION
 from trainables.models import build_model
-from trainables.training import IMAGENET_NORMALISATION
 
 CLASSES = (ClassInfo("left", (200, 0, 0)), ClassInfo("right", (0, 0, 200)), ClassInfo("dot", (0, 200, 0)))
 SIZES = ((40, 56), (48, 48), (33, 61))

@@ -23,15 +23,15 @@ from analysis.evaluate import (
     OPENINGS_FILE,
     evaluate_checkpoints,
     evaluate_majority,
-    load_run_split,
     measure_latency,
     sealing_key,
 )
 from sweep.manifest import count_openings
+from sweep.verify import load_run_split
 from trainables import metrics
 from trainables.checkpoint import load_model
 from trainables.data.base import VOID
-from trainables.data.places import cache_root
+from trainables.data.cache.places import cache_root
 from trainables.errors import CheckpointError, DataError, SegsweepError
 from trainables.paths import UnsafePathError
 

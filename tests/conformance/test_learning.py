@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from trainables.config import TrialConfig
+from trainables.execution import TrialData
+from trainables.loaders import Batch
 from trainables.losses import LOSSES
 from trainables.models import MODELS
 from trainables.optimizers import OPTIMIZERS, Constant
-from trainables.training import Batch, train_one_epoch
-from trainables.trial import Trial, TrialData
+from trainables.training import train_one_epoch
+from trainables.trial import Trial
 from trainables.updates import TrainingOptions, Updater
 
 FALLEN = 0.85

@@ -17,7 +17,7 @@ from sweep.objectives import objective_of
 from sweep.phases import Budget
 from sweep.progress import Progress, describe_execution, show_answer, show_plan, show_ray, show_space
 from trainables import commands
-from trainables.trial import Execution, TrialData
+from trainables.execution import Execution, TrialData
 
 from .simulated import OBJECTIVE, SPACE, drive, make, scores
 

@@ -17,10 +17,11 @@ from trainables.applied import images_digest, read_back, verify
 from trainables.augmentations import TRANSFORMS, Policy, PolicySpec
 from trainables.config import COMPONENTS, TrialConfig
 from trainables.errors import WiringError
+from trainables.execution import Execution, TrialData
 from trainables.optimizers import SCHEDULES
 from trainables.registry import Choice, Range, Scalar
 from trainables.registry import Parameter as Hyperparameter
-from trainables.trial import Execution, Trial, TrialData
+from trainables.trial import Trial
 from trainables.updates import TrainingOptions
 
 BASE: dict[str, Any] = {"image_size": "24x32", "epochs": 2, "batch_size": 4}
@@ -112,9 +113,9 @@ def two_points(space: SearchSpace, parameter: Parameter) -> tuple[dict[str, Any]
 def test_trial_of_another_value_is_told_apart(mini_data: TrialData, space: SearchSpace, parameter: Parameter) -> None:
     built, asked = map(config_of, two_points(space, parameter))
     trial = Trial(built, mini_data)
-    verify(built, trial)
+    verify(built, trial.built(), trial.applied)
     with pytest.raises(WiringError) as told:
-        verify(asked, trial)
+        verify(asked, trial.built(), trial.applied)
     named = parameter.key.removeprefix("augment.") if parameter.key != "augment.policy" else ""
     assert named in str(told.value)
 
@@ -346,11 +347,11 @@ def test_part_that_is_swapped_where_it_is_used_fails_the_trial(
 ) -> None:
     config = config_of({})
     trial = Trial(config, mini_data)
-    verify(config, trial)
+    verify(config, trial.built(), trial.applied)
     break_it(trial)
-    trial.applied = read_back(trial)
+    trial.applied = read_back(trial.built())
     with pytest.raises(WiringError, match=key):
-        verify(config, trial)
+        verify(config, trial.built(), trial.applied)
 
 
 def test_images_of_a_trial_are_told_apart_by_split_and_order() -> None:

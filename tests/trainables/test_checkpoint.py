@@ -18,7 +18,8 @@ from trainables.augmentations import PolicySpec
 from trainables.checkpoint import file_sha256, is_whole, latest_checkpoint, load_model, load_trial, publish, read_record
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError
-from trainables.trial import Execution, Trial, TrialData
+from trainables.execution import Execution, TrialData
+from trainables.trial import Trial
 
 BASE = {"image_size": "24x32", "epochs": 4, "batch_size": 4}
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "sha256.json")

@@ -9,8 +9,9 @@ import torch
 
 from trainables import train
 from trainables.config import TrialConfig
+from trainables.execution import TrialData
 from trainables.overfit import Overfit, overfit_batch
-from trainables.trial import Trial, TrialData
+from trainables.trial import Trial
 
 BASE = {"image_size": "24x32", "epochs": 1, "batch_size": 4, "optimizer.lr": 0.03}
 

@@ -16,8 +16,8 @@ from trainables.checkpoint import load_trial
 from trainables.config import TrialConfig
 from trainables.data import DATASETS
 from trainables.data.check import check
-from trainables.data.given_splits import given_splits
-from trainables.data.splits import freeze_splits
+from trainables.data.splits.frozen import freeze_splits
+from trainables.data.splits.given import given_splits
 
 from ..mini import write
 

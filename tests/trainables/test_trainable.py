@@ -13,8 +13,9 @@ from trainables import trial as trial_module
 from trainables.checkpoint import is_whole, latest_checkpoint, read_record
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError, SegsweepError
+from trainables.execution import Execution, TrialData
 from trainables.trainable import CHECKPOINTS, SegmentationTrainable
-from trainables.trial import Execution, Trial, TrialData
+from trainables.trial import Trial
 
 BASE: dict[str, Any] = {"image_size": "24x32", "epochs": 3, "batch_size": 4, "augment.policy": "geometric"}
 

@@ -19,23 +19,13 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from trainables.augmentations import Policy, PolicySpec
 from trainables.data import DATASETS
 from trainables.data.base import Image, Mask
-from trainables.data.cache import DecodedCache
+from trainables.data.cache.decoded import DecodedCache
 from trainables.errors import DivergedError
+from trainables.execution import TrialData
+from trainables.loaders import IMAGENET_NORMALISATION, Batch, EpochBatches, TrainingSet, evaluation_loader
 from trainables.metrics import ConfusionMatrix
-from trainables.training import (
-    IMAGENET_NORMALISATION,
-    Batch,
-    EpochBatches,
-    TrainingSet,
-    derived_seed,
-    evaluate,
-    evaluation_loader,
-    predicted_class,
-    resize_logits,
-    to_input,
-    train_one_epoch,
-)
-from trainables.trial import TrialData
+from trainables.seeds import derived_seed
+from trainables.training import evaluate, predicted_class, resize_logits, to_input, train_one_epoch
 from trainables.updates import TrainingOptions, Updater
 
 from ..mini import TinyNet, write

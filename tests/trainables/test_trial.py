@@ -14,9 +14,10 @@ from sklearn.metrics import jaccard_score
 from trainables.config import TrialConfig
 from trainables.data.base import ClassInfo
 from trainables.errors import CheckpointError, DivergedError, UsageError
+from trainables.execution import DataCaches, Execution, TrialData
 from trainables.optimizers import SCHEDULES
 from trainables.training import evaluate
-from trainables.trial import DataCaches, Execution, Trial, TrialData
+from trainables.trial import Trial
 
 BASE = {"image_size": "24x32", "epochs": 3, "batch_size": 4, "augment.policy": "all"}
 MANY_OPTIONS = {

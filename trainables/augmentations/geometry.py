@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, Image, Mask
-from trainables.data.cache import resize_image, resize_mask
+from trainables.data.cache.decoded import resize_image, resize_mask
 
 Size = tuple[int, int]
 """Height and width in pixels."""

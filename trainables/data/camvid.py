@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from trainables.data.base import DATASETS, VOID, ClassInfo, Offender, Splits
-from trainables.data.draw_splits import FRACTIONS, draw
-from trainables.data.files import FileData, files_by_stem, require_root, unpaired
+from trainables.data.reading.files import FileData, files_by_stem, require_root, unpaired
+from trainables.data.splits.stratified import FRACTIONS, draw
 from trainables.errors import DataError
 
 _CLASSES = (

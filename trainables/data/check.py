@@ -23,12 +23,12 @@ from rich.table import Table
 
 from trainables import commands
 from trainables.data.base import DATASETS, VOID, Offender, SegmentationData, Splits
-from trainables.data.files import strange_kind, strange_text
+from trainables.data.cache.scan import ImageRecord, pixels_by_class, scan
+from trainables.data.cache.scan import Progress as Report
 from trainables.data.flags import add_data_flags
-from trainables.data.given_splits import PARTS, make_splits
 from trainables.data.presence import SHOWN_KINDS, shown_faults
-from trainables.data.scan import ImageRecord, pixels_by_class, scan
-from trainables.data.scan import Progress as Report
+from trainables.data.reading.files import strange_kind, strange_text
+from trainables.data.splits.given import PARTS, make_splits
 from trainables.errors import DataError, SegsweepError
 
 __all__ = ["CheckResult", "Offender", "check", "main"]

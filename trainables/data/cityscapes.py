@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainables.data.base import DATASETS, VOID, ClassInfo, Offender, Splits
-from trainables.data.draw_splits import draw
-from trainables.data.files import FileData, require_root, unpaired
-from trainables.data.names import check_ids
+from trainables.data.reading.files import FileData, require_root, unpaired
+from trainables.data.reading.names import check_ids
+from trainables.data.splits.stratified import draw
 from trainables.errors import DataError
 
 _IMAGES, _MASKS = "leftImg8bit", "gtFine"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from trainables.data.base import DATASETS
-from trainables.data.names import expanded
+from trainables.data.reading.names import expanded
 
 
 def add_data_flags(group: argparse._ActionsContainer) -> None:

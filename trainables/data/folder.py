@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from trainables.data.base import DATASETS, VOID, ClassInfo, Color, Offender, Splits
-from trainables.data.draw_splits import FRACTIONS, draw
-from trainables.data.files import FileData, files_by_stem, read_list, require_root, unpaired
-from trainables.data.groups import groups_by
-from trainables.data.names import path_fault
+from trainables.data.reading.files import FileData, files_by_stem, read_list, require_root, unpaired
+from trainables.data.reading.names import path_fault
+from trainables.data.splits.groups import groups_by
+from trainables.data.splits.stratified import FRACTIONS, draw
 from trainables.errors import DataError
 
 _LAYOUT = "images/, masks/ (same stems) and classes.json"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.data.base import DATASETS, VOID, ClassInfo, Splits
-from trainables.data.draw_splits import draw
-from trainables.data.files import FileData, read_lines, require_root
-from trainables.data.names import check_ids, expanded
+from trainables.data.reading.files import FileData, read_lines, require_root
+from trainables.data.reading.names import check_ids, expanded
+from trainables.data.splits.stratified import draw
 from trainables.errors import DataError
 
 _FOLDER = "oxford-iiit-pet"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, Offender, SegmentationData
-from trainables.data.read import stored_text
+from trainables.data.reading.read import stored_text
 
 RARE_IMAGES = 5
 """A class in fewer images of a split is rare: with fewer, over 1% of bootstrap replicates have none of them (e^-5)."""

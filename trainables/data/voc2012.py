@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.data.base import DATASETS, VOID, ClassInfo, Splits
-from trainables.data.draw_splits import FRACTIONS, draw
-from trainables.data.files import FileData, read_list, require_root
-from trainables.data.names import expanded
+from trainables.data.reading.files import FileData, read_list, require_root
+from trainables.data.reading.names import expanded
+from trainables.data.splits.stratified import FRACTIONS, draw
 from trainables.errors import DataError
 
 NAMES = (

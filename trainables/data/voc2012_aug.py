@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.base import DATASETS, Splits, StoredMask
-from trainables.data.files import read_list
-from trainables.data.names import expanded
+from trainables.data.reading.files import read_list
+from trainables.data.reading.names import expanded
 from trainables.data.voc2012 import Voc2012, voc2012
 from trainables.errors import DataError
 

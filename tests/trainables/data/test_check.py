@@ -12,10 +12,10 @@ import PIL.Image
 import pytest
 
 from trainables.data import DATASETS, Splits
-from trainables.data import files as files_module
-from trainables.data import scan as scan_module
+from trainables.data.cache import scan as scan_module
 from trainables.data.check import check, main
 from trainables.data.presence import RARE_IMAGES, RARE_SHARE
+from trainables.data.reading import files as files_module
 from trainables.errors import DataError
 
 MakeFolder = Callable[..., Path]

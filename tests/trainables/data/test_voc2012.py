@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 
 from trainables.data import DATASETS
-from trainables.data.cache import class_pixels
+from trainables.data.cache.decoded import class_pixels
 from trainables.data.check import check
 from trainables.data.voc2012 import NAMES, palette_color
 from trainables.errors import DataError

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.data import DATASETS, Splits
-from trainables.data.splits import freeze_splits, load_split, load_test_split, stratified_split
+from trainables.data.splits.frozen import freeze_splits, load_split, load_test_split
+from trainables.data.splits.stratified import stratified_split
 from trainables.errors import DataError
 
 FRACTIONS = (0.6, 0.2, 0.2)

@@ -9,10 +9,10 @@ import pytest
 
 from trainables.data import DATASETS
 from trainables.data.check import check, main
-from trainables.data.files import files_by_stem, read_list
 from trainables.data.flags import add_data_flags
-from trainables.data.names import expanded, path_fault
-from trainables.data.splits import SPLITS_FILE, freeze_splits, load_split, split_hash
+from trainables.data.reading.files import files_by_stem, read_list
+from trainables.data.reading.names import expanded, path_fault
+from trainables.data.splits.frozen import SPLITS_FILE, freeze_splits, load_split, split_hash
 from trainables.errors import DataError
 
 MakeFolder = Callable[..., Path]

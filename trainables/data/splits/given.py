@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainables.data.base import SegmentationData, Splits
-from trainables.data.draw_splits import FRACTIONS, draw
-from trainables.data.files import read_lines, read_table
-from trainables.data.groups import groups_by
-from trainables.data.names import expanded, printable
-from trainables.data.scan import Progress, scan
+from trainables.data.cache.scan import Progress, scan
+from trainables.data.reading.files import read_lines, read_table
+from trainables.data.reading.names import expanded, printable
+from trainables.data.splits.groups import groups_by
+from trainables.data.splits.stratified import FRACTIONS, draw
 from trainables.errors import DataError
 
 PARTS = ("train", "val", "test")

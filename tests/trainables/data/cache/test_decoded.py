@@ -20,14 +20,14 @@ import torch
 
 from trainables.augmentations import POLICIES, Policy, PolicySpec
 from trainables.data import DATASETS, SegmentationData
-from trainables.data import files as files_module
 from trainables.data.base import Image, Mask
-from trainables.data.cache import DecodedCache, class_pixels, resize_image, resize_mask
-from trainables.data.scan import scan
+from trainables.data.cache.decoded import DecodedCache, class_pixels, resize_image, resize_mask
+from trainables.data.cache.scan import scan
+from trainables.data.reading import files as files_module
 from trainables.errors import DataError
 
 MakeFolder = Callable[..., Path]
-REPO = Path(__file__).resolve().parents[3]
+REPO = Path(__file__).resolve().parents[4]
 PLENTY = 10**9
 
 
@@ -384,8 +384,9 @@ class Child:
         code = f"""
 import hashlib, os, time
 from pathlib import Path
-from trainables.data import DATASETS, files as files_module
-from trainables.data.cache import DecodedCache
+from trainables.data import DATASETS
+from trainables.data.reading import files as files_module
+from trainables.data.cache.decoded import DecodedCache
 reads, whole = [], files_module.read_image
 files_module.read_image = lambda path: (reads.append(path.stem), time.sleep(0.02), whole(path))[2]
 data, marker = DATASETS.get('folder')(root=Path({str(root)!r})), Path({str(marker)!r})

@@ -14,16 +14,9 @@ from torch.nn import functional as F
 
 from trainables.data.base import VOID
 from trainables.errors import UnknownNameError
-from trainables.losses import (
-    LOSSES,
-    ClassPixels,
-    CrossEntropy,
-    Loss,
-    WeightedCrossEntropy,
-    WeightedSum,
-    class_weights,
-    effective_number,
-)
+from trainables.losses import LOSSES, Loss
+from trainables.losses.base import ClassPixels, WeightedSum
+from trainables.losses.cross_entropy import CrossEntropy, WeightedCrossEntropy, class_weights, effective_number
 
 N_CLASSES = 4
 COUNTS = torch.tensor([900, 300, 30, 3])

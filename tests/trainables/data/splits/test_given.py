@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from trainables.data import DATASETS, SegmentationData
-from trainables.data.given_splits import given_splits, make_splits
-from trainables.data.splits import freeze_splits, load_split, load_test_split
+from trainables.data.splits.frozen import freeze_splits, load_split, load_test_split
+from trainables.data.splits.given import given_splits, make_splits
 from trainables.errors import DataError
 
 IDS = tuple(f"a{number:02d}" for number in range(20))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data.packs import Bytes, PackStore
+from trainables.data.cache.packs import Bytes, PackStore
 
 SIZES = {"a": 5, "b": 300, "c": 70}
 Usage = namedtuple("Usage", "total used free")

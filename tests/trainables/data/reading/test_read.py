@@ -7,7 +7,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trainables.data.read import count_stored, exif_orientation, pack_color, read_image, read_mask, read_stored_mask
+from trainables.data.reading.read import (
+    count_stored,
+    exif_orientation,
+    pack_color,
+    read_image,
+    read_mask,
+    read_stored_mask,
+)
 from trainables.errors import DataError
 
 IDS = np.array([[0, 1, 2], [20, 254, 255]], np.uint8)

@@ -14,15 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, Color, Image, Mask, Offender, SegmentationData, StoredMask
-from trainables.data.names import check_ids, expanded
-from trainables.data.read import (
-    count_stored,
-    is_color,
-    pack_color,
-    read_image,
-    read_stored_mask,
-    stored_text,
-)
+from trainables.data.reading.names import check_ids, expanded
+from trainables.data.reading.read import count_stored, is_color, pack_color, read_image, read_stored_mask, stored_text
 from trainables.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainables.data.files import read_table
-from trainables.data.names import expanded
+from trainables.data.reading.files import read_table
+from trainables.data.reading.names import expanded
 from trainables.errors import DataError
 
 _TABLE = re.compile(r"(?P<file>.+\.csv)(:(?P<column>[^:/\\]+))?", re.IGNORECASE)

@@ -21,9 +21,9 @@ import numpy.typing as npt
 import PIL
 
 from trainables.data.base import Image, Mask, SegmentationData
-from trainables.data.packs import Bytes, PackStore, Progress, fitting_prefix
-from trainables.data.places import cache_root
-from trainables.data.scan import pixels_by_class, scan
+from trainables.data.cache.packs import Bytes, PackStore, Progress, fitting_prefix
+from trainables.data.cache.places import cache_root
+from trainables.data.cache.scan import pixels_by_class, scan
 from trainables.errors import DataError
 
 # OpenCV would start a thread a core in every process, beside torch's own.

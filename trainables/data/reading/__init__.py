@@ -1,0 +1,1 @@
+"""Files and names of files: images, masks, lists, tables."""

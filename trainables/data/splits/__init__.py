@@ -1,0 +1,1 @@
+"""Which images train, validate and test: drawn, given, frozen; and how often test was opened."""

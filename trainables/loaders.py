@@ -1,0 +1,196 @@
+"""What training and evaluation read: batches of decoded, augmented and normalised images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from trainables.augmentations import Policy
+from trainables.data.base import Image, Mask, SegmentationData
+from trainables.data.cache.decoded import DecodedCache
+from trainables.seeds import derived_seed
+
+Normalisation = Mapping[str, Sequence[float]]
+
+
+IMAGENET_NORMALISATION: Normalisation = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+"""Channel statistics that torchvision's predefined weights expect; harmless from scratch."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images as the model's input size and their masks.
+
+    Attributes:
+        ids: Image ids, length B.
+        images: uint8 of shape (B, H, W, 3).
+        masks: uint8; for training one tensor (B, H, W), for evaluation B tensors at the masks' original sizes.
+    """
+
+    ids: Sequence[str]
+    images: Tensor
+    masks: Tensor | Sequence[Tensor]
+
+    def pin_memory(self) -> Batch:
+        """The same in memory from which a GPU fetches by itself; a loader asks for it, and skips what has no such."""
+        masks = self.masks
+        pinned = masks.pin_memory() if isinstance(masks, Tensor) else [mask.pin_memory() for mask in masks]
+        return Batch(self.ids, self.images.pin_memory(), pinned)
+
+
+class TrainingSet(Dataset["Sample"]):
+    """Augmented samples; item (epoch, index) draws from a seed of its own, whatever process asks for it."""
+
+    def __init__(self, cache: DecodedCache, ids: Sequence[str], policy: Policy, *, seed: int) -> None:
+        self.cache = cache
+        self.ids = ids
+        self.policy = policy
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, item: tuple[int, int]) -> Sample:
+        epoch, index = item
+        image_id = self.ids[index]
+        image, mask = self.cache.train_arrays(image_id)
+        image, mask = self.policy(image, mask, seed=derived_seed("augment", self.seed, epoch, image_id))
+        return Sample(image_id, image, mask, derived_seed("mix", self.seed, epoch, image_id))
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Stacks samples into a batch and mixes them where the policy does; each draws from its own seed."""
+        images, masks = self.policy.mix(
+            np.stack([sample.image for sample in samples]),
+            np.stack([sample.mask for sample in samples]),
+            [sample.mix_seed for sample in samples],
+        )
+        return Batch([sample.image_id for sample in samples], torch.from_numpy(images), torch.from_numpy(masks))
+
+
+class Sample(NamedTuple):
+    """One augmented image (H, W, 3) and mask (H, W), and the seed that decides whether and with what it is mixed."""
+
+    image_id: str
+    image: Image
+    mask: Mask
+    mix_seed: int
+
+
+class EvaluationSet(Dataset[tuple[str, Tensor, Tensor]]):
+    """Images resized to the model's input, masks untouched."""
+
+    def __init__(self, cache: DecodedCache, ids: Sequence[str]) -> None:
+        self.cache = cache
+        self.ids = ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> tuple[str, Tensor, Tensor]:
+        image, mask = self.cache.eval_arrays(self.ids[index])
+        return self.ids[index], torch.from_numpy(image), torch.from_numpy(mask)
+
+
+class EvaluationLoader(DataLoader[Any]):
+    """`Batch`es of whole images and what the model's input is normalised with."""
+
+    def __init__(self, images: EvaluationSet, *, normalisation: Normalisation, **options: Any) -> None:
+        super().__init__(images, **options)
+        self.normalisation = normalisation
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) in an order drawn from (seed, epoch).
+
+    An incomplete last batch is left out, so that no step trains on a batch that BatchNorm cannot use; the order changes
+    every epoch, so no image is left out for good. A split smaller than one batch is one batch.
+    """
+
+    def __init__(self, length: int, batch_size: int, *, seed: int) -> None:
+        self.length = length
+        self.batch_size = min(batch_size, length)
+        self.seed = seed
+        self.epoch = 1
+
+    def __len__(self) -> int:
+        return self.length // self.batch_size
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng(derived_seed("order", self.seed, self.epoch)).permutation(self.length)
+        for step in range(len(self)):
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield [(self.epoch, int(index)) for index in chosen]
+
+
+def training_loader(
+    samples: TrainingSet, *, batch_size: int, workers: int = 0, pin_memory: bool = False
+) -> tuple[DataLoader[Any], EpochBatches]:
+    """The loader of a trial's training images and the sampler whose `epoch` is set before each epoch.
+
+    Args:
+        samples: Whose seed also decides the order of images.
+        batch_size: Images a batch.
+        workers: Loader processes; no influence on what is loaded.
+        pin_memory: Whether batches are copied to memory from which a GPU can fetch them by itself.
+    """
+    batches = EpochBatches(len(samples), batch_size, seed=samples.seed)
+    options: dict[str, Any] = {"batch_sampler": batches, "collate_fn": samples.collate, "pin_memory": pin_memory}
+    return DataLoader(samples, **options, **_workers(workers)), batches
+
+
+def evaluation_loader(
+    data: SegmentationData | DecodedCache,
+    ids: Sequence[str],
+    *,
+    size: tuple[int, int],
+    batch_size: int,
+    normalisation: Normalisation = IMAGENET_NORMALISATION,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> EvaluationLoader:
+    """A loader of all `ids` in their order, for `evaluate`.
+
+    Args:
+        data: The data set, or a cache of it that already holds decoded images of `size`.
+        ids: Image ids.
+        size: Height and width of the model's input.
+        batch_size: Images a forward pass; no influence on the result beyond rounding.
+        normalisation: Channel statistics of the model; carried by the loader for `evaluate`.
+        workers: Loader processes.
+        pin_memory: As for `training_loader`.
+    """
+    cache = data if isinstance(data, DecodedCache) else DecodedCache(data, size, limit_bytes=0)
+    return EvaluationLoader(
+        EvaluationSet(cache, ids),
+        normalisation=normalisation,
+        batch_size=batch_size,
+        collate_fn=_collate_evaluation,
+        pin_memory=pin_memory,
+        **_workers(workers),
+    )
+
+
+def stacked(masks: Tensor | Sequence[Tensor]) -> Tensor:
+    """Masks of one size as one tensor (B, H, W)."""
+    return masks if isinstance(masks, Tensor) else torch.stack(list(masks))
+
+
+def _collate_evaluation(samples: list[tuple[str, Tensor, Tensor]]) -> Batch:
+    ids, images, masks = zip(*samples, strict=True)
+    return Batch(ids, torch.stack(images), masks)
+
+
+def _workers(workers: int) -> dict[str, Any]:
+    # A generator of its own: with torch's global one a loader draws a number for each set of workers that it starts,
+    # and dropout would depend on how many there are.
+    own = {"generator": torch.Generator()}
+    if workers == 0:
+        return own
+    # Ray and the loader's own threads make forking unsafe.
+    return {**own, "num_workers": workers, "persistent_workers": True, "multiprocessing_context": "spawn"}
