@@ -29,7 +29,8 @@ def reserve(written: WrittenFiles, names: Iterable[Names]) -> dict[Names, Path]:
     if taken:
         more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
         raise UnsafePathError(
-            f"{', '.join(taken[:3])}{more}: there already, and not written by this command; move it away and try again"
+            f"{', '.join(taken[:3])}{more}: there already, and not written by this command; move such files away and "
+            "try again"
         )
     written.close()
     return files

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from analysis import comparison, failures
+from analysis import comparison
 from analysis.candidates import configurations, seeds_frame
 from analysis.comparison import Answer, Dead
 from analysis.evaluate import (
@@ -20,6 +20,7 @@ from analysis.evaluate import (
     evaluate_checkpoints,
     evaluate_majority,
 )
+from analysis.failures import measure as failures
 from analysis.load import load_curves, load_trials
 from analysis.objectives import Objective, objective_of
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import analysis.failures
-import analysis.report
+import analysis.failures.measure
+import analysis.report.__main__
 import search_spaces.preview
 import trainables.data.check
 import trainables.train
@@ -48,7 +48,7 @@ def test_commands_of_a_sweep_are_read_by_its_parser(run_dir: Path) -> None:
     [(), ("--split", "val"), ("--save-predictions",), ("--data-root", "x y"), ("--split", "val", "--pictures", "5")],
 )
 def test_commands_of_a_report_are_read_by_its_parser(run_dir: Path, more: tuple[str, ...]) -> None:
-    options = analysis.report._parser().parse_args(words(commands.report(run_dir, *more)))
+    options = analysis.report.__main__._parser().parse_args(words(commands.report(run_dir, *more)))
     assert options.run == run_dir
 
 

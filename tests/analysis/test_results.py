@@ -12,7 +12,7 @@ import pytest
 from analysis.candidates import SEED_COLUMNS
 from analysis.comparison import COMPARISON_COLUMNS, COST_COLUMNS, PER_CLASS_COLUMNS, THRESHOLD_COLUMNS, Verdict
 from analysis.evaluate import MAJORITY
-from analysis.failures import COLUMNS, failing_regions
+from analysis.failures.measure import COLUMNS, failing_regions
 from analysis.results import build_results
 from sweep.verify import open_data, open_run
 from trainables import commands

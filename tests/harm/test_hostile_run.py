@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import analysis.report
+import analysis.report.__main__
 import sweep.tracking
 import trainables.train
 from search_spaces import SPACES

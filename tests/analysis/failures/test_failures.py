@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis import failures
-from analysis.failures import (
+from analysis.failures import __main__ as command
+from analysis.failures import measure as failures
+from analysis.failures.measure import (
     BOUNDARY,
     CAUSES,
     COLUMNS,
@@ -290,7 +291,7 @@ def arguments(folder, *more):
 
 
 def test_command_line_measures_any_models_masks(folders, capsys):
-    assert failures.main(arguments(folders)) == 0
+    assert command.main(arguments(folders)) == 0
     frame = pd.read_csv(folders / "out" / "failures.csv")
     assert frame[["label", "image_id", "class", "causes", "truth_pixels"]].values.tolist() == [
         ["model", "one", "car", "missed altogether; confused with ground", 2000]
@@ -301,7 +302,7 @@ def test_command_line_measures_any_models_masks(folders, capsys):
 
 def test_command_line_draws_failures_where_images_are_given(folders):
     write_masks(folders / "images", {stem: np.zeros((*SHAPE, 3), np.uint8) for stem in ("one", "two")})
-    assert failures.main(arguments(folders, "--images", str(folders / "images"))) == 0
+    assert command.main(arguments(folders, "--images", str(folders / "images"))) == 0
     assert [path.name for path in (folders / "out" / "pictures").iterdir()] == ["one.png"]
 
 
@@ -311,12 +312,12 @@ def test_command_line_replaces_what_it_wrote_and_nothing_else(folders):
     for path in own:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
-    assert failures.main(arguments(folders, "--images", str(folders / "images"))) == 0
+    assert command.main(arguments(folders, "--images", str(folders / "images"))) == 0
     assert (folders / "out" / "pictures" / "one.png").is_file()
     shutil.copy(folders / "truth" / "two.png", folders / "model" / "one.png")
     shutil.copy(folders / "truth" / "one.png", folders / "truth" / "two.png")
     shutil.copy(folders / "model" / "one.png", folders / "truth" / "one.png")
-    assert failures.main(arguments(folders, "--images", str(folders / "images"))) == 0
+    assert command.main(arguments(folders, "--images", str(folders / "images"))) == 0
     assert sorted(path.name for path in (folders / "out" / "pictures").iterdir()) == ["mine.png", "two.png"]
     assert pd.read_csv(folders / "out" / "failures.csv")["image_id"].tolist() == ["two"]
     assert [path.read_text() for path in own] == ["mine", "mine"]
@@ -328,7 +329,7 @@ def test_command_line_refuses_to_overwrite_files_of_the_user(folders, taken, cap
     own = folders / "out" / taken
     own.parent.mkdir(parents=True)
     own.write_text("mine")
-    assert failures.main(arguments(folders, "--images", str(folders / "images"))) == 1
+    assert command.main(arguments(folders, "--images", str(folders / "images"))) == 1
     told = capsys.readouterr().err
     assert f"{own}: there already, and not written by this command" in told
     assert [path for path in (folders / "out").rglob("*") if path.is_file()] == [own]
@@ -340,14 +341,14 @@ def test_command_line_does_not_write_through_links(folders, capsys):
     (folders / "elsewhere" / "failures.csv").write_text("mine")
     (folders / "out").mkdir()
     (folders / "out" / "failures.csv").symlink_to(folders / "elsewhere" / "failures.csv")
-    assert failures.main(arguments(folders)) == 1
+    assert command.main(arguments(folders)) == 1
     assert "is a symbolic link" in capsys.readouterr().err
     assert (folders / "elsewhere" / "failures.csv").read_text() == "mine"
 
 
 def test_command_line_says_that_a_folder_cannot_be_made(folders, capsys):
     (folders / "out").write_text("a file")
-    assert failures.main(arguments(folders)) == 1
+    assert command.main(arguments(folders)) == 1
     told = capsys.readouterr().err
     assert f"{folders / 'out'} cannot be written" in told
     assert (folders / "out").read_text() == "a file"
@@ -358,7 +359,7 @@ def test_command_line_holds_one_pair_of_masks_at_a_time(folders, monkeypatch):
         for part in ("truth", "model"):
             shutil.copy(folders / part / "one.png", folders / part / f"more{number}.png")
     alive = []
-    read = failures.read_mask
+    read = command.read_mask
 
     def watched(path):
         gc.collect()
@@ -367,29 +368,29 @@ def test_command_line_holds_one_pair_of_masks_at_a_time(folders, monkeypatch):
         alive.append(weakref.ref(mask))
         return mask
 
-    monkeypatch.setattr(failures, "read_mask", watched)
-    ids = failures._class_ids
+    monkeypatch.setattr(command, "read_mask", watched)
+    ids = command._class_ids
 
     def watched_ids(path, table):
         found = ids(path, table)
         alive.append(weakref.ref(found))
         return found
 
-    monkeypatch.setattr(failures, "_class_ids", watched_ids)
-    assert failures.main(arguments(folders)) == 0
+    monkeypatch.setattr(command, "_class_ids", watched_ids)
+    assert command.main(arguments(folders)) == 0
     assert len(alive) == 2 * 2 * 14
 
 
 def test_command_line_refuses_an_image_of_another_size(folders, capsys):
     write_masks(folders / "images", {stem: np.zeros((5, 6, 3), np.uint8) for stem in ("one", "two")})
-    assert failures.main(arguments(folders, "--images", str(folders / "images"))) == 1
+    assert command.main(arguments(folders, "--images", str(folders / "images"))) == 1
     assert "is 5x6, its masks 90x120" in capsys.readouterr().err
 
 
 def test_command_line_lists_every_offender(folders, capsys):
     write_masks(folders / "images", {"one": np.zeros((*SHAPE, 3), np.uint8)})
     Image.fromarray(np.full(SHAPE, 10, np.uint8)).save(folders / "model" / "three.png")
-    assert failures.main(arguments(folders, "--images", str(folders / "images"))) == 1
+    assert command.main(arguments(folders, "--images", str(folders / "images"))) == 1
     told = capsys.readouterr().err
     assert "images has no two" in told
     assert "truth has no three" in told
@@ -397,26 +398,26 @@ def test_command_line_lists_every_offender(folders, capsys):
     (folders / "model" / "three.png").unlink()
     Image.fromarray(np.full((5, 6), 10, np.uint8)).save(folders / "model" / "one.png")
     Image.fromarray(np.full(SHAPE, 77, np.uint8)).save(folders / "model" / "two.png")
-    assert failures.main(arguments(folders)) == 1
+    assert command.main(arguments(folders)) == 1
     told = capsys.readouterr().err
     assert "is 5x6, its truth 90x120" in told
     assert "holds the ids 77" in told
 
     write_masks(folders / "void", {"one": np.zeros(SHAPE, np.uint8), "two": np.full(SHAPE, 10, np.uint8)})
-    assert failures.main([*arguments(folders), "--predictions", str(folders / "void")]) == 1
+    assert command.main([*arguments(folders), "--predictions", str(folders / "void")]) == 1
     assert "holds void" in capsys.readouterr().err
 
 
 def test_command_line_refuses_folders_and_limits_that_make_no_sense(folders, capsys):
-    assert failures.main([*arguments(folders), "--predictions", str(folders / "nowhere")]) == 2
+    assert command.main([*arguments(folders), "--predictions", str(folders / "nowhere")]) == 2
     assert "no such folder" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
-        failures.main(arguments(folders, "--iou", "1.5"))
+        command.main(arguments(folders, "--iou", "1.5"))
     assert stopped.value.code == 2
 
 
 def test_the_documentation_prints_every_limit_with_its_reason():
-    text = (Path(__file__).resolve().parents[2] / "docs" / "METRICS.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[3] / "docs" / "METRICS.md").read_text(encoding="utf-8")
     for name, (value, reason) in failures.LIMITS.items():
         assert value == getattr(failures, name)
         assert f"| {name} | {value:g} | {reason} |" in text

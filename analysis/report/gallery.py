@@ -13,10 +13,9 @@ from urllib.parse import quote
 import pandas as pd
 
 from analysis import pictures
-from analysis.export import show_number
-from analysis.failures import cause_kind
-from analysis.figures import name_cause
+from analysis.failures.measure import cause_kind, name_cause
 from analysis.outputs import Names, reserve
+from analysis.report.tables import show_number
 from sweep.verify import load_run_split
 from trainables.data.base import SegmentationData
 from trainables.data.cache.places import cores

@@ -9,22 +9,16 @@ import pytest
 from PIL import Image
 
 from analysis.colours import THEME, series
-from analysis.figures import (
-    FIGURES,
-    cause_counts,
-    draw_comparison,
-    draw_confusion,
-    draw_curves,
-    draw_hyperparameters,
-    draw_per_class,
-    numeric_hyperparameters,
-    save_figures,
-    trial_curve,
-)
 from analysis.objectives import OBJECTIVES
-from analysis.parts import Parts
+from analysis.report.drawing import FIGURES, save_figures
+from analysis.report.parts import Parts
+from analysis.report.sections.classes import draw_confusion, draw_per_class
+from analysis.report.sections.comparison import draw_comparison
+from analysis.report.sections.curves import draw_curves, trial_curve
+from analysis.report.sections.failures import cause_counts
+from analysis.report.sections.run import draw_hyperparameters, numeric_hyperparameters
 
-from .synthetic_run import make_results
+from ..synthetic_run import make_results
 
 
 @pytest.fixture(scope="module")

@@ -7,160 +7,29 @@ kept evaluations opens nothing.
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from markupsafe import Markup
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from analysis.colours import css_variables
 from analysis.evaluate import Progress
-from analysis.export import write_tables
-from analysis.figures import save_figures
-from analysis.gallery import (
-    EMBEDDING_BUDGET,
-    FOLDER,
+from analysis.report.gallery import (
     MOST_PICTURES,
-    PREDICTIONS_FOLDER,
-    Gallery,
-    build_gallery,
-    save_predictions,
-    written_before_lists,
 )
-from analysis.parts import FailedPart, Parts
+from analysis.report.sections.answer import all_dead, caveats, lead_claims
+from analysis.report.writing import Report, write_report
 from analysis.results import Results, build_results
-from analysis.sections import (
-    TEMPLATES,
-    Material,
-    all_dead,
-    build_sections,
-    caveats,
-    environment,
-    lead_claims,
-    page_summary,
-)
 from sweep.verify import open_data, open_run
 from trainables import commands
-from trainables.data.base import SegmentationData
-from trainables.data.cache.places import write_atomically
 from trainables.data.flags import add_data_root_flag
 from trainables.data.reading.names import expanded
 from trainables.errors import SegsweepError
-from trainables.paths import within
-
-REPORT_FILE = "report.html"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a report run left behind."""
-
-    path: Path
-    results: Results
-    gallery: Gallery | FailedPart
-    predictions: int
-    failed: tuple[FailedPart, ...] = ()
-
-
-def write_report(
-    results: Results,
-    data: SegmentationData,
-    *,
-    predictions: Literal["ids", "positions"] | None = None,
-    pictures: int = MOST_PICTURES,
-    budget: int = EMBEDDING_BUDGET,
-    progress: Progress | None = None,
-) -> Report:
-    """Writes tables, figures, failure pictures and `report.html` into `RUN/report`.
-
-    A part that raises costs itself alone; its traceback goes to `RUN/report/report.log`.
-
-    Args:
-        results: What was measured.
-        data: Source of the images and true masks behind the failures.
-        predictions: Write every predicted mask as well, as ids of the data set's own masks or as places of the classes.
-        pictures: Failure pictures that may be written, worst first.
-        budget: Bytes of pictures inside the page.
-        progress: Told the stage, how much of it is done, and of how much.
-
-    Returns:
-        Where the page is, and what it was made from.
-    """
-    step = progress or _silent
-    folder = within(results.run_dir, "report")
-    parts = Parts(folder)
-    before = written_before_lists(results.run_dir)
-    write_tables(results, within(folder, "tables"), parts)
-    step("figures", 0, 1)
-    figures = save_figures(results, within(folder, "figures"), parts)
-    step("figures", 1, 1)
-    gallery = parts.make(
-        "failure pictures",
-        lambda: build_gallery(
-            results,
-            data,
-            folder,
-            limit=pictures,
-            budget=budget,
-            before=before[FOLDER],
-            advance=lambda done, total: step("pictures", done, total),
-        ),
-    )
-    saved: int | FailedPart = 0
-    if predictions:
-        saved = parts.make(
-            "saved predictions",
-            lambda: save_predictions(
-                results,
-                data,
-                folder,
-                positions=predictions == "positions",
-                before=before[PREDICTIONS_FOLDER],
-                advance=lambda done, total: step("predictions", done, total),
-            ),
-        )
-    page = render_page(Material(results, figures, gallery), parts)
-    path = folder / REPORT_FILE
-    write_atomically(path, page.encode())
-    return Report(path, results, gallery, saved if isinstance(saved, int) else 0, tuple(parts.failed))
-
-
-def render_page(material: Material, parts: Parts) -> str:
-    """The whole page as one text: styles, script and pictures inside, nothing to be fetched.
-
-    The content security policy admits data URIs, inline styles, and the one script whose hash it names.
-    """
-    script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return (
-        environment()
-        .get_template("report.html")
-        .render(
-            title=material.results.manifest.name,
-            policy=policy,
-            light=css_variables(dark=False),
-            dark=css_variables(dark=True),
-            style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-            script=Markup(script),
-            summary=page_summary(material.results),
-            sections=build_sections(material, parts),
-            failed=parts.failed,
-        )
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -273,10 +142,6 @@ def _plain() -> Iterator[Progress]:
         print(f"{what}\t{done}/{total}", flush=True)
 
     yield step
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    pass
 
 
 def _parser() -> argparse.ArgumentParser:

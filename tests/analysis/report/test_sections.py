@@ -10,24 +10,16 @@ from markupsafe import Markup
 from analysis.candidates import seeds_frame
 from analysis.comparison import METRICS, Dead, Verdict, answer, comparison_frame, score_labels
 from analysis.evaluate import MAJORITY
-from analysis.figures import FIGURES, save_figures
-from analysis.gallery import Gallery
 from analysis.objectives import OBJECTIVES
-from analysis.parts import FailedPart, Parts
-from analysis.sections import (
-    SECTIONS,
-    Evidence,
-    Material,
-    build_sections,
-    caveats,
-    differences,
-    lead_claims,
-    other_claims,
-    space_frame,
-)
+from analysis.report.drawing import FIGURES, save_figures
+from analysis.report.gallery import Gallery
+from analysis.report.page import SECTIONS, Evidence, Material, build_sections
+from analysis.report.parts import FailedPart, Parts
+from analysis.report.sections.answer import caveats, lead_claims, other_claims
+from analysis.report.sections.run import differences, space_frame
 
-from .synthetic_run import make_results
-from .test_comparison import made_evaluation, made_record
+from ..synthetic_run import make_results
+from ..test_comparison import made_evaluation, made_record
 
 CONFIGURATION = "free (augment.policy free, augment.rotate.limit 13, optimizer.lr 0.0051 and 1 more)"
 LUCK = "the luckiest of 11 trials on val, one seed each"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.export import TABLES, readable, show_number, to_csv, to_latex, to_markdown, write_tables
-from analysis.parts import Parts
+from analysis.report.parts import Parts
+from analysis.report.tables import TABLES, readable, show_number, to_csv, to_latex, to_markdown, write_tables
 
-from .synthetic_run import make_results
+from ..synthetic_run import make_results
 
 
 def test_every_table_is_written_in_three_forms(tmp_path: Path) -> None:

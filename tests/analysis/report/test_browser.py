@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from analysis.report import Report, write_report
+from analysis.report.writing import Report, write_report
 
-from .synthetic_run import make_results
+from ..synthetic_run import make_results
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 

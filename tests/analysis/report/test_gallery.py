@@ -13,15 +13,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis import failures, gallery, report
-from analysis.gallery import build_gallery, save_predictions, smallest_stored_ids
-from analysis.sections import SECTIONS, Material
+from analysis.failures import __main__ as command
+from analysis.report import __main__ as report
+from analysis.report import gallery
+from analysis.report.gallery import build_gallery, save_predictions, smallest_stored_ids
+from analysis.report.page import SECTIONS, Material
 from trainables.data.base import DATASETS, VOID
 from trainables.errors import DataError
 from trainables.paths import LIST_FILE
 
-from .small_run import COUNTS, make_data, make_run
-from .synthetic_run import make_results
+from ..small_run import COUNTS, make_data, make_run
+from ..synthetic_run import make_results
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +200,7 @@ def test_saved_predictions_give_our_own_command_exactly_the_failures_of_the_repo
             shutil.copy(data.root / part / f"{image_id}.png", tmp_path / part)
     arguments = ["--truth", tmp_path / "masks", "--predictions", run_dir / "report" / "predictions" / label]
     arguments += ["--classes", data.root / "classes.json", "--out", tmp_path / "out"]
-    assert failures.main([str(argument) for argument in arguments]) == 0
+    assert command.main([str(argument) for argument in arguments]) == 0
     told = pd.read_csv(run_dir / "report" / "tables" / "failures.csv")
     told = told[told["label"] == label].sort_values(["image_id", "class"]).reset_index(drop=True)
     found = pd.read_csv(tmp_path / "out" / "failures.csv").sort_values(["image_id", "class"]).reset_index(drop=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.parts import LOG_FILE, FailedPart, Parts
+from analysis.report.parts import LOG_FILE, FailedPart, Parts
 
 
 def raises():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.parts import FailedPart, Parts, forget
+from analysis.report.parts import FailedPart, Parts, forget
 from trainables.data.cache.places import write_atomically
 
 if TYPE_CHECKING:

@@ -16,15 +16,17 @@ from PIL import Image
 
 from analysis.comparison import Dead
 from analysis.evaluate import OPENINGS_FILE
-from analysis.figures import FIGURES
-from analysis.gallery import build_gallery
-from analysis.report import Report, answer_lines, main, write_report
-from analysis.sections import SECTIONS, Material, caveats, lead_claims
+from analysis.report.__main__ import answer_lines, main
+from analysis.report.drawing import FIGURES
+from analysis.report.gallery import build_gallery
+from analysis.report.page import SECTIONS, Material
+from analysis.report.sections.answer import caveats, lead_claims
+from analysis.report.writing import Report, write_report
 from trainables import commands
 from trainables.paths import UnsafePathError
 
-from .small_run import make_data, make_run
-from .synthetic_run import make_results
+from ..small_run import make_data, make_run
+from ..synthetic_run import make_results
 
 HTML_TABLES = {
     "comparison": ("comparison", "comparison_labels"),
@@ -300,7 +302,7 @@ def test_parts_that_raise_are_cards_and_cost_the_exit_code(tmp_path: Path, monke
         patch.setitem(FIGURES._entries, "broken", raises)
         patch.setitem(FIGURES._entries, "per_class", raises)
         patch.setitem(SECTIONS._entries, "thresholds", raises)
-        patch.setattr("analysis.export.to_latex", raises)
+        patch.setattr("analysis.report.tables.to_latex", raises)
         assert main([str(run), "--split", "val"]) == 1
     told = capsys.readouterr()
     assert "baseline  mIoU" in told.out and "Traceback" not in told.out + told.err
@@ -346,7 +348,7 @@ def test_interrupting_says_the_command_that_goes_on(tmp_path: Path, monkeypatch,
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("analysis.report._run", interrupted)
+    monkeypatch.setattr("analysis.report.__main__._run", interrupted)
     assert main([str(tmp_path / "a b"), "--top", "1"]) == 130
     assert commands.report(tmp_path / "a b", "--top", "1") in capsys.readouterr().err
 

@@ -1,0 +1,162 @@
+"""The report's figures: one function a figure, from results to a matplotlib figure, or None where there is nothing.
+
+Every figure is saved as SVG and as PNG for papers and slides. The page embeds the SVG with its colours replaced by the
+page's own variables, so that the same drawing reads on a light and on a dark page.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from analysis.colours import THEME, light
+from analysis.report.parts import FailedPart, Parts, forget
+from trainables.data.cache.places import write_atomically
+from trainables.registry import Registry
+
+if TYPE_CHECKING:
+    from analysis.results import Results
+
+WIDTH = 9.6
+"""Width of a full-width figure in inches."""
+PNG_DPI = 144
+MAJORITY = "majority"
+
+FIGURES: Registry[Callable[..., Drawing | None]] = Registry("figure")
+"""Functions `Results -> Drawing | None`, in the order of the page."""
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "axes.edgecolor": light("muted"),
+    "axes.labelcolor": light("ink"),
+    "axes.titlecolor": light("ink"),
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": light("grid"),
+    "grid.linewidth": 0.8,
+    "xtick.color": light("muted"),
+    "ytick.color": light("muted"),
+    "xtick.labelcolor": light("ink"),
+    "ytick.labelcolor": light("ink"),
+    "text.color": light("ink"),
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "segsweep",
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and what it shows in one sentence, for readers who cannot see it."""
+
+    figure: Figure
+    caption: str
+
+
+@dataclass(frozen=True)
+class SavedFigure:
+    """A figure on disk and as a page fragment."""
+
+    name: str
+    caption: str
+    svg: Markup
+    """Inline SVG whose colours are the page's variables."""
+    path: Path
+
+
+def save_figures(results: Results, folder: Path, parts: Parts) -> dict[str, SavedFigure | FailedPart]:
+    """Draws every registered figure and writes `folder/NAME.svg` and `folder/NAME.png`.
+
+    Returns:
+        The figures that had something to show, by name, and what is to be said of those that raised.
+    """
+    saved: dict[str, SavedFigure | FailedPart] = {}
+    for name in FIGURES:
+        made = parts.make(f"figure {name}", partial(_save_figure, results, name, folder))
+        if not isinstance(made, SavedFigure):
+            forget(folder, name, ("svg", "png"))
+        if made is not None:
+            saved[name] = made
+    return saved
+
+
+def _save_figure(results: Results, name: str, folder: Path) -> SavedFigure | None:
+    with matplotlib.rc_context(_STYLE):
+        drawing = FIGURES.get(name)(results)
+        if drawing is None:
+            return None
+        svg, png = _svg(drawing.figure), _png(drawing.figure)
+    path = folder / f"{name}.png"
+    write_atomically(path.with_suffix(".svg"), svg.encode())
+    write_atomically(path, png)
+    return SavedFigure(name, drawing.caption, themed_svg(svg, name, drawing.caption), path)
+
+
+def themed_svg(text: str, name: str, caption: str) -> Markup:
+    """A standalone SVG as an inline fragment: theme colours become variables, ids become unique to the figure."""
+    start = text.index("<svg")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[start:], flags=re.DOTALL)
+    for variable, (color, _) in THEME.items():
+        text = text.replace(color, f"var(--{variable})")
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    text = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', text)
+    text = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1var(--sans)", text)
+    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1))
+
+
+def labels_by_trial(results: Results) -> dict[str, list[str]]:
+    """Trial id -> the labels it holds; two labels may hold the same trial."""
+    found: dict[str, list[str]] = {}
+    for label, record in results.labels.items():
+        found.setdefault(record.trial_id, []).append(label)
+    return found
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
+    figure.set_facecolor("white")
+    figure.set_dpi(PNG_DPI)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
+    return buffer.getvalue()
+
+
+def plain(text: str) -> str:
+    """Text that can stand in a drawing: one line of printable characters, at most 32."""
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return text if len(text) <= 32 else text[:31] + "…"
+
+
+def count_noun(number: int, noun: str) -> str:
+    """A number and its noun, in the plural where there is not one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

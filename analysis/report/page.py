@@ -1,0 +1,198 @@
+"""The sections of the report: one registered function a section, from what was measured to a fragment of the page.
+
+Every sentence that claims something carries the level of evidence that it rests on, and nothing is claimed above it.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from analysis.colours import css_variables
+from analysis.report.drawing import SavedFigure
+from analysis.report.gallery import (
+    Gallery,
+)
+from analysis.report.parts import FailedPart, Parts
+from analysis.results import Results
+from trainables.registry import Registry
+
+TEMPLATES = Path(__file__).parent / "templates"
+SECTION_TEMPLATES = Path(__file__).parent / "sections"
+"""Each section's template stands beside its code."""
+
+
+class Evidence(Enum):
+    """What a statement rests on."""
+
+    RECORD = "on record"
+    """What the run wrote down: no inference."""
+    ONE_CHECKPOINT = "one checkpoint each"
+    """Holds for these weights; another seed may turn it round."""
+    FRESH_SEEDS = "fresh seeds"
+    """Holds for configurations: five or more seeds each."""
+    ABLATION = "ablation"
+    """Holds for a component of a configuration."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence, its names escaped and in bold, and its level."""
+
+    text: Markup
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        title: Heading.
+        html: The content, escaped already.
+        anchor: Unique on the page; letters and hyphens.
+        evidence: Level of what the section shows as a whole.
+    """
+
+    title: str
+    html: Markup
+    anchor: str
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Material:
+    """What sections are made from: results, and what was drawn of them."""
+
+    results: Results
+    figures: Mapping[str, SavedFigure | FailedPart]
+    gallery: Gallery | FailedPart
+
+
+SECTIONS: Registry[Callable[[Material], Section | None]] = Registry("section")
+"""Functions `Material -> Section`, or None where there is nothing to show; the page has them in this order."""
+
+
+def build_sections(material: Material, parts: Parts) -> list[Section]:
+    """Every registered section that has something to show, in the order of registration; a card for one that raises."""
+    sections: list[Section] = []
+    for name in SECTIONS:
+        made = parts.make(f"section {name}", functools.partial(SECTIONS.get(name), material))
+        if isinstance(made, FailedPart):
+            made = Section(name.capitalize(), failure_card(made), name, Evidence.RECORD)
+        if made is not None:
+            sections.append(made)
+    return sections
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+    """Templates with autoescape on; an undefined name is an error."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader([TEMPLATES, SECTION_TEMPLATES]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def failure_card(part: FailedPart) -> Markup:
+    """What stands in the place of a part that could not be made."""
+    module: Any = environment().get_template("macros.html").module
+    return Markup(module.failed(part))
+
+
+def render_section(name: str, title: str, evidence: Evidence, **content: Any) -> Section:
+    """A section from its template `NAME.html`."""
+    html = environment().get_template(f"{name}.html").render(**content)
+    return Section(title, Markup(html), name, evidence)
+
+
+def interval_text(low: float, high: float, *, sign: str = "") -> str:
+    """An interval as text, or that there is none."""
+    return "no interval" if pd.isna(low) or pd.isna(high) else f"95% [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def count_images(results: Results) -> int:
+    """Images of the split that the report is about."""
+    return int(results.comparison["images"].iloc[0])
+
+
+def claim(text: str, *names: Markup, evidence: Evidence = Evidence.ONE_CHECKPOINT) -> Claim:
+    """A claim from a text of this file and names from elsewhere, one for each pair of braces."""
+    return Claim(Markup(text).format(*names), evidence)
+
+
+def bold(text: str) -> Markup:
+    """A name from elsewhere, escaped and in bold."""
+    return Markup("<b>{}</b>").format(text)
+
+
+def bold_names(texts: Sequence[str]) -> Markup:
+    """Several names, the last after an "and"."""
+    *others, last = map(bold, texts)
+    return Markup(" and ").join([Markup(", ").join(others), last]) if others else last
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds as people say them.
+
+    Example:
+        >>> format_seconds(42.4), format_seconds(3700)
+        ('42 s', '1 h 02 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def page_summary(results: Results) -> list[tuple[str, str]]:
+    """What stands below the page's title."""
+    seconds = float(results.trials["seconds"].sum())
+    return [
+        ("space", str(results.manifest.space["name"])),
+        ("data", str(results.manifest.data["name"])),
+        ("evaluated on", f"{results.split}, {count_images(results)} images"),
+        ("trials", f"{len(results.trials)}, {format_seconds(seconds)}"),
+        ("swept", results.manifest.created[:10]),
+    ]
+
+
+def render_page(material: Material, parts: Parts) -> str:
+    """The whole page as one text: styles, script and pictures inside, nothing to be fetched.
+
+    The content security policy admits data URIs, inline styles, and the one script whose hash it names.
+    """
+    script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            title=material.results.manifest.name,
+            policy=policy,
+            light=css_variables(dark=False),
+            dark=css_variables(dark=True),
+            style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            summary=page_summary(material.results),
+            sections=build_sections(material, parts),
+            failed=parts.failed,
+        )
+    )

@@ -1,0 +1,254 @@
+"""The answer: which checkpoint stands where, on what evidence, and what is missing."""
+
+from __future__ import annotations
+
+from markupsafe import Markup, escape
+
+from analysis.candidates import changes, count_candidates, tell_changes
+from analysis.comparison import DEAD_MARGIN, Answer, Verdict
+from analysis.evaluate import MAJORITY
+from analysis.failures.measure import cause_kind, name_cause
+from analysis.report.page import (
+    SECTIONS,
+    Claim,
+    Evidence,
+    Material,
+    Section,
+    bold,
+    bold_names,
+    claim,
+    count_images,
+    interval_text,
+    render_section,
+)
+from analysis.results import BASELINE, BEST, Results, chief_keys
+
+
+@SECTIONS.register("answer")
+def answer_section(material: Material) -> Section:
+    """The answer in words, numbers first, with what a reader must know before believing it."""
+    results = material.results
+    return render_section(
+        "answer",
+        "Answer",
+        Evidence.ONE_CHECKPOINT,
+        leads=lead_claims(results),
+        caveats=caveats(results),
+        claims=other_claims(results),
+        tiles=_tiles(results),
+        notes=results.notes,
+        figure=material.figures.get("comparison"),
+    )
+
+
+def lead_claims(results: Results) -> list[Claim]:
+    """What the page opens with: labels that learnt nothing, then the winner beside the baseline."""
+    dead = _dead_claims(results)
+    if all_dead(results):
+        return [*dead, claim("No label learnt anything, so nothing is compared.")]
+    return [*dead, _comparison_claim(results)]
+
+
+def caveats(results: Results) -> list[Claim]:
+    """What the comparison does not show, and what is missing to show it."""
+    verdict = None if results.answer is None else results.answer.verdict
+    if verdict in (None, Verdict.SAME) or all_dead(results):
+        return []
+    fresh = "both configurations trained with fresh seeds"
+    if verdict is Verdict.CHOSEN_HERE:
+        return [
+            claim(
+                "Val chose it, so its score here flatters it and proves nothing. What is missing is other images (the "
+                f"test split) and {fresh}."
+            )
+        ]
+    turned = "turn it round" if verdict in (Verdict.HIGHER, Verdict.LOWER) else "change that"
+    text = f"This speaks of these two checkpoints only; another seed may {turned}. What is missing is {fresh}."
+    return [claim(text)]
+
+
+def other_claims(results: Results) -> list[Claim]:
+    """What else can be said, each sentence at its own level."""
+    ranks = [] if all_dead(results) else [*_val_claim(results), *_rank_claim(results)]
+    return [*ranks, *_failure_claim(results), _openings_claim(results)]
+
+
+def all_dead(results: Results) -> bool:
+    """Whether no label learnt anything."""
+    return all(label in results.dead for label in results.labels)
+
+
+def told_name(results: Results, label: str) -> str:
+    """What sentences call a label: `best`, which is a mere name, by the label of the trial that won."""
+    if label != BEST or label not in results.labels:
+        return label
+    own = results.trials.loc[results.trials["trial_id"] == results.labels[label].trial_id, "label"]
+    return (str(own.iloc[0]) if len(own) else "") or label
+
+
+def _tiles(results: Results) -> list[tuple[str, str, str]]:
+    """Name, number and remark of the figures that the page opens with."""
+    scores = {row["label"]: row for row in results.comparison.to_dict("records")}
+    answer, metric, words = results.answer, results.objective.column, results.objective.words
+    is_same = answer is not None and answer.verdict is Verdict.SAME
+    tiles = []
+    for label in (BASELINE,) if is_same else (BEST, BASELINE):
+        if label in results.labels:
+            row, name = scores[label], told_name(results, label)
+            interval = interval_text(row[f"{metric}_low"], row[f"{metric}_high"])
+            in_tables = "" if name == label else f", \u201c{label}\u201d in the tables"
+            tiles.append((f"{words} of {name}", f"{row[metric]:.3f}", interval + in_tables))
+    if answer is not None and answer.verdict not in (Verdict.SAME, Verdict.CHOSEN_HERE) and not all_dead(results):
+        interval = interval_text(answer.low, answer.high, sign="+")
+        tiles.append(("difference of these two", f"{answer.difference:+.3f}", f"{interval}, same images"))
+    if MAJORITY in scores:
+        tiles.append(("commonest class everywhere", f"{scores[MAJORITY][metric]:.3f}", f"{words}, the floor"))
+    if BEST in results.labels:
+        count = int((results.failures["label"] == BEST).sum())
+        name = told_name(results, BEST)
+        tiles.append((f"failures of {name}", f"{count:,}", f"on {count_images(results)} {results.split} images"))
+    return tiles
+
+
+def _dead_claims(results: Results) -> list[Claim]:
+    """One sentence for each reason; labels that are dead for the same one stand together."""
+    by_class: dict[int | None, list[str]] = {}
+    for label, dead in results.dead.items():
+        by_class.setdefault(dead.only_class, []).append(label)
+    claims = []
+    for only_class, labels in by_class.items():
+        many = len(labels) > 1
+        who = f"{{}} {'are' if many else 'is'} dead"
+        if only_class is None:
+            floor = results.dead[labels[0]].floor
+            text = (
+                f"{who}: {'their' if many else 'its'} mIoU on {results.split} is at most {DEAD_MARGIN:g} above "
+                f"{floor:.3f}, which is what the commonest class everywhere reaches."
+            )
+            claims.append(claim(text, bold_names(labels)))
+        else:
+            text = f"{who}: {'they predict' if many else 'it predicts'} \u201c{{}}\u201d everywhere on {results.split}."
+            claims.append(claim(text, bold_names(labels), escape(results.classes[only_class].name)))
+    return claims
+
+
+def _comparison_claim(results: Results) -> Claim:
+    """The winner beside the baseline, as two checkpoints and no more; on val, which chose it, nothing is concluded."""
+    answer = results.answer
+    if answer is None:
+        missing = [label for label in (BASELINE, BEST) if label not in results.labels]
+        return claim(
+            "No comparison of {} and {}: there is no finished checkpoint for {}.",
+            *(bold(BEST), bold(BASELINE), bold_names(missing)),
+            evidence=Evidence.RECORD,
+        )
+    words, baseline = answer.objective.words, bold(answer.baseline)
+    if answer.verdict is Verdict.SAME:
+        text = (
+            f"{{}} is the baseline's own configuration, so nothing is compared: {{}} reaches {words} "
+            f"{answer.baseline_score:.3f} on {results.split}."
+        )
+        return claim(text, bold(answer.winner), baseline)
+    winner, luck = _configuration(results, answer), _luck(results)
+    if answer.verdict is Verdict.CHOSEN_HERE:
+        text = f"{{}} is {luck}: {words} {answer.winner_score:.3f} there, {{}} {answer.baseline_score:.3f}."
+        return claim(text, winner, baseline)
+    groups = f" ({answer.unit_count} groups)" if answer.units == "groups" else ""
+    text = f"On these {count_images(results)} {results.split} images{groups}, {_tell_verdict(answer, luck)}."
+    return claim(text, winner, baseline)
+
+
+def _tell_verdict(answer: Answer, luck: str) -> str:
+    """What the interval of the difference allows to say, with braces for the winner and for the baseline."""
+    low, high = answer.low, answer.high
+    if answer.verdict is Verdict.LOWER:
+        low, high = -high, -low
+    scores = f"{answer.objective.words} {answer.winner_score:.3f} against {answer.baseline_score:.3f}"
+    if answer.verdict in (Verdict.HIGHER, Verdict.LOWER):
+        return (
+            f"this checkpoint of {{}}, {luck}, scores {answer.verdict.name.lower()} than that of {{}} by "
+            f"{abs(answer.difference):.3f} [{low:.3f}, {high:.3f}]: {scores}"
+        )
+    if answer.verdict is Verdict.UNDECIDED:
+        return (
+            f"the checkpoint of {{}}, {luck}, and that of {{}} cannot be told apart: {scores}, a difference of "
+            f"{answer.difference:+.3f} whose interval [{low:+.3f}, {high:+.3f}] holds 0"
+        )
+    return (
+        f"the checkpoint of {{}}, {luck}, stands beside that of {{}} with {scores}; {answer.unit_count} {answer.units} "
+        "are too few for an interval of the difference"
+    )
+
+
+def _configuration(results: Results, answer: Answer) -> Markup:
+    """The winner by name, and what it changes against the baseline."""
+    configs = [results.labels[label].config.flat() for label in (answer.winner, answer.baseline)]
+    told = tell_changes(changes(*configs, first=chief_keys(results.manifest)))
+    return Markup("{} ({})").format(bold(told_name(results, answer.winner)), told)
+
+
+def _luck(results: Results) -> str:
+    """Of how many the winner is the one that val liked most."""
+    found = count_candidates(results.trials)
+    if found.configurations == found.trials:
+        return f"the luckiest of {found.trials} trials on val, one seed each"
+    return (
+        f"the luckiest of {found.configurations} configurations on val, by the mean over the seeds of each "
+        f"({found.trials} trials)"
+    )
+
+
+def _val_claim(results: Results) -> list[Claim]:
+    answer = results.answer
+    if answer is None or answer.verdict in (Verdict.SAME, Verdict.CHOSEN_HERE):
+        return []
+    key = answer.objective.key
+    best, base = (results.labels[label].metrics.get(key) for label in (answer.winner, answer.baseline))
+    if best is None or base is None:
+        return []
+    text = (
+        f"On val, which chose it, {{}} had {answer.objective.words} {best:.3f} and {{}} {base:.3f} "
+        f"({best - base:+.3f}); on {results.split} the difference is {answer.difference:+.3f}."
+    )
+    return [claim(text, bold(told_name(results, answer.winner)), bold(answer.baseline))]
+
+
+def _rank_claim(results: Results) -> list[Claim]:
+    answer = results.answer
+    if answer is None or answer.chosen_here:
+        return []
+    val, split = answer.val_ranks, answer.split_ranks
+    above = [label for label in split if split[label] < split.get(answer.winner, 0)]
+    if above:
+        text = (
+            f"On {results.split}, {{}} {'stand' if len(above) > 1 else 'stands'} above {{}}; the winner was chosen on "
+            "val and stays."
+        )
+        return [claim(text, bold_names(above), bold(told_name(results, answer.winner)))]
+    if len(val) > 2 and all(split.get(label) == rank for label, rank in val.items()):
+        return [claim(f"The labels stand in the same order on {results.split} as on val.")]
+    return []
+
+
+def _failure_claim(results: Results) -> list[Claim]:
+    label = BEST if BEST in results.labels else next(iter(results.labels))
+    failures = results.failures[results.failures["label"] == label]
+    if failures.empty:
+        return []
+    dominant = failures["causes"].str.split("; ").str[0].map(cause_kind).value_counts()
+    return [
+        claim(
+            f"{{}} fails on {len(failures):,} (image, class) regions; the commonest dominant cause is "
+            f"\u201c{{}}\u201d ({int(dominant.iloc[0]):,}).",
+            *(bold(told_name(results, label)), escape(name_cause(str(dominant.index[0])))),
+        )
+    ]
+
+
+def _openings_claim(results: Results) -> Claim:
+    times = {0: "not been opened", 1: "been opened once"}.get(results.openings, f"been opened {results.openings} times")
+    return claim(
+        f"The test split has {times} so far by the runs of this folder; each opening makes its numbers a little less "
+        "of a surprise.",
+        evidence=Evidence.RECORD,
+    )

@@ -1,0 +1,133 @@
+"""Each class: its score by label, and what it is taken for."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import ticker
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from analysis.colours import light, series
+from analysis.evaluate import MAJORITY
+from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
+from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
+from analysis.report.tables import readable
+from analysis.results import Results
+
+if TYPE_CHECKING:
+    from analysis.results import Results
+
+
+@SECTIONS.register("classes")
+def classes_section(material: Material) -> Section:
+    """Each class: IoU by label, and what it is taken for."""
+    return render_section(
+        "classes",
+        "Classes",
+        Evidence.ONE_CHECKPOINT,
+        dots=material.figures.get("per_class"),
+        confusion=material.figures.get("confusion"),
+        content=readable(material.results.per_class),
+    )
+
+
+NUMBERED_CLASSES = 14
+"""A confusion matrix of more classes has no numbers in its cells."""
+
+
+_HEAT = LinearSegmentedColormap.from_list("heat", ["#f6f8fb", "#9ec5e6", "#2f7fc1", "#083f73"])
+
+
+@FIGURES.register("per_class")
+def draw_per_class(results: Results) -> Drawing | None:
+    """What the objective averages, for every class: labels beside each other, ordered by baseline."""
+    frame = results.per_class[results.per_class["label"] != MAJORITY]
+    if frame.empty:
+        return None
+    metric, words = results.objective.class_column, results.objective.class_words
+    labels = list(dict.fromkeys(frame["label"]))
+    colors = series(list(results.labels))
+    table = frame.pivot_table(index="class", columns="label", values=metric, sort=False, dropna=False)
+    reference = "baseline" if "baseline" in labels else labels[0]
+    table = table.dropna(how="all").sort_values(reference, na_position="first")
+    figure = Figure(figsize=(WIDTH, 1.3 + 0.27 * len(table)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (_, row) in enumerate(table.iterrows()):
+        values = row.dropna()
+        if len(values):
+            axes.plot([values.min(), values.max()], [place, place], color=light("grid"), linewidth=3, zorder=1)
+    order = sorted(labels, key=lambda label: label in ("baseline", "best"))
+    for label in order:
+        if label in table:
+            axes.plot(
+                table[label],
+                range(len(table)),
+                "os^Dv*"[labels.index(label) % 6],
+                color=light(colors[label]),
+                markersize=7.5 if label in ("baseline", "best") else 5,
+                label=plain(label),
+            )
+    axes.set_yticks(range(len(table)), [plain(str(name)) for name in table.index])
+    axes.set_ylim(-0.7, len(table) - 0.3)
+    axes.set_xlim(-0.02, 1.02)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(f"{words} on {results.split}")
+    handles, names = axes.get_legend_handles_labels()
+    ranked = sorted(zip(names, handles, strict=True), key=lambda pair: [plain(n) for n in labels].index(pair[0]))
+    figure.legend([h for _, h in ranked], [n for n, _ in ranked], loc="outside upper left", ncols=min(6, len(ranked)))
+    return Drawing(
+        figure,
+        f"{words} of each class on {results.split} for each label, ordered by {reference}'s; classes that occur in "
+        "neither truth nor prediction are left out.",
+    )
+
+
+@FIGURES.register("confusion")
+def draw_confusion(results: Results) -> Drawing | None:
+    """The best label's confusion matrix; each row is one class's pixels as shares of 1."""
+    label = "best" if "best" in results.labels else next(iter(results.labels), None)
+    if label is None:
+        return None
+    matrix = results.evaluations[results.labels[label].trial_id].confusions.sum(axis=0).astype(float)
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.full_like(matrix, np.nan), where=totals > 0)
+    names = [plain(info.name) for info in results.classes]
+    count = len(names)
+    side = min(9.0, max(4.2, 1.8 + 0.42 * count))
+    figure = Figure(figsize=(side + 0.9, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.pcolormesh(np.ma.masked_invalid(shares), cmap=_HEAT, vmin=0, vmax=1, rasterized=count > 40)
+    if count <= NUMBERED_CLASSES:
+        for row, column in np.argwhere(shares >= 0.005):
+            value = shares[row, column]
+            text = f"{100 * value:.0f}"
+            axes.text(
+                column + 0.5,
+                row + 0.5,
+                text,
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="#fefefe" if value > 0.5 else "#0e1116",
+            )
+    step = max(1, math.ceil(count / 45))
+    ticks = np.arange(0, count, step)
+    axes.set_xticks(ticks + 0.5, [names[index] for index in ticks], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks + 0.5, [names[index] for index in ticks])
+    axes.set_ylim(count, 0)
+    axes.set_aspect("equal")
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("truth")
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, format=ticker.PercentFormatter(1))
+    bar.outline.set_visible(False)
+    return Drawing(
+        figure,
+        f"Confusion matrix of {label} on {results.split}: each row shows, in percent, as what the pixels of one class "
+        "were predicted. Empty rows: classes without a pixel in this split.",
+    )

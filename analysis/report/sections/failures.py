@@ -1,0 +1,101 @@
+"""The gallery of failures and their causes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib import ticker
+from matplotlib.figure import Figure
+
+from analysis.colours import ELSEWHERE, HIT, INVENTED, MISSED, hexadecimal, light, series
+from analysis.failures.measure import CAUSES, cause_kind, name_cause
+from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
+from analysis.report.page import SECTIONS, Evidence, Material, Section, failure_card, render_section
+from analysis.report.parts import FailedPart
+from analysis.results import Results
+
+if TYPE_CHECKING:
+    from analysis.results import Results
+
+
+@SECTIONS.register("failures")
+def failures_section(material: Material) -> Section:
+    """The gallery of failures."""
+    results, gallery = material.results, material.gallery
+    if isinstance(gallery, FailedPart):
+        return Section("Failures", failure_card(gallery), "failures", Evidence.RECORD)
+    kinds = {kind for row in gallery.rows for kind in row["kinds"]}
+    in_order = [name for cause in CAUSES if (name := name_cause(cause)) in kinds]
+    return render_section(
+        "failures",
+        "Failures",
+        Evidence.ONE_CHECKPOINT,
+        figure=material.figures.get("causes"),
+        rows=len(gallery.rows),
+        embedded=gallery.embedded,
+        pictured=sum(bool(row["picture"]) for row in gallery.rows),
+        files=gallery.files,
+        failing=gallery.failing,
+        split=results.split,
+        labels=[label for label in results.labels if any(row["label"] == label for row in gallery.rows)],
+        classes=[info.name for info in results.classes if any(row["class"] == info.name for row in gallery.rows)],
+        kinds=in_order + sorted(kinds - set(in_order)),
+        legend=[
+            ("hit", hexadecimal(HIT)),
+            ("missed (false negative)", hexadecimal(MISSED)),
+            ("invented (false positive)", hexadecimal(INVENTED)),
+            ("elsewhere", hexadecimal(ELSEWHERE)),
+        ],
+        colors=[(info.name, hexadecimal(info.color)) for info in results.classes],
+        data={
+            "rows": gallery.rows,
+            "images": gallery.images,
+            "predictions": gallery.predictions,
+            "colors": {info.name: hexadecimal(info.color) for info in results.classes},
+        },
+    )
+
+
+@FIGURES.register("causes")
+def draw_causes(results: Results) -> Drawing | None:
+    """How many failures each cause has part in, by label."""
+    if results.failures.empty:
+        return None
+    counts = cause_counts(results.failures)
+    labels = [label for label in results.labels if label in counts]
+    if not labels:
+        return None
+    colors = series(list(results.labels))
+    counts = counts.loc[counts[labels].sum(axis=1).sort_values(kind="stable").index]
+    height = 0.8 / len(labels)
+    figure = Figure(figsize=(WIDTH, 1.2 + len(counts) * (0.26 + 0.17 * len(labels))), layout="constrained")
+    axes = figure.add_subplot()
+    for place, label in enumerate(labels):
+        offsets = np.arange(len(counts)) + 0.4 - (place + 0.5) * height
+        bars = axes.barh(offsets, counts[label], height * 0.88, color=light(colors[label]), label=plain(label))
+        axes.bar_label(bars, padding=3, fontsize=8.5)
+    axes.set_yticks(range(len(counts)), [name_cause(str(cause)) for cause in counts.index])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("failures with this cause (one may have several)")
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)))
+    return Drawing(figure, f"Measured causes of failures on {results.split}, by label.")
+
+
+def cause_counts(failures: pd.DataFrame) -> pd.DataFrame:
+    """How many failures of each label have part in each cause; `confused with X` is one kind for all X.
+
+    Args:
+        failures: With the columns `label` and `causes` ("; "-joined).
+
+    Returns:
+        int frame, a row a kind of cause, a column a label.
+    """
+    causes = failures[["label"]].assign(cause=failures["causes"].str.split("; ")).explode("cause")
+    causes["cause"] = causes["cause"].map(cause_kind)
+    causes = causes.reset_index(names="failure").drop_duplicates(["failure", "cause"])
+    return causes.groupby(["cause", "label"], sort=False).size().unstack(fill_value=0)

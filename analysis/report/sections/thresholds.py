@@ -1,0 +1,65 @@
+"""Regions against the IoU threshold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from analysis.colours import light, series
+from analysis.evaluate import MAJORITY
+from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
+from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
+from analysis.report.tables import readable
+from analysis.results import Results
+
+if TYPE_CHECKING:
+    from analysis.results import Results
+
+
+@SECTIONS.register("thresholds")
+def thresholds_section(material: Material) -> Section:
+    """Regions against the IoU threshold."""
+    return render_section(
+        "thresholds",
+        "IoU thresholds",
+        Evidence.ONE_CHECKPOINT,
+        figure=material.figures.get("thresholds"),
+        content=readable(material.results.iou_thresholds),
+    )
+
+
+@FIGURES.register("thresholds")
+def draw_thresholds(results: Results) -> Drawing | None:
+    """Precision, recall, F1 and AP of regions against the IoU threshold, a line a label."""
+    frame = results.iou_thresholds[results.iou_thresholds["label"] != MAJORITY]
+    if frame.empty:
+        return None
+    colors = series(list(results.labels))
+    figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
+    panels = figure.subplots(1, 4, sharey=True)
+    for axes, (column, title) in zip(
+        panels, [("precision", "precision"), ("recall", "recall"), ("f1", "F1"), ("ap", "AP")], strict=True
+    ):
+        for place, (label, rows) in enumerate(frame.groupby("label", sort=False)):
+            rows = rows.sort_values("threshold")
+            axes.plot(
+                rows["threshold"],
+                rows[column],
+                color=light(colors[str(label)]),
+                linewidth=2.2 if label in ("best", "baseline") else 1.5,
+                marker="os^Dv*"[place % 6],
+                markersize=3.4,
+                label=plain(str(label)),
+            )
+        axes.set_title(title)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1.02)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+        axes.set_xlabel("IoU threshold")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)))
+    return Drawing(
+        figure,
+        "Precision, recall, F1 and AP of (image, class) regions against the IoU from which a region counts as found.",
+    )

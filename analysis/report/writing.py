@@ -1,0 +1,107 @@
+"""Writes a report: tables, figures, pictures and the page, each a part that may fail without the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from analysis.evaluate import Progress
+from analysis.report.drawing import save_figures
+from analysis.report.gallery import (
+    EMBEDDING_BUDGET,
+    FOLDER,
+    MOST_PICTURES,
+    PREDICTIONS_FOLDER,
+    Gallery,
+    build_gallery,
+    save_predictions,
+    written_before_lists,
+)
+from analysis.report.page import Material, render_page
+from analysis.report.parts import FailedPart, Parts
+from analysis.report.tables import write_tables
+from analysis.results import Results
+from trainables.data.base import SegmentationData
+from trainables.data.cache.places import write_atomically
+from trainables.paths import within
+
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report run left behind."""
+
+    path: Path
+    results: Results
+    gallery: Gallery | FailedPart
+    predictions: int
+    failed: tuple[FailedPart, ...] = ()
+
+
+def write_report(
+    results: Results,
+    data: SegmentationData,
+    *,
+    predictions: Literal["ids", "positions"] | None = None,
+    pictures: int = MOST_PICTURES,
+    budget: int = EMBEDDING_BUDGET,
+    progress: Progress | None = None,
+) -> Report:
+    """Writes tables, figures, failure pictures and `report.html` into `RUN/report`.
+
+    A part that raises costs itself alone; its traceback goes to `RUN/report/report.log`.
+
+    Args:
+        results: What was measured.
+        data: Source of the images and true masks behind the failures.
+        predictions: Write every predicted mask as well, as ids of the data set's own masks or as places of the classes.
+        pictures: Failure pictures that may be written, worst first.
+        budget: Bytes of pictures inside the page.
+        progress: Told the stage, how much of it is done, and of how much.
+
+    Returns:
+        Where the page is, and what it was made from.
+    """
+    step = progress or _silent
+    folder = within(results.run_dir, "report")
+    parts = Parts(folder)
+    before = written_before_lists(results.run_dir)
+    write_tables(results, within(folder, "tables"), parts)
+    step("figures", 0, 1)
+    figures = save_figures(results, within(folder, "figures"), parts)
+    step("figures", 1, 1)
+    gallery = parts.make(
+        "failure pictures",
+        lambda: build_gallery(
+            results,
+            data,
+            folder,
+            limit=pictures,
+            budget=budget,
+            before=before[FOLDER],
+            advance=lambda done, total: step("pictures", done, total),
+        ),
+    )
+    saved: int | FailedPart = 0
+    if predictions:
+        saved = parts.make(
+            "saved predictions",
+            lambda: save_predictions(
+                results,
+                data,
+                folder,
+                positions=predictions == "positions",
+                before=before[PREDICTIONS_FOLDER],
+                advance=lambda done, total: step("predictions", done, total),
+            ),
+        )
+    page = render_page(Material(results, figures, gallery), parts)
+    path = folder / REPORT_FILE
+    write_atomically(path, page.encode())
+    return Report(path, results, gallery, saved if isinstance(saved, int) else 0, tuple(parts.failed))
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    pass
