@@ -13,24 +13,20 @@ import torch
 from analysis import comparison
 from analysis.candidates import configurations, seeds_frame
 from analysis.comparison import Answer, Dead
-from analysis.evaluate import (
-    MAJORITY,
-    Evaluation,
-    Progress,
-    evaluate_checkpoints,
-    evaluate_majority,
-)
+from analysis.evaluate import MAJORITY, evaluate_checkpoints, evaluate_majority
 from analysis.failures import measure as failures
+from analysis.kept import Evaluation, Progress
 from analysis.load import load_curves, load_trials
 from analysis.objectives import Objective, objective_of
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES
-from sweep.manifest import SweepManifest, count_openings
+from sweep.manifest import SweepManifest
 from sweep.verify import load_run_split, open_data, open_run, published
 from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, TrialRecord, latest_checkpoint, load_trial, publish
 from trainables.data.base import ClassInfo, SegmentationData
 from trainables.data.cache.places import cores
 from trainables.data.splits.frozen import load_split
+from trainables.data.splits.openings import count_openings
 from trainables.errors import CheckpointError, UsageError
 from trainables.paths import within
 

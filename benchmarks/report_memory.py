@@ -28,7 +28,7 @@ import numpy.typing as npt
 import torch
 
 from analysis.comparison import score_labels
-from analysis.evaluate import RESULTS_FILE, Evaluation
+from analysis.kept import RESULTS_FILE, Evaluation
 from analysis.statistics import draw_counts, expanded_confidence, mean_over_split_classes
 from trainables import metrics
 from trainables.metrics import IGNORE, SCORE_LEVELS, ScoreHistogram, mean_over_classes, quantise_scores

@@ -20,7 +20,6 @@ from trainables.errors import DataError
 from trainables.paths import check_name
 
 FILE_NAME = "manifest.json"
-OPENINGS_FILE = "test_openings.jsonl"
 FORMAT = 2
 PACKAGES = (
     "segsweep",
@@ -115,28 +114,6 @@ def write_json(path: Path, content: Any) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
-
-
-def count_openings(runs_dir: Path, split_hash: str) -> int:
-    """How often the test split with this hash was opened by the runs of a folder; reads one file and opens nothing.
-
-    One opening is one act of evaluating at least one checkpoint for the first time; `analysis.report` writes them down.
-    """
-    path = runs_dir / OPENINGS_FILE
-    return len(openings_of(path.read_bytes(), split_hash)) if path.is_file() else 0
-
-
-def openings_of(content: bytes, split_hash: str) -> list[dict[str, Any]]:
-    """The openings of a split among the lines of `test_openings.jsonl`; a torn line is none."""
-    openings = []
-    for line in content.splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and entry.get("split_hash") == split_hash:
-            openings.append(entry)
-    return openings
 
 
 def package_versions() -> dict[str, str]:

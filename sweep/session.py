@@ -23,7 +23,7 @@ from sweep.conductor import Conductor
 from sweep.floor import why_dead
 from sweep.journal import FILE_NAME as JOURNAL_FILE
 from sweep.journal import Event, Journal
-from sweep.manifest import SweepManifest, count_openings
+from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, objective_of
 from sweep.optuna_study import FILE_NAME as STUDY_FILE
 from sweep.optuna_study import mirror
@@ -39,6 +39,7 @@ from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_c
 from trainables.config import parse_size
 from trainables.data.cache.decoded import DecodedCache, class_pixels
 from trainables.data.splits.frozen import load_split
+from trainables.data.splits.openings import count_openings
 from trainables.errors import SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.paths import consists_of, remove_own, within

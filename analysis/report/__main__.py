@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from analysis.evaluate import Progress
+from analysis.kept import Progress
 from analysis.report.gallery import (
     MOST_PICTURES,
 )

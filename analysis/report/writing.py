@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from analysis.evaluate import Progress
+from analysis.kept import Progress
 from analysis.report.drawing import save_figures
 from analysis.report.gallery import (
     EMBEDDING_BUDGET,

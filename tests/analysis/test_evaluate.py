@@ -18,21 +18,17 @@ import torch
 from PIL import Image
 
 from analysis import evaluate as module
-from analysis.evaluate import (
-    MAJORITY,
-    OPENINGS_FILE,
-    evaluate_checkpoints,
-    evaluate_majority,
-    measure_latency,
-    sealing_key,
-)
-from sweep.manifest import count_openings
+from analysis import kept
+from analysis.evaluate import MAJORITY, evaluate_checkpoints, evaluate_majority
+from analysis.kept import sealing_key
 from sweep.verify import load_run_split
-from trainables import metrics
+from trainables import latency, metrics
 from trainables.checkpoint import load_model
 from trainables.data.base import VOID
 from trainables.data.cache.places import cache_root
+from trainables.data.splits.openings import OPENINGS_FILE, count_openings
 from trainables.errors import CheckpointError, DataError, SegsweepError
+from trainables.latency import measure_latency
 from trainables.paths import UnsafePathError
 
 from .small_run import CLASSES, COUNTS, make_data, make_run
@@ -44,7 +40,7 @@ def original(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("small")
         patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
-        patch.setattr("analysis.evaluate.LATENCY_SECONDS", 0.0)
+        patch.setattr("trainables.latency.LATENCY_SECONDS", 0.0)
         data = make_data(root / "data")
         yield data, make_run(root / "runs" / "small", data)
 
@@ -209,7 +205,7 @@ def evaluated_anew(run_dir, data, split="val"):
         lambda description: {},
         lambda description: {"seal": None},
         lambda description: {"seal": "é"},
-        lambda description: {"seal": module._seal(description, bytes(32))},
+        lambda description: {"seal": kept._seal(description, bytes(32))},
     ],
     ids=["the old seal", "no seal", "null", "no hexadecimal", "the seal of another key"],
 )
@@ -227,7 +223,7 @@ def test_forged_results_would_be_taken_without_the_seal(run, monkeypatch):
     data, run_dir = run
     evaluated_anew(run_dir, data)
     forge(run_dir / "report" / "evaluations" / "val" / "0000")
-    monkeypatch.setattr(module.hmac, "compare_digest", lambda *_: True)
+    monkeypatch.setattr(kept.hmac, "compare_digest", lambda *_: True)
     forged, done = evaluated_anew(run_dir, data)
     assert done == 0
     assert metrics.pixel_accuracy(forged.confusions.sum(axis=0)) == 1
@@ -247,7 +243,7 @@ def test_the_key_is_made_once_for_this_user_alone_and_written_nowhere_else(run, 
     data, run_dir = run
     monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "cache"))
     evaluated_anew(run_dir, data)
-    path = cache_root() / module.KEY_FILE
+    path = cache_root() / kept.KEY_FILE
     key = path.read_bytes()
     assert len(key) == 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -282,7 +278,7 @@ def test_without_a_key_that_is_safe_nothing_kept_is_trusted(run, tmp_path, monke
     data, run_dir = run
     monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "cache"))
     honest, _ = evaluated_anew(run_dir, data)
-    spoil(cache_root() / module.KEY_FILE)
+    spoil(cache_root() / kept.KEY_FILE)
     for _ in range(2):
         again, done = evaluated_anew(run_dir, data)
         assert done == COUNTS["val"]
@@ -396,7 +392,7 @@ def test_histograms_written_in_blocks_are_those_written_at_once(run, monkeypatch
     assert {each.shape for each in expected} == {(COUNTS["test"], 2, metrics.SCORE_LEVELS)}
     shutil.rmtree(run_dir / "report")
     # seven images a block, and a shorter one at the end
-    monkeypatch.setattr(module, "HISTOGRAM_BYTES", 7 * len(CLASSES) * 2 * metrics.SCORE_LEVELS * 4)
+    monkeypatch.setattr(kept, "HISTOGRAM_BYTES", 7 * len(CLASSES) * 2 * metrics.SCORE_LEVELS * 4)
     blocks, _ = evaluated_anew(run_dir, data, "test")
     with np.load(blocks.folder / "results.npz") as arrays:
         sizes = [len(arrays[name]) for name in arrays.files if name.startswith("histograms/1/")]
@@ -579,7 +575,7 @@ def test_masks_are_asked_for_by_image_id(run):
 
 
 def test_latency_leaves_the_thread_count_as_it_was(monkeypatch):
-    monkeypatch.setattr(module, "LATENCY_SECONDS", 1.0)
+    monkeypatch.setattr(latency, "LATENCY_SECONDS", 1.0)
     before = torch.get_num_threads()
     threads = []
 

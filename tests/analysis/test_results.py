@@ -26,7 +26,7 @@ def original(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("results")
         patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
-        patch.setattr("analysis.evaluate.LATENCY_SECONDS", 0.0)
+        patch.setattr("trainables.latency.LATENCY_SECONDS", 0.0)
         data = make_data(root / "data")
         run_dir = make_run(root / "runs" / "small", data)
         yield data, run_dir, build_results(run_dir, resamples=100)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from sweep.manifest import SweepManifest, count_openings, describe_hardware, package_versions, write_json
+from sweep.manifest import SweepManifest, describe_hardware, package_versions, write_json
+from trainables.data.splits.openings import count_openings
 from trainables.errors import DataError
 
 MANIFEST = SweepManifest(

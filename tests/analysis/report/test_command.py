@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 from analysis.comparison import Dead
-from analysis.evaluate import OPENINGS_FILE
 from analysis.report.__main__ import answer_lines, main
 from analysis.report.drawing import FIGURES
 from analysis.report.gallery import build_gallery
@@ -23,6 +22,7 @@ from analysis.report.page import SECTIONS, Material
 from analysis.report.sections.answer import caveats, lead_claims
 from analysis.report.writing import Report, write_report
 from trainables import commands
+from trainables.data.splits.openings import OPENINGS_FILE
 from trainables.paths import UnsafePathError
 
 from ..small_run import make_data, make_run

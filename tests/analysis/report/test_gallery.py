@@ -181,7 +181,7 @@ def shifted(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("shifted")
         patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
-        patch.setattr("analysis.evaluate.LATENCY_SECONDS", 0.0)
+        patch.setattr("trainables.latency.LATENCY_SECONDS", 0.0)
         make_data(root / "data")
         with_ids_from_one(root / "data")
         data = DATASETS.get("folder")(root=root / "data")
