@@ -1,7 +1,7 @@
 """The command `segsweep`: one program for the modules that `python -m` runs, with the same flags.
 
-Unlike `python -m` it does not put the current folder on the path, so that a folder of the user's that is called `sweep`
-or `analysis` is not taken for ours.
+Unlike `python -m` it does not put the current folder on the path, so that a user's folder called `sweep` or `analysis`
+is not imported in place of ours.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ import pandas as pd
 
 SEED = "seed"
 CONFIG = "config/"
-"""Begins the columns of `trials.csv` that hold a trial's configuration."""
+"""Prefix of the columns of `trials.csv` that hold a trial's configuration."""
 SEED_COLUMNS = ("label", "configuration", "seeds", "mean", "lowest", "highest")
 CHANGES_TOLD = 3
-"""A sentence names no more changes of a configuration than these; the page lists all of them."""
+"""At most this many changes of a configuration are named in a sentence; the page lists all of them."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Candidates:
 
 
 def same_configuration(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Whether two flat configurations are equal but for the seed."""
+    """Whether two flat configurations are equal except for the seed."""
     return {**first, SEED: None} == {**second, SEED: None}
 
 

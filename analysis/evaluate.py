@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from analysis.kept import Evaluation, NewEvaluation, Progress, key_of_weights, load_evaluation, place_of
-from trainables.checkpoint import TRIAL_FILE, TrialRecord, load_model, load_trial
+from trainables.checkpoint import TRIAL_FILE, load_model, load_trial
 from trainables.config import format_size
 from trainables.data.base import SegmentationData
 from trainables.data.cache.decoded import class_pixels
@@ -22,6 +22,7 @@ from trainables.data.splits.openings import record_opening
 from trainables.errors import DataError, DivergedError
 from trainables.latency import measure_latency
 from trainables.loaders import evaluation_loader
+from trainables.record import TrialRecord
 from trainables.training import evaluate
 
 MAJORITY = "majority"
@@ -40,7 +41,7 @@ def evaluate_checkpoints(
 ) -> dict[str, Evaluation]:
     """Evaluates the checkpoints of labels on a split, each trial once; what is kept and valid is only read.
 
-    If the split is test and no line of the list tells that a checkpoint among them was evaluated on it, that is an
+    If the split is test and no line of the list says that a checkpoint among them was evaluated on it, that is an
     opening, and it is written down before the first image is looked at.
 
     Args:
@@ -50,7 +51,7 @@ def evaluate_checkpoints(
         split: Where to evaluate.
         device: `cpu` or `cuda`.
         workers: Loader processes.
-        progress: Told how far it is.
+        progress: Called with how far it is.
 
     Returns:
         Evaluation of each trial id.
@@ -63,7 +64,7 @@ def evaluate_checkpoints(
     records = {label: load_trial(folder) for label, folder in folders.items()}
     for label, record in records.items():
         if record.trial_id == MAJORITY:
-            raise DataError(f"{folders[label] / TRIAL_FILE}: {MAJORITY} is no trial's id, it names the floor")
+            raise DataError(f"{folders[label] / TRIAL_FILE}: {MAJORITY} is not a trial id, it names the floor")
         _check_classes(folders[label], record, data)
     kept: dict[str, Evaluation] = {}
     missing: dict[str, str] = {}
@@ -92,7 +93,7 @@ def evaluate_majority(
 ) -> Evaluation:
     """Evaluates the floor: every pixel predicted as the commonest class of train, scores as the classes' shares there.
 
-    It has no parameters to choose by, so evaluating it on test is no opening.
+    It has no parameters to choose by, so evaluating it on test is not an opening.
     """
     counts = class_pixels(data, train_ids)
     digest = hashlib.sha256(json.dumps(counts.tolist()).encode()).hexdigest()

@@ -1,6 +1,6 @@
 """Evaluations kept in a run's report, read many times, and trusted only where this machine's user made them.
 
-They stand in `RUN/report/evaluations/SPLIT/TRIAL_ID/`: sums for each image (`results.npz`), the predicted masks at
+They are in `RUN/report/evaluations/SPLIT/TRIAL_ID/`: sums for each image (`results.npz`), the predicted masks at
 their original sizes (`NNNNNN.png`, class ids), and `evaluation.json`, which says of which weights and which images they
 are, holds the hash of every file, and is sealed with a key of this user's. What does not match is computed again.
 """
@@ -64,7 +64,7 @@ HISTOGRAM_COMPRESSION = 1
 
 
 Progress = Callable[[str, int, int], None]
-"""Told what is evaluated, how many images are done, and of how many."""
+"""Called with what is evaluated, how many images are done, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ class NewEvaluation:
     def _move(self, names: Sequence[str]) -> None:
         """Puts the files in their place, the description last: without it, or beside others, they are not trusted.
 
-        What else lies there is not ours, and stays.
+        Other files there are left alone.
         """
         self.folder.mkdir(exist_ok=True)
         for path in self.folder.iterdir():
@@ -313,5 +313,5 @@ def _mask_name(place: int) -> str:
 
 
 def _is_own(name: str) -> bool:
-    """Whether an evaluation's file is called so."""
+    """Whether a file of an evaluation has this name."""
     return name in (RESULTS_FILE, DESCRIPTION_FILE) or re.fullmatch(r"\d{6,}\.png", name) is not None

@@ -23,7 +23,7 @@ _TEXT_COLUMNS = {"trial_id": str, "label": str, "phase": str, "state": str, "rea
 
 
 def load_trials(run_dir: Path) -> pd.DataFrame:
-    """Reads `trials.csv`, one row a trial.
+    """Reads `trials.csv`, one row per trial.
 
     Ids stay text (`007` is not 7) and an empty label or reason is an empty text, not NaN.
 
@@ -36,12 +36,10 @@ def load_trials(run_dir: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; finish the sweep first: {commands.resume(run_dir)}") from None
     except (ValueError, OSError) as error:
-        raise DataError(f"{path} is damaged ({error}); this writes it anew: {commands.resume(run_dir)}") from error
+        raise DataError(f"{path} is damaged ({error}); to write it again: {commands.resume(run_dir)}") from error
     absent = [column for column in TRIAL_COLUMNS if column not in frame]
     if absent:
-        raise DataError(
-            f"{path} lacks the columns {', '.join(absent)}; this writes it anew: {commands.resume(run_dir)}"
-        )
+        raise DataError(f"{path} lacks the columns {', '.join(absent)}; to write it again: {commands.resume(run_dir)}")
     text = [column for column in _TEXT_COLUMNS if column in frame]
     frame[text] = frame[text].fillna("")
     return frame[[*TRIAL_COLUMNS, *(column for column in frame if column not in TRIAL_COLUMNS)]]
@@ -51,7 +49,7 @@ def load_journal(run_dir: Path) -> list[dict[str, Any]]:
     """Reads every whole event of `journal.jsonl`, in order.
 
     Raises:
-        DataError: If the journal is missing, or a line that is not the last one is no event.
+        DataError: If the journal is missing, or a line that is not the last one is not an event.
     """
     path = run_dir / JOURNAL_FILE
     if not path.is_file():
@@ -79,7 +77,7 @@ def load_curves(run_dir: Path) -> pd.DataFrame:
     """Metrics of every trial after every epoch.
 
     Returns:
-        Columns `trial_id`, `label`, `phase`, `epoch`, `seconds`, then one a metric; by trial in the order of their
+        Columns `trial_id`, `label`, `phase`, `epoch`, `seconds`, then one per metric; by trial in the order of their
         suggestion, then by epoch. An epoch reported twice (once before, once after a resume) keeps its last values.
     """
     suggested: dict[str, dict[str, Any]] = {}

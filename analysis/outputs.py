@@ -1,4 +1,4 @@
-"""Where a command may write its files: nothing of anybody else's is overwritten."""
+"""Where a command may write its files: files that this project did not write are never overwritten."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def reserve(written: WrittenFiles, names: Iterable[Names]) -> dict[Names, Path]:
         names: Of the files, relative to it.
 
     Raises:
-        UnsafePathError: If a file that this project did not write stands in one of the places.
+        UnsafePathError: If a file that this project did not write is in one of the places.
     """
     files = {name: written.path(*name) for name in names}
     taken = [str(path) for path in files.values() if os.path.lexists(path)]

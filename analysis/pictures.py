@@ -28,7 +28,7 @@ HATCH_PERIOD = 6
 THUMBNAIL = 512
 """Longest side of a picture that is embedded in the page, in pixels."""
 EXACT_COLORS = 128
-"""At most so many of a file's 256 colours are kept exactly; the photo needs the others."""
+"""At most this many of a file's 256 colours are kept exactly; the photo needs the others."""
 
 _CODE = np.array([1 << 16, 1 << 8, 1], np.int32)
 """A colour times this is one number."""
@@ -106,7 +106,7 @@ def error_map(image: Image, truth: Mask, prediction: Mask) -> Image:
 
 
 def class_error_map(truth: Mask, prediction: Mask, class_id: int) -> Mask:
-    """How one class was met: 0 elsewhere, 1 hit, 2 missed, 3 invented, 4 void; uint8 of shape (H, W)."""
+    """How one class was predicted: 0 elsewhere, 1 hit, 2 missed, 3 invented, 4 void; uint8 of shape (H, W)."""
     is_true, is_predicted = truth == class_id, prediction == class_id
     levels = np.zeros(truth.shape, np.uint8)
     levels[is_true & is_predicted] = 1
@@ -223,7 +223,7 @@ def class_error_uri(truth: Mask, prediction: Mask, class_id: int) -> str:
 
 
 def thumbnail(mask: Mask) -> Mask:
-    """The mask, at most `THUMBNAIL` pixels long: every so many-th pixel of a larger one."""
+    """The mask, at most `THUMBNAIL` pixels long: every n-th pixel of a larger one."""
     longest = max(mask.shape)
     if longest <= THUMBNAIL:
         return mask
@@ -284,7 +284,7 @@ def _check_ids(mask: Mask, classes: Sequence[ClassInfo]) -> None:
 
 
 def _panel_layout(height: int, width: int) -> tuple[int, tuple[int, int]]:
-    """Panels a row, and a panel's (width, height), for an original of this size."""
+    """Panels per row, and a panel's (width, height), for an original of this size."""
     across = (PAGE_WIDTH - 5 * GAP) // 4
     if width <= across:
         factor = max(1, min(across // width, 2 * across // height))

@@ -11,24 +11,27 @@ import pandas as pd
 import torch
 
 from analysis import comparison
+from analysis.answer import Answer, answer
 from analysis.candidates import configurations, seeds_frame
-from analysis.comparison import Answer, Dead
+from analysis.dead import Dead, dead_labels
 from analysis.evaluate import MAJORITY, evaluate_checkpoints, evaluate_majority
 from analysis.failures import measure as failures
 from analysis.kept import Evaluation, Progress
 from analysis.load import load_curves, load_trials
-from analysis.objectives import Objective, objective_of
+from analysis.scores import score_labels, units_of
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES
 from sweep.manifest import SweepManifest
+from sweep.objectives import Objective, recorded_objective
 from sweep.verify import load_run_split, open_data, open_run, published
 from trainables import commands
-from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, TrialRecord, latest_checkpoint, load_trial, publish
+from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, load_trial, publish
 from trainables.data.base import ClassInfo, SegmentationData
 from trainables.data.cache.places import cores
 from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import count_openings
 from trainables.errors import CheckpointError, UsageError
 from trainables.paths import within
+from trainables.record import TrialRecord
 
 BASELINE = "baseline"
 BEST = "best"
@@ -44,14 +47,14 @@ class Results:
         split: `test` or `val`.
         classes: By class id.
         labels: Record of each label's checkpoint: baseline first, then best, then the others.
-        comparison: A row a label and the floor; columns `comparison.COMPARISON_COLUMNS`.
-        per_class: A row a label and class; columns `comparison.PER_CLASS_COLUMNS`.
-        iou_thresholds: A row a label and threshold; columns `comparison.THRESHOLD_COLUMNS`.
-        failures: A row a failing (label, image, class); columns `failures.COLUMNS`.
-        trials: A row a trial, as in `trials.csv`.
-        cost: A row a label; columns `comparison.COST_COLUMNS`.
-        seeds: A row for each configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
-        curves: A row a trial and epoch: trial_id, label, phase, epoch, seconds, then the metrics.
+        comparison: One row per label and one for the floor; columns `comparison.comparison_columns()`.
+        per_class: One row per label and class; columns `comparison.per_class_columns()`.
+        iou_thresholds: One row per label and threshold; columns `comparison.THRESHOLD_COLUMNS`.
+        failures: One row per failing (label, image, class); columns `failures.COLUMNS`.
+        trials: One row per trial, as in `trials.csv`.
+        cost: One row per label; columns `comparison.COST_COLUMNS`.
+        seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
+        curves: One row per trial and epoch: trial_id, label, phase, epoch, seconds, then the metrics.
         evaluations: By trial id, and `majority`.
         answer: Best beside baseline; None where one of them has no checkpoint.
         dead: The labels that learnt nothing, and why.
@@ -81,7 +84,7 @@ class Results:
     @property
     def objective(self) -> Objective:
         """What the sweep ranked its trials by."""
-        return objective_of(self.manifest)
+        return recorded_objective(self.manifest)
 
 
 def build_results(
@@ -109,17 +112,17 @@ def build_results(
         device: `cpu` or `cuda`; cuda by default where there is one.
         workers: Loader processes of the evaluation.
         resamples: Replicates of every bootstrap.
-        progress: Told what is evaluated and how far it is.
+        progress: Called with what is evaluated and how far it is.
 
     Raises:
         UsageError: If an option is out of range.
-        DataError: If the folder is no run, or the data are not those of the sweep any more.
+        DataError: If the folder is not a run folder, or the data are not those of the sweep any more.
         CheckpointError: If no label has a checkpoint, or one is damaged.
     """
     if split not in ("test", "val") or top < 0 or not 0 <= iou <= 1:
         raise UsageError(f"split must be test or val, top >= 0, iou within 0 .. 1, not {split}, {top}, {iou}")
     manifest = manifest or open_run(run_dir)
-    objective = objective_of(manifest)
+    objective = recorded_objective(manifest)
     trials, curves = load_trials(run_dir), load_curves(run_dir)
     folders = _label_folders(run_dir)
     added, notes = _top_folders(run_dir, manifest, trials, folders, top)
@@ -134,14 +137,12 @@ def build_results(
     )
     floor = evaluate_majority(run_dir, data, images, load_split(run_dir, "train").ids, progress=progress)
     evaluations[MAJORITY] = floor
-    scores = comparison.score_labels(evaluations, resamples=resamples, seed=manifest.seed, progress=progress)
+    scores = score_labels(evaluations, resamples=resamples, seed=manifest.seed, progress=progress)
     names = [info.name for info in data.classes]
     trial_ids = {label: record.trial_id for label, record in labels.items()}
     told = None
     if BASELINE in labels and BEST in labels:
-        told = comparison.answer(
-            labels, evaluations, scores, objective=objective, resamples=resamples, seed=manifest.seed
-        )
+        told = answer(labels, evaluations, scores, objective=objective, resamples=resamples, seed=manifest.seed)
     return Results(
         run_dir=run_dir,
         manifest=manifest,
@@ -158,14 +159,14 @@ def build_results(
         curves=curves,
         evaluations=evaluations,
         answer=told,
-        dead=comparison.dead_labels(trial_ids, evaluations),
+        dead=dead_labels(trial_ids, evaluations),
         openings=count_openings(run_dir.resolve().parent, manifest.data["splits"]["test"]["hash"]),
         notes=(*notes, *_notes(labels, manifest, floor, names)),
     )
 
 
 def chief_keys(manifest: SweepManifest) -> list[str]:
-    """The keys that a configuration is told by first: the one that names the labels, then what the space asks about."""
+    """The keys that a configuration is described by first: what names the labels, then what the space asks about."""
     asked = [one["key"] for one in manifest.space.get("parameters", ()) if one["role"] == "scientific"]
     return list(dict.fromkeys([manifest.space["label_by"], *asked]))
 
@@ -185,7 +186,7 @@ def find_failures(
         evaluations: By trial id, all on the same images.
         data: Source of the true masks.
         iou_limit: A region fails at or below it.
-        progress: Told how many images are done.
+        progress: Called with how many images are done.
     """
     names = [info.name for info in data.classes]
     found: dict[str, list[tuple[str, failures.RegionFailure]]] = {one: [] for one in trial_ids.values()}
@@ -219,7 +220,7 @@ def _label_folders(run_dir: Path) -> dict[str, Path]:
     """The checkpoint folder of each label: baseline first, then best, then the others by name."""
     found = {path.parent.name: path.parent for path in sorted((run_dir / "best").glob(f"*/{TRIAL_FILE}"))}
     told = published(run_dir)
-    if told is not None:  # what else stands there is not the sweep's
+    if told is not None:  # other folders there are not the sweep's
         found = {label: folder for label, folder in found.items() if label in told}
     if not found:
         raise CheckpointError(
@@ -235,7 +236,7 @@ def _top_folders(
 ) -> tuple[dict[str, Path], list[str]]:
     """Folders of the best configurations on val that no label holds, and what could not be added.
 
-    A configuration ranks by its mean over its seeds, and its first trial at full budget stands for it.
+    A configuration ranks by its mean over its seeds, and its first trial at full budget represents it.
     """
     if count == 0:
         return {}, []
@@ -245,7 +246,8 @@ def _top_folders(
     complete = trials[(trials["state"] == "completed") & trials[manifest.objective].notna()]
     others = complete[~complete["configuration"].isin(shown)].groupby("configuration", sort=False)
     ranked = others.agg(trial_id=("trial_id", "first"), score=(manifest.objective, "mean"))
-    ranked = ranked.sort_values("score", ascending=manifest.mode == "min", kind="stable")
+    lowest_first = recorded_objective(manifest).metric.direction == "min"
+    ranked = ranked.sort_values("score", ascending=lowest_first, kind="stable")
     added: dict[str, Path] = {}
     for trial_id in ranked["trial_id"]:
         checkpoint = latest_checkpoint(within(run_dir, CHECKPOINTS, trial_id))
@@ -267,7 +269,7 @@ def _notes(
     labels: Mapping[str, TrialRecord], manifest: SweepManifest, floor: Evaluation, class_names: list[str]
 ) -> list[str]:
     notes = [str(warning) for warning in manifest.data.get("warnings", ())]
-    units = comparison.units_of(floor)
+    units = units_of(floor)
     if units.grouped:
         notes.append(f"images come in {units.count} groups of similar ones; intervals are over groups, not over images")
     if not units.enough:
@@ -277,7 +279,7 @@ def _notes(
         )
     absent = [name for name, pixels in zip(class_names, floor.confusions.sum(axis=(0, 2)), strict=True) if not pixels]
     if absent:
-        notes.append(f"not in the truth of {floor.split}, hence without a true score there: {', '.join(absent)}")
+        notes.append(f"not in the truth of {floor.split}, so without a true score there: {', '.join(absent)}")
     by_trial: dict[str, list[str]] = {}
     for label, record in labels.items():
         by_trial.setdefault(record.trial_id, []).append(label)

@@ -7,7 +7,6 @@ of a video, slices of a patient) whole groups are drawn, and all images of a gro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from trainables.metrics import mean_over_classes
-
-Floats = npt.NDArray[np.float64]
+from trainables.metrics import Floats
 
 Statistic = Callable[[Floats], Floats]
 """Weights of shape (R, N) to values of shape (R,) or (K, R)."""
@@ -30,9 +27,6 @@ MIN_GROUPS = 5
 
 BATCH_WEIGHTS = 2**21
 """Weights (replicates times images) that a statistic is given at once: 16 MiB, however many images there are."""
-
-SUMMED_VALUES = 2**21
-"""Values of images that are turned into float64 at once where they are summed: 16 MiB."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +131,7 @@ def paired_interval(
 ) -> Interval:
     """Interval of `first` minus `second`, both on the same drawn images.
 
-    It speaks of two checkpoints on other images. It says nothing about the configurations behind them: another seed
+    It is about two checkpoints on other images. It says nothing about the configurations behind them: another seed
     moves a checkpoint as well, and one checkpoint each cannot show by how much.
     """
     return bootstrap_interval(
@@ -150,37 +144,3 @@ def draw_counts(draws: npt.NDArray[np.intp], count: int) -> Floats:
     offsets = np.arange(len(draws))[:, None] * count
     counts = np.bincount((draws + offsets).ravel(), minlength=len(draws) * count)
     return counts.reshape(len(draws), count).astype(np.float64)
-
-
-def weighted_sum(weights: Floats, per_image: npt.NDArray[np.generic]) -> Floats:
-    """Sums over images: weights of shape (R, N) and an array of shape (N, ...) give shape (R, ...)."""
-    values = math.prod(per_image.shape[1:])
-    block = max(1, SUMMED_VALUES // max(values, 1))
-    total = np.zeros((len(weights), values))
-    for start in range(0, len(per_image), block):
-        of_block = per_image[start : start + block].astype(np.float64).reshape(-1, values)
-        total += weights[:, start : start + block] @ of_block
-    return total.reshape(-1, *per_image.shape[1:])
-
-
-def mean_over_split_classes(
-    values: Floats, in_truth: npt.NDArray[np.bool_], split_in_truth: npt.NDArray[np.bool_], split_values: Floats
-) -> Floats:
-    """Mean over the classes of the whole split in each replicate.
-
-    A class in the split's truth counts wherever a replicate holds some of its truth: a replicate that lost it, and in
-    which the class is only predicted, says nothing about it (counting it as 0 would pull every interval down). A class
-    that the whole split only has in predictions counts as 0 in every replicate, as it does in the estimate.
-
-    Args:
-        values: A metric of the replicates, shape (R, C).
-        in_truth: Whether a replicate's truth holds the class, shape (R, C).
-        split_in_truth: Whether the whole split's truth does, shape (C,).
-        split_values: The metric on the whole split, shape (C,); NaN for a class that does not count.
-
-    Returns:
-        Shape (R,).
-    """
-    only_predicted = ~split_in_truth & ~np.isnan(split_values)
-    values = np.where(only_predicted, 0.0, np.where(in_truth, values, np.nan))
-    return mean_over_classes(values, split_in_truth | only_predicted)

@@ -13,8 +13,7 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from analysis.results import open_data
-from sweep.manifest import SweepManifest
+from sweep.verify import open_data, open_run
 from trainables.checkpoint import load_model
 from trainables.data.splits.frozen import load_split
 from trainables.loaders import evaluation_loader
@@ -37,9 +36,9 @@ class RawScores:
 
 
 def main() -> None:
-    """Prints a line a class: AP quantised, AP raw, difference."""
+    """Prints one line per class: AP quantised, AP raw, difference."""
     run = Path(sys.argv[1])
-    data = open_data(SweepManifest.load(run))
+    data = open_data(run, open_run(run))
     model, record = load_model(run / "best" / "best")
     loader = evaluation_loader(
         data,

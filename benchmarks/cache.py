@@ -1,4 +1,4 @@
-"""What the decoded cache costs and gives on a data set: size, seconds to build, to find again, images a second.
+"""What the decoded cache costs and gives on a data set: size, seconds to build, to find again, images per second.
 
 python benchmarks/cache.py voc2012 --data-root VOCdevkit --image-size 384x384
 """
@@ -47,7 +47,7 @@ def main() -> None:
             ("later reads", again.train_arrays),
         ):
             rate = len(splits.train) / seconds(lambda arrays=arrays: [arrays(image_id) for image_id in splits.train])
-            print(f"{label:<13} {rate:8.0f} training images a second")
+            print(f"{label:<13} {rate:8.0f} training images per second")
 
 
 if __name__ == "__main__":

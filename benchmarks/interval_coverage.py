@@ -2,7 +2,7 @@
 
     python benchmarks/interval_coverage.py [SPLITS]
 
-SPLITS simulated test splits a row (default 1000, about half an hour; 200 gives the picture in minutes). Confusion
+SPLITS simulated test splits per row (default 1000, about half an hour; 200 gives the picture in minutes). Confusion
 matrices of images are drawn from a model whose true mIoU is known, with 9 classes, the rarest in 6% of the images, and
 for groups a correlation of 0.3 within 25 frames. The rivals are the bootstrap intervals that one would write first.
 """
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from analysis.statistics import bootstrap_interval, draw_counts, mean_over_split_classes, sampling_units, weighted_sum
-from trainables.metrics import iou, mean_over_classes
+from analysis.statistics import bootstrap_interval, draw_counts, sampling_units
+from trainables.metrics import iou, mean_over_classes, mean_over_split_classes, weighted_sum
 
 PRESENCE = np.array([1, 1, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.06])
 RECALL = np.array([0.95, 0.9, 0.85, 0.8, 0.7, 0.65, 0.5, 0.6, 0.5])
@@ -80,7 +80,7 @@ def plain(statistic: Statistic, groups: npt.NDArray[np.intp], method: str, seed:
 
 
 def coverage(groups: npt.NDArray[np.intp], truth: float, splits: int) -> dict[str, float]:
-    """Share of simulated splits whose interval holds the truth, by way of making it."""
+    """Share of simulated splits whose interval holds the truth, by method."""
     rng = np.random.default_rng(int(groups.max()))
     grouped = groups.max() + 1 < len(groups)
     units = sampling_units([str(group) if grouped else None for group in groups])
@@ -101,12 +101,12 @@ def coverage(groups: npt.NDArray[np.intp], truth: float, splits: int) -> dict[st
 
 
 def main() -> None:
-    """Prints a row for each number of images and of groups."""
+    """Prints one row for each number of images and of groups."""
     splits = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     rng = np.random.default_rng(99)
     total = sum(draw_split(rng, np.arange(20000)).sum(0) for _ in range(10))
     truth = float(mean_over_classes(iou(np.asarray(total))))
-    print(f"true mIoU {truth:.4f}, {splits} splits a row; 'as used' gives none below 20 images or 5 groups")
+    print(f"true mIoU {truth:.4f}, {splits} splits per row; 'as used' gives none below 20 images or 5 groups")
     for images in (20, 30, 50, 75, 150):
         print(f"{images:>4} images", coverage(np.arange(images), truth, splits), flush=True)
     for count in (5, 8, 20):

@@ -27,11 +27,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from analysis.comparison import score_labels
 from analysis.kept import RESULTS_FILE, Evaluation
-from analysis.statistics import draw_counts, expanded_confidence, mean_over_split_classes
+from analysis.scores import score_labels
+from analysis.statistics import draw_counts, expanded_confidence
 from trainables import metrics
-from trainables.metrics import IGNORE, SCORE_LEVELS, ScoreHistogram, mean_over_classes, quantise_scores
+from trainables.metrics import (
+    IGNORE,
+    SCORE_LEVELS,
+    ScoreHistogram,
+    mean_over_classes,
+    mean_over_split_classes,
+    quantise_scores,
+)
 
 CLASSES = 21
 RESAMPLES = 1000
@@ -70,7 +77,7 @@ def read_evaluation(folder: Path) -> Evaluation:
 def our_scores(evaluation: Evaluation) -> Values:
     """Values, lower and upper bounds of the seven metrics, shape (3, 7)."""
     scores = score_labels({"t000": evaluation}, resamples=RESAMPLES, seed=SEED)["t000"]
-    return np.stack([scores.values, scores.interval.low, scores.interval.high])
+    return np.array([(score.value, score.low, score.high) for score in scores.values()]).T
 
 
 def plain_scores(evaluation: Evaluation) -> Values:

@@ -108,7 +108,7 @@ def validation(trial: Trial) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Prints a line a model for training and one for validation."""
+    """Prints one line per model for training and one for validation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", nargs="?", type=Path, default=Path("../shared/data"))
     parser.add_argument("--models", default="lraspp_mobilenet_v3_large,fcn_resnet50")

@@ -1,8 +1,10 @@
 """What a sweep varies; importing the package registers every space."""
 
 from search_spaces import architecture, augment, baseline, full, loss, lr
-from search_spaces.files import find_space, from_yaml, space_name, to_yaml
-from search_spaces.space import SPACES, Parameter, SearchSpace, When
+from search_spaces.core.find import find_space, from_yaml, space_name
+from search_spaces.core.parameter import Parameter, When
+from search_spaces.core.space import SPACES, SearchSpace
+from search_spaces.core.yaml_format import to_yaml
 
 __all__ = [
     "SPACES",

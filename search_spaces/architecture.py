@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from search_spaces.common import known_good_lr, learning_rate
-from search_spaces.space import SPACES, SearchSpace, choice
+from search_spaces.core.parameter import choice
+from search_spaces.core.space import SPACES, SearchSpace
 from trainables.models import parameter_count
 from trainables.registry import Scalar
 
@@ -14,7 +15,7 @@ def architecture(models: Sequence[str], weights: str) -> SearchSpace:
 
     The baseline is FCN-ResNet50 (Long et al., 2015, in torchvision's form) if it is among the models, else the model
     with the fewest parameters. Every model is tried once at its known-good rate before the search begins. The rate is
-    the one nuisance parameter: an architecture at another's rate says nothing about either (Godbole et al., "Deep
+    the one nuisance parameter: one rate for all would favour the architecture that it suits (Godbole et al., "Deep
     Learning Tuning Playbook", 2023), and a decade and a half holds the best rates that we saw for all of them.
     """
     first = "fcn_resnet50" if "fcn_resnet50" in models else min(models, key=lambda name: parameter_count(name, 21))

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 
 from search_spaces.common import known_good_lr, models_choice, start_point
-from search_spaces.space import SPACES, Parameter, SearchSpace, When, choice, number
+from search_spaces.core.parameter import Parameter, When, choice, number
+from search_spaces.core.space import SPACES, SearchSpace
 from trainables.augmentations import MAGNITUDES, POLICIES, TRANSFORMS, PolicySpec, family_transforms
 from trainables.registry import Scalar
 
 KEY = "augment.policy"
-FAMILIES = tuple(family for family in POLICIES if family != "free")
-"""What is searched; `free` would hold all of the others, with nothing on."""
-
 START = ("none", "geometric", "photometric", "all", "trivial")
-"""The baseline, then where the camera stands, what the light does, everything at once, and one at a time."""
+"""The baseline, then the camera's position, what the light does, everything at once, and one at a time."""
 
 LEAST, MOST = 0.1, 0.9
 """Of a magnitude. Below a tenth a change can hardly be seen, and a probability of 0 says the same more cheaply; the
@@ -25,8 +23,8 @@ def augment(models: Sequence[str], weights: str) -> SearchSpace:
 
     A family decides which transformations may be on; each has a probability on a grid of quarters (0 is off; a sweep
     cannot tell finer steps apart) and a magnitude over most of its range: TrivialAugment (Müller and Hutter, 2021)
-    found wide ranges safe where the strength is drawn anew for every image. What a magnitude means, and why its range
-    ends where it does, stands in `MAGNITUDES`. The families of START are tried once at their defaults; then the search
+    found wide ranges safe where a new strength is drawn for every image. What a magnitude means, and why its range
+    ends where it does, is in `MAGNITUDES`. The families of START are tried once at their defaults; then the search
     is free.
     """
     return SearchSpace(
@@ -39,11 +37,16 @@ def augment(models: Sequence[str], weights: str) -> SearchSpace:
     )
 
 
+def families() -> tuple[str, ...]:
+    """The families that are searched; `free` would hold all of the others, with nothing on."""
+    return tuple(family for family in POLICIES if family != "free")
+
+
 def policy_parameters() -> tuple[Parameter, ...]:
     """The family, then a probability for each of its transformations, then a magnitude for each that is on."""
-    parameters = [choice(KEY, FAMILIES, role="scientific", reason="which kinds of change the model must bear")]
+    parameters = [choice(KEY, families(), role="scientific", reason="which kinds of change the model must handle")]
     for name in TRANSFORMS:
-        owners = tuple(family for family in FAMILIES if name in family_transforms(family))
+        owners = tuple(family for family in families() if name in family_transforms(family))
         if not owners:
             continue
         allowed = When(KEY, owners)
@@ -80,7 +83,7 @@ def reachable(space: SearchSpace) -> tuple[PolicySpec, ...]:
     """What `preflight` must try before a sweep over the space: each transformation that some trial may have.
 
     Returns:
-        One policy a transformation, always on and at full magnitude; empty for a space without augmentation.
+        One policy per transformation, always on and at full magnitude; empty for a space without augmentation.
     """
     by_key = {parameter.key: parameter for parameter in space.parameters}
     families = by_key[KEY].choices if KEY in by_key else (space.fixed.get(KEY, "none"),)

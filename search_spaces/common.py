@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from search_spaces.space import Parameter, choice, number
+from search_spaces.core.parameter import Parameter, choice, number
 from trainables.registry import Scalar
 
 ADAMW_LR_FROM_SCRATCH = 3e-3
@@ -31,7 +31,7 @@ def known_good_training(weights: str) -> dict[str, Scalar]:
     """The keys `training.*` that the known-good point sets for a kind of predefined weights.
 
     With ImageNet weights in the backbone, BatchNorm keeps its statistics: those of a few small batches are worse than
-    those of a million images, and in a short fine-tune nothing mends them.
+    those of a million images, and a short fine-tune does not correct them.
     """
     if weights != "imagenet":
         return {}

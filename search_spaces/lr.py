@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from search_spaces.common import known_good_lr, known_good_training, models_choice, start_point
-from search_spaces.space import SPACES, SearchSpace, When, choice, number
+from search_spaces.core.parameter import When, choice, number
+from search_spaces.core.space import SPACES, SearchSpace
 from trainables.registry import Scalar
 
 
@@ -18,7 +19,7 @@ def lr(models: Sequence[str], weights: str) -> SearchSpace:
     Ruder, 2018). Averaged weights (Izmailov et al., 2018) act as a decayed rate does and are tried for that reason.
 
     Every schedule spans the full budget, also in a trial that is stopped early. Trials are ranked at equal epochs, so
-    that none has an advantage of length; but at a rung the rate of a one-cycle or cosine schedule has not yet decayed,
+    that a longer one has no advantage; but at a rung the rate of a one-cycle or cosine schedule has not yet decayed,
     which favours schedules that decay early. `--scheduler none` compares finished trials only.
     """
     key = "training.backbone_lr"

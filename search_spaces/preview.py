@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 import search_spaces  # noqa: F401 - registers the spaces
-from search_spaces.files import find_space
-from search_spaces.space import SearchSpace
-from trainables import commands
+from search_spaces.core.find import find_space
+from search_spaces.core.space import SearchSpace
+from trainables import commands, plugins
 from trainables.augmentations import Policy, PolicySpec, resize
 from trainables.config import format_size, parse_size
 from trainables.data import DATASETS, VOID, ClassInfo, SegmentationData
@@ -247,19 +247,20 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--space", default="augment", metavar="NAME|FILE", help="as for a sweep (default: augment)")
     p.add_argument("--models", default="lraspp_mobilenet_v3_large", metavar="A,B", help="for spaces that depend on it")
     add_data_flags(p.add_argument_group("on which images"))
+    plugins.add_flag(p)
     p.add_argument("--policies", type=int, default=6, metavar="N", help="rows (default: 6)")
     p.add_argument("--images", type=int, default=4, metavar="N", help="columns (default: 4)")
     p.add_argument("--image-size", metavar="HxW", help="what the model sees (default: the data set's)")
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="of policies, images and draws (default: 0)")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all draws (default: 0)")
     p.add_argument("--out", type=expanded, default=Path("preview.png"), metavar="FILE", help="default: preview.png")
     return p
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the contact sheet and says where it is."""
-    asked = parser().parse_args(arguments)
     try:
-        print(_preview(asked))
+        plugins.load_given(arguments)
+        print(_preview(parser().parse_args(arguments)))
     except SegsweepError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search_spaces.space import SearchSpace
+from search_spaces.core.space import SearchSpace
 from sweep.journal import Event, Journal
 from sweep.objectives import Objective
 from sweep.phases import KINDS, Budget, Context, Finish, Phase, Proposal, Search
@@ -148,7 +148,7 @@ class Conductor:
         self.journal.append("interrupted", reason=reason, spent_s=self.elapsed())
 
     def on_publish(self, labels: Mapping[str, Any]) -> None:
-        """Writes down what stands in `best/` (`sweep.verify.published_event`), unless it stood there before."""
+        """Writes down what is in `best/` (`sweep.verify.published_event`), unless it was there before."""
         if labels and labels != published_labels(self.journal.events):
             self.journal.append("published", labels=labels)
 
@@ -158,7 +158,7 @@ class Conductor:
         return round(self._spent + running, 3)
 
     def labels(self) -> dict[str, TrialView]:
-        """Who stands for each label at full budget."""
+        """The trial that represents each label at full budget."""
         return self.table.labels(self.objective)
 
     def _on_event(self, event: Event) -> None:
@@ -191,7 +191,7 @@ class Conductor:
         return Task(trial.trial_id, trial.config, trial.epochs, trial.parent)
 
     def _judge(self, trial: TrialView) -> bool:
-        """Ends a trial if its last result means its end."""
+        """Ends a trial if its last result says so."""
         if trial.epochs >= trial.config["epochs"]:
             self._end(trial, "completed", "")
             return True

@@ -13,32 +13,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from search_spaces import SPACES, find_space, space_name
-from sweep.objectives import DEFAULT as DEFAULT_OBJECTIVE
-from sweep.objectives import objective_of, objectives
+from search_spaces import find_space, space_name
+from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_MODELS, Mode, parser
+from sweep.objectives import objective_of
 from sweep.optuna_study import SAMPLERS
 from sweep.schedulers import SCHEDULERS
-from trainables import commands
+from trainables import plugins
 from trainables.data import DATASETS
-from trainables.data.flags import add_data_flags, add_data_root_flag
 from trainables.data.reading.names import expanded
 from trainables.errors import UsageError
-from trainables.flags import add_execution_flags, add_workers_flag
 from trainables.models import MODELS, WEIGHTS
 from trainables.paths import LONGEST_NAME
 from trainables.registry import Registry
 
-DEFAULT_MODELS = ("lraspp_mobilenet_v3_large",)
-DEFAULT_ARCHITECTURES = ("fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")
-
 CHANGEABLE = ("concurrent", "cpus_per_trial", "workers", "wandb", "wandb_project", "time_budget")
 """What can change of a manifest when its sweep goes on; the journal keeps it."""
-
-Mode = Literal["start", "resume", "extend"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +74,7 @@ class SweepConfig:
     check: bool
     show: bool
     as_yaml: bool
+    plugins: tuple[Path, ...]
 
     @property
     def run_dir(self) -> Path:
@@ -107,6 +101,7 @@ class GoOnConfig:
         dashboard: Whether to serve the Ray dashboard; None where Ray's token protects it.
         report: Whether to write the report on val at the end.
         pictures: Most pictures of failures in it.
+        plugins: Where the plugins that it began with are now; empty: where they were.
         changes: What is to change of the manifest, by the keys of `CHANGEABLE`.
         others: Every other flag that was given, by its key: what a sweep that goes on cannot change.
     """
@@ -119,139 +114,9 @@ class GoOnConfig:
     dashboard: bool | None
     report: bool
     pictures: int
+    plugins: tuple[Path, ...]
     changes: Mapping[str, Any]
     others: Mapping[str, Any]
-
-
-def parser(mode: Mode = "start") -> argparse.ArgumentParser:
-    """The flags of `python -m sweep.run` in one of its modes."""
-    going_on = "What decides its trials stays as it was; these flags may change."
-    descriptions = {
-        "start": "Search for the best way to segment your images, and keep everything that proves it.",
-        "resume": f"Go on with a sweep that was interrupted. {going_on}",
-        "extend": f"Go on with a sweep and more trials. {going_on}",
-    }
-    p = argparse.ArgumentParser(
-        prog=commands.prog("sweep.run"),
-        description=descriptions[mode],
-        epilog=f"Then: {commands.report(Path('runs/NAME'))}. Exit codes: 0 done, 1 failed, 2 bad usage, 130 "
-        "interrupted.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
-        allow_abbrev=False,
-    )
-    if mode == "start":
-        _add_what(p.add_argument_group("what to try"))
-        add_data_flags(p.add_argument_group("on which images"))
-    else:
-        add_data_root_flag(p.add_argument_group("on which images"))
-    _add_how(p.add_argument_group("how much and how"), mode)
-    _add_where(p.add_argument_group("with which machines"), mode)
-    _add_keep(p.add_argument_group("what to keep, and going on"), mode)
-    return p
-
-
-def _add_what(what: argparse._ActionsContainer) -> None:
-    what.add_argument(
-        "--space",
-        metavar="NAME",
-        default="augment",
-        help=f"{', '.join(SPACES)} (default: augment), or your own: FILE.yaml or FILE.py:NAME",
-    )
-    what.add_argument(
-        "--models",
-        type=_names,
-        metavar="A,B",
-        help=f"from: {', '.join([*MODELS, *filter(None, [MODELS.pattern])])}",
-    )
-    what.add_argument(
-        "--weights", metavar="WHICH", default="none", help=f"{' | '.join(WEIGHTS)} (default: none, from scratch)"
-    )
-    what.add_argument(
-        "--set",
-        dest="set_",
-        action="append",
-        type=_pair,
-        default=[],
-        metavar="KEY=VALUE",
-        help="hold a key for all trials, such as image_size=144x192 or optimizer.lr=0.01",
-    )
-    what.add_argument("--objective", metavar="METRIC", default=DEFAULT_OBJECTIVE, help=f"{', '.join(objectives())}")
-
-
-def _add_how(how: argparse._ActionsContainer, mode: Mode) -> None:
-    if mode == "start":
-        how.add_argument("--trials", type=_positive, default=5, metavar="N", help="search trials (default: 5)")
-        how.add_argument(
-            "--max-epochs", type=_positive, default=5, metavar="N", help="epochs of a full trial (default: 5)"
-        )
-    how.add_argument(
-        "--time-budget",
-        type=duration,
-        metavar="30m",
-        help="end the search then; the best of each label are still trained to full budget",
-    )
-    if mode != "start":
-        return
-    how.add_argument("--gpu-hours", type=_positive_float, metavar="H", help="end the search after so many GPU hours")
-    how.add_argument("--sampler", metavar="NAME", default="tpe", help=f"{', '.join(SAMPLERS)} (default: tpe)")
-    how.add_argument("--scheduler", metavar="NAME", default="asha", help=f"{', '.join(SCHEDULERS)} (default: asha)")
-    how.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampler and of every trial (default: 0)")
-
-
-def _add_where(where: argparse._ActionsContainer, mode: Mode) -> None:
-    where.add_argument(
-        "--cpus-per-trial", type=float, metavar="N", help="default: 1, or all CPUs shared among the GPUs"
-    )
-    if mode == "start":
-        where.add_argument(
-            "--gpus-per-trial", type=float, metavar="N", help="may be a fraction (default: 1 where there is a GPU)"
-        )
-    where.add_argument("--concurrent", type=int, metavar="N", help="trials at once (default: as many as fit)")
-    if mode == "start":
-        add_execution_flags(where)
-    else:
-        add_workers_flag(where)
-    where.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster (default: start Ray here)")
-    where.add_argument(
-        "--dashboard",
-        action=argparse.BooleanOptionalAction,
-        help="the Ray dashboard on loopback (default: on, unless Ray's token authentication is off)",
-    )
-
-
-def _add_keep(keep: argparse._ActionsContainer, mode: Mode) -> None:
-    default = "space, data and time" if mode == "start" else "the latest"
-    keep.add_argument("--name", metavar="NAME", help=f"of the run (default: {default})")
-    keep.add_argument(
-        "--runs-dir", type=expanded, default=Path("runs"), metavar="DIR", help="where runs are kept (default: runs)"
-    )
-    keep.add_argument(
-        "--report", action=argparse.BooleanOptionalAction, default=True, help="the report on val at the end (default)"
-    )
-    keep.add_argument(
-        "--pictures", type=_whole, default=100, metavar="N", help="most failures pictured there (default: 100)"
-    )
-    keep.add_argument(
-        "--wandb",
-        choices=("offline", "online", "disabled"),
-        help="Weights & Biases (default: offline, no account needed)",
-    )
-    keep.add_argument("--wandb-project", metavar="NAME", help="default: segsweep")
-    keep.add_argument("--config", type=expanded, metavar="FILE.yaml", help="flags from a file; the command line wins")
-    more = "; --resume --help lists what may change then" if mode == "start" else ""
-    keep.add_argument(
-        "--resume",
-        action="store_true",
-        help=f"go on with an interrupted sweep (--name, or the latest run){more}",
-    )
-    keep.add_argument("--extend", type=_positive, default=0, metavar="N", help="go on with a sweep and N more trials")
-    if mode != "start":
-        return
-    keep.add_argument("--check", action="store_true", help="check data, weights and resources, then stop")
-    keep.add_argument("--show", action="store_true", help="show what would be tried, then stop")
-    keep.add_argument(
-        "--as-yaml", action="store_true", help="with --show: as YAML, to be edited and given back as --space FILE.yaml"
-    )
 
 
 def from_command_line(arguments: Sequence[str]) -> SweepConfig | GoOnConfig:
@@ -270,6 +135,8 @@ def from_command_line(arguments: Sequence[str]) -> SweepConfig | GoOnConfig:
         return _going_on("extend", arguments, in_file)
     if seen.resume or in_file.get("resume"):
         return _going_on("resume", arguments, in_file)
+    plugins.load_installed()
+    plugins.load(plugins.given(arguments) or in_file.get("plugins", ()))
     return _starting(arguments, in_file)
 
 
@@ -300,7 +167,7 @@ def _going_on(mode: Mode, arguments: Sequence[str], in_file: Mapping[str, Any]) 
     faults = [*_name_faults(read["name"]), *_worker_faults(read["workers"])]
     if faults:
         raise UsageError("\n".join(faults))
-    keys = ("name", "runs_dir", "extend", "data_root", "address", "dashboard", "report", "pictures")
+    keys = ("name", "runs_dir", "extend", "data_root", "address", "dashboard", "report", "pictures", "plugins")
     changes = {key: given[key] for key in CHANGEABLE if key in given}
     return GoOnConfig(**{key: read[key] for key in keys}, changes=changes, others=others)
 
@@ -310,22 +177,6 @@ def _only_given(flags: argparse.ArgumentParser) -> argparse.ArgumentParser:
     for action in flags._actions:
         action.default = argparse.SUPPRESS
     return flags
-
-
-def duration(text: str) -> float:
-    """Seconds of a time such as 90s, 30m, 2h or 1h30m.
-
-    Raises:
-        argparse.ArgumentTypeError: If it is no time.
-    """
-    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-    parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 30m, 2h or 1h30m")
-    seconds = sum(float(number) * units[unit] for number, unit in parts)
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError("must be longer than 0")
-    return seconds
 
 
 def _validate(config: SweepConfig) -> None:
@@ -417,36 +268,3 @@ def _yaml_value(action: argparse.Action, value: Any) -> Any:
     if action.choices is not None and converted not in action.choices:
         raise ValueError(f"must be one of {', '.join(map(str, action.choices))}")
     return converted
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not names:
-        raise argparse.ArgumentTypeError("name at least one")
-    return names
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise argparse.ArgumentTypeError(f"{text!r}: write KEY=VALUE")
-    return key.strip(), value.strip()
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or more")
-    return int(text)
-
-
-def _positive_float(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} must be above 0")
-    return value

@@ -1,4 +1,4 @@
-"""What a model scores that has learnt nothing: one class everywhere. No label below it is called a result."""
+"""The score of a model that has learnt nothing: one class everywhere. No label below it is called a result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The append-only truth of a run: one JSON object a line, each sealed by a hash over all lines before it.
+"""The append-only truth of a run: one JSON object per line, each sealed by a hash over all lines before it.
 
 Everything else that a run folder says about its trials is a view of this file. Only the driver writes it.
 """
@@ -22,7 +22,7 @@ Event = dict[str, Any]
 
 
 class Journal:
-    """Appends events and hands them to whoever follows.
+    """Appends events and passes them to its followers.
 
     An event is durable (fsynced) when `append` returns, and only then do followers see it, so that a view never holds
     what the journal does not. Opening an existing journal verifies it and drops a torn last line: the event was never
@@ -104,7 +104,7 @@ class Journal:
                 left = left[self._stream.write(left) :]
             os.fsync(self._stream.fileno())
         except OSError:
-            self._stream.truncate(self._end)  # the next event must not stand behind one that nobody heard
+            self._stream.truncate(self._end)  # the next event must not follow one that no follower saw
             raise
         self._end += len(line)
 

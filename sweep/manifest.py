@@ -59,6 +59,7 @@ class SweepManifest:
         execution: How every trial is run: the fields of `trainables.trial.Execution`, among them `precision`,
             `channels_last`, `compile`, `workers`, `cache_bytes` and `threads` (of torch in a trial).
         tracking: `wandb` (mode asked for) and `project`.
+        plugins: The user's own components: `path` and `sha256` of each file, and `package` of an installed one.
     """
 
     name: str
@@ -75,9 +76,10 @@ class SweepManifest:
     versions: Mapping[str, str]
     execution: Mapping[str, Any] = field(default_factory=dict)
     tracking: Mapping[str, str] = field(default_factory=dict)
+    plugins: tuple[Mapping[str, str], ...] = ()
 
     def save(self, run_dir: Path) -> None:
-        """Writes `manifest.json`, whole or not at all."""
+        """Writes `manifest.json`, atomically."""
         content = {"format": FORMAT, **dataclasses.asdict(self), "command": list(self.command)}
         write_json(run_dir / FILE_NAME, content)
 
@@ -86,19 +88,25 @@ class SweepManifest:
         """Reads a run's manifest.
 
         Raises:
-            DataError: If the folder is no run, or the manifest is torn or of another format.
+            DataError: If the folder is not a run folder, or the manifest is torn or of another format.
         """
         path = run_dir / FILE_NAME
         if not path.is_file():
             raise DataError(
-                f"{run_dir} is no run: it has no {FILE_NAME}\n"
+                f"{run_dir} is not a run folder: it has no {FILE_NAME}\n"
                 f"give the folder that a sweep printed, such as runs/NAME, or start one: {commands.start_sweep()}"
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("format") != FORMAT:
                 raise DataError(f"{path} has another format than {FORMAT}: read it with the version that wrote it")
-            manifest = cls(**{**content, "command": tuple(content["command"])})
+            manifest = cls(
+                **{
+                    **content,
+                    "command": tuple(content["command"]),
+                    "plugins": tuple(content.get("plugins", ())),
+                }
+            )
             check_name(manifest.name, f"the name in {path}")
             return manifest
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:

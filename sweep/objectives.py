@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from trainables.errors import UsageError
+from trainables.errors import DataError, UsageError
+from trainables.metrics import Metric, all_metrics
+from trainables.metrics.registry import Direction
+
+if TYPE_CHECKING:
+    from sweep.manifest import SweepManifest
 
 Source = Literal["val", "model"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is called and written.
-
-    Attributes:
-        column: In the table `comparison`.
-        words: What sentences call it.
-        class_column: Its column in the table `per_class`; IoU where the metric has no value for a single class.
-        class_words: What that is called, at the start of a sentence.
-        direction: `max`: the higher the better, or `min`.
-    """
-
-    column: str
-    words: str
-    class_column: str
-    class_words: str
-    direction: Literal["max", "min"] = "max"
-
-    def show(self, value: float) -> str:
-        """The value as people read it."""
-        return f"{value:.4f}"
-
-
-_METRICS = {
-    "miou": Metric("iou", "mIoU", "iou", "IoU"),
-    "f1": Metric("f1", "mean F1", "f1", "F1"),
-    "pixel_accuracy": Metric("pixel_accuracy", "pixel accuracy", "iou", "IoU"),
-    "precision": Metric("precision", "mean precision", "precision", "Precision"),
-    "recall": Metric("recall", "mean recall", "recall", "Recall"),
-}
 
 
 @dataclass(frozen=True)
@@ -82,8 +56,9 @@ DEFAULT = "val/miou"
 
 
 def objectives() -> dict[str, Objective]:
-    """By name: everything that `--objective` takes, which is every metric that trials report."""
-    return {f"val/{name}": Objective(f"val/{name}", metric) for name, metric in _METRICS.items()}
+    """By name, the default first: everything that `--objective` takes, which is every metric that trials report."""
+    found = {f"val/{one.reported_as}": one for one in all_metrics() if one.reported_as}
+    return {key: Objective(key, found[key]) for key in sorted(found, key=lambda key: key != DEFAULT)}
 
 
 def objective_of(key: str) -> Objective:
@@ -98,3 +73,20 @@ def objective_of(key: str) -> Objective:
         told = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
         raise UsageError(f"unknown objective {key!r}; {told}")
     return known[key]
+
+
+def recorded_objective(manifest: SweepManifest) -> Objective:
+    """The objective that a sweep ranked its trials by, in the direction that it ranked them.
+
+    Raises:
+        DataError: If no such metric is known.
+    """
+    known = objectives()
+    if manifest.objective not in known:
+        raise DataError(
+            f"the sweep {manifest.name} was ranked by {manifest.objective}, which this report does not know; it knows "
+            f"{', '.join(known)}: read the run with the version that wrote it"
+        )
+    objective = known[manifest.objective]
+    direction: Direction = "min" if manifest.mode == "min" else "max"
+    return dataclasses.replace(objective, metric=dataclasses.replace(objective.metric, direction=direction))

@@ -1,4 +1,4 @@
-"""Optuna, told the truth: pruned trials are PRUNED, infeasible ones violate a constraint, nothing stays RUNNING."""
+"""An Optuna study that agrees with the journal: pruned trials are PRUNED, infeasible ones violate a constraint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from search_spaces.space import SearchSpace
+from search_spaces.core.space import SearchSpace
 from sweep.journal import Event
 from sweep.objectives import Objective
 from trainables.registry import Registry, Scalar
@@ -42,7 +42,7 @@ def random(seed: int) -> optuna.samplers.BaseSampler:
 class Suggestions:
     """Asks an Optuna study in memory what to try; a view of the journal.
 
-    A suggestion depends on the sweep's seed, the trial's number and the trials told before; not on when or in which
+    A suggestion depends on the sweep's seed, the trial's number and the trials recorded before; not on when or in which
     process it is made.
 
     Args:
@@ -66,9 +66,9 @@ class Suggestions:
         )
 
     def ask(self, trial_id: str, number: int, fixed: Mapping[str, Scalar] | None = None) -> dict[str, Scalar] | None:
-        """Suggests the parameters of a trial, or takes in those of a starting point or of a journal.
+        """Suggests the parameters of a trial, or uses those of a starting point or of a journal.
 
-        The same parameters would train the same digits again, so that a suggestion made before is drawn anew.
+        The same parameters would train the same digits again, so a suggestion that was made before is drawn again.
 
         Returns:
             The parameters, or None if `ATTEMPTS` draws brought nothing new: the space is exhausted.
@@ -88,7 +88,7 @@ class Suggestions:
         return None
 
     def apply(self, event: Event) -> None:
-        """Takes in a result or an end; events of trials that the study did not suggest are none of its business."""
+        """Records a result or an end; events of trials that the study did not suggest are ignored."""
         trial = self._open.get(event.get("trial_id", ""))
         if trial is None:
             return
@@ -117,7 +117,7 @@ class Suggestions:
 
 
 def mirror(study: optuna.Study, path: Path) -> None:
-    """Writes the finished trials of a study to an SQLite file for optuna-dashboard; a view, made anew each time."""
+    """Writes the finished trials of a study to an SQLite file for optuna-dashboard; a view, rewritten each time."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)
     storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")

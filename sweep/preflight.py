@@ -11,8 +11,9 @@ from pathlib import Path
 from search_spaces import find_space
 from search_spaces.augment import reachable
 from search_spaces.common import known_good_training
-from search_spaces.space import SearchSpace
-from sweep.config import DEFAULT_ARCHITECTURES, DEFAULT_MODELS, SweepConfig
+from search_spaces.core.space import SearchSpace
+from sweep.config import SweepConfig
+from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_MODELS
 from trainables.augmentations import preflight
 from trainables.config import format_size, parse_size, parse_value
 from trainables.data import DATASETS, SegmentationData, Splits
@@ -46,7 +47,7 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     """Compiles the space with `--set` applied, and the keys that all trials share.
 
     Raises:
-        UsageError: If a key is unknown, a value impossible, or a starting point is no valid configuration.
+        UsageError: If a key is unknown, a value impossible, or a starting point is not a valid configuration.
     """
     faults = [f"--set {key}: use {RESERVED[key]}" for key in config.set_ if key in RESERVED]
     overrides: dict[str, Scalar] = {}
@@ -82,7 +83,7 @@ def values_of(space: SearchSpace, base: Mapping[str, Scalar], key: str) -> tuple
 
 
 def _check_reserved(config: SweepConfig, space: SearchSpace, base: Mapping[str, Scalar]) -> None:
-    """A space of the user's may name models and weights itself, but not against the flags.
+    """A user's space may name models and weights itself, but not against the flags.
 
     Raises:
         UsageError: If it does.
@@ -100,7 +101,7 @@ def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None 
     Raises:
         UsageError: Bad usage, before anything is read.
         DataError: Every offender of the data set in one message.
-        WeightsError: Predefined weights that cannot be had.
+        WeightsError: Predefined weights that cannot be obtained.
         WiringError: Transformations that do not do what they say with the libraries that are installed.
     """
     factory = DATASETS.get(config.data)

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
-from rich.padding import Padding
-from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search_spaces import Parameter, SearchSpace
-from search_spaces.space import readable
 from sweep.conductor import Conductor
 from sweep.journal import Event
-from sweep.objectives import Objective
-from sweep.trials import BASELINE, BEST, TrialView
-from trainables import commands
-from trainables.config import TrialConfig, format_size
-from trainables.data import SegmentationData, Splits
-from trainables.execution import Execution
-from trainables.registry import Scalar
 
 STATE_STYLES = {
     "running": "cyan",
@@ -38,146 +23,6 @@ STATE_STYLES = {
     "interrupted": "red",
 }
 ROWS = 14
-
-
-def show_plan(
-    console: Console,
-    space: SearchSpace,
-    base: Mapping[str, Scalar],
-    data: SegmentationData,
-    splits: Splits,
-    *,
-    trials: int,
-    max_epochs: int,
-    how: str,
-    execution: Execution,
-    note: str,
-) -> None:
-    """Says what will be tried on which data.
-
-    Args:
-        console: Where to.
-        space: With overrides fixed.
-        base: Keys common to all trials.
-        data: The data set.
-        splits: Its splits.
-        trials: Of the search.
-        max_epochs: Of a full trial.
-        how: Sampler, scheduler and trials at once.
-        execution: Of every trial.
-        note: At which epochs trials are compared.
-    """
-    table = Table(box=None, show_header=False, padding=(0, 1))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("space", f"{space.name} - {space.description}")
-    table.add_row("", f"{len(space.parameters)} parameters, labels by {space.label_by}")
-    known = space.trial_config(base, space.start[0] if space.start else {})
-    table.add_row("baseline", describe(known))
-    table.add_row(
-        "data",
-        f"{data.name}, {len(data.classes)} classes: {len(splits.train)} train, {len(splits.val)} val, "
-        f"{len(splits.test)} test (sealed)",
-    )
-    for warning in splits.warnings:
-        table.add_row("", Text(warning, style="yellow"))
-    table.add_row("budget", f"{trials} trials of up to {max_epochs} epochs; {how}")
-    if untried := _untried(space, trials):
-        table.add_row("", Text(untried, style="yellow"))
-    table.add_row("", Text(note, style="dim"))
-    table.add_row("execution", describe_execution(execution))
-    console.print(Panel(table, title="what will be tried", title_align="left", border_style="dim"))
-
-
-def show_space(
-    console: Console, space: SearchSpace, base: Mapping[str, Scalar], *, trials: int, own_size: bool, note: str
-) -> None:
-    """Prints the compiled space: every key with its role, default, range, condition and reason.
-
-    Args:
-        console: Where to.
-        space: With overrides fixed.
-        base: Keys common to all trials.
-        trials: Of the search.
-        own_size: Whether the image size was set; else it is the data set's, whatever `base` holds.
-        note: At which epochs trials are compared.
-    """
-    searched = [parameter.key for parameter in space.parameters]
-    console.print(f"[bold]{escape(space.name)}[/bold] - {escape(space.description)}", highlight=False)
-    console.print(f"Labels by [bold]{space.label_by}[/bold]; {note}.\n", highlight=False)
-    held = {key: value for key, value in {**base, **space.fixed}.items() if key not in searched}
-    if not own_size:
-        held["image_size"] = "the data set's own"
-    width = max(map(len, ["parameter", *searched, *held]))
-    console.print(Text(f"{'parameter':<{width}}  {'role':<10}  default", style="bold"))
-    for parameter in space.parameters:
-        console.print(_row(width, parameter.key, parameter.role, parameter.default))
-        console.print(Padding(_notes(parameter), (0, 0, 0, 4), expand=False))
-    for key, value in held.items():
-        console.print(_row(width, key, "fixed", value))
-        if space.reasons.get(key):
-            console.print(Padding(Text(space.reasons[key], style="dim"), (0, 0, 0, 4), expand=False))
-    console.print("\n[bold]Tried first[/bold]")
-    for index, point in enumerate(space.start):
-        config = space.trial_config(base, point)
-        label = BASELINE if index == 0 else space.label(config.flat())
-        line = Text(f"{label}: {describe(config, size=own_size)}")
-        console.print(Padding(line, (0, 0, 0, 2), expand=False))
-    if untried := _untried(space, trials):
-        console.print(Text(untried, style="yellow"))
-
-
-def _untried(space: SearchSpace, trials: int) -> str:
-    """Says that there are fewer trials than starting points; empty if there are enough."""
-    points = len(space.start)
-    if trials >= points:
-        return ""
-    return f"{points} starting points are tried first: {trials} trials leave some out; --trials {points} tries them all"
-
-
-def _row(width: int, key: str, role: str, default: Scalar | None) -> Text:
-    return Text.assemble((f"{key:<{width}}", "bold"), f"  {role:<10}  {'' if default is None else readable(default)}")
-
-
-def _notes(parameter: Parameter) -> Text:
-    """Range, condition and reason."""
-    text = Text(parameter.range_text())
-    if parameter.when:
-        text.append(", if " + " and ".join(map(str, parameter.when)), style="cyan")
-    if parameter.reason:
-        text.append(f": {parameter.reason}", style="dim")
-    return text
-
-
-def describe_execution(execution: Execution) -> str:
-    """How trials are run, in one line: device, precision, memory layout, threads and processes, cache."""
-    parts = [
-        f"{execution.precision} on {execution.device}",
-        *(["channels last"] if execution.channels_last else []),
-        *(["compiled"] if execution.compile else []),
-        f"{execution.threads} thread{'' if execution.threads == 1 else 's'} a trial",
-        *([f"{execution.workers} loader process{'' if execution.workers == 1 else 'es'}"] if execution.workers else []),
-        f"decoded images up to {execution.cache_bytes / 2**30:.3g} GiB"
-        if execution.cache_bytes
-        else "no decoded cache",
-    ]
-    return ", ".join(parts)
-
-
-def describe(config: TrialConfig, *, size: bool = True, short: bool = False) -> str:
-    """A configuration in one line; `short` counts the transformations of a long policy."""
-    policy = config.augment.describe()
-    if short and len(config.augment.transforms) > 3:
-        policy = f"{config.augment.family}: {len(config.augment.transforms)} transformations"
-    parts = [
-        config.model.name,
-        config.loss.name,
-        f"{config.optimizer.name} lr {config.optimizer.params['lr']:g}",
-        config.schedule.name,
-        *([format_size(config.image_size)] if size else []),
-        policy,
-    ]
-    return ", ".join(parts)
 
 
 class Progress:
@@ -288,112 +133,6 @@ class Progress:
             if trial.reason:
                 parts.append(f"({trial.reason})")
             self._console.print("  ".join(parts), highlight=False, markup=False, soft_wrap=True)
-
-
-def show_ray(console: Console, *, url: str | None, protected: bool) -> None:
-    """Says where the Ray dashboard is, and, in red, if anybody may use this Ray.
-
-    Args:
-        console: Where to.
-        url: Of the dashboard, or None.
-        protected: Whether Ray asks for its token.
-    """
-    if not protected:
-        console.print(
-            "[bold red]Ray's token authentication is off[/bold red]: anybody who reaches this Ray over the network can "
-            "run code on its machines. Unset RAY_AUTH_MODE, or see Ray's documentation of token authentication.",
-            soft_wrap=True,
-        )
-    if url and protected:
-        told = f"Ray dashboard: {url}  (it asks for a token: `ray get-auth-token` prints it)"
-        console.print(told, soft_wrap=True)
-    elif url:
-        console.print(f"Ray dashboard: {url}  [red](open to anybody)[/red]", soft_wrap=True)
-
-
-def show_answer(
-    console: Console,
-    labels: Mapping[str, TrialView],
-    *,
-    seeds: Sequence[TrialView],
-    dead: Mapping[str, str],
-    objective: Objective,
-    run_dir: Path,
-    openings: int,
-    failed: int,
-) -> None:
-    """The best configuration, its score beside the baseline's, where the run is, what to type next.
-
-    Args:
-        console: Where to.
-        labels: Who stands for each label; holds `best`.
-        seeds: The trials of the best configuration, of all its seeds.
-        dead: Why labels learnt nothing, by label; told first.
-        objective: What ranks.
-        run_dir: The run.
-        openings: Of its test split so far.
-        failed: How many trials failed.
-    """
-    best = labels[BEST]
-    config = TrialConfig.from_flat(best.config)
-    label = escape(best.label)
-    console.print()
-    if dead:
-        console.print(f"[bold red]dead[/bold red]      {escape(_dead_text(dead, labels))}", soft_wrap=True)
-    console.print(
-        f"[bold]best[/bold]      {label} ({best.trial_id}): {describe(config, short=True)}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    told = escape(_score_text(labels, seeds, dead, objective))
-    console.print(f"[bold]{objective.key}[/bold]  {told}", highlight=False, soft_wrap=True)
-    troubled = f"; {failed} trials failed, see logs/ and trials.csv there" if failed else ""
-    console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)
-    console.print(f"[bold]next[/bold]      {escape(commands.report(run_dir))}", highlight=False, soft_wrap=True)
-    console.print(
-        f"          opens the test split, opened {openings} time{'' if openings == 1 else 's'} so far", highlight=False
-    )
-
-
-def _dead_text(dead: Mapping[str, str], labels: Mapping[str, TrialView]) -> str:
-    """Which labels learnt nothing and why; labels of one trial are named together."""
-    by_reason: dict[str, list[str]] = {}
-    for label, reason in dead.items():
-        by_reason.setdefault(reason, []).append(label)
-    told = "; ".join(
-        f"{', '.join(of_reason)} {reason if len(of_reason) == 1 else _plural(reason)}"
-        for reason, of_reason in by_reason.items()
-    )
-    everyone = "no label learnt anything: " if len(dead) == len(labels) else ""
-    return f"{everyone}{told}. More epochs, predefined weights or another learning rate come first"
-
-
-def _plural(reason: str) -> str:
-    verb, _, rest = reason.partition(" ")
-    return f"{verb.removesuffix('s')} {rest}"
-
-
-def _score_text(
-    labels: Mapping[str, TrialView], seeds: Sequence[TrialView], dead: Mapping[str, str], objective: Objective
-) -> str:
-    """The score of the best configuration, and what stands beside it; a mean and a range where it has several seeds."""
-    best, baseline = labels[BEST], labels.get(BASELINE)
-    scores = [trial.metrics[objective.key] for trial in seeds]
-    if len(scores) > 1:
-        mean, low, high = map(objective.show, (statistics.fmean(scores), min(scores), max(scores)))
-        spread = f"mean {mean} of {len(scores)} seeds, {low} .. {high}"
-        beside = "the baseline's own configuration" if baseline is best else "chosen on val: no claim"
-        return f"{spread}  ({beside})"
-    score = objective.show(best.metrics[objective.key])
-    if baseline is None:
-        return f"{score}  (the baseline did not finish: see its log)"
-    if baseline.trial_id == best.trial_id:
-        return f"{score}  (it is the baseline itself: nothing tried scored higher)"
-    other = baseline.metrics[objective.key]
-    if BEST in dead:
-        return f"{score}  (baseline {objective.show(other)}; neither is a result)"
-    gain = best.metrics[objective.key] - other
-    return f"{score}  (baseline {objective.show(other)}, {gain:+.4f}; one seed each and chosen on val: no evidence yet)"
 
 
 def _clock(seconds: float) -> str:

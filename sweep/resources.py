@@ -18,10 +18,10 @@ from trainables.execution import Execution
 from trainables.flags import default_precision, default_workers
 
 ANSWER_SECONDS = 10.0
-"""A cluster that has not answered by then is told to be away."""
+"""A cluster that has not answered by then is reported as not answering."""
 
 _NO_TOKEN = "InvalidAuthToken"
-"""In what Ray says when a cluster turns it away."""
+"""Part of what Ray says when a cluster rejects it."""
 
 _ASK = """
 import json, logging, os, sys
@@ -106,9 +106,9 @@ def _listens(address: str) -> bool:
 
 
 def _ask(address: str, deadline: float) -> str:
-    """The cluster's resources as JSON, or what Ray said on the way to none.
+    """The cluster's resources as JSON, or what Ray said where it got none.
 
-    In a process of its own, which can be ended: Ray may try for minutes, or for ever.
+    In a process of its own, which can be ended: Ray may try for minutes, or forever.
     """
     command = [sys.executable, "-P", "-c", _ASK, address]
     with tempfile.TemporaryFile("w+") as errors:
@@ -136,7 +136,7 @@ def plan_resources(
     """Fills in what was not asked for and refuses what is not there.
 
     Raises:
-        UsageError: If a trial asks for more than there is: Tune would wait for ever.
+        UsageError: If a trial asks for more than there is: Tune would wait forever.
     """
     cpus, gpus = machines.cpus, machines.gpus
     if gpus_per_trial is None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from search_spaces import to_yaml
-from sweep import progress
+from sweep import answer
 from sweep.config import CHANGEABLE, GoOnConfig, SweepConfig, from_command_line
 from sweep.manifest import SweepManifest, describe_hardware, package_versions
 from sweep.objectives import objective_of
@@ -24,7 +24,7 @@ from sweep.resources import Machines, Resources, available, plan_execution, plan
 from sweep.schedulers import comparison_note, scheduler_for
 from sweep.session import INTERRUPTED, Options, Session, open_journal, trial_data, with_settings
 from sweep.verify import describe_data, open_data, open_run, version_changes
-from trainables import commands
+from trainables import commands, plugins
 from trainables.config import parse_value
 from trainables.data.splits.frozen import freeze_splits
 from trainables.errors import SegsweepError, UsageError
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a sweep.
 
     Returns:
-        0 done; 1 something failed, said with the cure; 2 bad usage; 130 interrupted, with the resume command printed.
+        0 done; 1 something failed, reported with the cure; 2 bad usage; 130 interrupted, resume command printed.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     console = Console(highlight=False)
@@ -68,7 +68,7 @@ def _show(config: SweepConfig, console: Console) -> int:
         return 0
     note = comparison_note(scheduler_for(space, config.scheduler), config.max_epochs)
     own_size = "image_size" in config.set_
-    progress.show_space(console, space, base, trials=config.trials, own_size=own_size, note=note)
+    answer.show_space(console, space, base, trials=config.trials, own_size=own_size, note=note)
     return 0
 
 
@@ -94,7 +94,7 @@ def _start(config: SweepConfig, console: Console) -> int:
         cache_bytes=config.cache_limit,
     )
     scheduler = scheduler_for(plan.space, config.scheduler)
-    progress.show_plan(
+    answer.show_plan(
         console,
         plan.space,
         plan.base,
@@ -128,6 +128,7 @@ def _start(config: SweepConfig, console: Console) -> int:
 def _go_on(config: GoOnConfig, console: Console) -> int:
     run_dir = config.runs_dir / config.name if config.name else _latest_run(config.runs_dir)
     written = open_run(run_dir)
+    own = plugins.load_recorded(written.plugins, config.plugins, run=run_dir)
     with open_journal(run_dir) as journal:
         manifest = with_settings(written, journal.events)
         _refuse_what_cannot_change(config, manifest, run_dir)
@@ -149,7 +150,9 @@ def _go_on(config: GoOnConfig, console: Console) -> int:
             written = dataclasses.replace(written, budget={**written.budget, "trials": trials})
         if config.data_root is not None:
             written = dataclasses.replace(written, data={**written.data, "root": str(config.data_root.resolve())})
-        if config.extend or config.data_root is not None:
+        if config.plugins:
+            written = dataclasses.replace(written, plugins=tuple(plugin.record() for plugin in own))
+        if config.extend or config.data_root is not None or config.plugins:
             written.save(run_dir)
         manifest = with_settings(written, journal.events)
         options = Options(config.address, config.dashboard, config.report, config.pictures)
@@ -198,7 +201,7 @@ def _changes(asked: Mapping[str, Any], manifest: SweepManifest, machines: Machin
 
 
 def _refuse_what_cannot_change(config: GoOnConfig, manifest: SweepManifest, run_dir: Path) -> None:
-    """Refuses flags that would change what the sweep's trials are; those that say what holds anyway are fine.
+    """Refuses flags that would change what the sweep's trials are; those that agree with the manifest are fine.
 
     Raises:
         UsageError: Naming each with what the manifest says, and what to do instead.
@@ -220,7 +223,9 @@ def _refuse_what_cannot_change(config: GoOnConfig, manifest: SweepManifest, run_
             faults.append(flag + shown + (f" (it is {_shown(held[key])})" if key in held else ""))
     if not faults:
         return
-    may = ", ".join("--" + key.replace("_", "-") for key in (*CHANGEABLE, "address", "dashboard", "data_root"))
+    may = ", ".join(
+        "--" + key.replace("_", "-") for key in (*CHANGEABLE, "address", "dashboard", "data_root", "plugins")
+    )
     raise UsageError(
         f"{run_dir} goes on as it began; this cannot change: {', '.join(faults)}\n"
         f"what may change: {may}; more trials: {commands.extend(run_dir, 4)}\n"
@@ -287,6 +292,7 @@ def _manifest(config: SweepConfig, plan: Plan, resources: Resources, execution: 
         versions=package_versions(),
         execution=dataclasses.asdict(execution),
         tracking={"wandb": config.wandb or "offline", "project": config.wandb_project or "segsweep"},
+        plugins=tuple(plugin.record() for plugin in plugins.loaded()),
     )
 
 

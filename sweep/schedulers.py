@@ -1,4 +1,4 @@
-"""Rules that stop a trial early: pure functions of the results heard so far, so that a journal rebuilds them."""
+"""Rules that stop a trial early: pure functions of the results reported so far, so that a journal rebuilds them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol
 
 import numpy as np
 
-from search_spaces.space import SearchSpace
+from search_spaces.core.space import SearchSpace
 from trainables.registry import Registry
 
 
 class StopRule(Protocol):
-    """Hears every result of the search in the journal's order and says which trials should stop."""
+    """Receives every result of the search in the journal's order and says which trials should stop."""
 
     def observe(self, trial_id: str, epoch: int, value: float) -> str | None:
-        """Takes in a score (higher is better) and returns the reason to stop, or None.
+        """Records a score (higher is better) and returns the reason to stop, or None.
 
         The rule remembers the score whether or not the caller follows the advice, so that a trial that is exempt from
         stopping still counts among its rivals.
@@ -149,7 +149,7 @@ def none(max_epochs: int) -> Never:
 def scheduler_for(space: SearchSpace, scheduler: str) -> str:
     """The rule that applies to a space: none where it varies the seed.
 
-    Stopping the unlucky seeds of a configuration early would leave the lucky ones to speak for it.
+    Stopping the unlucky seeds of a configuration early would leave the lucky ones to represent it.
     """
     return "none" if any(parameter.key == "seed" for parameter in space.parameters) else scheduler
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from search_spaces import SearchSpace
-from sweep import progress
+from sweep import answer, progress
 from sweep.conductor import Conductor
 from sweep.floor import why_dead
 from sweep.journal import FILE_NAME as JOURNAL_FILE
@@ -34,7 +34,7 @@ from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import BEST, TrialView
 from sweep.trials import FILE_NAME as TRIALS_FILE
 from sweep.verify import published_event, published_labels
-from trainables import commands
+from trainables import commands, plugins
 from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_checkpoint, publish
 from trainables.config import parse_size
 from trainables.data.cache.decoded import DecodedCache, class_pixels
@@ -50,7 +50,7 @@ REFRESH_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Options:
-    """What a command may choose anew each time it goes on with a sweep.
+    """What a command may choose again each time it resumes a sweep.
 
     Attributes:
         address: Of a Ray cluster; None starts Ray here.
@@ -106,7 +106,7 @@ class Session:
             stopped_by = self._search(conductor)
         except OSError as error:
             raise SegsweepError(
-                f"{error}\nnothing before this is lost: mend it (free disk space, permissions), then\n"
+                f"{error}\nnothing before this is lost: fix it (free disk space, permissions), then\n"
                 f"  {commands.resume(self.run_dir)}"
             ) from error
         if stopped_by is not None:
@@ -161,7 +161,7 @@ class Session:
                 )
                 with self.console.status("starting Ray"):
                     ray = stack.enter_context(session)
-                progress.show_ray(self.console, url=ray.url, protected=ray.protected)
+                answer.show_ray(self.console, url=ray.url, protected=ray.protected)
                 with progress.Progress(self.console, conductor, concurrent=resources.concurrent) as view:
 
                     def tick() -> None:
@@ -207,7 +207,7 @@ class Session:
         _Views(conductor, self.run_dir, float(self.manifest.resources["gpus_per_trial"])).write()
 
     def _publish(self, conductor: Conductor) -> None:
-        """Copies the model of every label to `best/LABEL`, and removes those of labels that are none any more.
+        """Copies the model of every label to `best/LABEL`, and removes those of labels that no longer exist.
 
         Raises:
             SegsweepError: If a label's checkpoint is gone or was altered.
@@ -252,7 +252,7 @@ class Session:
                 f"no trial reached its full budget:\n{told}\nsee {self.run_dir / 'logs'} and "
                 f"{self.run_dir / TRIALS_FILE}"
             )
-        progress.show_answer(
+        answer.show_answer(
             self.console,
             labels,
             seeds=conductor.table.seeds(labels[BEST], conductor.objective),
@@ -318,10 +318,15 @@ def with_settings(manifest: SweepManifest, events: list[Event]) -> SweepManifest
 def report_on_val(run_dir: Path, console: Console, *, pictures: int) -> bool:
     """Writes the report on val in a process of its own and shows how far it is; says whether it was written.
 
-    A failure costs the report, not the sweep.
+    If it fails, only the report is missing.
     """
     command = commands.subprocess_command(
-        "analysis.report", str(run_dir), "--split", "val", "--pictures", str(pictures), "--plain-progress"
+        "analysis.report",
+        str(run_dir),
+        *("--split", "val"),
+        *("--pictures", str(pictures)),
+        "--plain-progress",
+        *plugins.flags(),
     )
     with (
         console.status("writing the report on val") as status,

@@ -1,6 +1,6 @@
 """Weights & Biases, off the critical path: a thread follows the journal, and nothing it does can hurt a sweep.
 
-One run a trial, grouped by sweep, and one for the report. Offline unless asked otherwise and logged in.
+One run per trial, grouped by sweep, and one for the report. Offline unless asked otherwise and logged in.
 `python -m sweep.tracking RUN` writes a finished run's report to W&B again, such as after the test split was opened.
 """
 
@@ -32,7 +32,7 @@ def resolve_mode(asked: str, *, warn: Callable[[str], None]) -> str:
 
     Args:
         asked: `offline`, `online` or `disabled`.
-        warn: Told once if the mode differs.
+        warn: Called once if the mode differs.
     """
     if asked != "online" or os.environ.get("WANDB_API_KEY"):
         return asked
@@ -53,7 +53,7 @@ class Tracker:
         created: Tells sweeps of the same name apart.
         project: W&B project.
         mode: `offline`, `online` or `disabled`.
-        warn: Told once when W&B fails.
+        warn: Called once when W&B fails.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ class PhaseKind:
     """What the trials of a phase may be used for.
 
     Attributes:
-        explores: They try configurations; the best of a label speaks for it.
+        explores: They try configurations; the best of a label represents it.
         may_be_best: One of them can become `best`.
     """
 
@@ -45,7 +45,7 @@ class TrialView:
         params: What the search chose.
         parent: The search trial that a `finish` trial continues.
         first_epoch: Epochs that the parent had trained.
-        results: Heard results: `epoch`, `seconds`, `metrics`.
+        results: Reported results: `epoch`, `seconds`, `metrics`.
         state: `running` until it ends, then `completed`, `stopped`, `infeasible`, `failed`; `interrupted` in between.
     """
 
@@ -73,7 +73,7 @@ class TrialView:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics of the last epoch heard."""
+        """Metrics of the last reported epoch."""
         return dict(self.results[-1]["metrics"]) if self.results else {}
 
     @property
@@ -94,7 +94,7 @@ class TrialTable:
         self._kinds = kinds
 
     def apply(self, event: Event) -> None:
-        """Takes in one event.
+        """Applies one event.
 
         Raises:
             UnsafePathError: If a trial id or a label, which become names of folders, are not safe as such.
@@ -144,12 +144,12 @@ class TrialTable:
         return [trial for trial in self.trials.values() if trial.is_open]
 
     def representatives(self, objective: Objective) -> dict[str, TrialView]:
-        """The search trial that speaks for each label.
+        """The search trial that represents each label.
 
-        A trial that was trained longer stands before one that was stopped earlier, whatever their scores: scores at
+        A trial that was trained longer ranks before one that was stopped earlier, whatever their scores: scores at
         different epochs do not compare. Among equals the better score wins, then the earlier trial. Trials that differ
-        in the seed alone are one configuration: they are ranked by their mean, and the first of them stands for it.
-        Trials without a result, infeasible and failed ones speak for nobody; `baseline` is trial 0 and nobody else.
+        in the seed alone are one configuration: they are ranked by their mean, and the first of them represents it.
+        Trials without a result, infeasible and failed ones represent no label; only trial 0 is `baseline`.
         """
         by_label: dict[str, list[TrialView]] = {}
         for trial in self.explored():
@@ -163,9 +163,9 @@ class TrialTable:
         return continued if continued is not None and continued.state == "completed" else trial
 
     def labels(self, objective: Objective) -> dict[str, TrialView]:
-        """Who stands in `best/` for each label: only trials at full budget; `baseline` first, `best` the winner.
+        """The trial in `best/` for each label: only trials at full budget; `baseline` first, `best` the winner.
 
-        No configuration stands beside itself: a label whose trial differs from the baseline in the seed alone is left
+        No configuration is listed twice: a label whose trial differs from the baseline in the seed alone is left
         out, and where the best configuration is the baseline's own, `best` is the baseline's trial.
         """
         finals = {label: self.final(trial) for label, trial in self.representatives(objective).items()}
@@ -201,7 +201,7 @@ class TrialTable:
         return [t for t in self.completed(objective) if configuration(t) == configuration(trial)]
 
     def write_csv(self, path: Path, *, gpus_per_trial: float) -> None:
-        """Writes `trials.csv`, whole or not at all."""
+        """Writes `trials.csv` atomically."""
         rows = [trial_row(trial, gpus_per_trial) for trial in self.trials.values()]
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         with temporary.open("w", newline="", encoding="utf-8") as stream:

@@ -92,10 +92,10 @@ def ray_session(*, address: str | None, dashboard: bool | None, machines: Machin
     else:
         options["address"] = address
     for name in ("ray.tune", "ray.air", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # the journal tells what they would
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the journal says what they would
     try:
-        # Ray puts the current folder first on its workers' path, where a folder of the user's that is called
-        # `trainables` would be taken for ours.
+        # Ray puts the current folder first on its workers' path, where a user's folder called `trainables`
+        # would be imported in place of ours.
         with contextlib.chdir(ROOT):
             context = ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -117,7 +117,7 @@ def token_asked_for(environment: Mapping[str, str]) -> bool:
 
 
 def _asks_for_token(dashboard: str | None) -> bool:
-    """Whether a cluster turns away who has no token: its dashboard is asked without one.
+    """Whether a cluster rejects clients without a token: its dashboard is asked without one.
 
     Without a dashboard to ask, a cluster that let this process in without a token does not ask for one.
     """

@@ -1,7 +1,7 @@
 """What a run folder and its data hold, against what the run wrote down: compared wherever a run is opened.
 
-Data that is not what the sweep began with is refused by name. Versions of packages and code are told: they change with
-every update, and a result may or may not depend on them.
+Data that is not what the sweep began with is refused by name. Changed versions of packages and code are only
+reported: they change with every update, and a result may or may not depend on them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def open_run(run_dir: Path) -> SweepManifest:
     """Reads a run's manifest and compares the run folder with it: links, splits, groups, published models.
 
     Raises:
-        DataError: Naming what was changed, or if the folder is no run.
+        DataError: Naming what was changed, or if the folder is not a run folder.
     """
     manifest = SweepManifest.load(run_dir)
     refuse_links(run_dir, but_not_below=OF_OTHERS)
@@ -94,7 +94,7 @@ def values_hash(data: SegmentationData) -> str:
 def describe_data(
     data: SegmentationData, root: Path | None, run_dir: Path, *, origin: str, warnings: Sequence[str]
 ) -> dict[str, Any]:
-    """What a manifest keeps of a data set whose splits stand frozen in a run folder.
+    """What a manifest keeps of a data set whose splits are frozen in a run folder.
 
     Args:
         data: The data set.
@@ -118,7 +118,7 @@ def describe_data(
 
 
 def version_changes(manifest: SweepManifest) -> dict[str, tuple[str, str]]:
-    """Packages (and `python`, `code`) whose version is another one now: version then and now, by name."""
+    """Packages (and `python`, `code`) whose version has changed: version then and now, by name."""
     now = package_versions()
     return {name: (then, now[name]) for name, then in manifest.versions.items() if now.get(name, then) != then}
 
@@ -142,7 +142,7 @@ def published_labels(events: Sequence[Event]) -> dict[str, dict[str, str]] | Non
 
 
 def published(run_dir: Path) -> dict[str, dict[str, str]] | None:
-    """What a run's journal says stands in `best/`; None in runs that did not write it down.
+    """What `best/` holds according to a run's journal; None in runs that did not write it down.
 
     Raises:
         DataError: If the journal was altered.
@@ -151,10 +151,10 @@ def published(run_dir: Path) -> dict[str, dict[str, str]] | None:
 
 
 def check_published(run_dir: Path) -> None:
-    """Compares `best/` with what the journal says was published there; labels that are gone are passed over.
+    """Compares `best/` with what the journal says was published there; labels that are gone are skipped.
 
     Raises:
-        DataError: Naming each file that is another one, or a journal that was altered.
+        DataError: Naming each file that differs, or a journal that was altered.
     """
     faults = []
     for label, hashes in (published(run_dir) or {}).items():
@@ -172,7 +172,7 @@ def check_published(run_dir: Path) -> None:
 
 
 def _splits(run_dir: Path) -> list[Split]:
-    """The frozen splits; without a test split that was taken away, which only a report on test misses."""
+    """The frozen splits; a test split that was removed is left out, since only a report on test needs it."""
     names = SPLITS if (run_dir / TEST_SPLIT_FILE).is_file() else ("train", "val")
     return [load_run_split(run_dir, name) for name in names]
 

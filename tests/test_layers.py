@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "trainables": {"trainables"},
     "search_spaces": {"trainables", "search_spaces"},
     "sweep": {"trainables", "search_spaces", "sweep"},
-    "analysis": {"trainables", "search_spaces", "analysis", "sweep.manifest", "sweep.verify"},
+    "analysis": {"trainables", "search_spaces", "analysis", "sweep.manifest", "sweep.objectives", "sweep.verify"},
 }
 ONLY_IN = {
     "ray": ("sweep/", "trainables/trainable.py"),
@@ -53,10 +53,92 @@ def is_within(name: str, module: str) -> bool:
     return name == module or name.startswith(module + ".")
 
 
+FLOORS = (
+    # Each line may import what stands on its own line and above; a name stands for a module or a folder.
+    ("trainables.errors", "trainables.registry", "trainables.seeds"),
+    ("trainables.commands", "trainables.data.reading", "trainables.data.base", "trainables.data.cache.places"),
+    ("trainables.paths", "trainables.plugins"),
+    ("trainables.data",),
+    ("trainables.augmentations", "trainables.losses", "trainables.models", "trainables.metrics"),
+    ("trainables.optimizers", "trainables.updates"),
+    ("trainables.config",),
+    ("trainables.record",),
+    ("trainables.checkpoint", "trainables.loaders", "trainables.flags", "trainables.components"),
+    ("trainables.training", "trainables.execution", "trainables.latency"),
+    ("trainables.applied",),
+    ("trainables.trial", "trainables.overfit"),
+    ("trainables.train", "trainables.trainable"),
+    ("search_spaces.core", "search_spaces.common"),
+    ("search_spaces",),
+    ("search_spaces.preview",),
+    ("sweep.journal", "sweep.objectives", "sweep.manifest"),
+    ("sweep.verify", "sweep.trials", "sweep.schedulers", "sweep.floor", "sweep.resources"),
+    ("sweep.optuna_study", "sweep.tracking"),
+    ("sweep.phases",),
+    ("sweep.conductor",),
+    ("sweep.flags",),
+    ("sweep.config", "sweep.preflight", "sweep.answer", "sweep.progress", "sweep.tuner"),
+    ("sweep.session",),
+    ("sweep.run",),
+    ("analysis.colours", "analysis.statistics", "analysis.load", "analysis.candidates"),
+    ("analysis.kept", "analysis.pictures", "analysis.outputs"),
+    ("analysis.evaluate", "analysis.failures"),
+    ("analysis.scores",),
+    ("analysis.comparison", "analysis.answer", "analysis.dead"),
+    ("analysis.results",),
+    ("analysis.report.parts", "analysis.report.tables", "analysis.report.drawing", "analysis.report.gallery"),
+    ("analysis.report.page",),
+    ("analysis.report.sections",),
+    ("analysis.report",),
+)
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def floor_of(module: str) -> int:
+    """The floor whose entry fits a module closest."""
+    fitting = [(len(entry), floor) for floor, line in enumerate(FLOORS) for entry in line if is_within(module, entry)]
+    assert fitting, f"{module} stands on no floor: name it in FLOORS"
+    return max(fitting)[1]
+
+
+def needs(module: str) -> set[str]:
+    """Our modules that a module imports when it is imported itself."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    at_import = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+    found = set()
+    for name in imports(at_import):
+        # `from a.b import c` gives a.b.c, which is a module of its own or a name in a.b.
+        found |= {name if name in MODULES else name.rpartition(".")[0]} & set(MODULES)
+    return found - {module}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if "." in module])
+def test_nothing_imports_from_a_higher_floor(module: str) -> None:
+    if MODULES[module].name == "__init__.py":
+        return  # a menu of its own folder
+    higher = {one for one in needs(module) if "." in one and floor_of(one) > floor_of(module)}
+    assert not higher
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: needs(module) for module in MODULES}
+    done: set[str] = set()
+    while ready := {module for module, others in graph.items() if module not in done and others <= done}:
+        done |= ready
+    assert not set(graph) - done, "these wait for each other"
+
+
 def test_there_is_something_to_check() -> None:
     assert {name.split("/")[0] for name in NAMES} == set(PACKAGES)
     assert "ray.tune" in imported("trainables/trainable.py")
-    assert "search_spaces.space.SearchSpace" in imported("sweep/conductor.py")
+    assert "search_spaces.core.space.SearchSpace" in imported("sweep/conductor.py")
     assert list(imports(ast.parse("def f():\n  import ray\n  from a import b\n  __import__('c')"))) == [
         "ray",
         "a.b",
@@ -97,6 +179,7 @@ def test_nothing_is_pickled(name: str) -> None:
         ("sweep, sweep.manifest, analysis", {"ray", "wandb", "optuna", "torch"}),
         ("search_spaces, trainables.trial, analysis.report", {"ray", "wandb", "optuna"}),
         ("sweep.conductor, sweep.journal", {"ray", "wandb"}),
+        ("sweep.objectives, trainables.metrics", {"ray", "wandb", "optuna", "torch", "scipy", "PIL"}),
     ],
 )
 def test_fresh_process_does_not_load_what_it_has_no_use_for(modules: str, without: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""Applied, not asked: what a trial really built, read back from the built objects, against its configuration."""
+"""What a trial really built, read back from the built objects and compared with its configuration."""
 
 from __future__ import annotations
 
@@ -99,9 +99,9 @@ def verify(config: TrialConfig, built: Built, applied: Mapping[str, Any]) -> Non
     """Compares what a trial built with what a configuration asks for, key by key.
 
     Args:
-        config: Asked for.
-        built: By the built.
-        applied: Read back from it.
+        config: What was asked for.
+        built: What was built.
+        applied: What was read back from it.
 
     Raises:
         WiringError: Listing every difference.
@@ -121,7 +121,7 @@ def verify(config: TrialConfig, built: Built, applied: Mapping[str, Any]) -> Non
 
 
 def _compared(config: TrialConfig, applied: Mapping[str, Any]) -> Iterator[tuple[str, Scalar, Any]]:
-    """Each key with the value asked for and the one built; of policy and optimizer groups others take care."""
+    """Each key with the value asked for and the value built; policy and optimizer groups are checked elsewhere."""
     for section in ("loss", "schedule"):
         component = getattr(config, section)
         yield f"{section}.name", component.name, applied[section]["name"]
@@ -209,7 +209,7 @@ def _frozen(built: Built) -> str:
 
 
 def _common(values: Any) -> Any:
-    """The value that all have, or None."""
+    """The value that all of them share, or None."""
     found = list(dict.fromkeys(values))
     return found[0] if len(found) == 1 else None
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, hold nothing pickled, and can be rebuilt into a model by a stranger.
+"""Checkpoints: written atomically, nothing pickled, and enough in them to rebuild the model anywhere.
 
 A checkpoint is a folder of safetensors and JSON. It is written beside its place, its file of SHA-256 sums last, and
 appears by one rename; a folder whose sums do not match is treated as if it were not there.
@@ -12,8 +12,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,10 @@ from torch.optim import Optimizer
 
 from trainables import commands
 from trainables.config import TrialConfig
-from trainables.data.base import ClassInfo
 from trainables.errors import CheckpointError
 from trainables.models import build_model
-from trainables.paths import UnsafePathError, check_name, remove_own
+from trainables.paths import UnsafePathError, remove_own
+from trainables.record import TrialRecord
 from trainables.updates import Updater
 
 MODEL_FILE = "model.safetensors"
@@ -41,98 +40,10 @@ SUMS_FILE = "sha256.json"
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds the checkpoint folder of each trial."""
 CHECKPOINT_FILES = (MODEL_FILE, TRAINED_FILE, OPTIMIZER_FILE, STATE_FILE, SUMS_FILE)
-"""All files of a checkpoint; a folder with others in it is not only ours and is left alone."""
+"""All files of a checkpoint; a folder that holds any other file is left alone."""
 MODEL_FILES = (MODEL_FILE, TRIAL_FILE)
 """All files of a published model (`best/LABEL`)."""
-FORMAT = 1
 _ELSEWHERE = "train this one into a folder of its own, or ask for what is there"
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """What a trial was and how far it came: enough, with the weights, to rebuild its model anywhere.
-
-    Attributes:
-        trial_id: Identity within the run.
-        label: Label of the run that the trial speaks for; empty in a trial's own checkpoints.
-        config: The configuration asked for.
-        classes: Names and colours in the order of the model's outputs.
-        normalisation: `mean` and `std` of the input's three channels, for images scaled to 0..1.
-        history: One entry an epoch: `epoch`, `seconds`, `metrics`.
-        applied: What was really built, read back from the built objects.
-        parameters: Number of the model's parameters, frozen ones and those of an auxiliary head included.
-        sha256: Hash of `model.safetensors`.
-        data: Where the images came from: `name` of the data set, `root` (text or None) and `splits`, the content hash
-            of train and val (`split_hash`). Empty in a trial's own checkpoints, and in models published before 0.2.
-    """
-
-    trial_id: str
-    label: str
-    config: TrialConfig
-    classes: tuple[ClassInfo, ...]
-    normalisation: Mapping[str, Sequence[float]]
-    history: tuple[Mapping[str, Any], ...]
-    applied: Mapping[str, Any]
-    parameters: int
-    sha256: str = field(default="")
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def epochs(self) -> int:
-        """Epochs trained so far."""
-        return int(self.history[-1]["epoch"]) if self.history else 0
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Metrics of the last epoch."""
-        return dict(self.history[-1]["metrics"]) if self.history else {}
-
-    @property
-    def train_seconds(self) -> float:
-        """Seconds spent in all epochs, validation included."""
-        return float(sum(entry["seconds"] for entry in self.history))
-
-    def to_json(self) -> dict[str, Any]:
-        """Primitives only; `from_json` restores an equal record."""
-        return {
-            "format": FORMAT,
-            "trial_id": self.trial_id,
-            "label": self.label,
-            "config": self.config.flat(),
-            "policy": {"line": self.config.augment.describe(), "transforms": self.config.augment.to_list()},
-            "classes": [{"name": c.name, "color": list(c.color)} for c in self.classes],
-            "normalisation": {key: list(values) for key, values in self.normalisation.items()},
-            "metrics": self.metrics,
-            "history": [dict(entry) for entry in self.history],
-            "applied": dict(self.applied),
-            "parameters": self.parameters,
-            "sha256": self.sha256,
-            "data": dict(self.data),
-        }
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> TrialRecord:
-        """Rebuilds a record.
-
-        Raises:
-            CheckpointError: If it has another format.
-            UnsafePathError: If its trial id or label, which become names of folders, are not safe as such.
-        """
-        if content.get("format") != FORMAT:
-            raise CheckpointError(f"format {content.get('format')!r}, expected {FORMAT}")
-        label = content["label"]
-        return cls(
-            trial_id=check_name(content["trial_id"], "its trial id"),
-            label=check_name(label, "its label") if label else "",
-            config=TrialConfig.from_flat(content["config"]),
-            classes=tuple(ClassInfo(c["name"], tuple(c["color"])) for c in content["classes"]),
-            normalisation=content["normalisation"],
-            history=tuple(content["history"]),
-            applied=content["applied"],
-            parameters=content["parameters"],
-            sha256=content["sha256"],
-            data=content.get("data", {}),
-        )
 
 
 def save_checkpoint(
@@ -144,7 +55,7 @@ def save_checkpoint(
         folder: The trial's checkpoint folder.
         epoch: Epochs trained.
         model: What is evaluated; its state is stored contiguous and on the CPU.
-        updater: What training goes on from; None leaves it out (a trial that is done needs none).
+        updater: What training continues from; None leaves it out (a trial that is done needs none).
         record: Stored with the hash of the written weights.
 
     Returns:
@@ -175,7 +86,7 @@ def save_checkpoint(
         _write_json(temporary / SUMS_FILE, sums)
         _sync(temporary)
         if not remove_own(final, CHECKPOINT_FILES):
-            raise CheckpointError(f"{final} holds files of others: move them away and resume")
+            raise CheckpointError(f"{final} holds files that this project did not write: move them away and resume")
         temporary.rename(final)
         _sync(folder, only_folder=True)
     except (OSError, SafetensorError) as error:
@@ -189,7 +100,7 @@ def save_checkpoint(
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a trial, or None; torn and altered ones are passed over."""
+    """The newest whole checkpoint of a trial, or None; torn and altered ones are skipped."""
     candidates = sorted(folder.glob("epoch-*"), reverse=True) if folder.is_dir() else []
     return next((candidate for candidate in candidates if is_whole(candidate)), None)
 
@@ -249,8 +160,8 @@ def publish(checkpoint: Path, folder: Path, *, label: str, data: Mapping[str, An
 
     Args:
         checkpoint: Whole.
-        folder: Made, or replaced; files of others in it stay.
-        label: Whom the trial speaks for.
+        folder: Made, or replaced; other files in it stay.
+        label: The label that the trial represents.
         data: Where its images came from; see `TrialRecord.data`.
 
     Raises:
@@ -276,20 +187,20 @@ def publish(checkpoint: Path, folder: Path, *, label: str, data: Mapping[str, An
 
 
 def _temporary(place: Path) -> Path:
-    """A new folder beside a place, of a name that nobody could have taken before."""
+    """A new folder beside a place, under a random name that cannot be taken already."""
     made = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
     made.mkdir(parents=True)
     return made
 
 
 def _put_in_place(made: Path, folder: Path) -> None:
-    """Moves a published model to its folder by one rename; where others keep files there, file by file beside theirs.
+    """Moves a published model to its folder by one rename; if it holds other files, file by file beside them.
 
     Raises:
-        CheckpointError: If what stands there was never published by this project.
+        CheckpointError: If what is there was not published by this project.
     """
     if folder.is_symlink() or (os.path.lexists(folder) and not folder.is_dir()):
-        raise CheckpointError(f"{folder} is no folder of its own (a link or a file): move it away")
+        raise CheckpointError(f"{folder} is not a real folder (it is a link or a file): move it away")
     if remove_own(folder, MODEL_FILES):
         made.rename(folder)
         return
@@ -303,7 +214,7 @@ def load_trial(folder: Path) -> TrialRecord:
     """Reads `best/LABEL/trial.json`.
 
     Raises:
-        CheckpointError: If it is missing or damaged.
+        CheckpointError: If it is missing or damaged, or needs a plugin that is not loaded.
     """
     path = folder / TRIAL_FILE
     try:
@@ -312,6 +223,8 @@ def load_trial(folder: Path) -> TrialRecord:
         raise CheckpointError(
             f"{path} does not exist: finish the sweep first ({commands.resume(folder.parent.parent)})"
         ) from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except UnsafePathError as error:
         raise CheckpointError(f"{path}: {error}; it was not written by a sweep") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

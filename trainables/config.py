@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainables import commands
-from trainables.augmentations import TRANSFORMS, PolicySpec
+from trainables.augmentations import POLICIES, TRANSFORMS, PolicySpec
 from trainables.errors import ConfigError, UnknownNameError
 from trainables.losses import LOSSES
-from trainables.models import MODELS, min_train_batch
+from trainables.models import HEADS, MODELS, min_train_batch
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
 from trainables.registry import Range, Registry, Scalar, parameters_of, parse_scalar
 from trainables.updates import TrainingOptions
@@ -26,7 +26,7 @@ COMPONENTS: Mapping[str, Registry[Any]] = {
 """Sections of a configuration that name one component and its parameters: `loss.name`, `loss.gamma`."""
 
 TRAINING = "training"
-"""The section of what has no name: `training.clip_norm`; see `TrainingOptions`."""
+"""The section of options beside the named components: `training.clip_norm`; see `TrainingOptions`."""
 
 DEFAULT_NAMES: Mapping[str, str] = {
     "model": "lraspp_mobilenet_v3_large",
@@ -63,7 +63,7 @@ class TrialConfig:
         training: Layer-wise rates, clipping, accumulation, averaged and frozen weights.
         augment: Augmentation policy.
         image_size: Height and width in pixels of what the model sees.
-        batch_size: Images a step.
+        batch_size: Images per step.
         epochs: The full budget; the schedule ends there, whether or not the trial is stopped before.
         seed: Decides initial weights, order of images, augmentations and dropout.
     """
@@ -99,12 +99,19 @@ class TrialConfig:
         built["image_size"] = _size(values.get("image_size"), faults)
         for key, (bounds, default) in NUMBERS.items():
             built[key] = _number(key, values.get(key, default), bounds, faults)
-        faults += _unknown(key for key in values if not key.startswith("augment."))  # PolicySpec told of its own
+        faults += _unknown(key for key in values if not key.startswith("augment."))  # PolicySpec reports its own
         if not faults:
             faults += _disagreements(**built)
         if faults:
             raise ConfigError("invalid configuration:\n" + "\n".join(f"  {fault}" for fault in faults))
         return cls(**built)
+
+    def components(self) -> set[tuple[str, str]]:
+        """The kind and the name of every registered component that takes part; of a sum or a model, its parts too."""
+        named = {(registry.kind, getattr(self, section).name) for section, registry in COMPONENTS.items()}
+        named |= {(LOSSES.kind, part) for part in self.loss.name.split("+")}
+        named |= {(HEADS.kind, self.model.name.partition("_")[0]), (POLICIES.kind, self.augment.family)}
+        return named | {(TRANSFORMS.kind, item.name) for item in self.augment.transforms}
 
     def flat(self) -> dict[str, Scalar]:
         """Every key with its value; `TrialConfig.from_flat(config.flat()) == config`."""
@@ -134,7 +141,7 @@ def check_keys(keys: Iterable[str]) -> None:
     """Rejects keys that no configuration can have.
 
     Raises:
-        ConfigError: One line a key, with the close ones.
+        ConfigError: One line per key, with the names that come close.
     """
     faults = _unknown(keys)
     if faults:
@@ -142,7 +149,7 @@ def check_keys(keys: Iterable[str]) -> None:
 
 
 def parse_value(key: str, value: Any) -> Scalar:
-    """Converts the value of a key, such as text from `--set`, to the key's type; bounds are told with the whole.
+    """Converts the value of a key, such as text from `--set`, to the key's type; bounds are checked with the whole.
 
     Raises:
         ConfigError: If the key is unknown or the value is of another type.
@@ -229,7 +236,7 @@ def _disagreements(*, model: Component, training: TrainingOptions, batch_size: i
     """What is valid by itself but not together."""
     smallest = min_train_batch(model.name)
     if batch_size < smallest:
-        yield f"batch_size: {model.name} needs at least {smallest} images a step, not {batch_size}"
+        yield f"batch_size: {model.name} needs at least {smallest} images per step, not {batch_size}"
     if training.freeze != "none" and model.params["weights"] == "none":
         yield f"training.freeze={training.freeze}: with model.weights=none there is nothing worth keeping; leave it out"
 

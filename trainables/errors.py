@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class SegsweepError(Exception):
-    """Something failed that the user can mend; commands print it in one block and exit with `exit_code`."""
+    """Something failed that the user can fix; commands print it in one block and exit with `exit_code`."""
 
     exit_code = 1
 
@@ -33,7 +33,7 @@ class UnknownNameError(UsageError):
 
 
 class DataError(SegsweepError):
-    """A data set cannot be used as it stands; the message lists every offender."""
+    """A data set cannot be used as it is; the message lists every offender."""
 
 
 class WeightsError(SegsweepError):
@@ -49,7 +49,7 @@ class InfeasibleError(SegsweepError):
 
 
 class DivergedError(InfeasibleError):
-    """Training left the finite numbers."""
+    """Training gave NaN or infinite values."""
 
 
 class MemoryExhaustedError(InfeasibleError):

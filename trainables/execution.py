@@ -13,14 +13,15 @@ from trainables.config import TrialConfig, format_size
 from trainables.data.base import SegmentationData
 from trainables.data.cache.decoded import DEFAULT_LIMIT_BYTES, DecodedCache
 from trainables.errors import MemoryExhaustedError, UsageError
+from trainables.plugins import TakesPluginsAlong
 from trainables.updates import PRECISIONS
 
 _CUDA_EXHAUSTED = re.compile(r"CUDA error: out of memory|(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
-"""How CUDA and its libraries say so where torch's allocator was not asked; no `torch.OutOfMemoryError`."""
+"""How CUDA and its libraries report it outside torch's allocator, without a `torch.OutOfMemoryError`."""
 
 
 @dataclass(frozen=True)
-class TrialData:
+class TrialData(TakesPluginsAlong):
     """The data set and the image ids that a trial may see; test ids are never among them."""
 
     data: SegmentationData
@@ -62,7 +63,7 @@ class Execution:
         if self.precision not in PRECISIONS:
             faults.append(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.precision == "fp16" and not self.device.startswith("cuda"):
-            faults.append("precision fp16 needs a GPU: its small range asks for a loss scaler; take bf16 or fp32")
+            faults.append("precision fp16 needs a GPU: its small range needs a loss scaler; use bf16 or fp32")
         if faults:
             raise UsageError("\n".join(faults))
 
@@ -100,13 +101,13 @@ def memory_is_enough_for(config: TrialConfig) -> Iterator[None]:
         share = ", or give each trial more of the GPU (--gpus-per-trial)" if where == "GPU" else ""
         raise MemoryExhaustedError(
             f"out of {where} memory{asked}: lower batch_size (now {config.batch_size}) or image_size (now "
-            f"{format_size(config.image_size)}); training.accumulate=2 with half the batch_size takes as many images a "
-            f"step{share}"
+            f"{format_size(config.image_size)}); training.accumulate=2 with half the batch_size takes as many images "
+            f"per step{share}"
         ) from error
 
 
 def _bytes_asked_for(error: BaseException) -> str | None:
-    """The bytes that could not be had, as text to append (empty if not told); None if memory is not what is missing."""
+    """The bytes that could not be allocated, as text to append (empty if unknown); None for another kind of error."""
     text = str(error)
     told = re.search(r"(?i)(?:tried|trying|unable) to allocate (\d[\d.]* ?(?:bytes|[KMGT]i?B))", text)
     if told:

@@ -16,7 +16,7 @@ def add_execution_flags(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--precision",
         choices=tuple(PRECISIONS),
-        help="of convolutions (default: bf16 on a GPU that has it, otherwise fp32)",
+        help="precision of convolutions (default: bf16 on a GPU that has it, otherwise fp32)",
     )
     group.add_argument(
         "--channels-last",
@@ -61,9 +61,9 @@ def byte_size(text: str) -> int:
     """Bytes of a size such as 500M or 10G (powers of 1024); 0 is allowed.
 
     Raises:
-        argparse.ArgumentTypeError: If it is no size.
+        argparse.ArgumentTypeError: If it is not a size.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 500M or 10G")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 500M or 10G")
     return int(float(found.group(1)) * _UNITS[found.group(2).upper()])

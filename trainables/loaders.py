@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from trainables.augmentations import Policy
 from trainables.data.base import Image, Mask, SegmentationData
 from trainables.data.cache.decoded import DecodedCache
+from trainables.plugins import TakesPluginsAlong
 from trainables.seeds import derived_seed
 
 Normalisation = Mapping[str, Sequence[float]]
@@ -38,13 +39,13 @@ class Batch:
     masks: Tensor | Sequence[Tensor]
 
     def pin_memory(self) -> Batch:
-        """The same in memory from which a GPU fetches by itself; a loader asks for it, and skips what has no such."""
+        """A copy in pinned memory, which a GPU can read directly; loaders call this method on batches that have it."""
         masks = self.masks
         pinned = masks.pin_memory() if isinstance(masks, Tensor) else [mask.pin_memory() for mask in masks]
         return Batch(self.ids, self.images.pin_memory(), pinned)
 
 
-class TrainingSet(Dataset["Sample"]):
+class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):
     """Augmented samples; item (epoch, index) draws from a seed of its own, whatever process asks for it."""
 
     def __init__(self, cache: DecodedCache, ids: Sequence[str], policy: Policy, *, seed: int) -> None:
@@ -82,7 +83,7 @@ class Sample(NamedTuple):
     mix_seed: int
 
 
-class EvaluationSet(Dataset[tuple[str, Tensor, Tensor]]):
+class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Tensor, Tensor]]):
     """Images resized to the model's input, masks untouched."""
 
     def __init__(self, cache: DecodedCache, ids: Sequence[str]) -> None:
@@ -135,9 +136,9 @@ def training_loader(
 
     Args:
         samples: Whose seed also decides the order of images.
-        batch_size: Images a batch.
+        batch_size: Images per batch.
         workers: Loader processes; no influence on what is loaded.
-        pin_memory: Whether batches are copied to memory from which a GPU can fetch them by itself.
+        pin_memory: Whether batches are copied to memory that a GPU can read directly (pinned).
     """
     batches = EpochBatches(len(samples), batch_size, seed=samples.seed)
     options: dict[str, Any] = {"batch_sampler": batches, "collate_fn": samples.collate, "pin_memory": pin_memory}
@@ -160,7 +161,7 @@ def evaluation_loader(
         data: The data set, or a cache of it that already holds decoded images of `size`.
         ids: Image ids.
         size: Height and width of the model's input.
-        batch_size: Images a forward pass; no influence on the result beyond rounding.
+        batch_size: Images per forward pass; no influence on the result beyond rounding.
         normalisation: Channel statistics of the model; carried by the loader for `evaluate`.
         workers: Loader processes.
         pin_memory: As for `training_loader`.

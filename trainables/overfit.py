@@ -1,4 +1,4 @@
-"""Whether a configuration can learn at all: one batch of real images, trained on until it is known by heart.
+"""Whether a configuration can learn at all: one batch of real images, trained on until it is memorised.
 
 The cheapest test of a pipeline there is (Karpathy, "A Recipe for Training Neural Networks", 2019): masks out of step,
 a rate far too high or too low, a loss that ignores its input, all show here in a minute.
@@ -56,9 +56,9 @@ def overfit_batch(trial: Trial, *, steps: int, report: Callable[[int, float], No
     """Trains a fresh trial on the first batch of its first epoch again and again, at its constant base rates.
 
     Args:
-        trial: Not trained yet; afterwards its model is spoilt for anything else.
+        trial: Not trained yet; afterwards its model is of no other use.
         steps: How often, at least once.
-        report: Told the step (from 1) and its loss.
+        report: Called with the step (from 1) and its loss.
 
     Raises:
         DivergedError: If the loss becomes NaN or infinite.

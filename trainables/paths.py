@@ -1,9 +1,9 @@
 """Names that become paths, and what may be removed: the one rule that every command follows.
 
-Nothing is removed or replaced but what this project wrote itself, and it knows that by a list: the names of the files
-that a folder of ours consists of (`best/LABEL`, a checkpoint), or the list that `WrittenFiles` keeps beside what it
-wrote. A name that comes from a file (a label in a journal, a trial id in somebody's `trial.json`) is checked before it
-becomes part of a path, and symbolic links inside a run folder are refused, since they may lead out of it.
+Only what this project wrote itself is removed or replaced, which it knows from a list: the names of the files that a
+folder of ours consists of (`best/LABEL`, a checkpoint), or the list that `WrittenFiles` keeps beside what it wrote.
+A name that comes from a file (a label in a journal, a trial id in somebody's `trial.json`) is checked before it becomes
+part of a path, and symbolic links inside a run folder are refused, since they may lead out of it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def check_name(name: object, what: str) -> str:
 
     Args:
         name: From a file or a command line.
-        what: What it is and where it stands, for the message: "the label of trial t003 in runs/x/journal.jsonl".
+        what: What it is and where it was read, for the message: "the label of trial t003 in runs/x/journal.jsonl".
 
     Raises:
-        UnsafePathError: If it is no text, empty, too long, begins with a dot, or holds a slash, a backslash, a colon or
-            a control character.
+        UnsafePathError: If it is not text, is empty or too long, begins with a dot, or holds a slash, a backslash, a
+            colon or a control character.
     """
     fault = _name_fault(name)
     if fault:
@@ -74,7 +74,7 @@ def refuse_links(folder: Path, *, but_not_below: Collection[str] = ()) -> None:
 
     Args:
         folder: Such as a run's; a missing one holds none.
-        but_not_below: Names of subfolders whose content is not looked at, since others keep links there (W&B).
+        but_not_below: Names of subfolders whose content is not looked at, since other programs keep links there (W&B).
 
     Raises:
         UnsafePathError: Naming the links.
@@ -124,9 +124,9 @@ def remove_own(folder: Path, names: Collection[str] | Callable[[str], bool]) -> 
 
 
 class WrittenFiles:
-    """The files that a command writes into a folder, listed there; beginning anew removes those of the last time.
+    """The files that a command writes into a folder, listed there; starting again removes those of the last time.
 
-    Files that somebody else put there stay, and so do the folders that hold them.
+    Other files there stay, and so do the folders that hold them.
 
     Args:
         root: A run's report or the like; the folder lies below it.
@@ -140,7 +140,7 @@ class WrittenFiles:
         self._written: list[str] = []
 
     def clear(self) -> None:
-        """Removes what is listed, and the folders that are empty without it.
+        """Removes what is listed, and the folders that are empty afterwards.
 
         Raises:
             UnsafePathError: If the list names what lies outside, or behind a link.

@@ -1,4 +1,4 @@
-"""Seeds that are told apart by what they are for."""
+"""Seeds that differ by what they are for."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from trainables import commands
+from trainables import commands, plugins
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish, read_record
 from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_data_flags(p.add_argument_group("on which images (default: those of --trial, else scenes)"))
     p.set_defaults(data=None)
+    plugins.add_flag(p)
     p.add_argument("--epochs", type=int, metavar="N", help="default: those of --trial, else 10")
     p.add_argument(
         "--trial", type=expanded, metavar="TRIAL.json", help="begin with the configuration of a best/LABEL/trial.json"
@@ -59,22 +60,22 @@ def parser() -> argparse.ArgumentParser:
         const=100,
         type=int,
         metavar="STEPS",
-        help="only see whether one batch can be learnt by heart (100 steps where none are given); nothing is kept",
+        help="only check whether one batch can be memorised (100 steps by default); nothing is kept",
     )
     p.add_argument(
         "--out", type=expanded, default=Path("trained"), metavar="DIR", help="where to keep it (default: trained)"
     )
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
-    p.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="of torch on the CPU")
+    p.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="CPU threads of torch")
     add_execution_flags(p.add_argument_group("how it is executed"))
     return p
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains, prints a line an epoch, and leaves the model in the folder asked for."""
-    asked = parser().parse_args(arguments)
+    """Trains, prints one line per epoch, and leaves the model in the folder asked for."""
     try:
-        return _train(asked)
+        plugins.load_given(arguments)
+        return _train(parser().parse_args(arguments))
     except SegsweepError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -134,13 +135,14 @@ def _read_trial(path: Path) -> _Origin:
     """Reads a `best/LABEL/trial.json`; its data from the run around it where it does not say (old versions)."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        plugins.load_used(content.get("plugins", ()))
         config = dict(content["config"])
         classes = [str(info["name"]) for info in content.get("classes", ())]
         data = dict(content.get("data") or _data_of_run(path))
     except OSError as error:
         raise UsageError(f"--trial {path} cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"--trial {path} is no best/LABEL/trial.json of a sweep") from error
+        raise UsageError(f"--trial {path} is not a best/LABEL/trial.json of a sweep") from error
     return _Origin(path, config, classes, data)
 
 
@@ -155,7 +157,7 @@ def _data_of_run(path: Path) -> dict[str, Any]:
 
 
 def _run_around(path: Path) -> Path:
-    """The run folder that a `best/LABEL/trial.json` stands in, if it does."""
+    """The run folder that a `best/LABEL/trial.json` is in, if it is in one."""
     return path.resolve().parent.parent.parent
 
 
@@ -254,7 +256,7 @@ def _overfit(trial: Trial, steps: int) -> int:
         print(f"learns: {fell}, {right}")
         return 0
     raise SegsweepError(
-        f"does not learn one batch by heart: {fell} in {steps} steps, {right}\n"
+        f"does not memorise one batch: {fell} in {steps} steps, {right}\n"
         f"look at the masks ({commands.preview()} shows them over the images), try optimizer.lr ten times "
         "higher and lower, or give it more steps"
     )

@@ -13,7 +13,6 @@ import torch
 from trainables import checkpoint as checkpoints
 from trainables.applied import Built, read_back, verify
 from trainables.augmentations import Policy
-from trainables.checkpoint import TrialRecord
 from trainables.config import TrialConfig
 from trainables.data.cache.decoded import DecodedCache, class_pixels
 from trainables.errors import DivergedError
@@ -23,6 +22,8 @@ from trainables.losses import LOSSES
 from trainables.metrics import ConfusionMatrix, summary
 from trainables.models import build_model
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
+from trainables.plugins import used_by
+from trainables.record import TrialRecord
 from trainables.seeds import derived_seed
 from trainables.training import evaluate, train_one_epoch
 from trainables.updates import Updater, freeze, parameter_groups
@@ -40,7 +41,7 @@ class Trial:
 
     Raises:
         WiringError: If what was built is not what the configuration asks for.
-        WeightsError: If predefined weights cannot be had.
+        WeightsError: If predefined weights cannot be obtained.
         MemoryExhaustedError: If the model does not fit.
     """
 
@@ -185,6 +186,9 @@ class Trial:
             history=tuple(self.history),
             applied=self.applied,
             parameters=int(self.applied["model"]["parameters"]),
+            plugins=tuple(
+                {"name": plugin.name, "sha256": plugin.sha256} for plugin in used_by(self.config.components())
+            ),
         )
 
     def save(self, folder: Path) -> Path:

@@ -29,13 +29,13 @@ class TrainingOptions:
 
     Attributes:
         backbone_lr: Multiplier of the learning rate for the backbone's weights; with predefined weights the new head
-            may learn faster than what is already known. A frozen backbone has no rate.
-        decay_norms: Whether weight decay also pulls at biases and at the scales of normalisation layers. Without it
+            may learn faster than the backbone. A frozen backbone has no rate.
+        decay_norms: Whether weight decay also applies to biases and to the scales of normalisation layers. Without it
             (He et al., "Bag of Tricks for Image Classification", 2019) only weights of two dimensions and more decay.
         clip_norm: Largest Euclidean norm of the whole gradient; 0 leaves it as it is.
         accumulate: Batches whose gradients are averaged before a step; BatchNorm still sees one batch at a time.
-        ema: Decay of a `MovingAverage` of the model, which is then what is evaluated and saved; 0 is none.
-        freeze: What stays as it is: nothing (`none`), the running statistics of all BatchNorm layers (`batch_norm`), or
+        ema: Decay of a `MovingAverage` of the model, which is then what is evaluated and saved; 0 turns it off.
+        freeze: What is not updated: nothing (`none`), the running statistics of all BatchNorm layers (`batch_norm`), or
             the whole backbone, its statistics included (`backbone`).
     """
 
@@ -59,7 +59,7 @@ def freeze(model: nn.Module, what: str) -> None:
 
 
 def training_mode(model: nn.Module, frozen: str) -> None:
-    """`model.train()`, but for what is frozen (one of `FREEZE`)."""
+    """`model.train()`, except for what is frozen (one of `FREEZE`)."""
     model.train()
     if frozen == "backbone":
         _backbone(model).eval()
@@ -188,11 +188,11 @@ class Updater:
         return autocast(self.device_type, self.dtype)
 
     def backward(self, loss: Tensor) -> None:
-        """Adds a loss's gradients to those that wait for the next step."""
+        """Adds a loss's gradients to those collected for the next step."""
         self.scaler.scale(loss).backward()
 
     def step(self) -> None:
-        """Applies the gradients that wait, at the schedule's rate."""
+        """Applies the collected gradients, at the schedule's rate."""
         multiplier = self.schedule(self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * multiplier

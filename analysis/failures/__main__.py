@@ -133,7 +133,7 @@ def _read_pair(truth_path: Path, prediction_path: Path, description: Description
     """True and predicted class ids.
 
     Raises:
-        DataError: If they cannot be compared; lists why, a line each.
+        DataError: If they cannot be compared; lists the reasons, one per line.
     """
     table = np.full(256, -1, dtype=np.int16)
     table[list(description.stored_ids)] = list(description.stored_ids.values())

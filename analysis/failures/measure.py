@@ -30,8 +30,8 @@ SMALL_AREA_FRACTION = 1 / 300
 BORDER_FRACTION = 0.2
 
 LIMITS: Mapping[str, tuple[float, str]] = {
-    "MISSED_RECALL": (MISSED_RECALL, "a stray 1/20 of a region is no finding of it"),
-    "FOUND_RECALL": (FOUND_RECALL, "below it too little was found to call the rest a matter of the boundary"),
+    "MISSED_RECALL": (MISSED_RECALL, "a stray 1/20 of a region does not count as found"),
+    "FOUND_RECALL": (FOUND_RECALL, "below it too little was found to blame the boundary"),
     "CONFUSED_FRACTION": (CONFUSED_FRACTION, "a quarter of the region under one wrong name is enough to see it"),
     "BOUNDARY_FRACTION": (BOUNDARY_FRACTION, "nearly all errors, with room for a few stray pixels"),
     "BOUNDARY_DIAGONAL": (BOUNDARY_DIAGONAL, "of the image's diagonal: 5 px at 375x500, the width of VOC's void seams"),
@@ -128,14 +128,14 @@ def failing_regions(
         confusion: The image's confusion matrix (C, C) where it is known already.
 
     Returns:
-        One entry a failing class that is in the truth or in the prediction (outside void), by class id. A perfect
-        region is no failure, whatever the limit.
+        One entry per failing class that is in the truth or in the prediction (outside void), by class id. A perfect
+        region is never a failure, whatever the limit.
 
     Raises:
         ValueError: If the shapes differ or a mask holds an unknown id.
     """
     if confusion is None:
-        # Copies, for torch wants arrays that may be written to and decoders give others.
+        # Copies, because torch wants writable arrays and decoders may return read-only ones.
         confusion = confusion_matrix(
             torch.from_numpy(prediction.copy()), torch.from_numpy(truth.copy()), len(class_names)
         ).numpy()
@@ -205,8 +205,8 @@ def _measure(
 def _boundary_errors(truth: Mask, prediction: Mask, class_id: int, width: int) -> tuple[int, float]:
     """Wrong pixels within `width` of the truth region's boundary, and the region's thickness.
 
-    Distances are Euclidean, between pixel centres; the image's border is no boundary. Void next to the region
-    (annotators' seams) is crossed for free, up to `width`, for nobody knows where in it the boundary runs.
+    Distances are Euclidean, between pixel centres; the image's border is not a boundary. Void next to the region
+    (annotators' seams) is crossed for free, up to `width`, because where in it the boundary runs is unknown.
     """
     rows, columns = _box(truth == class_id, margin=2 * width + 2)
     known, region = truth[rows, columns], truth[rows, columns] == class_id
@@ -259,7 +259,7 @@ def cause_kind(cause: str) -> str:
 
 
 def name_cause(kind: str) -> str:
-    """A kind of cause as it is told: `confused with` alone needs an object."""
+    """A kind of cause in words; only `confused with` needs an object."""
     return "confused with another class" if kind == CONFUSED else kind
 
 

@@ -26,7 +26,7 @@ from analysis.report.sections.answer import all_dead, caveats, lead_claims
 from analysis.report.writing import Report, write_report
 from analysis.results import Results, build_results
 from sweep.verify import open_data, open_run
-from trainables import commands
+from trainables import commands, plugins
 from trainables.data.flags import add_data_root_flag
 from trainables.data.reading.names import expanded
 from trainables.errors import SegsweepError
@@ -63,7 +63,7 @@ def answer_lines(report: Report, *, save_asked: bool = False) -> list[str]:
     """The answer for a terminal: what the page opens with, scores, openings, where the page is, what to type next."""
     results = report.results
     scores = results.comparison.set_index("label")
-    metric, words = results.objective.column, results.objective.words
+    metric, words = results.objective.metric.name, results.objective.metric.words
     told = [claim.text.striptags() for claim in (*lead_claims(results), *caveats(results))]
     lines = [f"{'' if place else 'answer':<9} {text}" for place, text in enumerate(told)]
     for label in ("best", "baseline"):
@@ -90,12 +90,13 @@ def _next_command(results: Results, *, save_asked: bool) -> str:
         return f"{commands.report(results.run_dir)}   (opens the test split)"
     if not save_asked:
         saving = commands.report(results.run_dir, "--save-predictions")
-        return f"{saving}   (every predicted mask, opens nothing anew)"
+        return f"{saving}   (every predicted mask; does not open test again)"
     return f"{commands.extend(results.run_dir, manifest.budget['trials'])}   (more trials)"
 
 
 def _run(options: argparse.Namespace, console: Console) -> Report:
     manifest = open_run(options.run)
+    plugins.load_recorded(manifest.plugins, options.plugins, run=options.run, more=True)
     data = open_data(options.run, manifest, root=options.data_root)
     with _plain() if options.plain_progress else _display(console) as step:
         results = build_results(
@@ -153,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", type=expanded, metavar="RUN", help="the folder of a run, such as runs/NAME")
     add_data_root_flag(parser)
+    plugins.add_flag(parser)
     parser.add_argument("--plain-progress", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--split", choices=("test", "val"), default="test", help="where to evaluate (default: test)")
     parser.add_argument(

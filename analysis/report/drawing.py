@@ -1,4 +1,4 @@
-"""The report's figures: one function a figure, from results to a matplotlib figure, or None where there is nothing.
+"""The report's figures: one function per figure, from results to a matplotlib figure, or None where there is nothing.
 
 Every figure is saved as SVG and as PNG for papers and slides. The page embeds the SVG with its colours replaced by the
 page's own variables, so that the same drawing reads on a light and on a dark page.
@@ -92,7 +92,7 @@ def save_figures(results: Results, folder: Path, parts: Parts) -> dict[str, Save
     """Draws every registered figure and writes `folder/NAME.svg` and `folder/NAME.png`.
 
     Returns:
-        The figures that had something to show, by name, and what is to be said of those that raised.
+        The figures that had something to show, by name, and notes on those that raised.
     """
     saved: dict[str, SavedFigure | FailedPart] = {}
     for name in FIGURES:

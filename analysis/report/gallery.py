@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 EMBEDDING_BUDGET = 25_000_000
 """Bytes of pictures inside the page; the rest is linked."""
 MOST_PICTURES = 100
-"""Pictures that a report draws unless told otherwise."""
+"""Pictures that a report draws by default."""
 FOLDER = "failures"
 PREDICTIONS_FOLDER = "predictions"
 NAMES_FILE = "names.csv"
 """Which file holds which prediction: columns label, image_id, file."""
 
 Advance = Callable[[int, int], None]
-"""Told how many files are done, and of how many."""
+"""Called with how many files are done, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ def build_gallery(
         limit: Pictures that may be written, worst first.
         budget: Bytes of data URIs that the page may hold.
         before: What a version without lists wrote into the folder (`written_before_lists`).
-        advance: Told how many pictures are done.
+        advance: Called with how many pictures are done.
 
     Raises:
-        DataError: If a file of somebody else stands where a picture belongs.
+        DataError: If a file that this project did not write is where a picture belongs.
     """
     written = WrittenFiles(report_dir, FOLDER, before=before)
     written.clear()
@@ -178,13 +178,13 @@ def save_predictions(
         report_dir: Folder of the report.
         positions: Write the places of the classes in the class list, 0 .. C - 1, instead of the data set's ids.
         before: As of `build_gallery`.
-        advance: Told how many masks are done.
+        advance: Called with how many masks are done.
 
     Returns:
         Number of masks written.
 
     Raises:
-        DataError: If a file of somebody else stands where a mask belongs.
+        DataError: If a file that this project did not write is where a mask belongs.
     """
     written = WrittenFiles(report_dir, PREDICTIONS_FOLDER, before=before)
     written.clear()
@@ -214,7 +214,7 @@ def smallest_stored_ids(data: SegmentationData) -> list[int]:
 
 
 def written_before_lists(run_dir: Path) -> dict[str, list[str]]:
-    """What a version that kept no lists of its files wrote, by folder; to be asked before the tables are written anew.
+    """What a version that kept no lists of its files wrote, by folder; call it before the tables are rewritten.
 
     Its report pictured every failure, and where it saved predictions, it did so for every label and image of a split.
 

@@ -1,4 +1,4 @@
-"""The sections of the report: one registered function a section, from what was measured to a fragment of the page.
+"""The sections of the report: one registered function per section, from what was measured to a fragment of the page.
 
 Every sentence that claims something carries the level of evidence that it rests on, and nothing is claimed above it.
 """
@@ -29,7 +29,7 @@ from trainables.registry import Registry
 
 TEMPLATES = Path(__file__).parent / "templates"
 SECTION_TEMPLATES = Path(__file__).parent / "sections"
-"""Each section's template stands beside its code."""
+"""Each section's template is beside its code."""
 
 
 class Evidence(Enum):
@@ -38,7 +38,7 @@ class Evidence(Enum):
     RECORD = "on record"
     """What the run wrote down: no inference."""
     ONE_CHECKPOINT = "one checkpoint each"
-    """Holds for these weights; another seed may turn it round."""
+    """Holds for these weights; another seed may reverse it."""
     FRESH_SEEDS = "fresh seeds"
     """Holds for configurations: five or more seeds each."""
     ABLATION = "ablation"
@@ -108,7 +108,7 @@ def environment() -> jinja2.Environment:
 
 
 def failure_card(part: FailedPart) -> Markup:
-    """What stands in the place of a part that could not be made."""
+    """What replaces a part that could not be made."""
     module: Any = environment().get_template("macros.html").module
     return Markup(module.failed(part))
 
@@ -159,7 +159,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def page_summary(results: Results) -> list[tuple[str, str]]:
-    """What stands below the page's title."""
+    """What is shown below the page's title."""
     seconds = float(results.trials["seconds"].sum())
     return [
         ("space", str(results.manifest.space["name"])),

@@ -1,4 +1,4 @@
-"""The parts of a report fail one at a time: what raises costs its own place, and everything else stands."""
+"""The parts of a report fail one at a time: a card replaces the part that raises, and the rest is written."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Parts:
         self._log.unlink(missing_ok=True)
 
     def make(self, what: str, function: Callable[[], Made]) -> Made | FailedPart:
-        """What the function returns, or what is to be said if it raises.
+        """What the function returns, or a message if it raises.
 
         Args:
-            what: The part, as it is told.
+            what: The part, as messages name it.
             function: Makes it.
         """
         try:
@@ -61,7 +61,7 @@ class Parts:
 
 
 def forget(folder: Path, name: str, suffixes: Iterable[str]) -> None:
-    """Removes the files `folder/NAME.SUFFIX` of an earlier report: they would be taken for this one's."""
+    """Removes the files `folder/NAME.SUFFIX` of an earlier report: they would be mistaken for this one's."""
     for path in (folder / f"{name}.{suffix}" for suffix in suffixes):
         if path.is_file() or path.is_symlink():
             path.unlink()

@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.report.parts import FailedPart, Parts, forget
 from trainables.data.cache.places import write_atomically
+from trainables.metrics import Metric, all_metrics
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -22,10 +23,8 @@ TABLES = ("comparison", "per_class", "iou_thresholds", "failures", "trials", "co
 DIGITS = 4
 """Decimals of a proportion, significant digits of any other number."""
 
-_PROPORTIONS = re.compile(
-    r"(val/|train/)?(pixel_accuracy|miou|iou|f1|precision|recall|ap|map|missed_recall|\w+_fraction)(_low|_high)?"
-    r"|mean|lowest|highest"
-)
+_OTHER_PROPORTIONS = re.compile(r"missed_recall|\w+_fraction|mean|lowest|highest")
+"""Columns of proportions that are no metric's."""
 _MARKDOWN = str.maketrans({**{mark: f"\\{mark}" for mark in "|\\`*_"}, "<": "&lt;", ">": "&gt;"})
 _LATEX = str.maketrans(
     {**{mark: f"\\{mark}" for mark in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -58,7 +57,7 @@ def write_tables(results: Results, folder: Path, parts: Parts) -> None:
     """Writes every table as `folder/NAME.csv`, `.md` and `.tex`.
 
     CSV holds each number with all its digits: reading it back gives the frame's own numbers. Markdown and LaTeX are
-    rounded and escape what their readers would take for markup. A table that cannot be written costs itself alone.
+    rounded and escape what their readers would take for markup. A table that cannot be written does not stop others.
     """
     for name in TABLES:
         made = parts.make(f"table {name}", partial(_write_table, getattr(results, name), name, folder))
@@ -117,7 +116,8 @@ def to_latex(frame: pd.DataFrame, name: str) -> str:
 def show_number(value: float | None, *, name: str = "", digits: int = DIGITS) -> str:
     """A number as people read it; missing ones are empty.
 
-    Whole numbers stay whole, proportions (known by their column's name) have fixed decimals, others significant digits.
+    A column of a metric is written as the metric says. Otherwise whole numbers stay whole, proportions (known by their
+    column's name) have fixed decimals, others significant digits.
 
     Example:
         >>> show_number(0.61, name="iou"), show_number(3218110.0), show_number(float("nan")), show_number(1e-05)
@@ -125,13 +125,22 @@ def show_number(value: float | None, *, name: str = "", digits: int = DIGITS) ->
     """
     if value is None or math.isnan(value):
         return ""
-    if _PROPORTIONS.fullmatch(name):
+    metric = metric_of_column(name)
+    if metric is not None:
+        return metric.show(value)
+    if _OTHER_PROPORTIONS.fullmatch(name):
         return f"{value:.{digits}f}"
     if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
         return str(int(value))
     text = f"{value:.{digits}g}"
     # Large numbers keep their whole part: 12345.6 is 12346, not 1.235e+04.
     return f"{value:.0f}" if "e+" in text and abs(value) < 1e15 else text
+
+
+def metric_of_column(name: str) -> Metric | None:
+    """The metric whose values a column holds: on a split (`iou`, `iou_low`) or of a trial (`val/miou`)."""
+    base = name.removeprefix("val/").removeprefix("train/").removesuffix("_low").removesuffix("_high")
+    return next((metric for metric in all_metrics() if base in (metric.name, metric.reported_as)), None)
 
 
 def _cell(name: str, record: dict[Any, Any], *, with_interval: bool) -> Cell:

@@ -51,7 +51,7 @@ def write_report(
 ) -> Report:
     """Writes tables, figures, failure pictures and `report.html` into `RUN/report`.
 
-    A part that raises costs itself alone; its traceback goes to `RUN/report/report.log`.
+    A part that raises does not stop the others; its traceback goes to `RUN/report/report.log`.
 
     Args:
         results: What was measured.
@@ -59,7 +59,7 @@ def write_report(
         predictions: Write every predicted mask as well, as ids of the data set's own masks or as places of the classes.
         pictures: Failure pictures that may be written, worst first.
         budget: Bytes of pictures inside the page.
-        progress: Told the stage, how much of it is done, and of how much.
+        progress: Called with the stage, how much of it is done, and of how much.
 
     Returns:
         Where the page is, and what it was made from.

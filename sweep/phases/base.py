@@ -36,7 +36,7 @@ class Proposal:
     Attributes:
         trial_id: Identity; no other trial of the sweep has it.
         number: Of the search trial that it is, or continues.
-        label: Whom it would speak for.
+        label: The label that it would represent.
         config: Flat configuration.
         params: What the search chose of it.
         source: Where it comes from: `known_good`, `start`, `sampler`, `representative`.

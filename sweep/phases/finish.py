@@ -7,7 +7,7 @@ from sweep.trials import PhaseKind, TrialView, finish_id
 
 
 class Finish(Phase):
-    """Continues what speaks for a label, so that labels are compared at equal epochs.
+    """Continues the trial that represents a label, so that labels are compared at equal epochs.
 
     Args:
         context: Of the sweep.
@@ -41,7 +41,7 @@ class Finish(Phase):
         return not self._waiting()
 
     def _waiting(self) -> list[TrialView]:
-        """Representatives below full budget; if a finish trial fails, its label goes without."""
+        """Representatives below full budget; if a finish trial fails, its label has no trial at full budget."""
         table = self.context.table
         chosen = table.representatives(self.context.objective).values()
         return [t for t in chosen if t.state == "stopped" and finish_id(t.trial_id) not in table.trials]

@@ -1,10 +1,10 @@
-"""The search: starting points first, then what the sampler suggests; rules stop early what cannot win."""
+"""The search: starting points first, then what the sampler suggests; rules stop unpromising trials early."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from search_spaces.space import SearchSpace
+from search_spaces.core.space import SearchSpace
 from sweep.journal import Event
 from sweep.optuna_study import Suggestions
 from sweep.phases.base import Context, Phase, Proposal, Stop

@@ -12,13 +12,14 @@ from PIL import Image
 
 from sweep.journal import Journal
 from sweep.manifest import SweepManifest
-from trainables.checkpoint import TrialRecord, publish, save_checkpoint
+from trainables.checkpoint import publish, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.data.base import DATASETS, ClassInfo, SegmentationData, Splits
 from trainables.data.cache.scan import scan
 from trainables.data.splits.frozen import freeze_splits
 from trainables.loaders import IMAGENET_NORMALISATION
 from trainables.models import build_model
+from trainables.record import TrialRecord
 
 CLASSES = (ClassInfo("left", (200, 0, 0)), ClassInfo("right", (0, 0, 200)), ClassInfo("dot", (0, 200, 0)))
 SIZES = ((40, 56), (48, 48), (33, 61))

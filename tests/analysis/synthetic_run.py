@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.answer import Answer
 from analysis.candidates import seeds_frame
-from analysis.comparison import Answer
-from analysis.objectives import OBJECTIVES
 from analysis.results import Results
 from sweep.manifest import SweepManifest
+from sweep.objectives import objective_of
 from trainables.data.base import VOID, ClassInfo, Image, Mask, SegmentationData, Splits
 
 CLASSES = (
@@ -323,7 +323,7 @@ def _answer(records: dict[str, Any], scores: dict[str, float]) -> Answer:
     return Answer(
         winner="best",
         baseline="baseline",
-        objective=OBJECTIVES["val/miou"],
+        objective=objective_of("val/miou"),
         winner_score=scores["best"],
         baseline_score=scores["baseline"],
         difference=difference,

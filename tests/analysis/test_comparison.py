@@ -10,33 +10,29 @@ import pandas as pd
 import pytest
 import torch
 
+from analysis.answer import Answer, Verdict, answer
 from analysis.comparison import (
-    COMPARISON_COLUMNS,
     COST_COLUMNS,
-    METRICS,
-    PER_CLASS_COLUMNS,
     THRESHOLD_COLUMNS,
-    Answer,
-    Dead,
-    Verdict,
-    answer,
+    comparison_columns,
     comparison_frame,
     cost_frame,
-    dead_labels,
-    find_dead,
     lineage,
+    per_class_columns,
     per_class_frame,
-    score_labels,
-    score_statistic,
     threshold_frame,
 )
+from analysis.dead import Dead, dead_labels, find_dead
 from analysis.evaluate import MAJORITY
-from analysis.objectives import OBJECTIVES
+from analysis.scores import score_labels, score_statistic
 from analysis.statistics import draw_counts
+from sweep.objectives import objective_of, objectives
 from trainables import metrics
 from trainables.metrics import IGNORE, PerImageConfusion, RegionConfidence, ScoreHistogram
 
 NAMES = ["sky", "road", "car", "never"]
+METRICS = ("pixel_accuracy", "iou", "f1", "precision", "recall", "ap", "map")
+MIOU = objective_of("val/miou")
 
 
 def made_evaluation(trial_id, *, images=30, skill=2.0, seed=0, groups=None, split="test"):
@@ -118,22 +114,25 @@ def test_interval_is_that_of_resampling_images_one_by_one(made):
     rng = np.random.default_rng(3)
     values = np.array([slow_scores(evaluations["0"], rng.integers(0, 30, 30)) for _ in range(200)])
     spread = values.std(axis=0)
-    for index in range(7):
+    assert tuple(scores["0"]) == METRICS
+    for index, score in enumerate(scores["0"].values()):
         low, high = np.quantile(values[:, index], [0.02, 0.98])
-        assert scores["0"].interval.low[index] == pytest.approx(low, abs=spread[index])
-        assert scores["0"].interval.high[index] == pytest.approx(high, abs=spread[index])
-        assert scores["0"].interval.low[index] < scores["0"].values[index] < scores["0"].interval.high[index]
+        assert score.low == pytest.approx(low, abs=spread[index])
+        assert score.high == pytest.approx(high, abs=spread[index])
+        assert score.low < score.value < score.high
 
 
 def test_comparison_has_the_contracts_columns_and_a_floor(made):
     labels, evaluations, scores = made
     frame = comparison_frame(labels, evaluations, scores)
-    assert tuple(frame.columns) == COMPARISON_COLUMNS
-    assert COMPARISON_COLUMNS[:11] == (
+    assert tuple(frame.columns) == comparison_columns()
+    assert comparison_columns() == (
         *("label", "trial_id", "model", "policy", "loss", "epochs", "seeds", "images"),
-        *("pixel_accuracy", "pixel_accuracy_low", "pixel_accuracy_high"),
+        *("pixel_accuracy", "pixel_accuracy_low", "pixel_accuracy_high", "iou", "iou_low", "iou_high"),
+        *("f1", "f1_low", "f1_high", "precision", "precision_low", "precision_high"),
+        *("recall", "recall_low", "recall_high", "ap", "ap_low", "ap_high"),
+        *("map", "map_low", "map_high", "params", "latency_ms", "train_seconds"),
     )
-    assert COMPARISON_COLUMNS[-6:] == ("map", "map_low", "map_high", "params", "latency_ms", "train_seconds")
     assert frame["label"].tolist() == ["baseline", "best", "flip", MAJORITY]
     assert frame["trial_id"].tolist() == ["0", "1", "1", ""]
     assert frame["images"].tolist() == [30] * 4
@@ -164,7 +163,8 @@ def test_too_few_images_leave_the_bounds_empty():
 def test_per_class_counts_truth_and_leaves_absent_classes_undefined(made):
     _, evaluations, _ = made
     frame = per_class_frame({"baseline": "0", "best": "1"}, evaluations, NAMES)
-    assert tuple(frame.columns) == PER_CLASS_COLUMNS
+    assert tuple(frame.columns) == per_class_columns()
+    assert per_class_columns() == ("label", "class", "iou", "f1", "precision", "recall", "ap", "images", "pixels")
     assert frame["class"].tolist() == NAMES * 2
     car = frame[(frame["label"] == "best") & (frame["class"] == "car")].iloc[0]
     matrix = evaluations["1"].confusions
@@ -213,7 +213,7 @@ def test_costs_add_the_parents_gpu_seconds_and_the_whole_search():
 
 def test_answer_compares_the_winner_with_the_baseline_on_the_same_images(made):
     labels, evaluations, scores = made
-    told = answer(labels, evaluations, scores, resamples=300)
+    told = answer(labels, evaluations, scores, objective=MIOU, resamples=300)
     assert told.difference == pytest.approx(told.winner_score - told.baseline_score)
     assert told.low < told.difference < told.high
     assert told.verdict is Verdict.HIGHER
@@ -232,12 +232,12 @@ def test_answer_compares_the_winner_with_the_baseline_on_the_same_images(made):
     assert told.high == pytest.approx(np.quantile(differences, 0.98), abs=spread)
 
 
-@pytest.mark.parametrize("key", OBJECTIVES)
+@pytest.mark.parametrize("key", objectives())
 def test_answer_speaks_of_the_sweeps_objective(made, key):
     labels, evaluations, scores = made
-    objective = OBJECTIVES[key]
+    objective = objective_of(key)
     told = answer(labels, evaluations, scores, objective=objective, resamples=300, seed=5)
-    place = METRICS.index(objective.column)
+    place = METRICS.index(objective.metric.name)
     values = [slow_scores(evaluations[one], np.arange(30))[place] for one in ("1", "0")]
     assert (told.winner_score, told.baseline_score) == pytest.approx(tuple(values))
     rng = np.random.default_rng(0)
@@ -255,9 +255,9 @@ def test_ranks_follow_the_objective_and_its_direction(made):
     labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6), "flip": made_record("1", 0.6)}
     for record in labels.values():
         record.metrics["val/f1"] = 1 - record.metrics["val/miou"]
-    told = answer(labels, evaluations, scores, objective=OBJECTIVES["val/f1"], resamples=20)
+    told = answer(labels, evaluations, scores, objective=objective_of("val/f1"), resamples=20)
     assert told.val_ranks == {"baseline": 1, "best": 2, "flip": 2}
-    least = replace(OBJECTIVES["val/miou"], mode="min")
+    least = replace(MIOU, metric=replace(MIOU.metric, direction="min"))
     told = answer(labels, evaluations, scores, objective=least, resamples=20)
     assert told.val_ranks == told.split_ranks == {"baseline": 1, "best": 2, "flip": 2}
 
@@ -269,7 +269,7 @@ def test_ranks_follow_the_objective_and_its_direction(made):
 def test_a_configuration_is_not_compared_with_itself(made, changed, verdict):
     _, evaluations, scores = made
     labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6, **{"optimizer.lr": 0.003, **changed})}
-    told = answer(labels, evaluations, scores, resamples=50)
+    told = answer(labels, evaluations, scores, objective=MIOU, resamples=50)
     assert told.verdict is verdict
     assert np.isnan(told.low) == (verdict is Verdict.SAME)
 
@@ -277,7 +277,7 @@ def test_a_configuration_is_not_compared_with_itself(made, changed, verdict):
 def test_val_which_chose_the_winner_gives_no_interval_of_the_difference():
     evaluations = {one: made_evaluation(one, skill=skill, split="val") for one, skill in (("0", 1.5), ("1", 2.5))}
     labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6)}
-    told = answer(labels, evaluations, score_labels(evaluations, resamples=50), resamples=50)
+    told = answer(labels, evaluations, score_labels(evaluations, resamples=50), objective=MIOU, resamples=50)
     assert told.verdict is Verdict.CHOSEN_HERE
     assert np.isnan([told.low, told.high]).all()
 
@@ -294,8 +294,7 @@ def test_val_which_chose_the_winner_gives_no_interval_of_the_difference():
     ],
 )
 def test_what_may_be_said_follows_from_where_the_interval_lies(low, high, expected):
-    objective = OBJECTIVES["val/miou"]
-    told = Answer("best", "baseline", objective, 0.5, 0.4, 0.1, low, high, False, False, {}, {}, "images", 30)
+    told = Answer("best", "baseline", MIOU, 0.5, 0.4, 0.1, low, high, False, False, {}, {}, "images", 30)
     assert told.verdict is expected
     assert replace(told, same_configuration=True).verdict is Verdict.SAME
     assert replace(told, chosen_here=True).verdict is Verdict.CHOSEN_HERE
@@ -342,6 +341,6 @@ def test_groups_are_the_units_where_images_have_them():
         "1": made_evaluation("1", skill=2.5, groups=groups),
     }
     labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6)}
-    told = answer(labels, evaluations, score_labels(evaluations, resamples=50), resamples=50)
+    told = answer(labels, evaluations, score_labels(evaluations, resamples=50), objective=MIOU, resamples=50)
     assert (told.units, told.unit_count) == ("groups", 6)
     assert not np.isnan(told.low)

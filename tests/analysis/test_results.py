@@ -9,8 +9,9 @@ import shutil
 import numpy as np
 import pytest
 
+from analysis.answer import Verdict
 from analysis.candidates import SEED_COLUMNS
-from analysis.comparison import COMPARISON_COLUMNS, COST_COLUMNS, PER_CLASS_COLUMNS, THRESHOLD_COLUMNS, Verdict
+from analysis.comparison import COST_COLUMNS, THRESHOLD_COLUMNS, comparison_columns, per_class_columns
 from analysis.evaluate import MAJORITY
 from analysis.failures.measure import COLUMNS, failing_regions
 from analysis.results import build_results
@@ -35,8 +36,8 @@ def original(tmp_path_factory):
 def test_results_hold_every_table_with_the_contracts_columns(original):
     _, run_dir, results = original
     assert list(results.labels) == ["baseline", "best", "flip"]
-    assert tuple(results.comparison.columns) == COMPARISON_COLUMNS
-    assert tuple(results.per_class.columns) == PER_CLASS_COLUMNS
+    assert tuple(results.comparison.columns) == comparison_columns()
+    assert tuple(results.per_class.columns) == per_class_columns()
     assert tuple(results.iou_thresholds.columns) == THRESHOLD_COLUMNS
     assert tuple(results.failures.columns) == COLUMNS
     assert tuple(results.cost.columns) == COST_COLUMNS
@@ -178,7 +179,7 @@ def test_the_objective_of_the_manifest_is_compared_and_ranks(run):
     assert list(results.labels)[-1] == "trial-0002"
     scores = results.comparison.set_index("label")["recall"]
     told = results.answer
-    assert (told.objective.words, told.winner_score) == ("mean recall", scores["best"])
+    assert (told.objective.metric.words, told.winner_score) == ("mean recall", scores["best"])
     assert told.split_ranks == {
         label: 1 + sum(scores[other] > scores[label] for other in {"baseline", "best", "trial-0002"})
         for label in results.labels
@@ -218,7 +219,7 @@ def test_a_run_without_checkpoints_and_a_folder_that_is_no_run_say_the_cure(run,
     shutil.rmtree(run_dir / "best")
     with pytest.raises(CheckpointError, match=re.escape(commands.resume(run_dir))):
         build_results(run_dir)
-    with pytest.raises(DataError, match="is no run"):
+    with pytest.raises(DataError, match="is not a run folder"):
         build_results(tmp_path)
 
 

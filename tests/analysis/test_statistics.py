@@ -15,12 +15,11 @@ from analysis.statistics import (
     bootstrap_interval,
     draw_counts,
     expanded_confidence,
-    mean_over_split_classes,
     paired_interval,
     sampling_units,
-    weighted_sum,
 )
 from trainables import metrics
+from trainables.metrics import arrays, mean_over_split_classes, weighted_sum
 
 
 def mean_of(values):
@@ -257,7 +256,7 @@ def test_sums_over_blocks_of_images_are_those_over_all(monkeypatch, dtype):
     weights, per_image = draw_counts(rng.integers(0, 23, (4, 23)), 23), rng.integers(0, 2**30, (23, 3, 2)).astype(dtype)
     expected = np.einsum("rn,nij->rij", weights, per_image.astype(np.float64))
     for values in (1, 6, 30, 10**6):
-        monkeypatch.setattr(statistics, "SUMMED_VALUES", values)
+        monkeypatch.setattr(arrays, "SUMMED_VALUES", values)
         np.testing.assert_array_equal(weighted_sum(weights, per_image), expected)
         np.testing.assert_array_equal(weighted_sum(weights, per_image[:, 1:]), expected[:, 1:])
 

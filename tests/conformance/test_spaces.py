@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from search_spaces import SPACES, SearchSpace, from_yaml, to_yaml
-from search_spaces.files import check_space
+from search_spaces.core.yaml_format import check_space
 from trainables.augmentations import TRANSFORMS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError

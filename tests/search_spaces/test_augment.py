@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from search_spaces import SPACES, SearchSpace
-from search_spaces.augment import FAMILIES, LEAST, MOST, START, family_point, policy_parameters, reachable
-from search_spaces.space import choice, number
+from search_spaces.augment import LEAST, MOST, START, families, family_point, policy_parameters, reachable
+from search_spaces.core.parameter import choice, number
 from trainables.augmentations import MAGNITUDES, TRANSFORMS, PolicySpec, family_transforms
 
 MODELS = ["lraspp_mobilenet_v3_large"]
@@ -28,7 +28,7 @@ def test_space_has_every_transformation_and_only_what_a_family_allows() -> None:
     }
     for name in TRANSFORMS:
         (allowed,) = by_key[f"augment.{name}.p"].when
-        assert allowed.values == tuple(family for family in FAMILIES if name in family_transforms(family))
+        assert allowed.values == tuple(family for family in families() if name in family_transforms(family))
     assert by_key["augment.rotate.magnitude"].reason == "angle ±3° to ±27°"
 
 
@@ -38,7 +38,7 @@ def test_magnitudes_leave_out_what_cannot_be_seen_and_room_to_widen() -> None:
             assert (parameter.low, parameter.high) == (LEAST, MOST) == (0.1, 0.9)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", families())
 def test_every_family_has_a_point_at_its_defaults(family: str) -> None:
     point = {key.removeprefix("augment."): value for key, value in family_point(family).items()}
     spec = PolicySpec.from_flat(point)

@@ -6,8 +6,8 @@ import optuna
 import pytest
 
 from search_spaces import SPACES
+from search_spaces.core.space import SearchSpace
 from search_spaces.loss import SUMS
-from search_spaces.space import SearchSpace
 from trainables.losses import LOSSES
 from trainables.registry import Scalar
 

@@ -200,7 +200,7 @@ def test_space_is_written_as_yaml_edited_and_given_back(sweep: Command, tmp_path
 def test_plan_says_how_trials_are_executed_and_compared(sweep: Command, mini_root: Path) -> None:
     data = ("--data", "folder", "--data-root", str(mini_root), "--gpus-per-trial", "0")
     outcome = sweep(*data, "--check", "--precision", "bf16", "--cache-limit", "1G", "--workers", "1")
-    assert "bf16 on cpu, channels last, 1 thread a trial, 1 loader process, decoded images up to 1 GiB" in outcome.out
+    assert "bf16 on cpu, channels last, 1 thread per trial, 1 loader process, decoded images up to 1 GiB" in outcome.out
     assert "asha compares trials at epoch 2" in outcome.out
     refused = sweep(*data, "--check", "--precision", "fp16")
     assert refused.code == 2

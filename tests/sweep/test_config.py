@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config import DEFAULT_ARCHITECTURES, SweepConfig, duration, from_command_line, parser
+from sweep.config import SweepConfig, from_command_line
+from sweep.flags import DEFAULT_ARCHITECTURES, duration, parser
 from trainables.errors import UsageError
 
 

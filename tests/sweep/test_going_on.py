@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sweep.config import CHANGEABLE, GoOnConfig, from_command_line, parser
+from sweep.config import CHANGEABLE, GoOnConfig, from_command_line
+from sweep.flags import parser
 from sweep.journal import Journal
 from sweep.manifest import SweepManifest
 

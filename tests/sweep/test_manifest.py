@@ -48,7 +48,7 @@ def test_damaged_manifest_is_a_data_error(tmp_path: Path, content: str) -> None:
 
 
 def test_folder_that_is_no_run_and_another_format_are_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no run"):
+    with pytest.raises(DataError, match="is not a run folder"):
         SweepManifest.load(tmp_path)
     MANIFEST.save(tmp_path)
     content = json.loads((tmp_path / "manifest.json").read_text())

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search_spaces import SPACES, SearchSpace
-from search_spaces.space import choice
+from search_spaces.core.parameter import choice
 from sweep.objectives import objective_of
 from sweep.optuna_study import INFEASIBLE, SAMPLERS, Suggestions, mirror
 

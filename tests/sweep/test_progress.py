@@ -11,11 +11,12 @@ import pytest
 from rich.console import Console
 
 from search_spaces import SPACES
-from search_spaces.space import readable
+from search_spaces.core.parameter import readable
+from sweep.answer import describe_execution, show_answer, show_plan, show_ray, show_space
 from sweep.journal import Journal
 from sweep.objectives import objective_of
 from sweep.phases import Budget
-from sweep.progress import Progress, describe_execution, show_answer, show_plan, show_ray, show_space
+from sweep.progress import Progress
 from trainables import commands
 from trainables.execution import Execution, TrialData
 
@@ -231,7 +232,7 @@ def test_plan_says_what_is_tried_on_which_data(mini_data: TrialData) -> None:
         f"{len(splits.test)} test (sealed)",
         "8 trials of up to 4 epochs",
         "compared at epoch 2",
-        "bf16 on cuda, channels last, 1 thread a trial, 3 loader processes, decoded images up to 8 GiB",
+        "bf16 on cuda, channels last, 1 thread per trial, 3 loader processes, decoded images up to 8 GiB",
     ):
         assert expected in shown
 
@@ -243,15 +244,15 @@ def test_plan_warns_of_labels_that_so_few_trials_leave_out(mini_data: TrialData)
             page, SPACE, BASE, mini_data.data, mini_data.data.splits(), trials=trials, max_epochs=4, how="",
             execution=Execution(), note="",
         )  # fmt: skip
-        assert (f"{trials} trials leave some out" in text(page)) is warned
+        assert (f"--trials {len(SPACE.start)}" in text(page)) is warned
         page = console()
         show_space(page, SPACE, BASE, trials=trials, own_size=True, note="")
-        assert (f"{trials} trials leave some out; --trials {len(SPACE.start)} tries" in text(page)) is warned
+        assert (f"--trials {len(SPACE.start)}" in text(page)) is warned
 
 
 def test_execution_says_what_is_on() -> None:
     plain = Execution(threads=2, channels_last=False, cache_bytes=0)
-    assert describe_execution(plain) == "fp32 on cpu, 2 threads a trial, no decoded cache"
+    assert describe_execution(plain) == "fp32 on cpu, 2 threads per trial, no decoded cache"
     assert "compiled" in describe_execution(Execution(compile=True))
 
 

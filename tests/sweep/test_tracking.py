@@ -301,4 +301,4 @@ def test_disabled_tracking_writes_and_starts_nothing(tmp_path: Path, monkeypatch
 
 def test_report_command_needs_a_run_with_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tracking.main([str(tmp_path / "nowhere")]) == 1
-    assert "is no run" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err

@@ -12,7 +12,8 @@ import torch
 
 import trainables.trial
 from search_spaces import SPACES
-from search_spaces.space import Parameter, SearchSpace
+from search_spaces.core.parameter import Parameter
+from search_spaces.core.space import SearchSpace
 from trainables.applied import images_digest, read_back, verify
 from trainables.augmentations import TRANSFORMS, Policy, PolicySpec
 from trainables.config import COMPONENTS, TrialConfig

@@ -37,7 +37,7 @@ def command(root: Path, out: Path, *more: str) -> list[str]:
         (["--threads", "0"], "threads must be at least 1"),
         (["--workers", "-1"], "workers must be at least 0"),
         (["--epochs", "0"], "epochs=0: must be >= 1"),
-        (["--precision", "fp16"], "take bf16 or fp32"),
+        (["--precision", "fp16"], "bf16 or fp32"),
         (["--device", "tpu"], "--device tpu: must be cpu or cuda"),
         (["--device", "cuda:99"], "take --device cpu"),
         (["--set", "zzz=1"], "python -m trainables.components"),
@@ -57,7 +57,7 @@ def test_what_cannot_be_done_is_bad_usage(
 def test_file_that_is_no_trial_is_bad_usage(mini_root: Path, tmp_path: Path, capsys: Told, content: str) -> None:
     (tmp_path / "trial.json").write_text(content)
     assert train.main(command(mini_root, tmp_path / "out", "--trial", str(tmp_path / "trial.json"))) == 2
-    assert "is no best/LABEL/trial.json" in capsys.readouterr().err
+    assert "best/LABEL/trial.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("flags", "epochs"), [([], 2), (["--epochs", "1"], 1), (["--set", "epochs=1"], 1)])

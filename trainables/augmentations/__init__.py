@@ -1,6 +1,6 @@
 """Augmentation policies: what happens to a training image and its mask before the model sees them.
 
-A *transformation* (`TRANSFORMS`) has a probability `p` and, but for a few, one *magnitude* in 0 .. 1, which one table
+A *transformation* (`TRANSFORMS`) has a probability `p` and, except a few, one *magnitude* in 0 .. 1, which one table
 (`MAGNITUDES`) maps to its own range; a *policy family* (`POLICIES`) names the transformations that may be on.
 `PolicySpec` is a policy as data - flat keys or a list, validated, one readable line -, `Policy` the same policy built,
 `verify_applied` compares the two, and `preflight` tries what a sweep can reach before it costs anything. This package
@@ -24,7 +24,7 @@ from trainables.augmentations.magnitudes import MAGNITUDES, Magnitude
 from trainables.augmentations.policy import Policy, verify_applied
 from trainables.augmentations.probes import preflight
 from trainables.augmentations.spec import PolicySpec, TransformSpec
-from trainables.augmentations.transforms import TRANSFORMS, TRIVIAL
+from trainables.augmentations.transforms import TRANSFORMS, TRIVIAL, transformation
 
 cv2.setNumThreads(0)
 
@@ -41,5 +41,6 @@ __all__ = [
     "family_transforms",
     "preflight",
     "resize",
+    "transformation",
     "verify_applied",
 ]

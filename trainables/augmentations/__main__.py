@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from trainables import commands, plugins
 from trainables.augmentations import MAGNITUDES, POLICIES, TRANSFORMS, TRIVIAL, PolicySpec, family_transforms
+from trainables.errors import SegsweepError
 
 _INTRODUCTION = """# Augmentation
 
@@ -22,15 +26,16 @@ far it may go. It prints as one readable line:
 Every draw comes from one seed made of the trial's seed, the epoch and the image, so that no two workers, epochs or
 samples share a draw and any of them can be drawn again. `python -m search_spaces.preview --space augment` shows what
 the policies of a space do to your own images. Before a sweep starts, each transformation that its space can reach is
-tried on drawn images whose mask can be recomputed from them: mask and image in step, void beyond the border, no id
-invented, every seed another draw, no warning of the library.
+tried on drawn images whose mask can be recomputed from them: mask and image must stay aligned, pixels beyond the
+border must be void, no id may be invented, every seed must draw differently, and the library must not warn.
 """
 
 _MAGNITUDES = """## Transformations and their magnitudes
 
 In the order of application. A magnitude sets a limit in the transformation's own unit, linearly between its ends or
-geometrically (by equal factors) where that is said. The strength is drawn anew for every image, uniformly (the zoom
-log-uniformly) between no effect and the limit, either way where both exist. Pixels are those of the training image.
+geometrically (by equal factors) where noted. A new strength is drawn for every image, uniformly (the zoom
+log-uniformly) between no effect and the limit, in either direction where both exist. Pixels are those of the training
+image.
 """
 
 _VOID = f"""## What becomes void
@@ -41,14 +46,14 @@ class id appears that was not there. CutMix carries the donor's void with its re
 
 ## TrivialAugment
 
-Each image gets one of the following, or nothing, each as likely, at the magnitude `augment.trivial.magnitude`:
+Each image gets one of the following or nothing, all equally likely, at the magnitude `augment.trivial.magnitude`:
 {", ".join(f"`{name}`" for name in TRIVIAL)}.
 
 ## Weather
 
-Shadow, fog, rain and glare are veils of this project: the pictures of Albumentations 2.0.8 were looked at first. Its
-fog blurs (slowly), its snow turns grass violet or bleaches by a threshold, its rain draws few thick bars.
-There is no snow: what lies on the ground cannot be painted without knowing where the ground is.
+Shadow, fog, rain and glare are this project's own. Those of Albumentations 2.0.8 were not used after a look at their
+pictures: its fog blurs (slowly), its snow turns grass violet or bleaches by a threshold, its rain draws few thick bars.
+There is no snow, because snow on the ground cannot be painted without knowing where the ground is.
 """
 
 
@@ -58,7 +63,7 @@ def augmentation_markdown() -> str:
     families = ((f"`{name}`", _summary(POLICIES.get(name)), _members(name)) for name in POLICIES)
     return "\n".join([
         _INTRODUCTION.format(example=example),
-        "## Families\n\nWith the probabilities that hold where none is said.\n",
+        "## Families\n\nWith the default probabilities.\n",
         _table(("`augment.policy`", "what it is", "transformations"), families),
         _MAGNITUDES,
         _table(("name", "what it does", "limit", "at 0", "at 1", "default", "why not more"), map(_row, TRANSFORMS)),
@@ -93,5 +98,22 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the page."""
+    p = argparse.ArgumentParser(
+        prog=commands.prog("trainables.augmentations"),
+        description="List every policy family and transformation with its magnitudes, as Markdown.",
+    )
+    plugins.add_flag(p)
+    p.parse_args(arguments)
+    try:
+        plugins.load_given(arguments)
+    except SegsweepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     print(augmentation_markdown(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

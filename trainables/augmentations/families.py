@@ -79,7 +79,7 @@ def all_transformations() -> dict[str, float]:
 
 @POLICIES.register("free")
 def free() -> dict[str, float]:
-    """Whatever is said and nothing else: any transformation may be turned on by its probability."""
+    """Nothing by default: any transformation may be turned on by its probability."""
     return dict.fromkeys(TRANSFORMS, 0.0)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from trainables.registry import table
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Magnitude:
         quantity: What the limit limits.
         at_zero: Limit at magnitude 0: no effect.
         at_one: Limit at magnitude 1: the strongest that is still sensible.
-        default: Magnitude where a policy says none.
+        default: Magnitude where a policy gives none.
         text: Format of a limit with its unit.
         reason: Why `at_one`.
         scale: Linear or geometric between the two ends.
@@ -55,7 +56,7 @@ class Magnitude:
         return self.text.format(self.limit(magnitude))
 
 
-MAGNITUDES: Mapping[str, Magnitude] = {
+MAGNITUDES: dict[str, Magnitude] = table({
     "scale_crop": Magnitude(
         "zoom factor, in and out", 1, 3, 0.37, "≤{:.2f}×", "DeepLab zooms to 2; beyond 3 little but sky is left",
         scale="geometric",
@@ -78,5 +79,5 @@ MAGNITUDES: Mapping[str, Magnitude] = {
     "jpeg": Magnitude("lowest quality", 100, 10, 0.67, "quality≥{:.0f}", "below 10 blocks replace shapes", whole=True),
     "dropout": Magnitude("side of a rectangle", 0, 0.5, 0.5, "≤{:.0%}", "four of them hide most of the image"),
     "trivial": Magnitude("share of each range", 0, 1, 1.0, "≤{:.0%} of each range", "nothing is left to widen"),
-}  # fmt: skip
-"""Of every transformation that has a magnitude."""
+})  # fmt: skip
+"""Of every transformation that has a magnitude; one from elsewhere brings its own (`transformation`)."""

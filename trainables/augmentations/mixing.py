@@ -49,7 +49,7 @@ class CutMix(Mixing):
 class ClassMix(Mixing):
     """Half of the donor's classes, rounded down (Olsson et al., 2021, "ClassMix", on true masks, not predicted ones).
 
-    Void is no class: a donor's void pixels are never taken, and a donor of one class gives nothing.
+    Void is not a class: a donor's void pixels are never taken, and a donor of one class gives nothing.
     """
 
     def region(self, donor: Mask, generator: np.random.Generator) -> Mask:

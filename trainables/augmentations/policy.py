@@ -1,4 +1,4 @@
-"""A policy built for one image size, and the proof that it is the one that was asked for."""
+"""A policy built for one image size, and the check that it is the one that was asked for."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ class Policy:
         Args:
             images: RGB of shape (B, H, W, 3).
             masks: Class ids or `VOID` of shape (B, H, W).
-            seeds: One a sample, >= 0: decides whether it is mixed, with which other sample, and where.
+            seeds: One per sample, >= 0: decides whether it is mixed, with which other sample, and where.
 
         Returns:
-            Images and masks of the same shapes; the very inputs if the policy mixes nothing or there is one sample.
+            Images and masks of the same shapes; the inputs themselves if nothing is mixed or there is one sample.
         """
         if not self._mixings or len(images) < 2:
             return images, masks
@@ -161,7 +161,7 @@ def library_warnings_are_errors(what: str) -> Iterator[None]:
     """Albumentations only warns about arguments that it does not know, and goes on without them.
 
     Args:
-        what: Is being built or run, for the message.
+        what: What is being built or run, for the message.
 
     Raises:
         WiringError: For a warning, or an argument that is refused.

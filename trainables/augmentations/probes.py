@@ -88,8 +88,8 @@ def preflight(specs: Iterable[PolicySpec], size: Size, classes: int) -> None:
     """Tries every transformation of some policies, alone, always on and at full magnitude, before a sweep uses them.
 
     Of each: what was built is what was asked for; image and mask stay in step; what comes from beyond the border is
-    void; no id is invented; `p` decides; every seed - so every epoch and sample - draws differently, and nothing but
-    the seed decides - so not the worker either; the library warns of nothing.
+    void; no id is invented; `p` decides; every seed - so every epoch and sample - draws differently, and only the
+    seed decides, not the worker; the library does not warn.
 
     Args:
         specs: Policies that a sweep can reach.
@@ -106,7 +106,7 @@ def preflight(specs: Iterable[PolicySpec], size: Size, classes: int) -> None:
     faults = [fault for name in TRANSFORMS if name in reached for fault in _faults(name, (height, width), classes)]
     if faults:
         raise WiringError(
-            "augmentations do not do what they say; leave them out (--set augment.NAME.p=0) or mend them:\n"
+            "augmentations do not do what they say; leave them out (--set augment.NAME.p=0) or fix them:\n"
             + "\n".join(f"  {fault}" for fault in faults)
         )
 

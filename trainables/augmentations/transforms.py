@@ -11,11 +11,11 @@ import albumentations as A
 
 from trainables.augmentations.color import Brightness, Contrast, Hue, Noise, Saturation
 from trainables.augmentations.geometry import Rotate, ScaleCrop, Shift, Size
-from trainables.augmentations.magnitudes import MAGNITUDES
+from trainables.augmentations.magnitudes import MAGNITUDES, Magnitude
 from trainables.augmentations.mixing import ClassMix, CutMix, Mixing
 from trainables.augmentations.weather import Fog, Glare, Rain, Shadow
 from trainables.data.base import VOID
-from trainables.registry import Parameter, Range, Registry
+from trainables.registry import Parameter, Range, Registry, table
 
 Built: TypeAlias = A.BasicTransform | A.BaseCompose | Mixing
 """What a transformation is built as; a `Mixing` works on batches, all others on an image and its mask."""
@@ -27,29 +27,40 @@ TRANSFORMS: Registry[Callable[..., Built]] = Registry("transformation")
 """Factories `(size, p)` or `(size, p, *, magnitude)`, in the order in which a policy applies them: where the camera
 stands, the weather, the sensor's colours, lens and file, what stands in between, and last what works on the batch."""
 
-_LIMIT_BUILT: dict[str, Callable[[Any], float]] = {}
+_LIMIT_BUILT: dict[str, Callable[[Any], float]] = table()
 
 
-def _transformation(
-    name: str, *, limit_built: Callable[[Any], float] = lambda built: float(built.limit)
+def transformation(
+    name: str,
+    *,
+    magnitude: Magnitude | None = None,
+    limit_built: Callable[[Any], float] = lambda built: float(built.limit),
 ) -> Callable[[Callable[..., Built]], Callable[..., Built]]:
     """Registers a transformation together with the way to read its limit back from what was built.
 
-    The factory takes the limit of `MAGNITUDES` in the transformation's own unit; what is registered, the magnitude.
+    Without a magnitude the factory is `(size, p)`. With one it is `(size, p, limit)` and takes the limit in the
+    transformation's own unit; what is registered takes the magnitude.
+
+    Args:
+        name: For configurations: `augment.NAME.p`, `augment.NAME.magnitude`.
+        magnitude: What a magnitude in 0 .. 1 means, unless `MAGNITUDES` says it.
+        limit_built: Reads the limit from what was built.
     """
 
     def decorate(factory: Callable[..., Built]) -> Callable[..., Built]:
-        table = MAGNITUDES.get(name)
-        if table is None:
+        meaning = MAGNITUDES.get(name) or magnitude
+        if meaning is None:
             return TRANSFORMS.register(name)(factory)
 
         @functools.wraps(factory)
         def build(size: Size, p: float, *, magnitude: float) -> Built:
-            return factory(size, p, table.limit(magnitude))
+            return factory(size, p, meaning.limit(magnitude))
 
-        build.hyperparameters = {"magnitude": Parameter("magnitude", float, table.default, Range(0, 1))}  # type: ignore[attr-defined]
+        build.hyperparameters = {"magnitude": Parameter("magnitude", float, meaning.default, Range(0, 1))}  # type: ignore[attr-defined]
+        registered = TRANSFORMS.register(name)(build)
+        MAGNITUDES[name] = meaning
         _LIMIT_BUILT[name] = limit_built
-        return TRANSFORMS.register(name)(build)
+        return registered
 
     return decorate
 
@@ -59,108 +70,108 @@ def limit_built(name: str, built: Built) -> float:
     return _LIMIT_BUILT[name](built)
 
 
-@_transformation("scale_crop")
+@transformation("scale_crop")
 def scale_crop(size: Size, p: float, limit: float) -> Built:
     """Zoom by a log-uniform factor in [1 / limit, limit], then a random crop, or padding at random sides."""
     return ScaleCrop(size, limit, p)
 
 
-@_transformation("hflip")
+@transformation("hflip")
 def hflip(size: Size, p: float) -> Built:
     """Left and right swapped."""
     return A.HorizontalFlip(p=p)
 
 
-@_transformation("rotate")
+@transformation("rotate")
 def rotate(size: Size, p: float, limit: float) -> Built:
     """Rotation about the centre by a uniform angle in [-limit, limit] degrees."""
     return Rotate(limit, p)
 
 
-@_transformation("shift")
+@transformation("shift")
 def shift(size: Size, p: float, limit: float) -> Built:
     """Shift by a uniform fraction in [-limit, limit] of the width, and another of the height, in whole pixels."""
     return Shift(limit, p)
 
 
-@_transformation("shadow")
+@transformation("shadow")
 def shadow(size: Size, p: float, limit: float) -> Built:
     """A dark band with a soft edge, at any angle and place, that takes a share of the light uniform in [0, limit]."""
     return Shadow(limit, p)
 
 
-@_transformation("fog")
+@transformation("fog")
 def fog(size: Size, p: float, limit: float) -> Built:
     """Light grey by Koschmieder's law, in patches, densest at the top: optical depth there uniform in [0, limit]."""
     return Fog(limit, p)
 
 
-@_transformation("rain")
+@transformation("rain")
 def rain(size: Size, p: float, limit: float) -> Built:
     """Thin bright streaks along one slant, their number uniform in [0, limit]."""
     return Rain(limit, p)
 
 
-@_transformation("glare")
+@transformation("glare")
 def glare(size: Size, p: float, limit: float) -> Built:
     """Round veil of a low sun, its centre in the upper half and covered by a share uniform in [0, limit]."""
     return Glare(limit, p)
 
 
-@_transformation("brightness")
+@transformation("brightness")
 def brightness(size: Size, p: float, limit: float) -> Built:
     """All values times a uniform factor in [1 - limit, 1 + limit]."""
     return Brightness(limit, p)
 
 
-@_transformation("contrast")
+@transformation("contrast")
 def contrast(size: Size, p: float, limit: float) -> Built:
     """Distance from the image's mean grey times a uniform factor in [1 - limit, 1 + limit]."""
     return Contrast(limit, p)
 
 
-@_transformation("saturation")
+@transformation("saturation")
 def saturation(size: Size, p: float, limit: float) -> Built:
     """Distance from the pixel's own grey times a uniform factor in [1 - limit, 1 + limit]."""
     return Saturation(limit, p)
 
 
-@_transformation("hue")
+@transformation("hue")
 def hue(size: Size, p: float, limit: float) -> Built:
     """Chroma turned at constant luma (in YIQ) by a uniform angle in [-limit, limit] degrees."""
     return Hue(limit, p)
 
 
-@_transformation("gamma", limit_built=lambda built: float(built.gamma_limit[1]) / 100)
+@transformation("gamma", limit_built=lambda built: float(built.gamma_limit[1]) / 100)
 def gamma(size: Size, p: float, limit: float) -> Built:
     """Values (0 .. 1) to the power of a uniform exponent in [1 / limit, limit]."""
     return A.RandomGamma(gamma_limit=(100 / limit, 100 * limit), p=p)
 
 
-@_transformation("blur", limit_built=lambda built: float(built.sigma_limit[1]))
+@transformation("blur", limit_built=lambda built: float(built.sigma_limit[1]))
 def blur(size: Size, p: float, limit: float) -> Built:
     """Gaussian blur with a standard deviation uniform in [0.1, limit] pixels; below 0.29 it changes nothing."""
     return A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, limit), p=p)
 
 
-@_transformation("noise")
+@transformation("noise")
 def noise(size: Size, p: float, limit: float) -> Built:
     """Gaussian noise, independent in every channel, with a standard deviation uniform in [0, limit] of full scale."""
     return Noise(limit, p)
 
 
-@_transformation("jpeg", limit_built=lambda built: float(built.quality_range[0]))
+@transformation("jpeg", limit_built=lambda built: float(built.quality_range[0]))
 def jpeg(size: Size, p: float, limit: float) -> Built:
     """JPEG compression with a quality uniform in [limit, 100]."""
     return A.ImageCompression(compression_type="jpeg", quality_range=(int(limit), 100), p=p)
 
 
-@_transformation("dropout", limit_built=lambda built: float(built.hole_height_range[1]))
+@transformation("dropout", limit_built=lambda built: float(built.hole_height_range[1]))
 def dropout(size: Size, p: float, limit: float) -> Built:
     """One to four rectangles hidden, each side uniform in [limit / 4, limit] of the image's; hidden pixels are void.
 
-    DeVries and Taylor, "Cutout", 2017. Void, because a class that cannot be seen cannot be asked for: the model learns
-    to do without a part of the context, not to guess what is behind the rectangle.
+    DeVries and Taylor, "Cutout", 2017. The rectangle is void so that the model learns to do without a part of the
+    context, and is not asked to guess what is behind the rectangle.
     """
     sides = (limit / 4, limit)
     return A.CoarseDropout(
@@ -184,14 +195,14 @@ TRIVIAL = (
 def _trivial_limit(built: Any) -> float:
     members = zip(TRIVIAL, built.transforms[1:], strict=True)
     magnitudes = [MAGNITUDES[name].of_limit(limit_built(name, member)) for name, member in members]
-    # A whole-numbered limit knows its magnitude only to half a step.
+    # A limit that is a whole number gives its magnitude only to half a step.
     agree = all(math.isclose(magnitude, magnitudes[0], abs_tol=0.01) for magnitude in magnitudes)
     return magnitudes[0] if agree else math.nan
 
 
-@_transformation("trivial", limit_built=_trivial_limit)
+@transformation("trivial", limit_built=_trivial_limit)
 def trivial(size: Size, p: float, limit: float) -> Built:
-    """One transformation an image, drawn uniformly (or none), its strength uniform up to the same share of its range.
+    """One transformation per image, drawn uniformly (or none), its strength uniform up to the same share of its range.
 
     Müller and Hutter, "TrivialAugment", 2021, on this project's transformations; on top of flips, as there.
     """
@@ -199,13 +210,13 @@ def trivial(size: Size, p: float, limit: float) -> Built:
     return A.OneOf([A.NoOp(p=1.0), *members], p=p)
 
 
-@_transformation("cutmix")
+@transformation("cutmix")
 def cutmix(size: Size, p: float) -> Built:
     """A rectangle of image and mask, void included, from another sample of the batch (Yun et al., 2019)."""
     return CutMix(p)
 
 
-@_transformation("classmix")
+@transformation("classmix")
 def classmix(size: Size, p: float) -> Built:
     """Half of the classes of another sample of the batch, with their pixels (Olsson et al., 2021; by true masks)."""
     return ClassMix(p)

@@ -1,6 +1,6 @@
 """Sun, fog and rain, each as a veil over the image.
 
-Albumentations' own are left out after a look at their pictures: its fog is a blur (and slow), its snow turns
+Albumentations' own are not used, after a look at their pictures: its fog is a blur (and slow), its snow turns
 grass violet or bleaches by threshold, its rain draws the same few thick bars on any image.
 """
 

@@ -31,7 +31,7 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class Splits:
-    """Image ids of the three disjoint splits, and what a reader of the report must know about how they came about."""
+    """Image ids of the three disjoint splits, and what a reader of the report must know about where they come from."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -76,7 +76,7 @@ class SegmentationData(ABC):
     classes: tuple[ClassInfo, ...]
     """Class `i` of every mask is `classes[i]`."""
     default_image_size: tuple[int, int]
-    """Height and width in pixels that training resizes to unless told otherwise."""
+    """Height and width in pixels that training resizes to by default."""
     assumed_void: int | None = None
     """The stored id that counts as void by default only: the data set's own description does not say what it is."""
 
@@ -93,7 +93,7 @@ class SegmentationData(ABC):
         """The RGB image, uint8 of shape (H, W, 3).
 
         Raises:
-            DataError: If the file is missing, truncated or no image.
+            DataError: If the file is missing, truncated or not an image.
         """
 
     @abstractmethod
@@ -101,14 +101,14 @@ class SegmentationData(ABC):
         """Class ids, uint8 of shape (H, W), 0 .. len(classes) - 1 or `VOID`.
 
         Raises:
-            DataError: If the file is missing, truncated or no image.
+            DataError: If the file is missing, truncated or not an image.
         """
 
     def stored_mask(self, image_id: str) -> StoredMask:
         """The values as the file stores them, before they become class ids; unlike `mask` it takes unknown ones.
 
         Raises:
-            DataError: If the file is missing, truncated or no image.
+            DataError: If the file is missing, truncated or not an image.
         """
         return self.mask(image_id)
 
@@ -121,7 +121,7 @@ class SegmentationData(ABC):
         return self.stored_ids()
 
     def orphans(self) -> Sequence[Offender]:
-        """Images without a mask and masks without an image that stand beside the listed ids."""
+        """Images without a mask and masks without an image beside the listed ids."""
         return ()
 
     def group(self, image_id: str) -> str | None:

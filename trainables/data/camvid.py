@@ -29,7 +29,7 @@ _UNLABELLED = 11
 _PARTS = ("train", "val", "test")
 
 FRAME_RATE = 30
-"""Frames a second: the numbers in CamVid's file names count frames of the video."""
+"""Frames per second: the numbers in CamVid's file names count frames of the video."""
 
 BLOCK_SECONDS = 15.0
 """Longest stretch of one sequence that is dealt out as a whole."""
@@ -69,7 +69,7 @@ class CamVid(FileData):
     def _add(self, images: dict[str, Path], masks: dict[str, Path]) -> None:
         twice = sorted(self._paths.keys() & images.keys() & masks.keys())
         if twice:
-            raise DataError(f"{self.root}: frames that stand in two parts: {', '.join(twice)}; keep each in one")
+            raise DataError(f"{self.root}: frames that are in two parts: {', '.join(twice)}; keep each in one")
         self._paths |= {stem: (path, masks[stem]) for stem, path in images.items() if stem in masks}
         self._orphans += unpaired(images, masks)
 

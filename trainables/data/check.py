@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from trainables import commands
+from trainables import commands, plugins
 from trainables.data.base import DATASETS, VOID, Offender, SegmentationData, Splits
 from trainables.data.cache.scan import ImageRecord, pixels_by_class, scan
 from trainables.data.cache.scan import Progress as Report
@@ -38,7 +38,7 @@ NEAR_EMPTY = 0.01
 
 _TURN = "turn the pixels and drop the tag"
 _AGAIN = "then run the same command again"
-_CURE = f"mend or remove these files, or take their ids out of the lists, {_AGAIN}"
+_CURE = f"fix or remove these files, or take their ids out of the lists, {_AGAIN}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class CheckResult:
         """Returns if there are no errors.
 
         Raises:
-            DataError: Lists every offender, one a line, with the cure.
+            DataError: Lists every offender, one per line, with the cure.
         """
         if not self.errors:
             return
@@ -107,7 +107,7 @@ def check(data: SegmentationData, splits: Splits, *, progress: Report | None = N
         part: np.array([pixels[i] for i in members], np.int64).reshape(-1, len(data.classes))
         for part, members in parts.items()
     }
-    # Of masks that could not be read nobody knows which classes they show.
+    # Which classes an unreadable mask shows is unknown.
     unknown = {image_id for image_id, record in records.items() if _unknown(data, record)}
     known_parts = {part for part, members in parts.items() if members and unknown.isdisjoint(members)}
     too_little, scarce = shown_faults(
@@ -315,16 +315,22 @@ def _seed(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        plugins.load_given(arguments)
+    except SegsweepError as error:
+        console.print(f"[red]error[/] {escape(str(error))}")
+        return error.exit_code
     parser = argparse.ArgumentParser(
         prog=commands.prog("trainables.data.check"),
         description="Check a data set: every fault of every file, as every sweep does before its first trial.",
         epilog="Exit codes: 0 fit to train on, 1 faults, 2 bad usage.",
     )
     add_data_flags(parser)
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of splits that are drawn (default: 0)")
+    plugins.add_flag(parser)
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of drawn splits (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True, soft_wrap=True)
     try:
         data = DATASETS.get(options.data)(root=options.data_root, download=options.download)
         columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -87,7 +87,7 @@ def _faults(content: Any) -> list[str]:
         faults.append(f"unknown keys: {', '.join(unknown)} (known: {', '.join(_KEYS)})")
     for key in ("images", "masks", "groups"):
         if key in content and not (isinstance(content[key], str) and content[key]):
-            faults.append(f"{key}: must be a text")
+            faults.append(f"{key}: must be text")
     faults += [
         f"{key}: {content[key]!r} {fault}; name a folder below the data root (it may be a link), or give --data-root "
         "the folder above both"
@@ -128,7 +128,7 @@ def _class_faults(entry: Any) -> list[str]:
     if not _is_byte(entry.get("id")):
         faults.append("id must be an integer 0..255, the value in the masks")
     if not isinstance(entry.get("name"), str) or not entry.get("name"):
-        faults.append("name must be a text")
+        faults.append("name must be text")
     if not _is_color(entry.get("color")):
         faults.append("color must be three integers 0..255")
     return faults

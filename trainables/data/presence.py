@@ -1,4 +1,4 @@
-"""Which classes the splits show: what cannot be learnt or measured with them, and what hangs on a few pixels."""
+"""Which classes the splits show: what cannot be learnt or measured with them, and what depends on a few pixels."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def shown_faults(
         if shown > 1:
             continue
         told.add(part)
-        # A split for scoring that shows nothing at all: each of its masks is told as nothing but void.
+        # A split for scoring that shows nothing at all: each of its masks is reported as nothing but void.
         if part == "train" or shown:
             kind = _UNLEARNABLE if part == "train" else _UNMEASURABLE
             errors.append(_all_alike(data, part, kind, total, stored))

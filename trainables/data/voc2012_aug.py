@@ -26,7 +26,7 @@ _CURE = "give --data-root the folder that holds VOCdevkit and sbd, or add --down
 
 
 class Voc2012Aug(Voc2012):
-    """VOC 2012 whose training images are joined by those that SBD alone has masks of.
+    """VOC 2012 with more training images: those that only SBD has masks of.
 
     Val and test are those of `voc2012`, with VOC's own masks. SBD's lists overlap VOC's official val, which is test
     here: such ids are removed. An image with masks of both kinds keeps VOC's. SBD's masks have no void.
@@ -87,7 +87,7 @@ def _read_mat(path: Path) -> StoredMask:
     except damage as error:
         raise DataError(f"{path}: mask cannot be decoded ({error}); replace it by a whole copy") from None
     if segmentation.ndim != 2 or segmentation.dtype != np.uint8:
-        raise DataError(f"{path}: mask is no SBD segmentation (8 bits, HEIGHTxWIDTH); replace it by a whole copy")
+        raise DataError(f"{path}: mask is not an SBD segmentation (8 bits, HEIGHTxWIDTH); replace it by a whole copy")
     return segmentation
 
 

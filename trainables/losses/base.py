@@ -1,8 +1,8 @@
 """What a trial minimises: `LOSSES`, each void-safe and computed in float32. Formulae and advice: docs/LOSSES.md.
 
 A loss takes logits of shape (N, C, H, W) and class ids of shape (N, H, W), where `VOID` marks pixels that count
-nowhere: they add nothing to the value and receive a gradient of exactly zero. A batch that is void altogether costs
-exactly 0.0 (its mean over no pixel would be NaN). `A+B` is the weighted sum of any two of them.
+nowhere: they add nothing to the value and receive a gradient of exactly zero. An entirely void batch has a loss of
+exactly 0.0 (a mean over no pixel would be NaN). `A+B` is the weighted sum of any two of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from trainables.registry import Parameter, Range, Registry, Scalar, parameters_of
+from trainables.registry import Parameter, Range, Registry, Scalar, Search, parameters_of
 
 ClassPixels = Callable[[], Tensor]
 """Counts the training split's pixels of each class, int64 of shape (C,); called only by losses that need it."""
@@ -77,7 +77,15 @@ class WeightedSum(Loss):
         second_share: Weight of the second.
     """
 
-    def __init__(self, first: Loss, second: Loss, *, second_share: Annotated[float, Range(0, 1)] = 0.5) -> None:
+    def __init__(
+        self,
+        first: Loss,
+        second: Loss,
+        *,
+        second_share: Annotated[
+            float, Range(0, 1), Search(0.1, 0.9, reason="from mostly the first to mostly the second")
+        ] = 0.5,
+    ) -> None:
         super().__init__()
         self.first = first
         self.second = second
@@ -94,7 +102,7 @@ class WeightedSum(Loss):
         return (1 - self.second_share) * first + self.second_share * second
 
     def applied(self) -> dict[str, Scalar]:
-        """See `Loss.applied`; those of the parts are theirs."""
+        """See `Loss.applied`; the parts report their own."""
         return {**super().applied(), **self.first.applied(), **self.second.applied()}
 
 

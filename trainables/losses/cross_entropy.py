@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from trainables.data.base import VOID
 from trainables.losses.base import LOSSES, ClassPixels, Loss
-from trainables.registry import Choice, Range
+from trainables.registry import Choice, Range, Search
+
+Smoothing = Annotated[float, Range(0, 0.5), Search(0.0, 0.2, reason="0 is off; Szegedy et al. used 0.1")]
 
 
 def class_weights(class_pixels: Tensor, weighting: str, *, power: float, volume: float) -> Tensor:
@@ -44,7 +46,7 @@ def class_weights(class_pixels: Tensor, weighting: str, *, power: float, volume:
 
 
 def effective_number(samples: Tensor, prototypes: Tensor) -> Tensor:
-    """How many of a class's samples are no near-copies of others: (1 - beta ** n) / (1 - beta), beta = 1 - 1 / N.
+    """How many of a class's samples are not near-copies of others: (1 - beta ** n) / (1 - beta), beta = 1 - 1 / N.
 
     Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", 2019, equations 2 and 4. It is about n for
     n far below N and about N for n far above.
@@ -81,7 +83,7 @@ class CrossEntropy(Loss):
             Inception Architecture", 2016, section 7), as in `torch.nn.functional.cross_entropy`.
     """
 
-    def __init__(self, class_pixels: ClassPixels, *, label_smoothing: Annotated[float, Range(0, 0.5)] = 0.0) -> None:
+    def __init__(self, class_pixels: ClassPixels, *, label_smoothing: Smoothing = 0.0) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
 
@@ -116,10 +118,33 @@ class WeightedCrossEntropy(Loss):
         self,
         class_pixels: ClassPixels,
         *,
-        weighting: Annotated[str, Choice(("inverse_frequency", "effective_number"))] = "inverse_frequency",
-        power: Annotated[float, Range(0, 1)] = 0.5,
-        volume: Annotated[float, Range(0, 1, exclusive_low=True)] = 0.01,
-        label_smoothing: Annotated[float, Range(0, 0.5)] = 0.0,
+        weighting: Annotated[
+            str,
+            Choice(("inverse_frequency", "effective_number")),
+            Search(reason="tempered by a power, or capped"),
+        ] = "inverse_frequency",
+        power: Annotated[
+            float,
+            Range(0, 1),
+            Search(
+                0.25,
+                1.0,
+                when=("weighting", "inverse_frequency"),
+                reason="0 is plain cross-entropy, 1 the full inverse frequency",
+            ),
+        ] = 0.5,
+        volume: Annotated[
+            float,
+            Range(0, 1, exclusive_low=True),
+            Search(
+                1e-3,
+                0.1,
+                log=True,
+                when=("weighting", "effective_number"),
+                reason="classes above this share of the pixels weigh the same",
+            ),
+        ] = 0.01,
+        label_smoothing: Smoothing = 0.0,
     ) -> None:
         super().__init__()
         self.weighting = weighting
@@ -146,7 +171,7 @@ class WeightedCrossEntropy(Loss):
 
 @LOSSES.register("focal")
 class Focal(Loss):
-    """Cross-entropy with pixels already right turned down: mean of -(1 - p) ** gamma * log p over counted pixels.
+    """Cross-entropy in which pixels already right count less: mean of -(1 - p) ** gamma * log p over counted pixels.
 
     Lin et al., "Focal Loss for Dense Object Detection", 2017, equation 4 (without alpha), with the softmax probability
     p of the true class.
@@ -156,7 +181,12 @@ class Focal(Loss):
         gamma: How much; 0 is cross-entropy.
     """
 
-    def __init__(self, class_pixels: ClassPixels, *, gamma: Annotated[float, Range(0, 5)] = 2.0) -> None:
+    def __init__(
+        self,
+        class_pixels: ClassPixels,
+        *,
+        gamma: Annotated[float, Range(0, 5), Search(0.5, 5.0, reason="Lin et al. tried 0.5 to 5")] = 2.0,
+    ) -> None:
         super().__init__()
         self.gamma = gamma
 
@@ -186,8 +216,12 @@ class OhemCrossEntropy(Loss):
         self,
         class_pixels: ClassPixels,
         *,
-        threshold: Annotated[float, Range(0, 1)] = 0.7,
-        min_kept: Annotated[float, Range(0, 1)] = 0.0625,
+        threshold: Annotated[float, Range(0, 1), Search(0.5, 0.9, reason="what counts as hard; 0.7 is usual")] = 0.7,
+        min_kept: Annotated[
+            float,
+            Range(0, 1),
+            Search(0.02, 0.5, log=True, reason="share of pixels that trains at least; 1/16 is usual"),
+        ] = 0.0625,
     ) -> None:
         super().__init__()
         self.threshold = threshold

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainables.data.base import VOID
 from trainables.losses.base import LOSSES, ClassPixels, Loss
-from trainables.registry import Range
+from trainables.registry import Range, Search
 
 
 def _tversky_loss(logits: Tensor, target: Tensor, alpha: float, beta: float) -> Tensor:
@@ -88,7 +88,7 @@ class Dice(Loss):
 
 @LOSSES.register("tversky")
 class Tversky(Loss):
-    """Dice with a price each for false alarms (alpha) and for misses (beta): beta above alpha finds more of a class.
+    """Dice with separate weights for false alarms (alpha) and misses (beta): beta above alpha finds more of a class.
 
     `tversky_c = TP / (TP + alpha FP + beta FN)` with the soft counts TP = sum(p y), FP = sum(p (1 - y)),
     FN = sum((1 - p) y) over the batch; one minus its mean over the classes present (Salehi et al., "Tversky Loss
@@ -105,8 +105,16 @@ class Tversky(Loss):
         self,
         class_pixels: ClassPixels,
         *,
-        alpha: Annotated[float, Range(0, 1, exclusive_low=True)] = 0.3,
-        beta: Annotated[float, Range(0, 1, exclusive_low=True)] = 0.7,
+        alpha: Annotated[
+            float,
+            Range(0, 1, exclusive_low=True),
+            Search(0.1, 0.5, reason="price of false alarms; Salehi et al. tried 0.1 to 0.5"),
+        ] = 0.3,
+        beta: Annotated[
+            float,
+            Range(0, 1, exclusive_low=True),
+            Search(0.5, 0.9, reason="price of misses; Salehi et al. tried 0.5 to 0.9"),
+        ] = 0.7,
     ) -> None:
         super().__init__()
         self.alpha = alpha

@@ -11,10 +11,13 @@ from trainables.models.build import (
     parameter_count,
     predefined_categories,
 )
+from trainables.models.heads import HEADS, Head
 
 __all__ = [
+    "HEADS",
     "MODELS",
     "WEIGHTS",
+    "Head",
     "SegmentationModel",
     "build_model",
     "ensure_weights",

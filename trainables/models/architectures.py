@@ -58,7 +58,7 @@ class Architecture:
 
         Raises:
             UsageError: If the backbone cannot serve the head, or there are no such weights.
-            WeightsError: If the weights cannot be had.
+            WeightsError: If the weights cannot be obtained.
         """
         whole = self.whole_weights if weights == "coco_voc" else None
         levels = (*self.head.levels, "aux") if aux_weight > 0 else self.head.levels
@@ -98,14 +98,16 @@ class Architecture:
         return factory  # type: ignore[no-any-return]
 
 
-@cache
 def architecture(name: str) -> Architecture | None:
     """What a name of the form HEAD_BACKBONE stands for, or None."""
     head, _, backbone_name = name.partition("_")
-    if head not in HEADS:
-        return None
-    backbone = torchvision_backbone(backbone_name) or timm_backbone(backbone_name)
-    return Architecture(name, HEADS[head], backbone) if backbone else None
+    backbone = _backbone(backbone_name) if head in HEADS else None
+    return Architecture(name, HEADS.get(head), backbone) if backbone else None
+
+
+@cache
+def _backbone(name: str) -> Backbone | None:
+    return torchvision_backbone(name) or timm_backbone(name)
 
 
 def _resolve(name: str) -> Callable[..., SegmentationModel] | None:
@@ -113,13 +115,17 @@ def _resolve(name: str) -> Callable[..., SegmentationModel] | None:
     return found.factory() if found else None
 
 
+def _pattern() -> str:
+    return (
+        f"HEAD_BACKBONE with a head of {', '.join(HEADS)} and a backbone of torchvision such as resnet34, "
+        f"efficientnet_b0 or convnext_tiny; with {EXTRA} also efficientnet_lite0 and timm's backbones"
+    )
+
+
 MODELS: Registry[Callable[..., SegmentationModel]] = Registry(
     "model",
     resolve=_resolve,
-    pattern=(
-        f"HEAD_BACKBONE with a head of {', '.join(HEADS)} and a backbone of torchvision such as resnet34, "
-        f"efficientnet_b0 or convnext_tiny; with {EXTRA} also efficientnet_lite0 and timm's backbones"
-    ),
+    pattern=_pattern,
     example="lraspp_efficientnet_lite0",
 )
 """Factories `(class_names, *, weights, ...) -> SegmentationModel`; listed are the usual models."""

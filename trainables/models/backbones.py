@@ -31,7 +31,7 @@ class Features:
     predefined: str = ""
 
     def channels(self) -> dict[str, int]:
-        """Channels of each feature map, found by looking at a black image."""
+        """Channels of each feature map, found by running it on a black image."""
         self.extractor.eval()
         with torch.no_grad():
             maps = self.extractor(torch.zeros(1, 3, 64, 64))
@@ -54,7 +54,7 @@ class Backbone(Protocol):
         """Builds it, from torch's global generator or with ImageNet weights.
 
         Raises:
-            WeightsError: If the weights cannot be had.
+            WeightsError: If the weights cannot be obtained.
             UsageError: If it cannot be built, or has no such levels.
         """
 

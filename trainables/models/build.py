@@ -15,7 +15,7 @@ from trainables.registry import Scalar
 
 
 def build_model(name: str, class_names: Sequence[str], **params: Scalar) -> SegmentationModel:
-    """Builds a model with one output channel a class; initialised from torch's global generator (seed it first).
+    """Builds a model with one output channel per class; initialised from torch's global generator (seed it first).
 
     Args:
         name: A name in `MODELS`, listed there or of the form HEAD_BACKBONE.
@@ -25,7 +25,7 @@ def build_model(name: str, class_names: Sequence[str], **params: Scalar) -> Segm
     Raises:
         UnknownNameError: If there is no such model.
         UsageError: If a package is missing, the backbone cannot serve the head, or there are no such weights for it.
-        WeightsError: If predefined weights were asked for and cannot be had.
+        WeightsError: If predefined weights were asked for and cannot be obtained.
     """
     return MODELS.get(name)(class_names, **params)
 
@@ -33,15 +33,21 @@ def build_model(name: str, class_names: Sequence[str], **params: Scalar) -> Segm
 def ensure_weights(model_name: str, weights: str) -> None:
     """Makes sure that a model's predefined weights are on this machine, downloading them once if necessary.
 
+    A model without head and backbone may do so by an attribute `ensure_weights` of its factory, a function of the
+    kind of weights.
+
     Raises:
         UnknownNameError: If there is no such model or kind of weights.
         UsageError: If the model has no weights of this kind, or a package is missing.
         WeightsError: If they are damaged, or neither in the cache nor downloadable.
     """
-    model = _architecture(model_name)
+    factory = MODELS.get(model_name)
     if weights not in WEIGHTS:
         raise UnknownNameError("kind of weights", weights, WEIGHTS)
-    if weights == "imagenet":
+    model = architecture(model_name)
+    if model is None:
+        getattr(factory, "ensure_weights", lambda weights: None)(weights)
+    elif weights == "imagenet":
         model.backbone.ensure_weights()
     elif weights == "coco_voc":
         ensure_file(model_name, model.whole_weights)
@@ -57,8 +63,12 @@ def predefined_categories(model_name: str) -> tuple[str, ...]:
 
 
 def min_train_batch(name: str) -> int:
-    """The smallest batch that a model can be trained on (evaluation takes any)."""
-    return _architecture(name).head.min_train_batch
+    """The smallest batch that a model can be trained on (evaluation takes any).
+
+    A model without head and backbone says it by an attribute `min_train_batch` of its factory; otherwise it is 1.
+    """
+    model = architecture(name)
+    return int(getattr(MODELS.get(name), "min_train_batch", 1)) if model is None else model.head.min_train_batch
 
 
 @lru_cache

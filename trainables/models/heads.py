@@ -11,6 +11,8 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.models.segmentation.lraspp import LRASPPHead
 
+from trainables.registry import Registry
+
 LRASPP_CHANNELS = 128
 """Howard et al., 2019, and torchvision."""
 
@@ -54,16 +56,22 @@ def _lraspp(channels: Mapping[str, int], n_classes: int) -> nn.Module:
 
 _WITH_AUXILIARY = ("classifier.4", "aux_classifier.4")
 
-HEADS: Mapping[str, Head] = {
-    "fcn": Head(
+HEADS: Registry[Head] = Registry("head")
+"""Every head goes with every backbone, as the model HEAD_BACKBONE; a name has no underscore."""
+
+HEADS.register("fcn")(
+    Head(
         "FCN (Long et al., 2015)",
         lambda channels, n_classes: FCNHead(channels["out"], n_classes),
         levels=("out",),
         dilated=True,
         final_layers=_WITH_AUXILIARY,
         auxiliary=True,
-    ),
-    "deeplabv3": Head(
+    )
+)
+
+HEADS.register("deeplabv3")(
+    Head(
         "DeepLabV3 (Chen et al., 2017)",
         lambda channels, n_classes: DeepLabHead(channels["out"], n_classes),
         levels=("out",),
@@ -72,16 +80,19 @@ HEADS: Mapping[str, Head] = {
         auxiliary=True,
         # Its image pooling normalises a 1x1 map, whose statistics a batch of one does not have.
         min_train_batch=2,
-    ),
-    "lraspp": Head(
+    )
+)
+
+HEADS.register("lraspp")(
+    Head(
         'Lite R-ASPP (Howard et al., "Searching for MobileNetV3", 2019)',
         _lraspp,
         levels=("low", "high"),
         dilated=False,
         final_layers=("classifier.low_classifier", "classifier.high_classifier"),
         input=None,
-    ),
-}
+    )
+)
 
 
 def auxiliary_head(channels: Mapping[str, int], n_classes: int) -> nn.Module:

@@ -1,7 +1,7 @@
 """Predefined weights: files that are checked before they are read, torchvision's from torch's hub cache.
 
-torch.hub verifies a file's hash while downloading it, never when it finds it in the cache; and a truncated or swapped
-file must not become a trial. Files are read without unpickling code (`weights_only`).
+torch.hub verifies a file's hash while downloading it, never when it finds it in the cache; and no trial may
+start from a truncated or swapped file. Files are read without unpickling code (`weights_only`).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def load_whole_model(
         What was loaded (see `described`).
 
     Raises:
-        WeightsError: If the file cannot be had or does not fit.
+        WeightsError: If the file cannot be obtained or does not fit.
     """
     path = ensure_file(name, weights)
     state = read_weights(path)

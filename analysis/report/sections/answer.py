@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from markupsafe import Markup, escape
 
+from analysis.answer import Answer, Verdict
 from analysis.candidates import changes, count_candidates, tell_changes
-from analysis.comparison import DEAD_MARGIN, Answer, Verdict
+from analysis.dead import DEAD_MARGIN
 from analysis.evaluate import MAJORITY
 from analysis.failures.measure import cause_kind, name_cause
 from analysis.report.page import (
@@ -62,8 +63,8 @@ def caveats(results: Results) -> list[Claim]:
                 f"test split) and {fresh}."
             )
         ]
-    turned = "turn it round" if verdict in (Verdict.HIGHER, Verdict.LOWER) else "change that"
-    text = f"This speaks of these two checkpoints only; another seed may {turned}. What is missing is {fresh}."
+    turned = "reverse it" if verdict in (Verdict.HIGHER, Verdict.LOWER) else "change that"
+    text = f"This is about these two checkpoints only; another seed may {turned}. What is missing is {fresh}."
     return [claim(text)]
 
 
@@ -89,7 +90,7 @@ def told_name(results: Results, label: str) -> str:
 def _tiles(results: Results) -> list[tuple[str, str, str]]:
     """Name, number and remark of the figures that the page opens with."""
     scores = {row["label"]: row for row in results.comparison.to_dict("records")}
-    answer, metric, words = results.answer, results.objective.column, results.objective.words
+    answer, metric, words = results.answer, results.objective.metric.name, results.objective.metric.words
     is_same = answer is not None and answer.verdict is Verdict.SAME
     tiles = []
     for label in (BASELINE,) if is_same else (BEST, BASELINE):
@@ -111,7 +112,7 @@ def _tiles(results: Results) -> list[tuple[str, str, str]]:
 
 
 def _dead_claims(results: Results) -> list[Claim]:
-    """One sentence for each reason; labels that are dead for the same one stand together."""
+    """One sentence for each reason; labels that are dead for the same one are named together."""
     by_class: dict[int | None, list[str]] = {}
     for label, dead in results.dead.items():
         by_class.setdefault(dead.only_class, []).append(label)
@@ -142,7 +143,7 @@ def _comparison_claim(results: Results) -> Claim:
             *(bold(BEST), bold(BASELINE), bold_names(missing)),
             evidence=Evidence.RECORD,
         )
-    words, baseline = answer.objective.words, bold(answer.baseline)
+    words, baseline = answer.objective.metric.words, bold(answer.baseline)
     if answer.verdict is Verdict.SAME:
         text = (
             f"{{}} is the baseline's own configuration, so nothing is compared: {{}} reaches {words} "
@@ -163,7 +164,7 @@ def _tell_verdict(answer: Answer, luck: str) -> str:
     low, high = answer.low, answer.high
     if answer.verdict is Verdict.LOWER:
         low, high = -high, -low
-    scores = f"{answer.objective.words} {answer.winner_score:.3f} against {answer.baseline_score:.3f}"
+    scores = f"{answer.objective.metric.words} {answer.winner_score:.3f} against {answer.baseline_score:.3f}"
     if answer.verdict in (Verdict.HIGHER, Verdict.LOWER):
         return (
             f"this checkpoint of {{}}, {luck}, scores {answer.verdict.name.lower()} than that of {{}} by "
@@ -207,7 +208,7 @@ def _val_claim(results: Results) -> list[Claim]:
     if best is None or base is None:
         return []
     text = (
-        f"On val, which chose it, {{}} had {answer.objective.words} {best:.3f} and {{}} {base:.3f} "
+        f"On val, which chose it, {{}} had {answer.objective.metric.words} {best:.3f} and {{}} {base:.3f} "
         f"({best - base:+.3f}); on {results.split} the difference is {answer.difference:+.3f}."
     )
     return [claim(text, bold(told_name(results, answer.winner)), bold(answer.baseline))]

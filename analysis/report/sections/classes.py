@@ -16,6 +16,8 @@ from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
+from sweep.objectives import Objective
+from trainables.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -34,6 +36,11 @@ def classes_section(material: Material) -> Section:
     )
 
 
+def class_metric(objective: Objective) -> Metric:
+    """What classes are compared by: the sweep's objective, or IoU where that has no value for a single class."""
+    return objective.metric if objective.metric.of_classes else METRICS.get("iou")
+
+
 NUMBERED_CLASSES = 14
 """A confusion matrix of more classes has no numbers in its cells."""
 
@@ -47,7 +54,8 @@ def draw_per_class(results: Results) -> Drawing | None:
     frame = results.per_class[results.per_class["label"] != MAJORITY]
     if frame.empty:
         return None
-    metric, words = results.objective.class_column, results.objective.class_words
+    shown = class_metric(results.objective)
+    metric, words = shown.name, shown.class_words
     labels = list(dict.fromkeys(frame["label"]))
     colors = series(list(results.labels))
     table = frame.pivot_table(index="class", columns="label", values=metric, sort=False, dropna=False)

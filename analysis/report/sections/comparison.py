@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.colours import light, series
-from analysis.comparison import METRICS
+from analysis.comparison import score_columns
 from analysis.evaluate import MAJORITY
 from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def comparison_section(material: Material) -> Section:
     """Every label's metrics with intervals, and what each label is."""
     results = material.results
-    scores = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
+    scores = list(score_columns())
     return render_section(
         "comparison",
         "Comparison",
@@ -42,7 +42,7 @@ def draw_comparison(results: Results) -> Drawing | None:
     frame = results.comparison[results.comparison["label"] != MAJORITY]
     if frame.empty:
         return None
-    metric, words = results.objective.column, results.objective.words
+    metric, words = results.objective.metric.name, results.objective.metric.words
     labels = list(frame["label"])
     colors = series(list(results.labels))
     figure = Figure(figsize=(WIDTH, 1.1 + 0.42 * len(labels)), layout="constrained")

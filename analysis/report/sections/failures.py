@@ -60,7 +60,7 @@ def failures_section(material: Material) -> Section:
 
 @FIGURES.register("causes")
 def draw_causes(results: Results) -> Drawing | None:
-    """How many failures each cause has part in, by label."""
+    """How many failures have each cause, by label."""
     if results.failures.empty:
         return None
     counts = cause_counts(results.failures)
@@ -87,13 +87,13 @@ def draw_causes(results: Results) -> Drawing | None:
 
 
 def cause_counts(failures: pd.DataFrame) -> pd.DataFrame:
-    """How many failures of each label have part in each cause; `confused with X` is one kind for all X.
+    """How many failures of each label have each cause; `confused with X` is one kind for all X.
 
     Args:
         failures: With the columns `label` and `causes` ("; "-joined).
 
     Returns:
-        int frame, a row a kind of cause, a column a label.
+        Frame of int: one row per kind of cause, one column per label.
     """
     causes = failures[["label"]].assign(cause=failures["causes"].str.split("; ")).explode("cause")
     causes["cause"] = causes["cause"].map(cause_kind)

@@ -19,7 +19,7 @@ from analysis.report.drawing import FIGURES, WIDTH, Drawing, count_noun, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
-from search_spaces.space import When
+from search_spaces.core.parameter import When
 from trainables import commands
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ def thresholds_section(material: Material) -> Section:
 
 @FIGURES.register("thresholds")
 def draw_thresholds(results: Results) -> Drawing | None:
-    """Precision, recall, F1 and AP of regions against the IoU threshold, a line a label."""
+    """Precision, recall, F1 and AP of regions against the IoU threshold, one line per label."""
     frame = results.iou_thresholds[results.iou_thresholds["label"] != MAJORITY]
     if frame.empty:
         return None

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis.comparison import Dead
+from analysis.dead import Dead
 from analysis.report.__main__ import answer_lines, main
 from analysis.report.drawing import FIGURES
 from analysis.report.gallery import build_gallery
@@ -277,8 +277,8 @@ def test_the_terminal_speaks_of_the_objective(hostile: Report, key: str) -> None
     ranked = replace(ranked, answer=replace(results.answer, objective=ranked.objective))
     lines = answer_lines(replace(hostile, results=ranked))
     row = results.comparison.set_index("label").loc["best"]
-    column = ranked.objective.column
-    assert f"{ranked.objective.words} {row[column]:.3f} [{row[f'{column}_low']:.3f}, " in lines[2]
+    column = ranked.objective.metric.name
+    assert f"{ranked.objective.metric.words} {row[column]:.3f} [{row[f'{column}_low']:.3f}, " in lines[2]
     assert "mIoU" not in " ".join(lines)
 
 
@@ -356,7 +356,7 @@ def test_interrupting_says_the_command_that_goes_on(tmp_path: Path, monkeypatch,
 def test_a_folder_that_is_no_run_is_one_message_and_exit_code_1(tmp_path: Path, capsys) -> None:
     assert main([str(tmp_path / "nothing")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and "is no run" in error and "Traceback" not in error
+    assert error.startswith("error: ") and "is not a run folder" in error and "Traceback" not in error
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_evaluates_reports_and_opens_test_once(real_run: Path, capsys) -> None:
     assert main([str(real_run), "--top", "1", "--save-predictions"]) == 0
     told = capsys.readouterr().out
-    assert "baseline  mIoU" in told and "report.html" in told and "This speaks of these two checkpoints only" in told
+    assert "baseline  mIoU" in told and "report.html" in told and "these two checkpoints only" in told
     folder = real_run / "report"
     labels = pd.read_csv(folder / "tables" / "comparison.csv")["label"].tolist()
     assert labels == ["baseline", "best", "flip", "trial-0002", "majority"]

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from analysis.colours import THEME, series
-from analysis.objectives import OBJECTIVES
 from analysis.report.drawing import FIGURES, save_figures
 from analysis.report.parts import Parts
 from analysis.report.sections.classes import draw_confusion, draw_per_class
@@ -17,6 +16,7 @@ from analysis.report.sections.comparison import draw_comparison
 from analysis.report.sections.curves import draw_curves, trial_curve
 from analysis.report.sections.failures import cause_counts
 from analysis.report.sections.run import draw_hyperparameters, numeric_hyperparameters
+from sweep.objectives import objective_of, objectives
 
 from ..synthetic_run import make_results
 
@@ -96,21 +96,23 @@ def test_forest_plot_marks_scores_intervals_and_the_floor(results) -> None:
     assert any(line.get_xdata()[0] == table.loc["majority", "iou"] for line in axes.lines)
 
 
-@pytest.mark.parametrize("key", OBJECTIVES)
+@pytest.mark.parametrize("key", objectives())
 def test_figures_show_the_sweeps_objective(results, key: str) -> None:
-    objective = OBJECTIVES[key]
+    objective = objective_of(key)
+    of_class = objective.metric if key != "val/pixel_accuracy" else objective_of("val/miou").metric
     ranked = replace(results, manifest=replace(results.manifest, objective=key))
     drawing = draw_comparison(ranked)
     axes = drawing.figure.axes[0]
     table = results.comparison.set_index("label")
     points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
-    assert points == [table.loc[label, objective.column] for label in results.labels]
-    assert axes.get_xlabel().startswith(f"{objective.words} on test") and objective.words in drawing.caption
+    assert points == [table.loc[label, objective.metric.name] for label in results.labels]
+    assert axes.get_xlabel().startswith(f"{objective.metric.words} on test")
+    assert objective.metric.words in drawing.caption
     drawing = draw_per_class(ranked)
     line = next(line for line in drawing.figure.axes[0].lines if line.get_label() == "baseline")
-    values = results.per_class.set_index("label").loc["baseline", objective.class_column].dropna()
+    values = results.per_class.set_index("label").loc["baseline", of_class.name].dropna()
     assert sorted(value for value in line.get_xdata() if value == value) == sorted(values)
-    assert drawing.caption.startswith(objective.class_words)
+    assert drawing.caption.startswith(of_class.class_words)
 
 
 def test_a_figure_of_an_earlier_report_does_not_linger(results, tmp_path: Path) -> None:

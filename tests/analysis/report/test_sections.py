@@ -7,16 +7,19 @@ import pandas as pd
 import pytest
 from markupsafe import Markup
 
+from analysis.answer import Verdict, answer
 from analysis.candidates import seeds_frame
-from analysis.comparison import METRICS, Dead, Verdict, answer, comparison_frame, score_labels
+from analysis.comparison import comparison_frame
+from analysis.dead import Dead
 from analysis.evaluate import MAJORITY
-from analysis.objectives import OBJECTIVES
 from analysis.report.drawing import FIGURES, save_figures
 from analysis.report.gallery import Gallery
 from analysis.report.page import SECTIONS, Evidence, Material, build_sections
 from analysis.report.parts import FailedPart, Parts
 from analysis.report.sections.answer import caveats, lead_claims, other_claims
 from analysis.report.sections.run import differences, space_frame
+from analysis.scores import score_labels
+from sweep.objectives import objective_of, objectives
 
 from ..synthetic_run import make_results
 from ..test_comparison import made_evaluation, made_record
@@ -58,7 +61,7 @@ def test_an_interval_above_zero_speaks_of_two_checkpoints_and_of_their_luck(resu
         "0.100 [0.050, 0.150]: mIoU 0.500 against 0.400."
     )
     assert [plain(claim.text) for claim in caveats(told)] == [
-        "This speaks of these two checkpoints only; another seed may turn it round. What is missing is both "
+        "This is about these two checkpoints only; another seed may reverse it. What is missing is both "
         "configurations trained with fresh seeds."
     ]
     assert {claim.evidence for claim in (*lead_claims(told), *caveats(told))} == {Evidence.ONE_CHECKPOINT}
@@ -171,20 +174,20 @@ def test_if_every_label_is_dead_nothing_is_compared(results) -> None:
     assert "difference" not in SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html
 
 
-@pytest.mark.parametrize("key", OBJECTIVES)
+@pytest.mark.parametrize("key", objectives())
 def test_words_and_numbers_are_the_objectives(results, key: str) -> None:
-    objective = OBJECTIVES[key]
+    objective = objective_of(key)
     for record in results.labels.values():
         record.metrics.setdefault(key, 0.25)
     ranked = replace(results, manifest=replace(results.manifest, objective=key))
     told = with_answer(ranked, objective=objective)
     texts = [*all_sentences(told), *all_sentences(on_val(told))]
-    assert f"{objective.words} " in texts[0]
+    assert f"{objective.metric.words} " in texts[0]
     assert ("mIoU" in " ".join(texts)) == (key == "val/miou")
     html = SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html
     row = told.comparison.set_index("label").loc["best"]
-    assert f"{objective.words} of free" in html
-    assert f"{row[objective.column]:.3f}" in html and f"95% [{row[f'{objective.column}_low']:.3f}, " in html
+    assert f"{objective.metric.words} of free" in html
+    assert f"{row[objective.metric.name]:.3f}" in html and f"95% [{row[f'{objective.metric.name}_low']:.3f}, " in html
 
 
 OF_A_DIFFERENCE = re.compile(r"\b(better|worse|distinguish\w*|outperform\w*|significan\w*)\b|difference")
@@ -197,10 +200,9 @@ def equal_trials(results, *, seed: int, trials: int, split: str):
     evaluations = {str(i): made_evaluation(str(i), seed=1000 * seed + i, split=split) for i in range(trials)}
     evaluations[MAJORITY] = made_evaluation(MAJORITY, skill=0.0, split=split)
     scores = score_labels(evaluations, resamples=60)
-    place = METRICS.index("iou")
-    winner = max(range(1, trials), key=lambda i: scores[str(i)].values[place])
+    winner = max(range(1, trials), key=lambda i: scores[str(i)]["iou"].value)
     labels = {
-        label: made_record(str(i), float(scores[str(i)].values[place]), **{"optimizer.lr": 0.001 * (i + 1)})
+        label: made_record(str(i), scores[str(i)]["iou"].value, **{"optimizer.lr": 0.001 * (i + 1)})
         for label, i in (("baseline", 0), ("best", winner))
     }
     return replace(
@@ -208,7 +210,7 @@ def equal_trials(results, *, seed: int, trials: int, split: str):
         split=split,
         labels=labels,
         comparison=comparison_frame(labels, evaluations, scores),
-        answer=answer(labels, evaluations, scores, resamples=60),
+        answer=answer(labels, evaluations, scores, objective=objective_of("val/miou"), resamples=60),
     )
 
 
@@ -238,7 +240,7 @@ def test_no_sentence_calls_a_configuration_better(results) -> None:
             assert claim.evidence in (Evidence.RECORD, Evidence.ONE_CHECKPOINT)
             assert not re.search(r"\b(better|worse)\b", plain(claim.text))
         if told.answer.verdict is Verdict.HIGHER:
-            assert "this checkpoint of" in lead(told) and "another seed may turn it round" in caveats(told)[0].text
+            assert "this checkpoint of" in lead(told) and "another seed may reverse it" in caveats(told)[0].text
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from trainables.augmentations import MAGNITUDES, POLICIES, TRANSFORMS
 from trainables.augmentations.__main__ import augmentation_markdown
-
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "AUGMENTATION.md"
-
-
-def test_page_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == augmentation_markdown(), (
-        "write it again: python -m trainables.augmentations > docs/AUGMENTATION.md"
-    )
 
 
 def test_every_family_transformation_and_magnitude_stands_in_it() -> None:

@@ -1,4 +1,4 @@
-"""Images and masks decoded once a node: every trial and every process of it maps the same files.
+"""Images and masks decoded once per node: every trial and every process of it maps the same files.
 
 What is kept is found by content: the hashes of the image file and of the mask file, what decides how they are decoded,
 and the sizes. A changed file is decoded again, a data set that was renamed or moved is not, and what two splits, two
@@ -26,11 +26,11 @@ from trainables.data.cache.places import cache_root
 from trainables.data.cache.scan import pixels_by_class, scan
 from trainables.errors import DataError
 
-# OpenCV would start a thread a core in every process, beside torch's own.
+# OpenCV would start one thread per core in every process, beside torch's own.
 cv2.setNumThreads(0)
 
 DEFAULT_LIMIT_BYTES = 8 * 2**30
-"""What the cache folder may take unless told otherwise."""
+"""What the cache folder may take by default."""
 
 DETAIL = 2
 """Training images are kept at up to this multiple of the training size, so that a zoom finds detail to show."""
@@ -41,7 +41,7 @@ Size = tuple[int, int]
 _Use = Literal["train", "evaluation"]
 
 _FORMAT = 1
-"""To be raised whenever decoding or resizing comes to give other bytes."""
+"""Raise it with every change that makes decoding or resizing give different bytes."""
 
 _log = logging.getLogger("segsweep.cache")
 
@@ -106,7 +106,7 @@ class CachePlan:
     """Of all these images."""
     limit_bytes: int
     cached_images: int
-    """How many of the images, in their order, the limit holds."""
+    """How many of the images, in their order, fit into the limit."""
     cached_bytes: int
     missing_bytes: int
     """The part of `cached_bytes` that is not on disk yet."""
@@ -133,7 +133,7 @@ class DecodedCache:
         data: The data set.
         size: Height and width that images are trained at.
         limit_bytes: Upper bound of the cache folder, in bytes. Images are kept in the order given until it is full;
-            packs of other data or sizes that nobody uses make room, least recently used first. 0 keeps nothing.
+            unused packs of other data or sizes are evicted, least recently used first. 0 keeps nothing.
         folder: Where the files are; `decoded` in the cache folder by default.
     """
 
@@ -169,13 +169,13 @@ class DecodedCache:
     ) -> None:
         """Decodes in parallel what no pack holds yet and maps it; quick if nothing is missing.
 
-        Of several processes one builds, the others wait and use what it made; if it is killed, the next begins anew. A
+        Of several processes one builds, the others wait and use what it made; if it is killed, the next starts over. A
         folder that cannot be written costs a warning: images are then decoded at each use.
 
         Args:
             train: Ids whose `train_arrays` are wanted.
             evaluation: Ids whose `eval_arrays` are wanted.
-            progress: Told how many images are done.
+            progress: Called with how many images are done.
         """
         fitting = self._fitting(list(self._wanted(train, evaluation)))
         self._entries = {(entry.use, entry.image_id): entry for entry in fitting}
@@ -196,7 +196,7 @@ class DecodedCache:
     def train_arrays(self, image_id: str) -> tuple[Image, Mask]:
         """Image (h, w, 3) and mask (h, w) to cut from: no side longer than `DETAIL` times the training size's.
 
-        Smaller ones keep their original size. Read-only, for they may be the mapped file itself.
+        Smaller ones keep their original size. Read-only, because they may be the mapped file itself.
 
         Raises:
             DataError: If the files must be decoded and cannot be.
@@ -206,7 +206,7 @@ class DecodedCache:
         return image, mask
 
     def eval_arrays(self, image_id: str) -> tuple[Image, Mask]:
-        """Image (H, W, 3) at the training size and mask (h, w) at its original size; the caller's own.
+        """Image (H, W, 3) at the training size and mask (h, w) at its original size; copies that the caller may change.
 
         Raises:
             DataError: If the files must be decoded and cannot be.

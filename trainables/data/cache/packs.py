@@ -4,9 +4,9 @@ A pack is two files: `NAME.u8` holds its entries one after another, `NAME.json` 
 NAME is the hash of the index, which has the size of the data and a checksum of every entry: a torn pack is never used.
 An entry's checksum is compared when a process first reads it.
 
-One process builds at a time, under a lock (`flock`) that ends with its holder; who reads a pack holds a shared lock on
-it for as long as it is mapped, so that it is not evicted. Where the file system knows no locks, everyone builds for
-himself and nothing is evicted.
+One process builds at a time, under a lock (`flock`) that ends with its holder; a reader holds a shared lock on a pack
+for as long as it is mapped, so that it is not evicted. On a file system without locks every process builds its own pack
+and nothing is evicted.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class _Pack:
-    """A whole pack, as its index tells it."""
+    """A whole pack, as its index describes it."""
 
     name: str
     slots: Mapping[str, _Slot]
@@ -97,15 +97,15 @@ class PackStore:
     ) -> None:
         """Makes entries readable: those that are there at once, the others after making them, in parallel.
 
-        Packs that nobody uses go, least recently used first, until the folder stays within the limit. The entries that
+        Unused packs are evicted, least recently used first, until the folder stays within the limit. The entries that
         find no room even so, the last of `sizes`, are left out; so are those that would take more than half of the
-        disk's free space, for checkpoints must be written too.
+        disk's free space, because checkpoints must be written too.
 
         Args:
             sizes: The keys wanted, with the bytes of each entry.
-            make: Gives the entry of a key, or None if it cannot be had; called in threads.
+            make: Gives the entry of a key, or None if it cannot be obtained; called in threads.
             limit_bytes: Upper bound of the folder's size.
-            progress: Told how many of the entries are done with.
+            progress: Called with how many of the entries are done.
 
         Raises:
             OSError: If the folder cannot be written; what was readable stays readable.
@@ -169,7 +169,7 @@ class PackStore:
 
     @contextlib.contextmanager
     def _building(self) -> Iterator[bool]:
-        """Holds the folder's lock, waiting for who holds it; False where the file system has no locks."""
+        """Holds the folder's lock, waiting for its holder; False where the file system has no locks."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / _LOCK).open("ab") as file:
             try:
@@ -218,7 +218,7 @@ class PackStore:
         return fitting
 
     def _evict(self, name: str) -> bool:
-        """Deletes a pack unless someone maps it, or nobody can tell."""
+        """Deletes a pack unless some process maps it, or the file system cannot say."""
         try:
             with self._file(name, _DATA).open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -266,7 +266,7 @@ class PackStore:
             Path(unfinished).unlink(missing_ok=True)
 
     def _condemn(self, name: str) -> None:
-        """Gives up a pack whose bytes are not those that were written; the next builder makes it again."""
+        """Stops using a pack whose bytes are not those that were written; the next builder makes it again."""
         damaged = self._file(name, _DATA)
         _log.warning("%s is damaged; its images are decoded at each use until the cache is built again", damaged)
         self._slots = {key: slot for key, slot in self._slots.items() if slot.pack != name}

@@ -23,7 +23,7 @@ def cache_root() -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is whole or not there, even if the process or the machine dies half-way.
+    """Writes a file atomically: whole or not at all, even if the process or the machine dies half-way.
 
     Raises:
         OSError: If the folder cannot be written.

@@ -65,10 +65,10 @@ def scan(
     Args:
         data: The data set.
         ids: Which images; all by default.
-        progress: Told how far it is.
+        progress: Called with how far it is.
 
     Returns:
-        A record an image id, in the order asked for.
+        One record per image id, in the order asked for.
     """
     wanted = list(dict.fromkeys(data.ids() if ids is None else ids))
     known = _load(_memory(data))
@@ -190,7 +190,7 @@ def _save(memory: Path, images: dict[str, Any]) -> None:
     try:
         write_atomically(memory, json.dumps({"format": _FORMAT, "images": images}).encode())
     except OSError:
-        # The memory only saves time: a home that cannot be written costs a second reading, not the sweep.
+        # These records only save time: where they cannot be written, the files are read a second time.
         return
 
 

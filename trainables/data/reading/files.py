@@ -122,7 +122,7 @@ def files_by_stem(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dic
     """The image files of a folder by their stem, sorted.
 
     Raises:
-        DataError: If two files share a stem, for then the id is ambiguous, or a name holds control characters.
+        DataError: If two files share a stem, because the id is then ambiguous, or a name holds control characters.
     """
     found: dict[str, Path] = {}
     doubles: list[str] = []
@@ -157,7 +157,7 @@ def require_root(root: Path | None, name: str, layout: str, cure: str) -> Path:
     """The data root, or one message that says what was expected there.
 
     Raises:
-        DataError: If no root was given or it is no folder.
+        DataError: If no root was given or it is not a folder.
     """
     if root is None:
         raise DataError(f"data set {name} needs --data-root, a folder with {layout}; {cure}")
@@ -169,7 +169,7 @@ def require_root(root: Path | None, name: str, layout: str, cure: str) -> Path:
 
 
 def read_list(path: Path) -> tuple[str, ...]:
-    """The ids in a text file, one a line, in the file's order.
+    """The ids in a text file, one per line, in the file's order.
 
     Raises:
         DataError: If the file cannot be read, is empty, names an id twice, or one that leads out of the root.
@@ -193,7 +193,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: list of ids cannot be read ({error})") from None
     if not lines:
-        raise DataError(f"{path}: list of ids is empty; write one image id a line")
+        raise DataError(f"{path}: list of ids is empty; write one image id per line")
     return lines
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from trainables.errors import DataError
 
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode categories: control characters, bytes that are no UTF-8, line and paragraph separators."""
+"""Unicode categories: control characters, bytes that are not UTF-8, line and paragraph separators."""
 
 
 def expanded(path: str | Path) -> Path:
@@ -32,7 +32,7 @@ def path_fault(name: str) -> str:
         ('', 'leads out of the folder', 'is an absolute path')
     """
     if any(unicodedata.category(character) in _CONTROL for character in name):
-        return "holds a control character, or bytes that are no UTF-8"
+        return "holds a control character, or bytes that are not UTF-8"
     if PurePosixPath(name).is_absolute():
         return "is an absolute path"
     return "leads out of the folder" if ".." in PurePosixPath(name).parts else ""

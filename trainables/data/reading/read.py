@@ -13,7 +13,7 @@ from trainables.data.base import Color, Image, Mask, StoredMask
 from trainables.errors import DataError
 
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, PIL.Image.DecompressionBombError)
-"""What PIL raises on files that are truncated, damaged or no images."""
+"""What PIL raises on files that are truncated, damaged or not images."""
 
 _ORIENTATION = 0x0112
 """The EXIF tag."""
@@ -29,18 +29,18 @@ def read_image(path: Path) -> Image:
     orientation that a camera notes in EXIF is not applied (see `exif_orientation`).
 
     Args:
-        path: A file in any format PIL reads with 8 bits a channel.
+        path: A file in any format PIL reads with 8 bits per channel.
 
     Returns:
         uint8 of shape (H, W, 3).
 
     Raises:
-        DataError: If the file is missing, truncated, no image, or deeper than 8 bits a channel.
+        DataError: If the file is missing, truncated, not an image, or deeper than 8 bits per channel.
     """
     image, raw = _open(path, "image")
     # PIL reads three channels of 16 bits as mode RGB and keeps the high bytes: 12 bits in 16 would turn black.
     if image.mode.startswith(("I", "F")) or ";16" in raw:
-        raise DataError(f"{path}: image has mode {raw or image.mode}, not 8 bits a channel; convert it to 8-bit RGB")
+        raise DataError(f"{path}: image has mode {raw or image.mode}, not 8 bits per channel; convert it to 8-bit RGB")
     return np.asarray(image.convert("RGB"))
 
 
@@ -56,7 +56,7 @@ def read_mask(path: Path) -> Mask:
         uint8 of shape (H, W), the ids as stored.
 
     Raises:
-        DataError: If the file is missing, truncated, no image, lossy, or not a single 8-bit channel.
+        DataError: If the file is missing, truncated, not an image, lossy, or not a single 8-bit channel.
     """
     return _ids(path, *_open_mask(path))
 
@@ -71,7 +71,7 @@ def read_stored_mask(path: Path) -> StoredMask:
         Shape (H, W): ids as uint8, or colours as int32, packed by `pack_color`.
 
     Raises:
-        DataError: If the file is missing, truncated, no image, lossy, or of another mode.
+        DataError: If the file is missing, truncated, not an image, lossy, or of another mode.
     """
     image, raw = _open_mask(path)
     if image.mode not in ("RGB", "RGBA") or ";16" in raw:

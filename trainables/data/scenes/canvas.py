@@ -13,7 +13,7 @@ import PIL.ImageDraw
 from trainables.data.scenes.spec import SceneSpec
 
 SUPERSAMPLING = 3
-"""Raster points a pixel, in each direction."""
+"""Raster points per pixel, in each direction."""
 
 _FOCAL = 115.0
 """Pixels at zoom 1: about 58 degrees across an image of 128."""
@@ -63,7 +63,7 @@ class Canvas:
         PIL.ImageDraw.Draw(self.owners).polygon(corners.tolist(), fill=ground)
 
     def slopes(self) -> Floats:
-        """How far the middle of each pixel looks down, as metres of descent a metre of depth; negative in the sky.
+        """How far the middle of each pixel looks down, as metres of descent per metre of depth; negative in the sky.
 
         Shape (H, W) in pixels.
         """

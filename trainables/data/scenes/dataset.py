@@ -1,4 +1,4 @@
-"""The scenes as a data set: drawn into the cache once, whole or not there, and read as VOC."""
+"""The scenes as a data set: drawn into the cache once, atomically, and read as VOC."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ _HELPER = "from trainables.data.scenes import dataset; dataset.draw_share()"
 
 
 def _draw_in_parallel(place: Path, jobs: list[_Job]) -> dict[str, Any]:
-    """Shares the scenes out to a process a core.
+    """Shares the scenes out to one process per core.
 
     Plain commands and not a process pool: a pool would import the caller's main module again.
     """

@@ -1,8 +1,8 @@
 """What a scene consists of: explicit factors and objects, drawn at random once and then open to change.
 
 Lengths are metres in a street that runs away from the camera along z; x grows to the right, y upwards from the ground.
-A factor changed with `dataclasses.replace` changes nothing else, because all chance is spent here: objects carry seeds
-of their own for their details, and the sensor noise has the scene's.
+A factor changed with `dataclasses.replace` changes nothing else, because every random draw happens here: objects carry
+seeds of their own for their details, and the sensor noise has the scene's.
 """
 
 from __future__ import annotations

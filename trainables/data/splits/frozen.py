@@ -47,7 +47,7 @@ def split_hash(ids: Sequence[str], hashes: Mapping[str, tuple[str, str]]) -> str
 def freeze_splits(
     data: SegmentationData, splits: Splits, run_dir: Path, *, hashes: Mapping[str, tuple[str, str]]
 ) -> dict[str, str]:
-    """Writes `splits.json` (train, val) and `splits.test.json` (test only), each whole or not there.
+    """Writes `splits.json` (train, val) and `splits.test.json` (test only), each atomically.
 
     Freezing equal splits a second time changes nothing.
 

@@ -67,18 +67,18 @@ def given_splits(
     """Splits from a user's files: the parts that are given as they are, the others drawn.
 
     A missing val or test is 20% of the train list, stratified by class, groups kept together, and leaves it. A missing
-    train is every image that no list names. Images in no list are left out, which is said.
+    train is every image that no list names. Images in no list are left out, and a note says so.
 
     Args:
         data: The data set.
-        path: A folder with `train.txt`, `val.txt`, `test.txt` (one id a line; at least one of them), or a CSV file
+        path: A folder with `train.txt`, `val.txt`, `test.txt` (one id per line; at least one of them), or a CSV file
             with the columns `id` and `split` (train, val or test) and perhaps `group`; `FILE.csv:COLUMN` reads the
             split from another column.
         seed: Of the parts that have to be drawn.
         groups: The group of each image; None: from the table, else those of the data set.
 
     Raises:
-        DataError: Lists every fault: ids that the data set does not have, ids named twice, values that are no split.
+        DataError: Lists every fault: ids that the data set does not have, ids named twice, values that are not a split.
     """
     file, column = _file_and_column(expanded(path))
     if file.is_dir():

@@ -20,11 +20,11 @@ def groups_by(rule: str, ids: Sequence[str], *, source: str, folder: Path = Path
         rule: A regular expression that is found in every id: its first group is the group, or the whole match if it
             has none. Or a CSV file with the columns `id` and `group`; `FILE.csv:COLUMN` takes another column.
         ids: The images.
-        source: Where the rule stands, for messages.
+        source: Where the rule was given, for messages.
         folder: What the path of a CSV file is relative to.
 
     Raises:
-        DataError: If the rule is no regular expression, the table cannot be read, or an image is left without a group.
+        DataError: If the rule is not a regular expression, the table cannot be read, or an image has no group.
 
     Example:
         >>> groups_by(r"^(patient\d+)_", ["patient1_a", "patient1_b"], source="--group-by")
@@ -40,7 +40,7 @@ def _from_ids(rule: str, ids: Sequence[str], source: str) -> dict[str, str]:
     try:
         pattern = re.compile(rule)
     except re.error as error:
-        raise DataError(f"{source}: groups is no regular expression ({error}): {rule}") from None
+        raise DataError(f"{source}: groups is not a regular expression ({error}): {rule}") from None
     matches = ((image_id, pattern.search(image_id)) for image_id in ids)
     groups = {image_id: match and match[1 if pattern.groups else 0] for image_id, match in matches}
     left = [image_id for image_id, group in groups.items() if group is None]

@@ -40,7 +40,7 @@ def count_openings(runs_dir: Path, split_hash: str) -> int:
 
 
 def openings_of(content: bytes, split_hash: str) -> list[dict[str, Any]]:
-    """The openings of a split among the lines of `test_openings.jsonl`; a torn line is none."""
+    """The openings of a split among the lines of `test_openings.jsonl`; a torn line is skipped."""
     openings = []
     for line in content.splitlines():
         try:
@@ -53,10 +53,10 @@ def openings_of(content: bytes, split_hash: str) -> list[dict[str, Any]]:
 
 
 def record_opening(run_dir: Path, split: Split, records: Mapping[str, Checkpoint]) -> bool:
-    """Writes an opening of the test split down, unless the list tells already that these weights were evaluated on it.
+    """Writes an opening of the test split down, unless the list already says that these weights were evaluated on it.
 
     Args:
-        run_dir: The run; the list of openings stands beside it and is shared by all runs there.
+        run_dir: The run; the list of openings is beside it and is shared by all runs there.
         split: The test split.
         records: The checkpoints to be evaluated, by label.
 
@@ -101,7 +101,7 @@ def record_opening(run_dir: Path, split: Split, records: Mapping[str, Checkpoint
 
 
 def _unlisted(content: bytes, split: Split, records: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
-    """The records whose weights no line tells of as evaluated on the split."""
+    """The records whose weights are not listed as evaluated on the split."""
     listed = {
         checkpoint.get("sha256")
         for opening in openings_of(content, split.hash)

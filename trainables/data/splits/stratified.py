@@ -33,7 +33,7 @@ def stratified_split(
         groups: Length N; images with equal values stay together. None: each image on its own.
 
     Returns:
-        One sorted array of image indices a part; together they are 0 .. N - 1, each once.
+        One sorted array of image indices per part; together they are 0 .. N - 1, each once.
 
     Raises:
         ValueError: If the shapes or the fractions make no sense.
@@ -45,7 +45,7 @@ def stratified_split(
     if shares.ndim != 1 or not len(shares) or (shares <= 0).any() or not np.isclose(shares.sum(), 1.0):
         raise ValueError(f"fractions must be positive and sum to 1, not {list(fractions)}")
     if groups is not None and len(groups) != len(presence):
-        raise ValueError(f"groups must have one entry an image: {len(groups)} entries, {len(presence)} images")
+        raise ValueError(f"groups must have one entry per image: {len(groups)} entries, {len(presence)} images")
     units = _units(len(presence), groups)
     part_of = _deal(_unit_counts(presence, units), np.array([len(unit) for unit in units]), shares, seed)
     parts: list[list[int]] = [[] for _ in shares]

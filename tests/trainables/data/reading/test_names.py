@@ -81,7 +81,7 @@ def test_list_of_ids_names_every_one_that_leads_elsewhere(tmp_path: Path) -> Non
         f"{path}: an image id is the name of a file below the data root; rename or take out:",
         "  ../../x leads out of the folder",
         "  /etc/passwd is an absolute path",
-        "  'a\\x00b' holds a control character, or bytes that are no UTF-8",
+        "  'a\\x00b' holds a control character, or bytes that are not UTF-8",
     ]
 
 
@@ -91,7 +91,7 @@ def test_files_whose_names_no_list_can_hold_are_refused(name: bytes, tmp_path: P
         open(bytes(tmp_path) + b"/" + name, "wb").close()
     except OSError:
         pytest.skip("this file system does not take such names")
-    with pytest.raises(DataError, match="control character, or bytes that are no UTF-8"):
+    with pytest.raises(DataError, match="control character, or bytes that are not UTF-8"):
         files_by_stem(tmp_path)
 
 

@@ -171,5 +171,5 @@ def test_groups_by_rule_hold_for_the_missing_parts_of_given_lists(data, lists) -
 def test_rule_that_fits_no_id_names_the_flag(data) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(DataError, match=r"--group-by: groups \(\^b\) does not match the ids a00"):
         make_splits(data, group_by="^b")
-    with pytest.raises(DataError, match=r"--group-by: groups is no regular expression"):
+    with pytest.raises(DataError, match=r"--group-by: groups is not a regular expression"):
         make_splits(data, group_by="(")

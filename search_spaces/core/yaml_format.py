@@ -1,57 +1,26 @@
-"""Spaces by name, from a YAML file, or from a user's own Python file; and spaces as YAML.
-
-A YAML file is read as plain data: nothing in it is executed. A Python file is the user's own program and is run.
-"""
+"""A space as YAML: written, read, and checked, with all faults reported at once."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import importlib.util
-import sys
-import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 
 import yaml
 
 from search_spaces.common import models_choice
-from search_spaces.compose import compose
-from search_spaces.space import SPACES, Parameter, Role, SearchSpace, When
+from search_spaces.core.compose import compose
+from search_spaces.core.parameter import Parameter, Role, When
+from search_spaces.core.space import SearchSpace
 from trainables.config import check_keys, parse_value
-from trainables.errors import ConfigError, SegsweepError, UsageError
+from trainables.errors import ConfigError, SegsweepError
 from trainables.registry import Scalar, parse_scalar
 
 SPACE_KEYS = ("name", "description", "extends", "label_by", "parameters", "start")
+
+
 ENTRY_KEYS = ("value", "choices", "low", "high", "log", "step", "default", "role", "when", "reason")
-YAML_SUFFIXES = (".yaml", ".yml")
-
-Factory = Callable[[Sequence[str], str], SearchSpace]
-"""`(models, weights) -> SearchSpace`."""
-
-
-def find_space(spec: str, *, beside: Path = Path()) -> Factory:
-    """Finds what `--space` or an entry of `extends` names.
-
-    Args:
-        spec: A registered name, `FILE.yaml`, or `FILE.py:NAME`, where NAME is a `SearchSpace` or a factory.
-        beside: The folder that relative paths start from.
-
-    Returns:
-        A factory; that of a file raises `ConfigError` with every fault of the file.
-
-    Raises:
-        UsageError: If there is no such space or file.
-    """
-    return _find(spec, beside, ())
-
-
-def space_name(spec: str) -> str:
-    """A short name for what `--space` names, fit for a folder: `my_space` of `spaces/my_space.yaml`."""
-    path, name = _split(spec)
-    return name or Path(path).stem
 
 
 def check_space(space: SearchSpace, models: Sequence[str], weights: str) -> None:
@@ -112,111 +81,21 @@ def to_yaml(space: SearchSpace) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def from_yaml(text: str, *, where: Path, models: Sequence[str], weights: str) -> SearchSpace:
-    """Reads a space.
-
-    Where several models are asked for and the file says nothing of `model.name`, they become a parameter.
+def read_space(
+    text: str, *, where: Path, models: Sequence[str], weights: str, extended: Callable[[str], SearchSpace]
+) -> SearchSpace:
+    """Reads a space; see `search_spaces.from_yaml`.
 
     Args:
-        text: YAML as `docs/SPACES.md` has it.
-        where: The file: for messages, for the default name, and as the start of paths in `extends`.
+        text: YAML.
+        where: The file, for messages and for the default name.
         models: The models asked for.
         weights: The weights asked for.
+        extended: Gives the space that a name in `extends` stands for.
 
     Raises:
         ConfigError: With every fault of the file.
     """
-    return _read_space(text, where, models, weights, ())
-
-
-def _split(spec: str) -> tuple[str, str]:
-    """Path and name of `FILE.py:NAME`; the name is empty for all else."""
-    path, _, name = spec.rpartition(":")
-    return (path, name) if path.endswith(".py") else (spec, "")
-
-
-def _find(spec: str, beside: Path, opened: tuple[Path, ...]) -> Factory:
-    path, name = _split(spec)
-    file = beside / Path(path).expanduser()
-    if file.suffix == ".py" and not name:
-        raise UsageError(f"{spec}: say which space of the file, such as {spec}:space")
-    if not name and file.suffix not in YAML_SUFFIXES:
-        factory: Factory = SPACES.get(spec)
-        return factory
-    if not file.is_file():
-        raise UsageError(f"{file}: no such file; a space is {', '.join(SPACES)}, FILE.yaml or FILE.py:NAME")
-    if name:
-        return lambda models, weights: _from_python(file, name, models, weights)
-    return lambda models, weights: _from_file(file, models, weights, opened)
-
-
-def _from_file(path: Path, models: Sequence[str], weights: str, opened: tuple[Path, ...]) -> SearchSpace:
-    resolved = path.resolve()
-    if resolved in opened:
-        raise ConfigError(f"the space extends itself: {' -> '.join(file.name for file in (*opened, resolved))}")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    return _read_space(text, path, models, weights, (*opened, resolved))
-
-
-def _from_python(path: Path, name: str, models: Sequence[str], weights: str) -> SearchSpace:
-    with _blaming(path):
-        module = _import(path)
-    if not hasattr(module, name):
-        own = [key for key, value in vars(module).items() if isinstance(value, SearchSpace) or callable(value)]
-        close = difflib.get_close_matches(name, own, n=3)
-        raise UsageError(f"{path} has no {name}" + (f"; did you mean {' or '.join(close)}?" if close else ""))
-    found = getattr(module, name)
-    space = found
-    if callable(found):
-        with _blaming(path):
-            space = found(list(models), weights)
-    if not isinstance(space, SearchSpace):
-        raise UsageError(
-            f"{path}: {name} must be a SearchSpace or a function (models, weights) that returns one, "
-            f"not {type(space).__name__}"
-        )
-    try:
-        check_space(space, models, weights)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return space
-
-
-def _import(path: Path) -> ModuleType:
-    """The module of a file, run once a process."""
-    module_name = f"space {path.resolve()}"
-    if module_name in sys.modules:
-        return sys.modules[module_name]
-    spec = importlib.util.spec_from_file_location(module_name, path.resolve())
-    assert spec is not None and spec.loader is not None, "a .py file has a loader"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]
-        raise
-    return module
-
-
-@contextlib.contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    """Says in which line of a user's file something went wrong, `sys.exit` included."""
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == str(path.resolve())]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-        where = f"{path}, line {line}" if line else str(path)
-        told = str(error) if isinstance(error, SegsweepError) else f"{type(error).__name__}: {error}"
-        raise ConfigError(f"{where}: {told}") from error
-
-
-def _read_space(text: str, where: Path, models: Sequence[str], weights: str, opened: tuple[Path, ...]) -> SearchSpace:
     try:
         content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -226,8 +105,8 @@ def _read_space(text: str, where: Path, models: Sequence[str], weights: str, ope
     faults = [_unknown(key, SPACE_KEYS) for key in content if key not in SPACE_KEYS]
     texts = {key: _text(content.get(key), key, faults) for key in ("name", "description", "label_by")}
     told = len(faults)
-    parts = _read_parts(content.get("extends"), where, models, weights, opened, faults)
-    extended = len(faults) == told
+    parts = _read_parts(content.get("extends"), extended, faults)
+    complete = len(faults) == told
     parameters, unsound = _read_parameters(content.get("parameters"), faults)
     start = _read_start(content.get("start"), unsound, faults)
     keys = {*unsound, *(p.key for p in parameters)}
@@ -235,9 +114,9 @@ def _read_space(text: str, where: Path, models: Sequence[str], weights: str, ope
     if len(models) > 1 and "model.name" not in keys:
         parts.insert(0, SearchSpace("models", "", models_choice(models), "model.name", ({"model.name": models[0]},)))
     label_by = texts["label_by"] or (parts[-1].label_by if parts else "")
-    if extended and not label_by:
+    if complete and not label_by:
         faults.append("label_by: needs the key whose values name the labels of the report, such as loss.name")
-    if extended and label_by:
+    if complete and label_by:
         try:
             check_keys([label_by])
             space = compose(
@@ -256,9 +135,7 @@ def _read_space(text: str, where: Path, models: Sequence[str], weights: str, ope
     return space
 
 
-def _read_parts(
-    value: Any, where: Path, models: Sequence[str], weights: str, opened: tuple[Path, ...], faults: list[str]
-) -> list[SearchSpace]:
+def _read_parts(value: Any, extended: Callable[[str], SearchSpace], faults: list[str]) -> list[SearchSpace]:
     names = [value] if isinstance(value, str) else value or []
     if not isinstance(names, list):
         faults.append("extends: expected names of spaces, such as [lr, augment]")
@@ -266,16 +143,16 @@ def _read_parts(
     parts: list[SearchSpace] = []
     for name in map(str, names):
         try:
-            parts.append(_find(name, where.parent, opened)(models, weights))
+            parts.append(extended(name))
         except SegsweepError as error:
             faults.append(f"extends {name}: {error}")
     return parts
 
 
 def _read_parameters(value: Any, faults: list[str]) -> tuple[list[Parameter], set[str]]:
-    """The sound parameters, and the keys of those that are not or whose conditions name such a one."""
+    """The valid parameters, and the keys of the invalid ones and of those whose conditions name an invalid one."""
     if not isinstance(value or {}, dict):
-        faults.append("parameters: expected one 'key: range' a line")
+        faults.append("parameters: expected one 'key: range' per line")
         return [], set()
     read = {str(key): _read_parameter(str(key), entry, faults) for key, entry in (value or {}).items()}
     unsound = {key for key, parameter in read.items() if parameter is None}
@@ -287,7 +164,7 @@ def _read_parameters(value: Any, faults: list[str]) -> tuple[list[Parameter], se
 
 
 def _read_parameter(key: str, entry: Any, faults: list[str]) -> Parameter | None:
-    """One parameter, or None with its faults told."""
+    """One parameter, or None with its faults added to `faults`."""
     try:
         check_keys([key])
     except ConfigError as error:
@@ -313,7 +190,7 @@ def _read_parameter(key: str, entry: Any, faults: list[str]) -> Parameter | None
         options |= {"low": low, "high": high}
         kind = "int" if type(low) is int else "float"
         if isinstance(low, str | bool):
-            wrong.append("is no number: give choices")
+            wrong.append("is not a number: give choices")
     if "step" in entry:
         options["step"] = _converted("step", entry["step"], float, wrong)
     if "log" in entry:
@@ -353,7 +230,7 @@ def _read_conditions(value: Any, wrong: list[str]) -> tuple[When, ...]:
 
 
 def _read_start(value: Any, unsound: Collection[str], faults: list[str]) -> list[dict[str, Scalar]]:
-    """Starting points without what concerns unsound parameters."""
+    """Starting points without the keys of invalid parameters."""
     points: list[dict[str, Scalar]] = []
     for index, point in enumerate(value if isinstance(value, list) else [value] if value else []):
         wrong: list[str] = []
@@ -367,9 +244,9 @@ def _read_start(value: Any, unsound: Collection[str], faults: list[str]) -> list
 
 
 def _scalar(key: str, value: Any, wrong: list[str]) -> Any:
-    """A value of a configuration's key, None if it is none; YAML reads 1e-4 as text, which is as good."""
+    """A value of a configuration's key, or None if it is not one; YAML reads 1e-4 as text, which is accepted."""
     if value is None or isinstance(value, list | dict):
-        wrong.append(f"{value!r} is no single value")
+        wrong.append(f"{value!r} is not a single value")
         return None
     try:
         return parse_value(key, value)
@@ -411,7 +288,7 @@ class _Loader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         for key, _ in node.value:
             if keys.count(key.value) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands here twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} appears here twice", key.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -434,10 +311,6 @@ class _Dumper(yaml.SafeDumper):
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         """Indents the items of a list below its key."""
         super().increase_indent(flow, False)
-
-
-_Dumper.add_representer(list, _Dumper.represent_list)
-_Dumper.add_representer(_Inline, _Dumper.represent_inline)
 
 
 def _entry(parameter: Parameter) -> dict[str, Any]:
@@ -465,3 +338,7 @@ def _wanted(condition: When) -> Any:
     if condition.above is not None:
         return _Inline({"above": condition.above})
     return condition.values[0] if len(condition.values) == 1 else list(condition.values)
+
+
+_Dumper.add_representer(list, _Dumper.represent_list)
+_Dumper.add_representer(_Inline, _Dumper.represent_inline)

@@ -1,8 +1,6 @@
-"""What a prediction is worth: collectors that see every image once, and pure functions of what they counted.
+"""Collectors: they see every evaluated image once and keep sums, so that any metric can be computed later.
 
-Collectors (`process` an image at its mask's original size) hold sums only, so that any metric, any interval and any
-subset of images can be computed later without the model. Every definition, with its formula and its treatment of void
-and of absent classes, is in docs/METRICS.md.
+Any interval and any subset of images can be computed from the sums, too, without the model.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from trainables.data.base import VOID
+from trainables.metrics.arrays import Floats
 
 IGNORE = VOID
 """Truth value of void pixels: they count in no metric, on neither side."""
@@ -28,12 +27,6 @@ SCORE_LIMIT = 12.0
 
 BLOCK_PIXELS = 2**15
 """Pixels of an image whose scores are worked on at once."""
-
-IOU_THRESHOLDS = tuple(step / 10 for step in range(11))
-"""0.0, 0.1 ... 1.0 as the nearest doubles (a running sum would give 0.30000000000000004)."""
-
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[Any]
 
 
 class Collector(Protocol):
@@ -229,205 +222,3 @@ def quantise_scores(logits: Tensor) -> Tensor:
     log_odds = log_probability - torch.log(-torch.expm1(log_probability))
     level = (log_odds.clamp(-SCORE_LIMIT, SCORE_LIMIT) + SCORE_LIMIT) * (SCORE_LEVELS / (2 * SCORE_LIMIT))
     return level.long().clamp_(0, SCORE_LEVELS - 1)
-
-
-def pixel_accuracy(matrix: Counts) -> Floats:
-    """Share of pixels predicted right, over all classes.
-
-    Args:
-        matrix: Confusion matrices of shape (..., C, C), rows truth, columns prediction.
-
-    Returns:
-        Shape (...), in 0 .. 1; NaN without a pixel.
-    """
-    matrix = np.asarray(matrix)
-    right = np.trace(matrix, axis1=-2, axis2=-1)
-    return _ratio(right, matrix.sum(axis=(-2, -1)))
-
-
-def iou(matrix: Counts) -> Floats:
-    """Intersection over union per class: TP / (TP + FP + FN).
-
-    Args:
-        matrix: Confusion matrices of shape (..., C, C), rows truth, columns prediction.
-
-    Returns:
-        Shape (..., C), in 0 .. 1. A class in neither truth nor prediction is NaN, one in only one of them 0; the same
-        holds for `precision`, `recall` and `f1`.
-    """
-    right, truth, predicted = _margins(matrix)
-    return _per_class(right, truth + predicted - right, truth, predicted)
-
-
-def precision(matrix: Counts) -> Floats:
-    """Precision per class: TP / (TP + FP). Shapes and absent classes as in `iou`."""
-    right, truth, predicted = _margins(matrix)
-    return _per_class(right, predicted, truth, predicted)
-
-
-def recall(matrix: Counts) -> Floats:
-    """Recall per class: TP / (TP + FN). Shapes and absent classes as in `iou`."""
-    right, truth, predicted = _margins(matrix)
-    return _per_class(right, truth, truth, predicted)
-
-
-def f1(matrix: Counts) -> Floats:
-    """F1 (Dice) per class: 2 TP / (2 TP + FP + FN). Shapes and absent classes as in `iou`."""
-    right, truth, predicted = _margins(matrix)
-    return _per_class(2 * right, truth + predicted, truth, predicted)
-
-
-def _margins(matrix: Counts) -> tuple[Counts, Counts, Counts]:
-    matrix = np.asarray(matrix)
-    return np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), matrix.sum(axis=-2)
-
-
-def _per_class(numerator: Counts, denominator: Counts, truth: Counts, predicted: Counts) -> Floats:
-    absent = (truth == 0) & (predicted == 0)
-    return np.where(absent, np.nan, np.nan_to_num(_ratio(numerator, denominator), nan=0.0))
-
-
-def _ratio(numerator: Counts, denominator: Counts) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.true_divide(numerator, denominator), dtype=np.float64)
-
-
-def mean_over_classes(values: Floats, class_set: npt.ArrayLike | None = None) -> Floats:
-    """Mean over the last axis, without NaN.
-
-    Args:
-        values: Shape (..., C).
-        class_set: Booleans of shape (C,) or (..., C): the classes that may count; all by default.
-
-    Returns:
-        Shape (...); NaN where no class is left.
-    """
-    counted = ~np.isnan(values)
-    if class_set is not None:
-        counted = counted & np.asarray(class_set, dtype=bool)
-    return _ratio(np.where(counted, values, 0.0).sum(axis=-1), counted.sum(axis=-1))
-
-
-def summary(matrix: Counts, prefix: str = "val/") -> dict[str, float]:
-    """The means that a trial reports: `miou`, `pixel_accuracy`, `f1`, `precision`, `recall`, each behind `prefix`.
-
-    Args:
-        matrix: One confusion matrix over the whole split, shape (C, C).
-        prefix: Put before each name.
-    """
-    return {
-        f"{prefix}miou": float(mean_over_classes(iou(matrix))),
-        f"{prefix}pixel_accuracy": float(pixel_accuracy(matrix)),
-        f"{prefix}f1": float(mean_over_classes(f1(matrix))),
-        f"{prefix}precision": float(mean_over_classes(precision(matrix))),
-        f"{prefix}recall": float(mean_over_classes(recall(matrix))),
-    }
-
-
-def average_precision(histogram: Counts) -> Floats:
-    """Pixel-wise average precision from quantised scores: the sum of (R_n - R_(n-1)) P_n over the distinct scores.
-
-    The step-wise sum of `sklearn.metrics.average_precision_score`, to which it is equal on the quantised scores.
-
-    Args:
-        histogram: Counts of shape (..., 2, L): positives, then negatives, by rising score. May be weighted sums.
-
-    Returns:
-        Shape (...), in 0 .. 1; NaN without positives.
-    """
-    falling = np.flip(np.asarray(histogram, dtype=np.float64), axis=-1)
-    cumulative = np.cumsum(falling, axis=-1)
-    found, all_predicted = cumulative[..., 0, :], cumulative.sum(axis=-2)
-    precision_at = np.divide(found, all_predicted, out=np.zeros_like(found), where=all_predicted > 0)
-    return _ratio((falling[..., 0, :] * precision_at).sum(axis=-1), found[..., -1])
-
-
-def region_matches(confusions: Counts, thresholds: Sequence[float] = IOU_THRESHOLDS) -> npt.NDArray[np.bool_]:
-    """Which predicted (image, class) regions are true positives at each IoU threshold.
-
-    A region is all pixels of a class in an image, void truth left out. It matches when the class is in the image's
-    truth, IoU >= threshold and the overlap is not empty: at 0.0 any overlap will do, at 1.0 only equality.
-
-    Args:
-        confusions: Per-image confusion matrices of shape (N, C, C).
-        thresholds: IoU thresholds in 0 .. 1.
-
-    Returns:
-        Booleans of shape (N, C, T).
-    """
-    overlap = np.diagonal(confusions, axis1=-2, axis2=-1)
-    with np.errstate(invalid="ignore"):
-        reached = iou(confusions)[..., None] >= np.asarray(thresholds)
-    return (overlap > 0)[..., None] & reached
-
-
-def region_presence(confusions: Counts) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which (image, class) regions exist in the truth and in the prediction, two arrays of shape (N, C)."""
-    _, truth, predicted = _margins(confusions)
-    return truth > 0, predicted > 0
-
-
-def region_scores(confusions: Counts, thresholds: Sequence[float] = IOU_THRESHOLDS) -> dict[str, Floats]:
-    """Precision, recall and F1 of regions per class and IoU threshold.
-
-    Args:
-        confusions: Per-image confusion matrices of shape (N, C, C).
-        thresholds: IoU thresholds in 0 .. 1.
-
-    Returns:
-        `precision`, `recall`, `f1`, each of shape (C, T). A class in no region on either side is NaN, one with regions
-        on one side only 0.
-    """
-    matched = region_matches(confusions, thresholds).sum(axis=0)
-    in_truth, in_prediction = (present.sum(axis=0)[:, None] for present in region_presence(confusions))
-    return {
-        "precision": _per_class(matched, in_prediction, in_truth, in_prediction),
-        "recall": _per_class(matched, in_truth, in_truth, in_prediction),
-        "f1": _per_class(2 * matched, in_truth + in_prediction, in_truth, in_prediction),
-    }
-
-
-def region_average_precision(
-    confusions: Counts,
-    confidence: Floats,
-    thresholds: Sequence[float] = IOU_THRESHOLDS,
-    *,
-    weights: npt.ArrayLike | None = None,
-) -> Floats:
-    """Average precision of regions per class and IoU threshold, ranked by confidence over all images.
-
-    All-point interpolation as in PASCAL VOC since 2010 (Everingham et al., 2015, section 3.4.1): the area under the
-    precision-recall curve after each precision was raised to the largest one at the same or a higher recall. Regions of
-    equal confidence enter together, so that the order of images never matters.
-
-    Args:
-        confusions: Per-image confusion matrices of shape (N, C, C).
-        confidence: Confidence of each predicted region, shape (N, C).
-        thresholds: IoU thresholds in 0 .. 1.
-        weights: How often each image counts, shape (..., N); once by default. Bootstrap replicates are such weights.
-
-    Returns:
-        Shape (..., C, T); NaN for a class without a region in the (weighted) truth.
-    """
-    in_truth, in_prediction = region_presence(confusions)
-    matches = region_matches(confusions, thresholds)
-    weight = np.ones(len(confusions)) if weights is None else np.asarray(weights, dtype=np.float64)
-    result = np.full((*weight.shape[:-1], *matches.shape[1:]), np.nan)
-    for index in range(matches.shape[1]):
-        images = np.flatnonzero(in_prediction[:, index])
-        images = images[np.argsort(-confidence[images, index], kind="stable")]
-        ranked = weight[..., images]
-        last_of_tie = np.append(np.diff(confidence[images, index]) != 0, True)[: len(images)]
-        truth = weight[..., in_truth[:, index]].sum(axis=-1)
-        all_predicted = np.cumsum(ranked, axis=-1)[..., last_of_tie]
-        for step in range(matches.shape[2]):
-            found = np.cumsum(ranked * matches[images, index, step], axis=-1)[..., last_of_tie]
-            result[..., index, step] = _ratio(_area_under_envelope(found, all_predicted), truth)
-    return result
-
-
-def _area_under_envelope(found: Floats, all_predicted: Floats) -> Floats:
-    """Sum of each step in `found` times the largest precision from there on; both cumulative along the last axis."""
-    precision_at = np.divide(found, all_predicted, out=np.zeros_like(found), where=all_predicted > 0)
-    envelope = np.flip(np.maximum.accumulate(np.flip(precision_at, axis=-1), axis=-1), axis=-1)
-    return np.asarray((np.diff(found, axis=-1, prepend=0.0) * envelope).sum(axis=-1))

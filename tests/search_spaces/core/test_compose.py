@@ -6,8 +6,8 @@ import optuna
 import pytest
 
 from search_spaces import SPACES, Parameter, SearchSpace, When
-from search_spaces.compose import compose
-from search_spaces.space import choice, held_at, number
+from search_spaces.core.compose import compose
+from search_spaces.core.parameter import choice, held_at, number
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from search_spaces import SPACES, Parameter, SearchSpace, When
-from search_spaces.space import choice, number
+from search_spaces.core.parameter import choice, number
 from trainables.errors import ConfigError
 from trainables.registry import Scalar
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from search_spaces import SPACES, SearchSpace, When, find_space, from_yaml, space_name, to_yaml
-from search_spaces.files import check_space
-from search_spaces.space import choice, number
+from search_spaces.core.parameter import choice, number
+from search_spaces.core.yaml_format import check_space
 from trainables.errors import ConfigError, UsageError
 
 ONE = ["lraspp_mobilenet_v3_large"]
@@ -158,11 +158,11 @@ start:
         "optimizer.weight_decay: unknown key 'lo'; did you mean low",
         "optimizer.weight_decay: say one of: a value, choices, or low and high",
         "schedule.warmup: step 0.3 does not lead from 0 to 0.5",
-        "schedule.name: is no number: give choices",
+        "schedule.name: is not a number: give choices",
         "batch_size: batch_size=8.5: must be an integer",
         "loss.name: role must be one of scientific, nuisance, fixed",
         "training.ema: log must be true or false",
-        "training.clip_norm: None is no single value",
+        "training.clip_norm: None is not a single value",
         "training.accumulate: say one of: a value, choices, or low and high",
         "training.freeze: when: expected {KEY: VALUE}",
         "training.backbone_lr=7.0: must be <= 1",
@@ -181,7 +181,7 @@ start:
     [
         ("extends: agument", "extends agument: unknown search space 'agument'; did you mean augment"),
         ("extends: {lr: 1}", "extends: expected names of spaces"),
-        ("label_by: loss.name\nparameters: [loss.name]", "parameters: expected one 'key: range' a line"),
+        ("label_by: loss.name\nparameters: [loss.name]", "parameters: expected one 'key: range' per line"),
         ("parameters: {loss.name: {choices: [dice], default: dice}}", "label_by: needs the key"),
         ("extends: lr\nlabel_by: optimizer.lr", "label_by optimizer.lr: every trial would have a label of its own"),
         ("extends: lr\nlabel_by: optimizer.nam", "unknown key 'optimizer.nam'; did you mean optimizer.name"),
@@ -228,8 +228,8 @@ def test_fault_is_told_with_its_key(parameter: str, fault: str) -> None:
         ("a: [", "mine.yaml cannot be read"),
         ("- a\n", "expected lines such as"),
         ("", "expected lines such as"),
-        ("extends: lr\nextends: loss\n", "extends stands here twice"),
-        ("parameters:\n  batch_size: 4\n  batch_size: 8\n", "batch_size stands here twice"),
+        ("extends: lr\nextends: loss\n", "extends appears here twice"),
+        ("parameters:\n  batch_size: 4\n  batch_size: 8\n", "batch_size appears here twice"),
         ("extends: !!python/object/apply:os.system ['false']\n", "could not determine a constructor"),
     ],
 )
@@ -360,7 +360,7 @@ def test_check_tells_what_no_trial_could_have_and_values_out_of_bounds() -> None
 
 
 def test_examples_of_the_documentation_are_spaces(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "SPACES.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "SPACES.md").read_text(encoding="utf-8")
     blocks = {kind: re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("yaml", "python")}
     (tmp_path / "my_space.yaml").write_text(blocks["yaml"][0])
     (tmp_path / "my_space.py").write_text(blocks["python"][0])

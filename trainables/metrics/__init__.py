@@ -1,0 +1,87 @@
+"""What a prediction is worth: collectors, the functions of what they counted, and the registry of metrics.
+
+Every definition, with its formula and its treatment of void and of absent classes, is in docs/METRICS.md. Importing the
+package registers every metric. It does not load torch, so that a command's help can list the metrics: the collectors,
+which need it, are loaded when one of them is first asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from trainables.metrics.arrays import Counts, Floats, mean_over_classes, mean_over_split_classes, weighted_sum
+from trainables.metrics.pixels import average_precision, f1, iou, pixel_accuracy, precision, recall
+from trainables.metrics.regions import (
+    IOU_THRESHOLDS,
+    region_average_precision,
+    region_matches,
+    region_presence,
+    region_scores,
+)
+from trainables.metrics.registry import (
+    METRICS,
+    Collected,
+    Metric,
+    Replicates,
+    all_metrics,
+    confusion_metric,
+    register,
+    summary,
+)
+
+if TYPE_CHECKING:
+    from trainables.metrics.collectors import (
+        IGNORE,
+        SCORE_LEVELS,
+        SCORE_LIMIT,
+        Collector,
+        ConfusionMatrix,
+        PerImageConfusion,
+        RegionConfidence,
+        ScoreHistogram,
+        confusion_matrix,
+        quantise_scores,
+    )
+
+__all__ = [
+    "IGNORE",
+    "IOU_THRESHOLDS",
+    "METRICS",
+    "SCORE_LEVELS",
+    "SCORE_LIMIT",
+    "Collected",
+    "Collector",
+    "ConfusionMatrix",
+    "Counts",
+    "Floats",
+    "Metric",
+    "PerImageConfusion",
+    "RegionConfidence",
+    "Replicates",
+    "ScoreHistogram",
+    "all_metrics",
+    "average_precision",
+    "confusion_matrix",
+    "confusion_metric",
+    "f1",
+    "iou",
+    "mean_over_classes",
+    "mean_over_split_classes",
+    "pixel_accuracy",
+    "precision",
+    "quantise_scores",
+    "recall",
+    "region_average_precision",
+    "region_matches",
+    "region_presence",
+    "region_scores",
+    "register",
+    "summary",
+    "weighted_sum",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from trainables.metrics import collectors
+
+    return getattr(collectors, name)

@@ -1,0 +1,124 @@
+"""Metrics of pixels: from the confusion matrix of a split, and from the scores of its pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trainables.metrics.arrays import Counts, Floats, class_ratio, margins, mean_over_classes, ratio, weighted_sum
+from trainables.metrics.registry import Collected, Metric, Replicates, confusion_metric, register
+
+
+@confusion_metric(
+    "pixel_accuracy", words="pixel accuracy", definition="docs/METRICS.md#pixel_accuracy", reported_as="pixel_accuracy"
+)
+def pixel_accuracy(matrix: Counts) -> Floats:
+    """Share of pixels predicted right, over all classes.
+
+    Args:
+        matrix: Confusion matrices of shape (..., C, C), rows truth, columns prediction.
+
+    Returns:
+        Shape (...), in 0 .. 1; NaN without a pixel.
+    """
+    matrix = np.asarray(matrix)
+    right = np.trace(matrix, axis1=-2, axis2=-1)
+    return ratio(right, matrix.sum(axis=(-2, -1)))
+
+
+@confusion_metric("iou", words="mIoU", class_words="IoU", definition="docs/METRICS.md#iou", reported_as="miou")
+def iou(matrix: Counts) -> Floats:
+    """Intersection over union per class: TP / (TP + FP + FN).
+
+    Args:
+        matrix: Confusion matrices of shape (..., C, C), rows truth, columns prediction.
+
+    Returns:
+        Shape (..., C), in 0 .. 1. A class in neither truth nor prediction is NaN, one in only one of them 0; the same
+        holds for `precision`, `recall` and `f1`.
+    """
+    right, truth, predicted = margins(matrix)
+    return class_ratio(right, truth + predicted - right, truth, predicted)
+
+
+@confusion_metric("f1", words="mean F1", class_words="F1", definition="docs/METRICS.md#f1", reported_as="f1")
+def f1(matrix: Counts) -> Floats:
+    """F1 (Dice) per class: 2 TP / (2 TP + FP + FN). Shapes and absent classes as in `iou`."""
+    right, truth, predicted = margins(matrix)
+    return class_ratio(2 * right, truth + predicted, truth, predicted)
+
+
+@confusion_metric(
+    "precision",
+    words="mean precision",
+    class_words="Precision",
+    definition="docs/METRICS.md#precision",
+    reported_as="precision",
+)
+def precision(matrix: Counts) -> Floats:
+    """Precision per class: TP / (TP + FP). Shapes and absent classes as in `iou`."""
+    right, truth, predicted = margins(matrix)
+    return class_ratio(right, predicted, truth, predicted)
+
+
+@confusion_metric(
+    "recall", words="mean recall", class_words="Recall", definition="docs/METRICS.md#recall", reported_as="recall"
+)
+def recall(matrix: Counts) -> Floats:
+    """Recall per class: TP / (TP + FN). Shapes and absent classes as in `iou`."""
+    right, truth, predicted = margins(matrix)
+    return class_ratio(right, truth, truth, predicted)
+
+
+def average_precision(histogram: Counts) -> Floats:
+    """Pixel-wise average precision from quantised scores: the sum of (R_n - R_(n-1)) P_n over the distinct scores.
+
+    The step-wise sum of `sklearn.metrics.average_precision_score`, to which it is equal on the quantised scores.
+
+    Args:
+        histogram: Counts of shape (..., 2, L): positives, then negatives, by rising score. May be weighted sums.
+
+    Returns:
+        Shape (...), in 0 .. 1; NaN without positives.
+    """
+    falling = np.flip(np.asarray(histogram, dtype=np.float64), axis=-1)
+    cumulative = np.cumsum(falling, axis=-1)
+    found, all_predicted = cumulative[..., 0, :], cumulative.sum(axis=-2)
+    precision_at = np.divide(found, all_predicted, out=np.zeros_like(found), where=all_predicted > 0)
+    return ratio((falling[..., 0, :] * precision_at).sum(axis=-1), found[..., -1])
+
+
+def _mean_pixel_ap(replicates: Replicates) -> Floats:
+    classes = replicates.split.shape[-1]
+    each = [_class_ap(replicates.collected, class_id, replicates.weights) for class_id in range(classes)]
+    return mean_over_classes(np.stack(each, axis=-1))
+
+
+def _class_ap(collected: Collected, class_id: int, weights: Floats) -> Floats:
+    """Average precision of one class's pixels, weights of shape (R, N) to (R,).
+
+    One class at a time, for the histograms of all classes, or those of all replicates, would fill the memory.
+    """
+    histograms = collected.histograms(class_id)
+    # Levels above and below all scores change nothing, and in a small or untrained model they are most.
+    scored = np.flatnonzero(histograms.max(axis=(0, 1), initial=0))
+    levels = slice(scored[0], scored[-1] + 1) if len(scored) else slice(1)
+    return average_precision(weighted_sum(weights, histograms[..., levels]))
+
+
+def _pixel_ap_of_classes(collected: Collected) -> Floats:
+    classes = collected.confusions.shape[-1]
+    sums = (collected.histograms(class_id).sum(axis=0, dtype=np.int64) for class_id in range(classes))
+    return np.array([average_precision(histogram) for histogram in sums])
+
+
+register(
+    Metric(
+        name="ap",
+        words="mean pixel AP",
+        class_words="Pixel AP",
+        definition="docs/METRICS.md#ap",
+        needs=frozenset({"confusion", "scores"}),
+        of_replicates=_mean_pixel_ap,
+        of_classes=_pixel_ap_of_classes,
+    )
+)

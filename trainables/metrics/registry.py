@@ -1,0 +1,216 @@
+"""What a metric is, and the registry that columns, intervals, tables, objectives and conformance tests read.
+
+Adding a metric is one registered function: it is then a column of `comparison` with its interval, a column of
+`per_class` if it has values of single classes, and an objective if trials report it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+
+from trainables.metrics.arrays import Counts, Floats, mean_over_split_classes, weighted_sum
+from trainables.registry import Registry
+
+Needs = Literal["confusion", "scores", "regions"]
+"""A collector: `PerImageConfusion`, `ScoreHistogram`, `RegionConfidence`."""
+
+Direction = Literal["max", "min"]
+
+MatrixFunction = TypeVar("MatrixFunction", bound=Callable[[Counts], Floats])
+
+
+class Collected(Protocol):
+    """What the collectors kept of a split of N images and C classes."""
+
+    @property
+    def confusions(self) -> Counts:
+        """Confusion matrices of shape (N, C, C)."""
+
+    @property
+    def confidence(self) -> Floats:
+        """Confidences of predicted regions, shape (N, C)."""
+
+    def histograms(self, class_id: int) -> Counts:
+        """Score histograms of one class, shape (N, 2, SCORE_LEVELS)."""
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """A split R times, each time with other weights of its images.
+
+    Attributes:
+        collected: Of the split.
+        weights: How often each image counts, shape (R, N); once each is the split itself.
+    """
+
+    collected: Collected
+    weights: Floats
+
+    @functools.cached_property
+    def split(self) -> Counts:
+        """Confusion matrix of the split, every image once, shape (C, C)."""
+        return np.asarray(self.collected.confusions.sum(axis=0))
+
+    @functools.cached_property
+    def matrices(self) -> Floats:
+        """Confusion matrices of the replicates, shape (R, C, C)."""
+        return weighted_sum(self.weights, self.collected.confusions)
+
+
+def show_proportion(value: float) -> str:
+    """A number in 0 .. 1 as tables show it."""
+    return f"{value:.4f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric of a split.
+
+    Attributes:
+        name: Its column in the table `comparison`, and in `per_class`.
+        words: What sentences call it.
+        definition: Where it is defined: a file of the repository and an anchor in it, or an address.
+        needs: The collectors that it needs. Trials run the one of `confusion` alone.
+        of_replicates: Its value in each replicate, shape (R,). A class of the split that a replicate lost is left out
+            of a mean over classes (`mean_over_split_classes`).
+        of_classes: Its value for each class of the split, shape (C,), NaN where a class has none; None for a metric
+            that has one number for all classes.
+        class_words: What the value of a class is called, at the start of a sentence.
+        reported_as: Its name among what trials report, behind `val/`; None if they do not report it.
+        direction: `max`: the higher the better, or `min`.
+        bounds: Its lowest and its highest value.
+        show: Writes a value in a table or on a terminal.
+    """
+
+    name: str
+    words: str
+    definition: str
+    needs: frozenset[Needs]
+    of_replicates: Callable[[Replicates], Floats]
+    of_classes: Callable[[Collected], Floats] | None = None
+    class_words: str = ""
+    reported_as: str | None = None
+    direction: Direction = "max"
+    bounds: tuple[float, float] = (0.0, 1.0)
+    show: Callable[[float], str] = show_proportion
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be computed or written.
+
+        Raises:
+            ValueError: If trials cannot report it, or the value of a class has no words.
+        """
+        if self.reported_as and self.needs != {"confusion"}:
+            raise ValueError(f"metric {self.name}: trials collect the confusion matrix alone, so it has no reported_as")
+        if (self.of_classes is None) != (not self.class_words):
+            raise ValueError(f"metric {self.name}: of_classes and class_words go together")
+
+    def __call__(self, replicates: Replicates) -> Floats:
+        """Its value in each replicate, shape (R,)."""
+        return self.of_replicates(replicates)
+
+    @property
+    def best(self) -> float:
+        """Its value for a perfect prediction."""
+        return self.bounds[1] if self.direction == "max" else self.bounds[0]
+
+
+METRICS: Registry[Metric] = Registry("metric")
+"""Every metric, in the order of the columns."""
+
+
+def register(metric: Metric) -> Metric:
+    """Registers a metric under its name.
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+    return METRICS.register(metric.name)(metric)
+
+
+def all_metrics() -> list[Metric]:
+    """Every registered metric, in the order of the columns."""
+    return [METRICS.get(name) for name in METRICS]
+
+
+def confusion_metric(
+    name: str,
+    *,
+    words: str,
+    definition: str,
+    class_words: str = "",
+    reported_as: str | None = None,
+    direction: Direction = "max",
+    bounds: tuple[float, float] = (0.0, 1.0),
+    show: Callable[[float], str] = show_proportion,
+) -> Callable[[MatrixFunction], MatrixFunction]:
+    """Registers a function of confusion matrices, shape (..., C, C), as a metric; see `Metric` for the arguments.
+
+    With `class_words` the function gives one value per class, shape (..., C), and the metric is their mean; without,
+    it gives one number for all classes, shape (...).
+    """
+
+    def decorate(function: MatrixFunction) -> MatrixFunction:
+        register(
+            Metric(
+                name=name,
+                words=words,
+                definition=definition,
+                needs=frozenset({"confusion"}),
+                of_replicates=functools.partial(_class_mean if class_words else _whole, function),
+                of_classes=functools.partial(_of_classes, function) if class_words else None,
+                class_words=class_words,
+                reported_as=reported_as,
+                direction=direction,
+                bounds=bounds,
+                show=show,
+            )
+        )
+        return function
+
+    return decorate
+
+
+def _whole(function: Callable[[Counts], Floats], replicates: Replicates) -> Floats:
+    return function(replicates.matrices)
+
+
+def _class_mean(function: Callable[[Counts], Floats], replicates: Replicates) -> Floats:
+    matrices, split = replicates.matrices, replicates.split
+    return mean_over_split_classes(
+        function(matrices), matrices.sum(axis=-1) > 0, split.sum(axis=1) > 0, function(split)
+    )
+
+
+def _of_classes(function: Callable[[Counts], Floats], collected: Collected) -> Floats:
+    return function(collected.confusions.sum(axis=0))
+
+
+@dataclass(frozen=True)
+class _ConfusionAlone:
+    """What a trial collects; asking for more is a fault of the metric, whose `needs` say otherwise."""
+
+    confusions: Counts
+
+    @property
+    def confidence(self) -> Floats:
+        raise TypeError("a trial collects the confusion matrix alone: a metric with reported_as cannot need regions")
+
+    def histograms(self, class_id: int) -> Counts:
+        raise TypeError("a trial collects the confusion matrix alone: a metric with reported_as cannot need scores")
+
+
+def summary(matrix: Counts, prefix: str = "val/") -> dict[str, float]:
+    """What a trial reports: every metric with `reported_as`, under that name behind `prefix`.
+
+    Args:
+        matrix: One confusion matrix over the whole split, shape (C, C).
+        prefix: Put before each name.
+    """
+    split = Replicates(_ConfusionAlone(np.asarray(matrix)[None]), np.ones((1, 1)))
+    return {f"{prefix}{metric.reported_as}": float(metric(split)[0]) for metric in all_metrics() if metric.reported_as}
