@@ -126,7 +126,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def package_versions() -> dict[str, str]:
     """Versions of Python, of our code, and of the packages that decide a result (`absent` where one is missing)."""
-    versions = {"python": platform.python_version(), "code": _code_version()}
+    versions = {"python": platform.python_version(), "code": code_version()}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
@@ -135,7 +135,7 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def _code_version() -> str:
+def code_version() -> str:
     """The first 12 hexadecimal digits of SHA-256 over the source of the four packages."""
     digest = hashlib.sha256()
     for package in ("trainables", "search_spaces", "sweep", "analysis"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from search_spaces.core.space import SearchSpace
 from trainables.registry import Registry
+
+if TYPE_CHECKING:
+    from search_spaces.core.space import SearchSpace
 
 
 class StopRule(Protocol):

@@ -40,11 +40,10 @@ from trainables.config import parse_size
 from trainables.data.cache.decoded import DecodedCache, class_pixels
 from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import count_openings
-from trainables.errors import SegsweepError
+from trainables.errors import INTERRUPTED, SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.paths import consists_of, remove_own, within
 
-INTERRUPTED = 130
 REFRESH_SECONDS = 5.0
 
 

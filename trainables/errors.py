@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended."""
+
 
 class SegsweepError(Exception):
     """Something failed that the user can fix; commands print it in one block and exit with `exit_code`."""

@@ -11,7 +11,8 @@ import torch
 
 from trainables.config import TrialConfig, format_size
 from trainables.data.base import SegmentationData
-from trainables.data.cache.decoded import DEFAULT_LIMIT_BYTES, DecodedCache
+from trainables.data.cache.decoded import DecodedCache
+from trainables.data.cache.places import DEFAULT_LIMIT_BYTES
 from trainables.errors import MemoryExhaustedError, UsageError
 from trainables.plugins import TakesPluginsAlong
 from trainables.updates import PRECISIONS

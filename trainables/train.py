@@ -26,12 +26,13 @@ from trainables.data.flags import add_data_flags
 from trainables.data.reading.names import expanded
 from trainables.data.splits.frozen import SPLITS_FILE, load_split, load_test_split, split_hash
 from trainables.data.splits.given import make_splits
-from trainables.errors import CheckpointError, SegsweepError, UsageError
+from trainables.errors import INTERRUPTED, CheckpointError, SegsweepError, UsageError
 from trainables.execution import DataCaches, Execution, TrialData
 from trainables.flags import add_execution_flags, default_precision, default_workers
 from trainables.models import ensure_weights
 from trainables.overfit import overfit_batch
 from trainables.trial import Trial
+from trainables.updates import PRECISIONS
 
 DATA_FILE = "data.json"
 """Beside the checkpoints: which images they were trained on, so that going on with others is refused."""
@@ -67,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     p.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="CPU threads of torch")
-    add_execution_flags(p.add_argument_group("how it is executed"))
+    add_execution_flags(p.add_argument_group("how it is executed"), precisions=tuple(PRECISIONS))
     return p
 
 
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _train(asked: argparse.Namespace) -> int:

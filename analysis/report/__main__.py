@@ -29,7 +29,7 @@ from sweep.verify import open_data, open_run
 from trainables import commands, plugins
 from trainables.data.flags import add_data_root_flag
 from trainables.data.reading.names import expanded
-from trainables.errors import SegsweepError
+from trainables.errors import INTERRUPTED, SegsweepError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             f"interrupted; finished evaluations are kept, go on with: {again}", markup=False
         )
-        return 130
+        return INTERRUPTED
     for line in answer_lines(report, save_asked=options.save_predictions is not None):
         if console.is_terminal and line.startswith(("answer", " ")):
             line = textwrap.fill(line, console.width, subsequent_indent=" " * 10)

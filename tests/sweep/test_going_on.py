@@ -103,17 +103,17 @@ def test_more_processors_per_trial_change_threads_and_concurrency(
 ) -> None:
     from sweep.resources import Machines
 
-    monkeypatch.setattr("sweep.run.available", lambda address: Machines(8, 0))
+    monkeypatch.setattr("sweep.modes.available", lambda address: Machines(8, 0))
     stage.start()
     assert stage.sessions[-1].manifest.resources["concurrent"] == 8
     stage.resume("--cpus-per-trial", "4")
     manifest = stage.sessions[-1].manifest
     assert (manifest.resources["cpus_per_trial"], manifest.resources["concurrent"]) == (4, 2)
     assert manifest.execution["threads"] == 4
-    monkeypatch.setattr("sweep.run.available", lambda address: Machines(4, 0))
+    monkeypatch.setattr("sweep.modes.available", lambda address: Machines(4, 0))
     stage.resume()
     assert stage.sessions[-1].manifest.resources["concurrent"] == 1, "on a smaller machine fewer fit"
-    monkeypatch.setattr("sweep.run.available", lambda address: Machines(2, 0))
+    monkeypatch.setattr("sweep.modes.available", lambda address: Machines(2, 0))
     code, errors = stage.resume()
     assert code == 2 and "asks for 4 CPUs, there are 2: lower --cpus-per-trial" in errors
 

@@ -29,8 +29,6 @@ from trainables.errors import DataError
 # OpenCV would start one thread per core in every process, beside torch's own.
 cv2.setNumThreads(0)
 
-DEFAULT_LIMIT_BYTES = 8 * 2**30
-"""What the cache folder may take by default."""
 
 DETAIL = 2
 """Training images are kept at up to this multiple of the training size, so that a zoom finds detail to show."""

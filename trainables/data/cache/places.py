@@ -7,6 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+DEFAULT_LIMIT_BYTES = 8 * 2**30
+"""What the cache folder may take by default."""
+
 
 def cache_root() -> Path:
     """The cache folder: `SEGSWEEP_CACHE` where it is set, otherwise the platform's own place for caches."""

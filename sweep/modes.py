@@ -1,0 +1,277 @@
+"""What `python -m sweep.run` does: show a space, start a sweep, or go on with one."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from search_spaces import to_yaml
+from sweep import answer
+from sweep.config import CHANGEABLE, GoOnConfig, SweepConfig
+from sweep.manifest import SweepManifest, describe_hardware, package_versions
+from sweep.objectives import objective_of
+from sweep.preflight import Plan, plan_space, prepare
+from sweep.resources import Machines, Resources, available, plan_execution, plan_resources
+from sweep.schedulers import comparison_note, scheduler_for
+from sweep.session import Options, Session, open_journal, trial_data, with_settings
+from sweep.verify import describe_data, open_data, open_run, version_changes
+from trainables import commands, plugins
+from trainables.config import parse_value
+from trainables.data.splits.frozen import freeze_splits
+from trainables.errors import UsageError
+from trainables.execution import Execution
+
+
+def show(config: SweepConfig, console: Console) -> int:
+    """Prints the compiled space, or writes it as YAML; returns the exit code."""
+    # No data set is built: a space can be read where its images are not.
+    space, base = plan_space(config, (96, 128))
+    if config.as_yaml:
+        print(to_yaml(space), end="")
+        return 0
+    note = comparison_note(scheduler_for(space, config.scheduler), config.max_epochs)
+    own_size = "image_size" in config.set_
+    answer.show_space(console, space, base, trials=config.trials, own_size=own_size, note=note)
+    return 0
+
+
+def start(config: SweepConfig, console: Console) -> int:
+    """Checks everything, makes the run folder and runs the sweep; returns the exit code."""
+    run_dir = config.run_dir
+    if os.path.lexists(run_dir):
+        raise UsageError(f"{run_dir} exists: go on with it ({commands.resume(run_dir)}) or give another --name")
+    machines = available(config.address)
+    with console.status("checking the data") as status:
+        plan = prepare(config, progress=lambda done, total: status.update(f"checking the data: {done}/{total} images"))
+    resources = plan_resources(
+        machines,
+        cpus_per_trial=config.cpus_per_trial,
+        gpus_per_trial=config.gpus_per_trial,
+        concurrent=config.concurrent,
+    )
+    execution = plan_execution(
+        resources,
+        precision=config.precision,
+        channels_last=config.channels_last,
+        compile=config.compile,
+        workers=config.workers,
+        cache_bytes=config.cache_limit,
+    )
+    scheduler = scheduler_for(plan.space, config.scheduler)
+    answer.show_plan(
+        console,
+        plan.space,
+        plan.base,
+        plan.data,
+        plan.splits,
+        trials=config.trials,
+        max_epochs=config.max_epochs,
+        how=f"{config.sampler}, {scheduler}, {resources.concurrent} at once",
+        execution=execution,
+        note=comparison_note(scheduler, config.max_epochs),
+    )
+    for offender in plan.checked.warnings:
+        console.print(f"[yellow]warning[/yellow] {escape(str(offender))}", soft_wrap=True)
+    if config.check:
+        console.print("[green]checked[/green]: data, weights, space and resources; this sweep can start")
+        return 0
+    run_dir.mkdir(parents=True)
+    try:
+        freeze_splits(plan.data, plan.splits, run_dir, hashes=plan.checked.hashes)
+        manifest = _manifest(config, plan, resources, execution)
+        manifest.save(run_dir)
+    except BaseException:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        raise
+    options = Options(config.address, config.dashboard, config.report, config.pictures)
+    with open_journal(run_dir) as journal:
+        data = trial_data(run_dir, plan.data)
+        return Session(run_dir, manifest, journal, data, machines, options, console).conduct()
+
+
+def go_on(config: GoOnConfig, console: Console) -> int:
+    """Compares a run with what it began with, applies what may change, and runs what is left; returns the exit code."""
+    run_dir = config.runs_dir / config.name if config.name else _latest_run(config.runs_dir)
+    written = open_run(run_dir)
+    own = plugins.load_recorded(written.plugins, config.plugins, run=run_dir)
+    with open_journal(run_dir) as journal:
+        manifest = with_settings(written, journal.events)
+        _refuse_what_cannot_change(config, manifest, run_dir)
+        with console.status("comparing the data with what the sweep began with"):
+            data = open_data(run_dir, manifest, root=config.data_root)
+        machines = available(config.address)
+        changed = _changes(config.changes, manifest, machines)
+        console.print(f"going on with [bold]{escape(str(run_dir))}[/bold]")
+        versions = version_changes(manifest)
+        for name, (then, now) in versions.items():
+            console.print(f"{name} is {now} now; the sweep began with {then}", style="yellow", markup=False)
+        if versions:
+            journal.append("versions", changed={name: list(pair) for name, pair in versions.items()})
+        if changed:
+            journal.append("settings", changed=changed)
+        if config.extend:
+            trials = int(manifest.budget["trials"]) + config.extend
+            journal.append("extended", trials=trials)
+            written = dataclasses.replace(written, budget={**written.budget, "trials": trials})
+        if config.data_root is not None:
+            written = dataclasses.replace(written, data={**written.data, "root": str(config.data_root.resolve())})
+        if config.plugins:
+            written = dataclasses.replace(written, plugins=tuple(plugin.record() for plugin in own))
+        if config.extend or config.data_root is not None or config.plugins:
+            written.save(run_dir)
+        manifest = with_settings(written, journal.events)
+        options = Options(config.address, config.dashboard, config.report, config.pictures)
+        return Session(run_dir, manifest, journal, trial_data(run_dir, data), machines, options, console).conduct()
+
+
+def _changes(asked: Mapping[str, Any], manifest: SweepManifest, machines: Machines) -> dict[str, dict[str, Any]]:
+    """What differs from the manifest, by its sections: what was asked for, and what the machines have no room for.
+
+    Raises:
+        UsageError: If a trial asks for more than there is.
+    """
+    before = manifest.resources
+    resources = plan_resources(
+        machines,
+        cpus_per_trial=asked.get("cpus_per_trial", before["cpus_per_trial"]),
+        gpus_per_trial=before["gpus_per_trial"],
+        concurrent=asked.get("concurrent", before["concurrent"]),
+    )
+    execution = Execution(**manifest.execution)
+    if {"cpus_per_trial", "workers"} & set(asked):
+        execution = plan_execution(
+            resources,
+            precision=execution.precision,
+            channels_last=execution.channels_last,
+            compile=execution.compile,
+            workers=asked.get("workers", execution.workers),
+            cache_bytes=execution.cache_bytes,
+        )
+    now: dict[str, dict[str, Any]] = {
+        "resources": dataclasses.asdict(resources),
+        "execution": dataclasses.asdict(execution),
+        "budget": {"concurrent": resources.concurrent},
+        "tracking": {},
+    }
+    if "time_budget" in asked:
+        now["budget"]["time_budget_s"] = asked["time_budget"]
+    for flag, key in (("wandb", "wandb"), ("wandb_project", "project")):
+        if flag in asked:
+            now["tracking"][key] = asked[flag]
+    differing = {
+        section: {key: value for key, value in values.items() if getattr(manifest, section).get(key) != value}
+        for section, values in now.items()
+    }
+    return {section: values for section, values in differing.items() if values}
+
+
+def _refuse_what_cannot_change(config: GoOnConfig, manifest: SweepManifest, run_dir: Path) -> None:
+    """Refuses flags that would change what the sweep's trials are; those that agree with the manifest are fine.
+
+    Raises:
+        UsageError: Naming each with what the manifest says, and what to do instead.
+    """
+    held = _held(manifest)
+    faults = []
+    for key, value in config.others.items():
+        if key == "set_":
+            asked = {name: parse_value(name, text) for name, text in dict(value).items()}
+            keys = {**manifest.space["base"], **manifest.space.get("fixed", {})}
+            faults += [
+                f"--set {name}={text} (it is {keys.get(name, 'searched, or the default')})"
+                for name, text in asked.items()
+                if keys.get(name) != text
+            ]
+        elif key not in held or held[key] != value:
+            flag = "--" + key.replace("_", "-")
+            shown = "" if value is True else f" {','.join(value) if isinstance(value, tuple) else value}"
+            faults.append(flag + shown + (f" (it is {_shown(held[key])})" if key in held else ""))
+    if not faults:
+        return
+    may = ", ".join(
+        "--" + key.replace("_", "-") for key in (*CHANGEABLE, "address", "dashboard", "data_root", "plugins")
+    )
+    raise UsageError(
+        f"{run_dir} goes on as it began; this cannot change: {', '.join(faults)}\n"
+        f"what may change: {may}; more trials: {commands.extend(run_dir, 4)}\n"
+        f"anything else is another sweep: {commands.start_sweep('--name', 'ANOTHER')} with those flags"
+    )
+
+
+def _held(manifest: SweepManifest) -> dict[str, Any]:
+    """What a manifest says of the flags that a sweep cannot change, by their keys."""
+    budget, execution = manifest.budget, manifest.execution
+    base = manifest.space["base"]
+    searched = {p["key"]: tuple(p["choices"]) for p in manifest.space.get("parameters", ()) if p.get("choices")}
+    return {
+        "models": searched.get("model.name", (base["model.name"],)),
+        "space": manifest.space["name"],
+        "data": manifest.data["name"],
+        "weights": base["model.weights"],
+        "trials": budget["trials"],
+        "max_epochs": budget["max_epochs"],
+        "gpu_hours": budget["gpu_hours"],
+        "sampler": budget["sampler"],
+        "scheduler": budget["scheduler"],
+        "seed": manifest.seed,
+        "objective": manifest.objective,
+        "gpus_per_trial": manifest.resources["gpus_per_trial"],
+        "precision": execution.get("precision"),
+        "channels_last": execution.get("channels_last"),
+        "compile": execution.get("compile"),
+        "cache_limit": execution.get("cache_bytes"),
+    }
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
+def _manifest(config: SweepConfig, plan: Plan, resources: Resources, execution: Execution) -> SweepManifest:
+    return SweepManifest(
+        name=config.run_dir.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=("python", "-m", "sweep.run", *sys.argv[1:]),
+        seed=config.seed,
+        data=describe_data(
+            plan.data,
+            config.data_root,
+            config.run_dir,
+            origin=plan.splits.origin,
+            warnings=[*plan.splits.warnings, *map(str, plan.checked.warnings)],
+        ),
+        space={**plan.space.to_dict(), "base": dict(plan.base)},
+        budget={
+            "trials": config.trials,
+            "max_epochs": config.max_epochs,
+            "time_budget_s": config.time_budget,
+            "gpu_hours": config.gpu_hours,
+            "sampler": config.sampler,
+            "scheduler": config.scheduler,
+            "concurrent": resources.concurrent,
+        },
+        objective=config.objective,
+        mode=objective_of(config.objective).metric.direction,
+        resources=dataclasses.asdict(resources),
+        hardware=describe_hardware(),
+        versions=package_versions(),
+        execution=dataclasses.asdict(execution),
+        tracking={"wandb": config.wandb or "offline", "project": config.wandb_project or "segsweep"},
+        plugins=tuple(plugin.record() for plugin in plugins.loaded()),
+    )
+
+
+def _latest_run(runs_dir: Path) -> Path:
+    runs = [path.parent for path in runs_dir.glob("*/manifest.json")] if runs_dir.is_dir() else []
+    if not runs:
+        raise UsageError(f"{runs_dir} holds no run to go on with: start one, or give --name and --runs-dir")
+    return max(runs, key=lambda run: SweepManifest.load(run).created)
