@@ -16,6 +16,7 @@ from typing import Any
 
 from trainables import commands
 from trainables.commands import ROOT
+from trainables.data.cache.places import write_atomically
 from trainables.errors import DataError
 from trainables.paths import check_name
 
@@ -81,7 +82,8 @@ class SweepManifest:
     def save(self, run_dir: Path) -> None:
         """Writes `manifest.json`, atomically."""
         content = {"format": FORMAT, **dataclasses.asdict(self), "command": list(self.command)}
-        write_json(run_dir / FILE_NAME, content)
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        write_atomically(run_dir / FILE_NAME, text.encode())
 
     @classmethod
     def load(cls, run_dir: Path) -> SweepManifest:
@@ -111,17 +113,6 @@ class SweepManifest:
             return manifest
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is damaged ({error}); restore it from a backup of the run folder") from error
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON so that the file is either the old one or the new one, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=2, sort_keys=False, allow_nan=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 def package_versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from typing import Any
 
 from sweep.journal import Event
 from sweep.objectives import Objective
+from trainables.data.cache.places import write_atomically
 from trainables.paths import check_name
 
 FILE_NAME = "trials.csv"
@@ -203,12 +204,11 @@ class TrialTable:
     def write_csv(self, path: Path, *, gpus_per_trial: float) -> None:
         """Writes `trials.csv` atomically."""
         rows = [trial_row(trial, gpus_per_trial) for trial in self.trials.values()]
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, _columns(rows))
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(path)
+        stream = io.StringIO(newline="")
+        writer = csv.DictWriter(stream, _columns(rows))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path, stream.getvalue().encode())
 
 
 def finish_id(trial_id: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from sweep.manifest import SweepManifest, describe_hardware, package_versions, write_json
+from sweep.manifest import SweepManifest, describe_hardware, package_versions
 from trainables.data.splits.openings import count_openings
 from trainables.errors import DataError
 
@@ -63,7 +63,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     def fails(*args: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(json, "dump", fails)
+    monkeypatch.setattr("os.fsync", fails)
     with pytest.raises(OSError, match="No space"):
         dataclasses.replace(MANIFEST, seed=9).save(tmp_path)
     monkeypatch.undo()
@@ -72,8 +72,8 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_nan_never_reaches_a_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"(?i)float"):
-        write_json(tmp_path / "x.json", {"a": float("nan")})
-    assert not (tmp_path / "x.json").exists()
+        dataclasses.replace(MANIFEST, hardware={"memory_gib": float("nan")}).save(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_openings_are_counted_by_the_splits_hash_over_all_sweeps(tmp_path: Path) -> None:
