@@ -28,7 +28,7 @@ from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, lo
 from trainables.data.base import ClassInfo, SegmentationData
 from trainables.data.cache.places import cores
 from trainables.data.splits.frozen import load_split
-from trainables.data.splits.openings import count_openings
+from trainables.data.splits.openings import openings_seen
 from trainables.errors import CheckpointError, UsageError
 from trainables.paths import within
 from trainables.record import TrialRecord
@@ -160,7 +160,7 @@ def build_results(
         evaluations=evaluations,
         answer=told,
         dead=dead_labels(trial_ids, evaluations),
-        openings=count_openings(run_dir.resolve().parent, manifest.data["splits"]["test"]["hash"]),
+        openings=openings_seen(run_dir, manifest.data["splits"]["test"]["hash"]),
         notes=(*notes, *_notes(labels, manifest, floor, names)),
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import PIL.Image
 
 import search_spaces  # noqa: F401 - registers the spaces
 from search_spaces.core.find import find_space
@@ -20,6 +23,7 @@ from trainables.augmentations import Policy, PolicySpec, resize
 from trainables.config import format_size, parse_size
 from trainables.data import DATASETS, VOID, ClassInfo, SegmentationData
 from trainables.data.base import Image, Mask
+from trainables.data.cache.places import write_atomically
 from trainables.data.flags import add_data_flags
 from trainables.data.reading.names import expanded
 from trainables.data.splits.given import make_splits
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PREFIX = "augment."
+SOFTWARE = "segsweep preview"
+"""Stands in the PNG, so that a preview replaces previews and nothing else."""
 OPACITY = 0.45
 """Of a class's colour over the image."""
 
@@ -271,6 +277,9 @@ def _preview(asked: argparse.Namespace) -> Path:
     for flag in ("policies", "images"):
         if getattr(asked, flag) < 1:
             raise UsageError(f"--{flag} must be at least 1, not {getattr(asked, flag)}")
+    _refuse_others(asked.out)
+    if asked.out.suffix != ".png":
+        raise UsageError(f"--out {asked.out}: previews are PNG files; give a name that ends in .png")
     factory = DATASETS.get(asked.data)
     space = find_space(asked.space)(asked.models.split(","), "none")
     chosen = policies(space, asked.policies, seed=asked.seed)  # faults of usage come before any file is read
@@ -284,12 +293,31 @@ def _preview(asked: argparse.Namespace) -> Path:
     table = rows(chosen, _samples(data, ids, asked.images, asked.seed), size, seed=asked.seed)
     title = f"Policies of space {space.name} on {data.name} at {format_size(size)}"
     out: Path = asked.out
+    picture = io.BytesIO()
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(table, data.classes, title=title).savefig(out)
+        metadata = {"Software": SOFTWARE}
+        contact_sheet(table, data.classes, title=title).savefig(picture, format="png", metadata=metadata)
+        write_atomically(out, picture.getvalue())
     except (OSError, ValueError) as error:
         raise UsageError(f"--out {out} cannot be written: {error}") from error
     return out
+
+
+def _refuse_others(out: Path) -> None:
+    """Refuses to write over a file that is not a preview.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    if not os.path.lexists(out):
+        return
+    try:
+        with PIL.Image.open(out) as picture:
+            ours = not out.is_symlink() and picture.info.get("Software") == SOFTWARE
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise UsageError(f"--out {out} is there already and is not a preview: move it away, or give another --out")
 
 
 if __name__ == "__main__":

@@ -223,6 +223,10 @@ def show_answer(
     console.print(f"[bold]{objective.key}[/bold]  {told}", highlight=False, soft_wrap=True)
     troubled = f"; {failed} trials failed, see logs/ and trials.csv there" if failed else ""
     console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)
+    if len(dead) == len(labels):
+        told = f"{commands.report(run_dir, '--split', 'val')}   (see what it predicts; the test split can wait)"
+        console.print(f"[bold]next[/bold]      {escape(told)}", highlight=False, soft_wrap=True)
+        return
     console.print(f"[bold]next[/bold]      {escape(commands.report(run_dir))}", highlight=False, soft_wrap=True)
     console.print(
         f"          opens the test split, opened {openings} time{'' if openings == 1 else 's'} so far", highlight=False

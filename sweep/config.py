@@ -26,6 +26,8 @@ from trainables.errors import UsageError
 from trainables.paths import LONGEST_NAME
 from trainables.registry import Registry
 
+SWITCHES = ("check", "show", "as_yaml", "download")
+"""Flags that say nothing when they are off."""
 CHANGEABLE = ("concurrent", "cpus_per_trial", "workers", "wandb", "wandb_project", "time_budget")
 """What can change of a manifest when its sweep goes on; the journal keeps it."""
 
@@ -160,6 +162,8 @@ def _going_on(mode: Mode, arguments: Sequence[str], in_file: Mapping[str, Any]) 
     others = vars(_only_given(parser()).parse_args(rest))
     given = vars(known)
     for key, value in in_file.items():
+        if key in SWITCHES and value is False:
+            continue
         (given if key in defaults else others).setdefault(key, value)
     read = {**defaults, **given}
     faults = [*_name_faults(read["name"]), *_worker_faults(read["workers"])]
@@ -211,6 +215,8 @@ def _validate(config: SweepConfig) -> None:
     if len(set(config.models)) != len(config.models):
         faults.append(f"--models names a model twice: {','.join(config.models)}")
     faults += [*_name_faults(config.name), *_worker_faults(config.workers)]
+    if config.check and config.show:
+        faults.append("--check and --show are two commands: give one of them")
     if config.as_yaml and not config.show:
         faults.append("--as-yaml goes with --show")
     if not 0 <= config.seed < 2**31:
@@ -232,7 +238,7 @@ def _worker_faults(workers: int | None) -> list[str]:
 def _from_yaml(path: Path, flags: argparse.ArgumentParser) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"--config {path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: expected lines such as 'space: augment'")

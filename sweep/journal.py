@@ -146,7 +146,7 @@ def _verified(path: Path) -> Iterator[tuple[Event, int]]:
                 fault = "does not match its seal"
             elif event["seq"] != number:
                 fault = "is out of order"
-        except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             fault = "is no event"
         if fault and number == len(lines) - 1 and not raw.endswith(b"\n"):
             return

@@ -109,10 +109,25 @@ class SweepManifest:
                     "plugins": tuple(content.get("plugins", ())),
                 }
             )
+            _check_shape(manifest)
             check_name(manifest.name, f"the name in {path}")
             return manifest
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{path} is damaged ({error}); restore it from a backup of the run folder") from error
+
+
+def _check_shape(manifest: SweepManifest) -> None:
+    """Raises a TypeError if a field is of another kind than the class says; what is missing shows where it is used."""
+    for key in ("data", "space", "budget", "resources", "hardware", "versions", "execution", "tracking"):
+        if not isinstance(getattr(manifest, key), Mapping):
+            raise TypeError(f"{key} must be an object")
+    data = manifest.data
+    splits, classes = data.get("splits", {}), data.get("classes", [])
+    texts = [manifest.name, manifest.created, manifest.objective, data.get("name", ""), data.get("root") or ""]
+    texts += [split["hash"] for split in splits.values()] + [info["name"] for info in classes]
+    texts += manifest.versions.values()
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a name, a path, a hash or a version is not a text")
 
 
 def package_versions() -> dict[str, str]:

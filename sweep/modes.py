@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from search_spaces import to_yaml
+from search_spaces import SearchSpace, to_yaml
 from sweep import answer
 from sweep.config import CHANGEABLE, GoOnConfig, SweepConfig
 from sweep.manifest import SweepManifest, describe_hardware, package_versions
@@ -27,7 +27,7 @@ from sweep.verify import describe_data, open_data, open_run, version_changes
 from trainables import commands, plugins
 from trainables.config import parse_value
 from trainables.data.splits.frozen import freeze_splits
-from trainables.errors import UsageError
+from trainables.errors import DataError, UsageError
 from trainables.execution import Execution
 
 
@@ -105,6 +105,7 @@ def go_on(config: GoOnConfig, console: Console) -> int:
     own = plugins.load_recorded(written.plugins, config.plugins, run=run_dir)
     with open_journal(run_dir) as journal:
         manifest = with_settings(written, journal.events)
+        _refuse_damage(manifest, run_dir)
         _refuse_what_cannot_change(config, manifest, run_dir)
         with console.status("comparing the data with what the sweep began with"):
             data = open_data(run_dir, manifest, root=config.data_root)
@@ -172,6 +173,33 @@ def _changes(asked: Mapping[str, Any], manifest: SweepManifest, machines: Machin
         for section, values in now.items()
     }
     return {section: values for section, values in differing.items() if values}
+
+
+def _refuse_damage(manifest: SweepManifest, run_dir: Path) -> None:
+    """Refuses a manifest from which the sweep cannot be built again.
+
+    Raises:
+        DataError: With the first thing that is missing or wrong.
+    """
+    try:
+        space = SearchSpace.from_dict(manifest.space)
+        for point in space.start[:1]:
+            space.trial_config(manifest.space["base"], point)
+        Execution(**manifest.execution)
+        Resources(**manifest.resources)
+        objective_of(manifest.objective)
+        for section, keys in (
+            (manifest.budget, ("trials", "max_epochs", "time_budget_s", "gpu_hours", "sampler", "scheduler")),
+            (manifest.tracking, ("wandb", "project")),
+            (manifest.space["base"], ("model.name", "model.weights")),
+        ):
+            for key in keys:
+                section[key]
+    except (KeyError, TypeError, AttributeError, ValueError, UsageError) as error:
+        raise DataError(
+            f"{run_dir / 'manifest.json'} is damaged ({type(error).__name__}: {error}); restore it from a backup of "
+            "the run folder"
+        ) from error
 
 
 def _refuse_what_cannot_change(config: GoOnConfig, manifest: SweepManifest, run_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import socket
@@ -139,6 +140,9 @@ def plan_resources(
         UsageError: If a trial asks for more than there is: Tune would wait forever.
     """
     cpus, gpus = machines.cpus, machines.gpus
+    for flag, value in (("--cpus-per-trial", cpus_per_trial), ("--gpus-per-trial", gpus_per_trial)):
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"{flag} {value}: must be a number")
     if gpus_per_trial is None:
         gpus_per_trial = 1.0 if gpus else 0.0
     by_gpu = int(gpus / gpus_per_trial) if gpus_per_trial else None

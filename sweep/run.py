@@ -38,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SegsweepError as error:
         Console(stderr=True, highlight=False).print(f"[bold red]error[/bold red] {escape(str(error))}", soft_wrap=True)
         return error.exit_code
+    except OSError as error:
+        told = f"{error}: free space, or move what is in its place; nothing that was written before is lost"
+        Console(stderr=True, highlight=False).print(f"[bold red]error[/bold red] {escape(told)}", soft_wrap=True)
+        return 1
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted before the first trial; nothing was kept")
         return INTERRUPTED

@@ -39,7 +39,7 @@ from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_c
 from trainables.config import parse_size
 from trainables.data.cache.decoded import DecodedCache, class_pixels
 from trainables.data.splits.frozen import load_split
-from trainables.data.splits.openings import count_openings
+from trainables.data.splits.openings import openings_seen
 from trainables.errors import INTERRUPTED, SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.paths import consists_of, remove_own, within
@@ -258,7 +258,7 @@ class Session:
             dead=self._dead(labels, conductor.objective),
             objective=conductor.objective,
             run_dir=self.run_dir,
-            openings=count_openings(self.run_dir.parent, self.manifest.data["splits"]["test"]["hash"]),
+            openings=openings_seen(self.run_dir, self.manifest.data["splits"]["test"]["hash"]),
             failed=len(failed),
         )
         return 0 if reported and not failed else 1

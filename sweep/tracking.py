@@ -36,10 +36,14 @@ def resolve_mode(asked: str, *, warn: Callable[[str], None]) -> str:
     """
     if asked != "online" or os.environ.get("WANDB_API_KEY"):
         return asked
-    import wandb
+    try:
+        import wandb
 
-    if wandb.api.api_key:
-        return asked
+        if wandb.api.api_key:
+            return asked
+    except Exception as error:  # whatever W&B raises on the user's settings, it costs one warning
+        warn(f"W&B cannot be used online ({_first_line(error)}), so runs are kept offline")
+        return "offline"
     warn("W&B: not logged in, so runs are kept offline; `wandb login`, then `wandb sync RUN_DIR/wandb/offline-run-*`")
     return "offline"
 
@@ -192,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = argparse.ArgumentParser(prog=commands.prog("sweep.tracking"), description=main.__doc__)
     flags.add_argument("run", type=expanded, metavar="RUN", help="folder of the run, such as runs/NAME")
     flags.add_argument("--wandb", choices=("offline", "online"), default="offline")
-    flags.add_argument("--wandb-project", default="segsweep", metavar="NAME")
+    flags.add_argument("--wandb-project", metavar="NAME", help="default: the sweep's own")
     asked = flags.parse_args(arguments)
 
     def warn(text: str) -> None:
@@ -211,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked.run,
         sweep=manifest.name,
         created=manifest.created,
-        project=asked.wandb_project,
+        project=asked.wandb_project or str(manifest.tracking.get("project") or "segsweep"),
         mode=resolve_mode(asked.wandb, warn=warn),
         warn=warn,
     )

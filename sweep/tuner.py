@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -181,16 +182,15 @@ def run(
             trial_name_creator=_dirname,
         ),
         run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(run_dir.resolve()),
+            # A folder of its own for each start: what Tune kept before is of no use, the journal is the truth.
+            name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
+            storage_path=str(within(run_dir.resolve(), "tune")),
             callbacks=[_Callbacks(conductor, signals, on_tick)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
             verbose=0,
         ),
     )
-    # What Tune keeps there is of no use after a restart: the journal is the truth.
-    shutil.rmtree(within(run_dir, "tune"), ignore_errors=True)
     with signals:
         tuner.fit()
     signals.check()

@@ -14,6 +14,7 @@ from typing import Any
 
 from sweep.journal import FILE_NAME as JOURNAL_FILE
 from sweep.journal import Event, read_events
+from sweep.manifest import FILE_NAME as MANIFEST_FILE
 from sweep.manifest import SweepManifest, package_versions
 from trainables.checkpoint import MODEL_FILE, MODEL_FILES, TRIAL_FILE, file_sha256
 from trainables.data.base import DATASETS, SegmentationData
@@ -36,6 +37,10 @@ def open_run(run_dir: Path) -> SweepManifest:
         DataError: Naming what was changed, or if the folder is not a run folder.
     """
     manifest = SweepManifest.load(run_dir)
+    missing = [key for key in ("name", "root", "classes", "splits") if key not in manifest.data]
+    missing += [f"splits.{name}" for name in SPLITS if name not in manifest.data.get("splits", {})]
+    if missing:
+        raise DataError(f"{run_dir / MANIFEST_FILE} is damaged: its data say nothing of {', '.join(missing)}")
     refuse_links(run_dir, but_not_below=OF_OTHERS)
     for split in _splits(run_dir):
         _check_split(run_dir, manifest, split)

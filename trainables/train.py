@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from trainables import commands, plugins
-from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish, read_record
+from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, publish, read_record
 from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
 from trainables.data.base import SegmentationData, Splits
@@ -26,11 +27,12 @@ from trainables.data.flags import add_data_flags
 from trainables.data.reading.names import expanded
 from trainables.data.splits.frozen import SPLITS_FILE, load_split, load_test_split, split_hash
 from trainables.data.splits.given import make_splits
-from trainables.errors import INTERRUPTED, CheckpointError, SegsweepError, UsageError
+from trainables.errors import INTERRUPTED, CheckpointError, DataError, SegsweepError, UsageError
 from trainables.execution import DataCaches, Execution, TrialData
 from trainables.flags import add_execution_flags, default_precision, default_workers
 from trainables.models import ensure_weights
 from trainables.overfit import overfit_batch
+from trainables.paths import UnsafePathError, refuse_links
 from trainables.trial import Trial
 from trainables.updates import PRECISIONS
 
@@ -89,6 +91,8 @@ def _train(asked: argparse.Namespace) -> int:
     if asked.overfit_batch is not None and asked.overfit_batch < 1:
         raise UsageError(f"--overfit-batch {asked.overfit_batch}: give it at least 1 step, or none for 100")
     _check_device(asked.device)
+    if asked.overfit_batch is None:
+        _check_out(asked.out)
     trial = None if asked.trial is None else _read_trial(asked.trial)
     values = _asked_for(asked, trial)
     if asked.data is not None:
@@ -139,12 +143,23 @@ def _read_trial(path: Path) -> _Origin:
         plugins.load_used(content.get("plugins", ()))
         config = dict(content["config"])
         classes = [str(info["name"]) for info in content.get("classes", ())]
-        data = dict(content.get("data") or _data_of_run(path))
+        data = _data_said(content.get("data") or _data_of_run(path))
     except OSError as error:
         raise UsageError(f"--trial {path} cannot be read: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"--trial {path} is not a best/LABEL/trial.json of a sweep") from error
     return _Origin(path, config, classes, data)
+
+
+def _data_said(told: Any) -> dict[str, Any]:
+    """Name, root and split hashes of the images, or nothing; raises what a wrong shape raises."""
+    if not told:
+        return {}
+    name, root, splits = told["name"], told["root"], dict(told["splits"])
+    texts = [name, *([] if root is None else [root]), splits["train"], splits["val"]]
+    if not all(isinstance(text, str) for text in texts) or len(splits) != 2:
+        raise ValueError("its data are not described by name, root and the hashes of train and val")
+    return {"name": name, "root": root, "splits": splits}
 
 
 def _data_of_run(path: Path) -> dict[str, Any]:
@@ -177,6 +192,11 @@ def _chosen_data(asked: argparse.Namespace, trial: _Origin | None) -> tuple[Segm
             "them with --data and --data-root"
         )
     root = asked.data_root or trial.data["root"]
+    if root is not None and not Path(root).is_dir():
+        raise DataError(
+            f"the images of --trial {trial.path} (data set {trial.data['name']}) are not at {root}: give their new "
+            "place with --data-root; their content is compared"
+        )
     data = DATASETS.get(trial.data["name"])(root=None if root is None else Path(root), download=asked.download)
     if [info.name for info in data.classes] != list(trial.classes):
         raise _other_data(trial.path, data, "its classes are others")
@@ -294,6 +314,29 @@ def _fit(trial: Trial, out: Path, data: Mapping[str, Any]) -> int:
     publish(done, out / "model", label=trial.trial_id, data=data)
     print(f"model: {out / 'model'}")
     return 0
+
+
+def _check_out(out: Path) -> None:
+    """Refuses a folder that training would write into although it holds what somebody else put there.
+
+    Raises:
+        UsageError: If it is neither empty nor one that this command made.
+    """
+    try:
+        refuse_links(out)
+    except UnsafePathError as error:
+        raise UsageError(f"--out {out}: {error}") from error
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.is_dir():
+        try:
+            ours = set(json.loads((out / DATA_FILE).read_bytes())) == {"name", "root", "splits"}
+        except (OSError, ValueError, TypeError):
+            ours = latest_checkpoint(out / CHECKPOINTS) is not None  # of a version that kept no data.json
+        if ours and (not (out / "model").exists() or (out / "model" / TRIAL_FILE).is_file()):
+            return
+    if os.path.lexists(out):
+        raise UsageError(f"--out {out} is there already and was not made by this command: give another --out")
 
 
 def _compare_data(out: Path, data: Mapping[str, Any]) -> None:

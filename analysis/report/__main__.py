@@ -41,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SegsweepError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
         return error.exit_code
+    except OSError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"error: the report cannot be written ({error}): free space, or move what is in its place", markup=False
+        )
+        return 1
     except KeyboardInterrupt:
         again = commands.command("analysis.report", *(arguments if arguments is not None else sys.argv[1:]))
         Console(stderr=True, highlight=False, soft_wrap=True).print(

@@ -64,6 +64,7 @@ def test_killed_and_interrupted_sweep_decides_as_one_that_never_stopped(
         first.wait(10)
     with (run_dir / "journal.jsonl").open("a") as journal:
         journal.write('{"seq":99,"event":"resu')  # the line that a power cut tears
+    (run_dir / "tune" / "notes.txt").write_text("mine")
     with Started("sweep.run", *resume(tmp_path, "cut"), log=tmp_path / "2.log") as second:
         wait_until(trial_running(run_dir, 7), timeout=120, what="seven results")
         second.signal_group(signal.SIGINT)
@@ -76,6 +77,7 @@ def test_killed_and_interrupted_sweep_decides_as_one_that_never_stopped(
     last = run("sweep.run", *resume(tmp_path, "cut"))
     assert last.returncode == 0, last.stdout + last.stderr
     assert told(run_dir) == uninterrupted
+    assert (run_dir / "tune" / "notes.txt").read_text() == "mine", "Ray's folder may hold files of the user"
     again = run("sweep.run", *resume(tmp_path, "cut"))
     assert again.returncode == 0
     assert "every trial of this sweep has ended" in again.stdout

@@ -301,3 +301,89 @@ def test_run_of_this_name_that_is_a_broken_link_is_refused(scene: Scene, capsys:
 
 def test_data_of_the_scene_is_what_the_tests_think(scene: Scene) -> None:
     assert len(DATASETS.get("folder")(root=scene.base / "data").ids()) == 33
+
+
+DAMAGE: dict[str, Any] = {
+    "data": "x",
+    "data.name": ["scenes"],
+    "data.root": {"a": 1},
+    "data.splits": {"train": "x"},
+    "data.classes": [1],
+    "space": None,
+    "space.base": "x",
+    "budget": {"trials": "many"},
+    "resources": {"zz": 1},
+    "execution": {"zz": 1},
+    "versions": "x",
+    "tracking": [],
+    "objective": "val/speed",
+    "name": 7,
+}
+
+
+@pytest.mark.parametrize("command", REFUSING)
+@pytest.mark.parametrize("key", DAMAGE)
+def test_damaged_manifest_is_one_error(
+    scene: Scene, command: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = scene.run_dir / "manifest.json"
+    content = json.loads(path.read_text())
+    *outer, last = key.split(".")
+    place = content
+    for one in outer:
+        place = place[one]
+    place[last] = DAMAGE[key]
+    path.write_text(json.dumps(content))
+    before = scene.snapshot()
+    code = call(command, scene)
+    told = capsys.readouterr().err
+    assert code in (0, 1) and "Traceback" not in told
+    assert code == 1 or (command.startswith("report") and key in ("budget", "resources", "execution", "space.base"))
+    assert unharmed(before, scene)
+
+
+@pytest.mark.parametrize("command", REFUSING)
+@pytest.mark.parametrize("file", ["manifest.json", "splits.json", "journal.jsonl"])
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b"null", b""])
+def test_file_of_a_run_that_cannot_be_read_is_one_error(
+    scene: Scene, command: str, file: str, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (scene.run_dir / file).write_bytes(content + b"\n")
+    code = call(command, scene)
+    assert "Traceback" not in capsys.readouterr().err
+    assert code == 1 or (file == "journal.jsonl" and code in (0, 1))
+
+
+@pytest.mark.parametrize("command", ["report on val", "resume"])
+@pytest.mark.parametrize("place", ["report", "report/report.html", "study.db", "best"])
+def test_something_else_in_the_place_of_ours_is_one_error(
+    scene: Scene, command: str, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = scene.run_dir / place
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix:
+        path.unlink(missing_ok=True)
+        path.mkdir()
+        (path / "mine.txt").write_text("mine")
+    else:
+        path.write_text("mine")
+    code = call(command, scene)
+    assert "Traceback" not in capsys.readouterr().err
+    assert (
+        code == 1
+        or (place.startswith("report") and command == "resume")
+        or (place == "study.db" and command != "resume")
+    )
+    assert path.exists()
+
+
+def test_copied_run_still_shows_that_its_test_split_was_opened(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("report on test", scene) == 0
+    (scene.run_dir.parent / "test_openings.jsonl").unlink()
+    capsys.readouterr()
+    assert call("report on val", scene) == 0
+    assert "test      opened once so far" in capsys.readouterr().out

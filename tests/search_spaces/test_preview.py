@@ -152,4 +152,22 @@ def test_file_that_cannot_be_written_is_told(
 ) -> None:
     asked = ["--data", "folder", "--data-root", str(mini_root), "--policies", "1", "--images", "1"]
     assert main([*asked, "--image-size", "32x32", "--out", str(tmp_path / "sheet.xyz")]) == 2
-    assert "sheet.xyz cannot be written" in capsys.readouterr().err
+    assert "sheet.xyz: previews are PNG files" in capsys.readouterr().err
+    (tmp_path / "file").write_text("mine")
+    assert main([*asked, "--image-size", "32x32", "--out", str(tmp_path / "file" / "sheet.png")]) == 2
+    assert "sheet.png cannot be written" in capsys.readouterr().err
+
+
+def test_preview_replaces_previews_and_nothing_else(
+    mini_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--data", "folder", "--data-root", str(mini_root), "--policies", "1", "--images", "1"]
+    out, own, link = (tmp_path / name for name in ("sheet.png", "own.png", "link.png"))
+    own.write_text("mine")
+    link.symlink_to(own)
+    for _ in range(2):
+        assert main([*asked, "--image-size", "32x32", "--out", str(out)]) == 0
+    for path in (own, link):
+        assert main([*asked, "--image-size", "32x32", "--out", str(path)]) == 2
+        assert "is not a preview" in capsys.readouterr().err
+    assert own.read_text() == "mine"

@@ -211,3 +211,49 @@ def test_training_does_not_go_on_with_masks_that_were_repainted(
         Image.fromarray(mask).save(path)
     assert train.main(command(root, tmp_path / "out", "--epochs", "2")) == 1
     assert "trained on other images: train and val changed since" in capsys.readouterr().err
+
+
+def test_folder_of_the_user_is_not_trained_into(mini_root: Path, tmp_path: Path, capsys: Told) -> None:
+    """Each is refused before the first epoch, and nothing in it changes."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "precious.txt").write_text("mine")
+    for name, files in {
+        "data": {"data.json": "mine"},
+        "model": {"model/trial.json": '{"mine": 1}', "model/model.safetensors": "mine"},
+        "checkpoint": {"checkpoints/epoch-0000/state.json": "mine"},
+        "notes": {"notes.txt": "mine"},
+    }.items():
+        out = tmp_path / name
+        for file, content in files.items():
+            (out / file).parent.mkdir(parents=True, exist_ok=True)
+            (out / file).write_text(content)
+        assert train.main(command(mini_root, out, "--epochs", "1")) == 2, name
+        assert "was not made by this command" in capsys.readouterr().err
+        assert {file: (out / file).read_text() for file in files} == files
+        assert len([path for path in out.rglob("*") if path.is_file()]) == len(files)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "checkpoints").symlink_to(victim)
+    assert train.main(command(mini_root, linked, "--epochs", "1")) == 2
+    assert "symbolic link" in capsys.readouterr().err
+    assert [path.name for path in victim.iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"name": "folder", "root": "x"}, {"root": "x", "splits": {"train": "a", "val": "b"}}, ["folder"], "folder",
+        {"name": None, "root": "x", "splits": {"train": "a", "val": "b"}},
+        {"name": "folder", "root": ["x"], "splits": {"train": "a", "val": "b"}},
+        {"name": "folder", "root": "x", "splits": {}}, {"name": "folder", "root": "x", "splits": {"zz": "a"}},
+        {"name": "folder", "root": "x", "splits": {"train": "a", "val": 1}},
+        {"name": "folder", "root": "x", "splits": {"train": "a", "val": "b", "groups": "c"}},
+    ],
+)  # fmt: skip
+def test_trial_whose_data_are_described_wrongly_is_bad_usage(
+    published: Path, tmp_path: Path, capsys: Told, data: object
+) -> None:
+    published.write_text(json.dumps({**json.loads(published.read_text()), "data": data}))
+    assert train.main(of_trial(published, tmp_path / "out")) == 2
+    assert "is not a best/LABEL/trial.json" in capsys.readouterr().err

@@ -47,13 +47,15 @@ def lead_claims(results: Results) -> list[Claim]:
     dead = _dead_claims(results)
     if all_dead(results):
         return [*dead, claim("No label learnt anything, so nothing is compared.")]
+    if not comparable(results):
+        return [*dead, claim("A comparison with what learnt nothing shows nothing, so none is made.")]
     return [*dead, _comparison_claim(results)]
 
 
 def caveats(results: Results) -> list[Claim]:
     """What the comparison does not show, and what is missing to show it."""
     verdict = None if results.answer is None else results.answer.verdict
-    if verdict in (None, Verdict.SAME) or all_dead(results):
+    if verdict in (None, Verdict.SAME) or not comparable(results):
         return []
     fresh = "both configurations trained with fresh seeds"
     if verdict is Verdict.CHOSEN_HERE:
@@ -70,8 +72,14 @@ def caveats(results: Results) -> list[Claim]:
 
 def other_claims(results: Results) -> list[Claim]:
     """What else can be said, each sentence at its own level."""
-    ranks = [] if all_dead(results) else [*_val_claim(results), *_rank_claim(results)]
+    ranks = [] if not comparable(results) else [*_val_claim(results), *_rank_claim(results)]
     return [*ranks, *_failure_claim(results), _openings_claim(results)]
+
+
+def comparable(results: Results) -> bool:
+    """Whether winner and baseline both learnt something."""
+    answer = results.answer
+    return answer is None or not {answer.winner, answer.baseline} & set(results.dead)
 
 
 def all_dead(results: Results) -> bool:
@@ -99,7 +107,7 @@ def _tiles(results: Results) -> list[tuple[str, str, str]]:
             interval = interval_text(row[f"{metric}_low"], row[f"{metric}_high"])
             in_tables = "" if name == label else f", \u201c{label}\u201d in the tables"
             tiles.append((f"{words} of {name}", f"{row[metric]:.3f}", interval + in_tables))
-    if answer is not None and answer.verdict not in (Verdict.SAME, Verdict.CHOSEN_HERE) and not all_dead(results):
+    if answer is not None and answer.verdict not in (Verdict.SAME, Verdict.CHOSEN_HERE) and comparable(results):
         interval = interval_text(answer.low, answer.high, sign="+")
         tiles.append(("difference of these two", f"{answer.difference:+.3f}", f"{interval}, same images"))
     if MAJORITY in scores:

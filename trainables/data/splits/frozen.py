@@ -129,7 +129,7 @@ def _load(path: Path, name: str) -> Split:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path} is missing: is {path.parent} a run's folder? {cure}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}); {cure}") from None
     try:
         entry = content[name]
@@ -137,7 +137,7 @@ def _load(path: Path, name: str) -> Split:
         hashes = {i: (pair[0], pair[1]) for i, pair in zip(ids, entry["sha256"], strict=True)}
         whole = len(groups) == len(ids) == len(hashes) > 0 and all(isinstance(i, str) for i in ids)
         whole = whole and split_hash(ids, hashes) == entry["hash"]
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         whole = False
     if not whole:
         raise DataError(f"{path} was changed: its {name} split does not match its hash; {cure}")

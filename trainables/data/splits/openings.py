@@ -39,6 +39,15 @@ def count_openings(runs_dir: Path, split_hash: str) -> int:
     return len(openings_of(path.read_bytes(), split_hash)) if path.is_file() else 0
 
 
+def openings_seen(run_dir: Path, split_hash: str) -> int:
+    """How often a run's test split was opened, as far as can be seen: at least once where evaluations on it are kept.
+
+    The list of openings is beside the run: a run that was copied or moved leaves it behind, but not its evaluations.
+    """
+    kept = [path for path in (run_dir / "report" / "evaluations" / "test").glob("*") if path.name != "majority"]
+    return max(count_openings(run_dir.resolve().parent, split_hash), int(bool(kept)))
+
+
 def openings_of(content: bytes, split_hash: str) -> list[dict[str, Any]]:
     """The openings of a split among the lines of `test_openings.jsonl`; a torn line is skipped."""
     openings = []
