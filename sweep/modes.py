@@ -119,6 +119,9 @@ def go_on(config: GoOnConfig, console: Console) -> int:
             journal.append("versions", changed={name: list(pair) for name, pair in versions.items()})
         if changed:
             journal.append("settings", changed=changed)
+        chosen = {"address": config.address, "dashboard": config.dashboard}
+        if any(value is not None for value in chosen.values()):
+            journal.append("options", **{key: value for key, value in chosen.items() if value is not None})
         if config.extend:
             trials = int(manifest.budget["trials"]) + config.extend
             journal.append("extended", trials=trials)

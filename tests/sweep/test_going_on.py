@@ -92,6 +92,8 @@ def test_what_can_change_is_applied_and_kept_in_the_journal(stage: Stage) -> Non
     assert (first.options.dashboard, first.options.report, first.options.pictures) == (False, False, 7)
     (settings,) = [event for event in stage.events() if event["event"] == "settings"]
     assert settings["changed"]["budget"] == {"time_budget_s": 7200.0}
+    (options,) = [event for event in stage.events() if event["event"] == "options"]
+    assert options["dashboard"] is False and "address" not in options
     assert stage.resume() == (0, "")
     assert stage.sessions[-1].manifest == first.manifest, "it holds until it is changed again"
     assert len([event for event in stage.events() if event["event"] == "settings"]) == 1
