@@ -35,7 +35,7 @@ from sweep.trials import BEST, TrialView
 from sweep.trials import FILE_NAME as TRIALS_FILE
 from sweep.verify import published_event, published_labels
 from trainables import commands, plugins
-from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_checkpoint, publish
+from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_checkpoint, publish, read_record
 from trainables.config import parse_size
 from trainables.data.cache.decoded import DecodedCache, class_pixels
 from trainables.data.splits.frozen import load_split
@@ -112,7 +112,8 @@ class Session:
             return self._interrupted(tracker)
         self._publish(conductor)
         reported = not conductor.labels() or self._report()
-        tracker.report(self.run_dir / "report")
+        if self.options.report and conductor.labels():
+            tracker.report(self.run_dir / "report")
         tracker.close(timeout=30)
         for warning in self.warnings:
             self.console.print(warning, style="yellow", markup=False, soft_wrap=True)
@@ -228,12 +229,12 @@ class Session:
                     "deleted or altered after training; restore it from a backup, then\n"
                     f"  {commands.resume(self.run_dir)}"
                 )
-            record = publish(checkpoint, folders[label], label=label, data=data)
-            if told.get("trial_id") == trial.trial_id and told[MODEL_FILE] != record.sha256:
+            if told.get("trial_id") == trial.trial_id and told[MODEL_FILE] != read_record(checkpoint).sha256:
                 raise SegsweepError(
                     f"{checkpoint} does not hold the model that was published from it before: it was altered after "
                     "training; restore it from a backup"
                 )
+            publish(checkpoint, folders[label], label=label, data=data)
         best = self.run_dir / "best"
         for stale in [entry for entry in best.iterdir() if entry.name not in labels] if best.is_dir() else []:
             if consists_of(stale, MODEL_FILES) and any(stale.iterdir()):

@@ -64,6 +64,7 @@ FLOORS = (
     ("trainables.config",),
     ("trainables.record",),
     ("trainables.checkpoint", "trainables.loaders", "trainables.flags", "trainables.components"),
+    ("trainables.augmentations.__main__",),
     ("trainables.training", "trainables.execution", "trainables.latency"),
     ("trainables.applied",),
     ("trainables.trial", "trainables.overfit"),

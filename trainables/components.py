@@ -55,7 +55,7 @@ def _section(
         summary = _summary(registry.get(name)) + (f" {facts(name)}" if facts else "")
         rows.append((f"`{name}`", summary, "<br>".join(described) or "none"))
     introduction += f" Beside the names below: {registry.pattern}." if registry.pattern else ""
-    return f"## {title}\n\n{introduction}\n\n{_table(('name', 'what it is', 'hyperparameters'), rows)}"
+    return f"## {title}\n\n{introduction}\n\n{markdown_table(('name', 'what it is', 'hyperparameters'), rows)}"
 
 
 def _training() -> str:
@@ -64,7 +64,8 @@ def _training() -> str:
         (f"`training.{key}`", " ".join(meanings[key].split()), _describe(parameter))
         for key, parameter in parameters_of(TrainingOptions).items()
     ]
-    return f"## Training\n\nOptions beside the named components.\n\n{_table(('key', 'what it is', 'values'), rows)}"
+    table = markdown_table(("key", "what it is", "values"), rows)
+    return f"## Training\n\nOptions beside the named components.\n\n{table}"
 
 
 def _model_facts(name: str) -> str:
@@ -94,17 +95,30 @@ def _summary(factory: Callable[..., Any]) -> str:
     return " ".join((inspect.getdoc(factory) or "").split("\n\n")[0].split()).replace("|", "\\|")
 
 
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def markdown_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table; cells are taken as they are."""
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the list."""
-    p = argparse.ArgumentParser(
-        prog=commands.prog("trainables.components"),
-        description="List every model, loss, optimizer and schedule with its parameters, as Markdown.",
-    )
+    description = "List every model, loss, optimizer and schedule with its parameters, as Markdown."
+    return print_document("trainables.components", description, components_markdown, arguments)
+
+
+def print_document(
+    module: str, description: str, text: Callable[[], str], arguments: Sequence[str] | None = None
+) -> int:
+    """The command of a generated document: loads plugins, then prints it; returns the exit code.
+
+    Args:
+        module: That is run.
+        description: For its help.
+        text: Makes the document.
+        arguments: Of the command line.
+    """
+    p = argparse.ArgumentParser(prog=commands.prog(module), description=description)
     plugins.add_flag(p)
     p.parse_args(arguments)
     try:
@@ -112,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SegsweepError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(components_markdown(), end="")
+    print(text(), end="")
     return 0
 
 

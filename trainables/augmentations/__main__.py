@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from trainables import commands, plugins
 from trainables.augmentations import MAGNITUDES, POLICIES, TRANSFORMS, TRIVIAL, PolicySpec, family_transforms
-from trainables.errors import SegsweepError
+from trainables.components import markdown_table, print_document
 
 _INTRODUCTION = """# Augmentation
 
@@ -64,9 +62,11 @@ def augmentation_markdown() -> str:
     return "\n".join([
         _INTRODUCTION.format(example=example),
         "## Families\n\nWith the default probabilities.\n",
-        _table(("`augment.policy`", "what it is", "transformations"), families),
+        markdown_table(("`augment.policy`", "what it is", "transformations"), families),
         _MAGNITUDES,
-        _table(("name", "what it does", "limit", "at 0", "at 1", "default", "why not more"), map(_row, TRANSFORMS)),
+        markdown_table(
+            ("name", "what it does", "limit", "at 0", "at 1", "default", "why not more"), map(_row, TRANSFORMS)
+        ),
         _VOID,
     ]).rstrip() + "\n"  # fmt: skip
 
@@ -93,26 +93,10 @@ def _summary(factory: Callable[..., Any]) -> str:
     return " ".join((inspect.getdoc(factory) or "").split("\n\n")[0].split())
 
 
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the page."""
-    p = argparse.ArgumentParser(
-        prog=commands.prog("trainables.augmentations"),
-        description="List every policy family and transformation with its magnitudes, as Markdown.",
-    )
-    plugins.add_flag(p)
-    p.parse_args(arguments)
-    try:
-        plugins.load_given(arguments)
-    except SegsweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(augmentation_markdown(), end="")
-    return 0
+    description = "List every policy family and transformation with its magnitudes, as Markdown."
+    return print_document("trainables.augmentations", description, augmentation_markdown, arguments)
 
 
 if __name__ == "__main__":
