@@ -32,12 +32,12 @@ from torch import Tensor
 
 from trainables.checkpoint import file_sha256
 from trainables.data.base import Mask
-from trainables.data.cache.places import cache_root
 from trainables.data.splits.frozen import Split
 from trainables.errors import DataError
 from trainables.latency import one_thread
 from trainables.metrics import SCORE_LEVELS, SCORE_LIMIT, Collector, PerImageConfusion, RegionConfidence, ScoreHistogram
 from trainables.paths import within
+from trainables.places import cache_root
 
 FORMAT = 2
 

@@ -26,11 +26,11 @@ from sweep.verify import load_run_split, open_data, open_run, published
 from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, load_trial, publish
 from trainables.data.base import ClassInfo, SegmentationData
-from trainables.data.cache.places import cores
 from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
 from trainables.errors import CheckpointError, UsageError
 from trainables.paths import within
+from trainables.places import cores
 from trainables.record import TrialRecord
 
 BASELINE = "baseline"

@@ -5,8 +5,17 @@ from collections.abc import Sequence
 from search_spaces.common import known_good_lr, learning_rate
 from search_spaces.core.parameter import choice
 from search_spaces.core.space import SPACES, SearchSpace
-from trainables.models import parameter_count
+from trainables.models import MODELS
 from trainables.registry import Scalar
+
+
+def _parameters(model: str) -> int:
+    def count() -> int:
+        from trainables.models import parameter_count  # loads torch
+
+        return parameter_count(model, 21)
+
+    return int(MODELS.recall(f"parameters of {model} for 21 classes", count))
 
 
 @SPACES.register("architecture")
@@ -18,7 +27,7 @@ def architecture(models: Sequence[str], weights: str) -> SearchSpace:
     the one nuisance parameter: one rate for all would favour the architecture that it suits (Godbole et al., "Deep
     Learning Tuning Playbook", 2023), and a decade and a half holds the best rates that we saw for all of them.
     """
-    first = "fcn_resnet50" if "fcn_resnet50" in models else min(models, key=lambda name: parameter_count(name, 21))
+    first = "fcn_resnet50" if "fcn_resnet50" in models else min(models, key=_parameters)
     ordered = [first, *(name for name in models if name != first)]
 
     def point(name: str) -> dict[str, Scalar]:

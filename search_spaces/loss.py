@@ -8,8 +8,7 @@ from search_spaces.core.parameter import Parameter, When, choice
 from search_spaces.core.space import SPACES, SearchSpace
 from trainables.errors import ConfigError
 from trainables.losses import LOSSES
-from trainables.registry import Choice, Scalar, Search
-from trainables.registry import Parameter as Hyperparameter
+from trainables.registry import Choice, Hyperparameter, Scalar, Search
 
 SUMS = ("cross_entropy+dice", "cross_entropy+lovasz")
 """Weighted sums that are labels of their own: cross-entropy for a steady gradient, an overlap for small classes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,9 +20,11 @@ from sweep.objectives import Objective
 from sweep.trials import BASELINE, BEST, TrialView
 from trainables import commands
 from trainables.config import TrialConfig, format_size
-from trainables.data import SegmentationData, Splits
-from trainables.execution import Execution
 from trainables.registry import Scalar
+
+if TYPE_CHECKING:
+    from trainables.data import SegmentationData, Splits
+    from trainables.execution import Execution
 
 
 def show_plan(

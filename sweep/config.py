@@ -17,12 +17,16 @@ from typing import Any
 
 import yaml
 
+from search_spaces import find_space, space_name
 from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_MODELS, Mode, parser
 from sweep.objectives import objective_of
+from sweep.samplers import SAMPLERS
+from sweep.schedulers import SCHEDULERS
 from trainables import plugins
 from trainables.data import DATASETS
 from trainables.data.reading.names import expanded
 from trainables.errors import UsageError
+from trainables.models import MODELS, WEIGHTS
 from trainables.paths import LONGEST_NAME
 from trainables.registry import Registry
 
@@ -146,8 +150,6 @@ def _starting(arguments: Sequence[str], in_file: Mapping[str, Any]) -> SweepConf
     if read["models"] is None:
         read["models"] = DEFAULT_ARCHITECTURES if read["space"] == "architecture" else DEFAULT_MODELS
     if read["name"] is None:
-        from search_spaces import space_name
-
         read["name"] = f"{space_name(read['space'])}-{read['data']}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     config = SweepConfig(**{field.name: read[field.name] for field in fields(SweepConfig)})
     _validate(config)
@@ -182,12 +184,6 @@ def _only_given(flags: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _validate(config: SweepConfig) -> None:
-    # Here and not above: parsing flags, and their help, takes a tenth of the time without these.
-    from search_spaces import find_space
-    from sweep.optuna_study import SAMPLERS
-    from sweep.schedulers import SCHEDULERS
-    from trainables.models import MODELS, WEIGHTS
-
     faults: list[str] = []
     try:
         find_space(config.space)
@@ -201,7 +197,7 @@ def _validate(config: SweepConfig) -> None:
     ]
     for registry, name in named:
         try:
-            registry.get(name)
+            registry.check(name)
         except UsageError as error:
             faults.append(str(error))
     try:

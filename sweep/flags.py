@@ -7,13 +7,16 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from sweep.catalogue import names
+from search_spaces import SPACES
 from sweep.objectives import DEFAULT as DEFAULT_OBJECTIVE
 from sweep.objectives import objectives
+from sweep.samplers import SAMPLERS
+from sweep.schedulers import SCHEDULERS
 from trainables import commands, plugins
 from trainables.data.flags import add_data_flags, add_data_root_flag
 from trainables.data.reading.names import expanded
 from trainables.flags import add_execution_flags, add_workers_flag
+from trainables.models import MODELS, WEIGHTS
 
 DEFAULT_MODELS = ("lraspp_mobilenet_v3_large",)
 
@@ -56,19 +59,19 @@ def _add_what(what: argparse._ActionsContainer) -> None:
         "--space",
         metavar="NAME",
         default="augment",
-        help=f"{', '.join(names().spaces)} (default: augment), or your own: FILE.yaml or FILE.py:NAME",
+        help=f"{', '.join(SPACES)} (default: augment), or your own: FILE.yaml or FILE.py:NAME",
     )
     what.add_argument(
         "--models",
         type=_names,
         metavar="A,B",
-        help=f"from: {', '.join([*names().models, *filter(None, [names().model_pattern])])}",
+        help=f"from: {', '.join([*MODELS, MODELS.pattern])}",
     )
     what.add_argument(
         "--weights",
         metavar="WHICH",
         default="none",
-        help=f"{' | '.join(names().weights)} (default: none, from scratch)",
+        help=f"{' | '.join(WEIGHTS)} (default: none, from scratch)",
     )
     what.add_argument(
         "--set",
@@ -97,10 +100,8 @@ def _add_how(how: argparse._ActionsContainer, mode: Mode) -> None:
     if mode != "start":
         return
     how.add_argument("--gpu-hours", type=_positive_float, metavar="H", help="end the search after so many GPU hours")
-    how.add_argument("--sampler", metavar="NAME", default="tpe", help=f"{', '.join(names().samplers)} (default: tpe)")
-    how.add_argument(
-        "--scheduler", metavar="NAME", default="asha", help=f"{', '.join(names().schedulers)} (default: asha)"
-    )
+    how.add_argument("--sampler", metavar="NAME", default="tpe", help=f"{', '.join(SAMPLERS)} (default: tpe)")
+    how.add_argument("--scheduler", metavar="NAME", default="asha", help=f"{', '.join(SCHEDULERS)} (default: asha)")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampler and of every trial (default: 0)")
 
 
@@ -114,7 +115,7 @@ def _add_where(where: argparse._ActionsContainer, mode: Mode) -> None:
         )
     where.add_argument("--concurrent", type=int, metavar="N", help="trials at once (default: as many as fit)")
     if mode == "start":
-        add_execution_flags(where, precisions=names().precisions)
+        add_execution_flags(where)
     else:
         add_workers_flag(where)
     where.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster (default: start Ray here)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import platform
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from trainables import commands
-from trainables.commands import ROOT
-from trainables.data.cache.places import write_atomically
 from trainables.errors import DataError
 from trainables.paths import check_name
+from trainables.places import write_atomically
+from trainables.versions import code_version
 
 FILE_NAME = "manifest.json"
 FORMAT = 2
@@ -139,15 +138,6 @@ def package_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[package] = "absent"
     return versions
-
-
-def code_version() -> str:
-    """The first 12 hexadecimal digits of SHA-256 over the source of the four packages."""
-    digest = hashlib.sha256()
-    for package in ("trainables", "search_spaces", "sweep", "analysis"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def describe_hardware() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `python -m sweep.run` does: show a space, start a sweep, or go on with one."""
+"""What `python -m sweep.run` does: start a sweep, or go on with one; `sweep.show` shows its space."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from search_spaces import SearchSpace, to_yaml
+from search_spaces import SearchSpace
 from sweep import answer
 from sweep.config import CHANGEABLE, GoOnConfig, SweepConfig
 from sweep.manifest import SweepManifest, describe_hardware, package_versions
 from sweep.objectives import objective_of
-from sweep.preflight import Plan, plan_space, prepare
+from sweep.preflight import Plan, prepare
 from sweep.resources import Machines, Resources, available, plan_execution, plan_resources
 from sweep.schedulers import comparison_note, scheduler_for
 from sweep.session import Options, Session, open_journal, trial_data, with_settings
@@ -29,19 +29,6 @@ from trainables.config import parse_value
 from trainables.data.splits.frozen import freeze_splits
 from trainables.errors import DataError, UsageError
 from trainables.execution import Execution
-
-
-def show(config: SweepConfig, console: Console) -> int:
-    """Prints the compiled space, or writes it as YAML; returns the exit code."""
-    # No data set is built: a space can be read where its images are not.
-    space, base = plan_space(config, (96, 128))
-    if config.as_yaml:
-        print(to_yaml(space), end="")
-        return 0
-    note = comparison_note(scheduler_for(space, config.scheduler), config.max_epochs)
-    own_size = "image_size" in config.set_
-    answer.show_space(console, space, base, trials=config.trials, own_size=own_size, note=note)
-    return 0
 
 
 def start(config: SweepConfig, console: Console) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from optuna.trial import TrialState
 from search_spaces.core.space import SearchSpace
 from sweep.journal import Event
 from sweep.objectives import Objective
-from trainables.registry import Registry, Scalar
+from sweep.samplers import SAMPLERS
+from trainables.registry import Scalar
 from trainables.seeds import derived_seed
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -22,21 +23,6 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 FILE_NAME = "study.db"
 INFEASIBLE = "infeasible"
 ATTEMPTS = 50
-
-SAMPLERS: Registry[Callable[[int], optuna.samplers.BaseSampler]] = Registry("sampler")
-"""Factories `(seed) -> Optuna sampler`."""
-
-
-@SAMPLERS.register("tpe")
-def tpe(seed: int) -> optuna.samplers.BaseSampler:
-    """Tree-structured Parzen estimators (Bergstra et al., 2011); multivariate and grouped for conditional spaces."""
-    return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
-
-
-@SAMPLERS.register("random")
-def random(seed: int) -> optuna.samplers.BaseSampler:
-    """Independent uniform draws (Bergstra and Bengio, 2012)."""
-    return optuna.samplers.RandomSampler(seed=seed)
 
 
 class Suggestions:

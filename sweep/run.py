@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from sweep.config import GoOnConfig, from_command_line
+from sweep.config import GoOnConfig, SweepConfig, from_command_line
+from sweep.show import show
 from trainables.errors import INTERRUPTED, SegsweepError
 
 
@@ -22,12 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     try:
         config = from_command_line(arguments)
-        from sweep import modes  # loads torch and Optuna, which `--help` has no use for
+        if isinstance(config, SweepConfig) and config.show:
+            return show(config, console)
+        from sweep import modes  # loads torch and Optuna, which help and `--show` have no use for
 
         if isinstance(config, GoOnConfig):
             return modes.go_on(config, console)
-        if config.show:
-            return modes.show(config, console)
         if not arguments:
             console.print(
                 "a demonstration: no flags, so this sweeps augmentation policies on embedded images, for a few "

@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from search_spaces import SearchSpace
 from sweep import answer, progress
+from sweep.compiled import values_of
 from sweep.conductor import Conductor
 from sweep.floor import why_dead
 from sweep.journal import FILE_NAME as JOURNAL_FILE
@@ -28,7 +29,6 @@ from sweep.objectives import Objective, objective_of
 from sweep.optuna_study import FILE_NAME as STUDY_FILE
 from sweep.optuna_study import mirror
 from sweep.phases import Budget
-from sweep.preflight import values_of
 from sweep.resources import Machines, Resources
 from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import BEST, TrialView

@@ -12,8 +12,8 @@ from typing import Any
 
 from sweep.journal import Event
 from sweep.objectives import Objective
-from trainables.data.cache.places import write_atomically
 from trainables.paths import check_name
+from trainables.places import write_atomically
 
 FILE_NAME = "trials.csv"
 BASELINE = "baseline"

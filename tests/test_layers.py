@@ -28,6 +28,11 @@ ONLY_IN = {
     "albumentations": ("trainables/augmentations/",),
     "timm": ("trainables/models/timm_backbones.py",),
 }
+BY_NAME = {
+    "module": "trainables.registry, which loads the modules that registries name",
+    "f'{package}.{homes[name]}'": "trainables.lazy, which loads modules of the package that asks",
+}
+"""Computed imports, by their argument."""
 FORBIDDEN = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
 
@@ -39,8 +44,12 @@ def imports(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute, so that layers can be read from them"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.keyword) and node.arg == "modules":  # of a registry that loads them when asked
+            yield from (str(module) for module in ast.literal_eval(node.value))
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
             argument = node.args[0]
+            if ast.unparse(argument) in BY_NAME:
+                continue
             assert isinstance(argument, ast.Constant), "a computed import cannot be checked"
             yield str(argument.value)
 
@@ -55,8 +64,11 @@ def is_within(name: str, module: str) -> bool:
 
 FLOORS = (
     # Each line may import what stands on its own line and above; a name stands for a module or a folder.
-    ("trainables.errors", "trainables.registry", "trainables.seeds"),
-    ("trainables.commands", "trainables.data.reading", "trainables.data.base", "trainables.data.cache.places"),
+    ("trainables.errors", "trainables.hyperparameters", "trainables.seeds", "trainables.commands", "trainables.places"),
+    ("trainables.lazy", "trainables.versions"),
+    ("trainables.remembered",),
+    ("trainables.registry",),
+    ("trainables.options", "trainables.data.reading", "trainables.data.base"),
     ("trainables.paths", "trainables.plugins"),
     ("trainables.data",),
     ("trainables.augmentations", "trainables.losses", "trainables.models", "trainables.metrics"),
@@ -74,12 +86,14 @@ FLOORS = (
     ("search_spaces.preview",),
     ("sweep.journal", "sweep.objectives", "sweep.manifest"),
     ("sweep.verify", "sweep.trials", "sweep.schedulers", "sweep.floor", "sweep.resources"),
+    ("sweep.samplers",),
     ("sweep.optuna_study", "sweep.tracking"),
     ("sweep.phases",),
     ("sweep.conductor",),
-    ("sweep.catalogue",),
     ("sweep.flags",),
-    ("sweep.config", "sweep.preflight", "sweep.answer", "sweep.progress", "sweep.tuner"),
+    ("sweep.config", "sweep.answer", "sweep.progress", "sweep.tuner"),
+    ("sweep.compiled",),
+    ("sweep.preflight", "sweep.show"),
     ("sweep.session",),
     ("sweep.modes",),
     ("sweep.run",),

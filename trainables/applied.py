@@ -22,7 +22,7 @@ from trainables.losses import LOSSES, Loss
 from trainables.optimizers import SCHEDULES, Schedule, applied_optimizer
 from trainables.registry import Scalar
 from trainables.training import is_channels_last
-from trainables.updates import BACKBONE, PRECISIONS, Updater
+from trainables.updates import BACKBONE, DTYPES, Updater
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def read_back(built: Built) -> dict[str, Any]:
         "train_images": len(train),
         "val_images": len(val),
         "images": images_digest(train.ids, val.ids),
-        "precision": next(name for name, dtype in PRECISIONS.items() if dtype is updater.dtype),
+        "precision": next(name for name, dtype in DTYPES.items() if dtype is updater.dtype),
         "weights_precision": str(weight.dtype).removeprefix("torch."),
         "channels_last": is_channels_last(model),
         "compile": False,

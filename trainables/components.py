@@ -14,8 +14,8 @@ from trainables.errors import SegsweepError
 from trainables.losses import LOSSES
 from trainables.models import MODELS, min_train_batch, parameter_count
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
-from trainables.registry import Choice, Parameter, Range, Registry, parameters_of
-from trainables.updates import TrainingOptions
+from trainables.options import TrainingOptions
+from trainables.registry import Choice, Hyperparameter, Range, Registry, parameters_of
 
 _INTRODUCTION = """# Components
 
@@ -75,7 +75,7 @@ def _model_facts(name: str) -> str:
     return f"{size}." + (f" Training batches of at least {smallest}." if smallest > 1 else "")
 
 
-def _describe(parameter: Parameter) -> str:
+def _describe(parameter: Hyperparameter) -> str:
     default = "required" if parameter.required else f"default {parameter.default}"
     return f"{parameter.type.__name__}, {_bounds(parameter.bounds)}, {default}"
 

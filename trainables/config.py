@@ -14,8 +14,8 @@ from trainables.errors import ConfigError, UnknownNameError
 from trainables.losses import LOSSES
 from trainables.models import HEADS, MODELS, min_train_batch
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
+from trainables.options import TrainingOptions
 from trainables.registry import Range, Registry, Scalar, parameters_of, parse_scalar
-from trainables.updates import TrainingOptions
 
 COMPONENTS: Mapping[str, Registry[Any]] = {
     "model": MODELS,

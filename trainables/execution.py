@@ -12,10 +12,10 @@ import torch
 from trainables.config import TrialConfig, format_size
 from trainables.data.base import SegmentationData
 from trainables.data.cache.decoded import DecodedCache
-from trainables.data.cache.places import DEFAULT_LIMIT_BYTES
 from trainables.errors import MemoryExhaustedError, UsageError
+from trainables.options import PRECISIONS
+from trainables.places import DEFAULT_LIMIT_BYTES
 from trainables.plugins import TakesPluginsAlong
-from trainables.updates import PRECISIONS
 
 _CUDA_EXHAUSTED = re.compile(r"CUDA error: out of memory|(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
 """How CUDA and its libraries report it outside torch's allocator, without a `torch.OutOfMemoryError`."""

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
 
-from trainables.data.cache.places import DEFAULT_LIMIT_BYTES
+from trainables.options import PRECISIONS
+from trainables.places import DEFAULT_LIMIT_BYTES
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def add_execution_flags(group: argparse._ActionsContainer, *, precisions: Sequence[str]) -> None:
-    """`--precision`, `--channels-last`, `--compile`, `--workers`, `--cache-limit`.
-
-    Args:
-        group: Where to add them.
-        precisions: Names of `trainables.updates.PRECISIONS`, given so that this module needs no torch.
-    """
+def add_execution_flags(group: argparse._ActionsContainer) -> None:
+    """`--precision`, `--channels-last`, `--compile`, `--workers`, `--cache-limit`."""
     group.add_argument(
         "--precision",
-        choices=tuple(precisions),
+        choices=tuple(PRECISIONS),
         help="precision of convolutions (default: bf16 on a GPU that has it, otherwise fp32)",
     )
     group.add_argument(

@@ -1,6 +1,6 @@
 """How weights are updated: `OPTIMIZERS`, and `SCHEDULES` of the learning rate as pure functions of the step.
 
-Parameter groups, clipping and averaging are in `updates.py`.
+Parameter groups, clipping and averaging are in `updates.py`. Nothing here loads torch before an optimizer is built.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, Any
-
-import torch
+from typing import TYPE_CHECKING, Annotated, Any
 
 from trainables.registry import Range, Registry
+
+if TYPE_CHECKING:
+    import torch
+
+    Parameters = Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]]
 
 OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry("optimizer")
 """Factories `(parameters, *, lr, weight_decay, ...) -> torch.optim.Optimizer`."""
@@ -21,7 +24,6 @@ OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry("optimizer
 SCHEDULES: Registry[Callable[..., Schedule]] = Registry("schedule")
 """Subclasses of `Schedule`: `(total_steps, *, warmup, ...)`."""
 
-Parameters = Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]]
 LearningRate = Annotated[float, Range(0, 10, exclusive_low=True)]
 WeightDecay = Annotated[float, Range(0, 1)]
 WarmUp = Annotated[float, Range(0, 0.5)]
@@ -39,6 +41,8 @@ def sgd(
     momentum: Annotated[float, Range(0, 0.999)] = 0.9,
 ) -> torch.optim.Optimizer:
     """Stochastic gradient descent with heavy-ball momentum; weight decay is added to the gradient."""
+    import torch
+
     return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum)
 
 
@@ -47,6 +51,8 @@ def adamw(
     parameters: Parameters, *, lr: LearningRate = 3e-3, weight_decay: WeightDecay = 1e-2
 ) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), betas 0.9 and 0.999."""
+    import torch
+
     return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
 
 

@@ -14,8 +14,8 @@ import shutil
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from trainables.data.cache.places import write_atomically
 from trainables.errors import DataError
+from trainables.places import write_atomically
 
 LIST_FILE = ".segsweep-files.json"
 """Names of the files that a command wrote into a folder, so that the next one removes those and nothing else."""

@@ -23,9 +23,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from trainables.data.cache.places import cache_root, write_atomically
 from trainables.data.reading.names import expanded
 from trainables.errors import CheckpointError, DataError, SegsweepError, UsageError
+from trainables.places import cache_root, write_atomically
 from trainables.registry import registered, snapshot, table
 
 GROUP = "segsweep.plugins"

@@ -20,7 +20,6 @@ from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, pu
 from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
 from trainables.data.base import SegmentationData, Splits
-from trainables.data.cache.places import write_atomically
 from trainables.data.cache.scan import scan
 from trainables.data.check import check
 from trainables.data.flags import add_data_flags
@@ -33,8 +32,8 @@ from trainables.flags import add_execution_flags, default_precision, default_wor
 from trainables.models import ensure_weights
 from trainables.overfit import overfit_batch
 from trainables.paths import UnsafePathError, refuse_links
+from trainables.places import write_atomically
 from trainables.trial import Trial
-from trainables.updates import PRECISIONS
 
 DATA_FILE = "data.json"
 """Beside the checkpoints: which images they were trained on, so that going on with others is refused."""
@@ -70,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     p.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="CPU threads of torch")
-    add_execution_flags(p.add_argument_group("how it is executed"), precisions=tuple(PRECISIONS))
+    add_execution_flags(p.add_argument_group("how it is executed"))
     return p
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from trainables.errors import DivergedError
 from trainables.loaders import Batch, EvaluationLoader, Normalisation, stacked
 from trainables.metrics import Collector
-from trainables.updates import PRECISIONS, Updater, autocast, training_mode
+from trainables.updates import DTYPES, Updater, autocast, training_mode
 
 
 def train_one_epoch(
@@ -103,7 +103,7 @@ def evaluate(
     channels_last = is_channels_last(model)
     for batch in loader:
         images = to_input(batch.images, loader.normalisation, device, channels_last=channels_last)
-        with autocast(device.type, PRECISIONS[precision]):
+        with autocast(device.type, DTYPES[precision]):
             outputs = model(images, resize=False)["out"].float()
         # The sum finds almost every fault at a small part of the cost; where it merely overflows, the outputs decide.
         if not torch.isfinite(outputs.sum()) and not torch.isfinite(outputs).all():

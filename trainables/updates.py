@@ -5,46 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables.errors import ConfigError
-from trainables.registry import Choice, Range
+from trainables.options import PRECISIONS, TrainingOptions
 
-FREEZE = ("none", "batch_norm", "backbone")
-
-PRECISIONS: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""The type that convolutions and matrix products are computed in; weights and losses are always float32."""
+DTYPES: Mapping[str, torch.dtype] = {name: getattr(torch, dtype) for name, dtype in PRECISIONS.items()}
+"""By precision."""
 
 BACKBONE = "backbone."
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """How a trial is trained beside its optimizer and schedule: the keys `training.*`.
-
-    Attributes:
-        backbone_lr: Multiplier of the learning rate for the backbone's weights; with predefined weights the new head
-            may learn faster than the backbone. A frozen backbone has no rate.
-        decay_norms: Whether weight decay also applies to biases and to the scales of normalisation layers. Without it
-            (He et al., "Bag of Tricks for Image Classification", 2019) only weights of two dimensions and more decay.
-        clip_norm: Largest Euclidean norm of the whole gradient; 0 leaves it as it is.
-        accumulate: Batches whose gradients are averaged before a step; BatchNorm still sees one batch at a time.
-        ema: Decay of a `MovingAverage` of the model, which is then what is evaluated and saved; 0 turns it off.
-        freeze: What is not updated: nothing (`none`), the running statistics of all BatchNorm layers (`batch_norm`), or
-            the whole backbone, its statistics included (`backbone`).
-    """
-
-    backbone_lr: Annotated[float, Range(0, 1, exclusive_low=True)] = 1.0
-    decay_norms: bool = False
-    clip_norm: Annotated[float, Range(0)] = 0.0
-    accumulate: Annotated[int, Range(1, 1024)] = 1
-    ema: Annotated[float, Range(0, 0.99999)] = 0.0
-    freeze: Annotated[str, Choice(FREEZE)] = "none"
 
 
 def freeze(model: nn.Module, what: str) -> None:
@@ -170,7 +143,7 @@ class Updater:
         self.clip_norm = options.clip_norm
         self.accumulate = options.accumulate
         self.frozen = options.freeze
-        self.dtype = PRECISIONS[precision]
+        self.dtype = DTYPES[precision]
         self.device_type = next(model.parameters()).device.type
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=precision == "fp16")
         self.averaged = MovingAverage(model, options.ema) if options.ema else None

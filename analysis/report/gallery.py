@@ -18,9 +18,9 @@ from analysis.outputs import Names, reserve
 from analysis.report.tables import show_number
 from sweep.verify import load_run_split
 from trainables.data.base import SegmentationData
-from trainables.data.cache.places import cores
 from trainables.errors import DataError
 from trainables.paths import WrittenFiles
+from trainables.places import cores
 
 if TYPE_CHECKING:
     from analysis.results import Results

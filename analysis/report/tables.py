@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.report.parts import FailedPart, Parts, forget
-from trainables.data.cache.places import write_atomically
 from trainables.metrics import Metric, all_metrics
+from trainables.places import write_atomically
 
 if TYPE_CHECKING:
     from analysis.results import Results

@@ -23,8 +23,8 @@ from analysis.report.parts import FailedPart, Parts
 from analysis.report.tables import write_tables
 from analysis.results import Results
 from trainables.data.base import SegmentationData
-from trainables.data.cache.places import write_atomically
 from trainables.paths import within
+from trainables.places import write_atomically
 
 REPORT_FILE = "report.html"
 

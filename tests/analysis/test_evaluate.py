@@ -25,11 +25,11 @@ from sweep.verify import load_run_split
 from trainables import latency, metrics
 from trainables.checkpoint import load_model
 from trainables.data.base import VOID
-from trainables.data.cache.places import cache_root
 from trainables.data.splits.openings import OPENINGS_FILE, count_openings
 from trainables.errors import CheckpointError, DataError, SegsweepError
 from trainables.latency import measure_latency
 from trainables.paths import UnsafePathError
+from trainables.places import cache_root
 
 from .small_run import CLASSES, COUNTS, make_data, make_run
 

@@ -15,9 +15,10 @@ from trainables.loaders import Batch
 from trainables.losses import LOSSES
 from trainables.models import MODELS
 from trainables.optimizers import OPTIMIZERS, Constant
+from trainables.options import TrainingOptions
 from trainables.training import train_one_epoch
 from trainables.trial import Trial
-from trainables.updates import TrainingOptions, Updater
+from trainables.updates import Updater
 
 FALLEN = 0.85
 STEPS = 25

@@ -16,7 +16,7 @@ from analysis.report.gallery import Gallery
 from analysis.report.page import Material, render_page
 from analysis.report.parts import Parts
 from sweep import run
-from sweep.optuna_study import SAMPLERS
+from sweep.samplers import SAMPLERS
 from sweep.schedulers import SCHEDULERS
 from trainables import components, plugins
 from trainables.augmentations import Policy, PolicySpec, preflight
@@ -172,7 +172,7 @@ def decay(models, weights):
 ''',
     "sampler": '''
 import optuna
-from sweep.optuna_study import SAMPLERS
+from sweep.samplers import SAMPLERS
 
 @SAMPLERS.register("sobol")
 def sobol(seed: int) -> optuna.samplers.BaseSampler:

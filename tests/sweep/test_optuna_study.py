@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 from search_spaces import SPACES, SearchSpace
 from search_spaces.core.parameter import choice
 from sweep.objectives import objective_of
-from sweep.optuna_study import INFEASIBLE, SAMPLERS, Suggestions, mirror
+from sweep.optuna_study import INFEASIBLE, Suggestions, mirror
+from sweep.samplers import SAMPLERS
 
 OBJECTIVE = "val/miou"
 SPACE: SearchSpace = SPACES.get("lr")(["lraspp_mobilenet_v3_large"], "none")

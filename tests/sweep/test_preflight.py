@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from search_spaces import SearchSpace
+from sweep.compiled import plan_space, values_of
 from sweep.config import SweepConfig, from_command_line
-from sweep.preflight import check_disk, plan_space, prepare, values_of
+from sweep.preflight import check_disk, prepare
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError, DataError, UsageError, WeightsError
 

@@ -20,10 +20,9 @@ from trainables.config import COMPONENTS, TrialConfig
 from trainables.errors import WiringError
 from trainables.execution import Execution, TrialData
 from trainables.optimizers import SCHEDULES
-from trainables.registry import Choice, Range, Scalar
-from trainables.registry import Parameter as Hyperparameter
+from trainables.options import TrainingOptions
+from trainables.registry import Choice, Hyperparameter, Range, Scalar
 from trainables.trial import Trial
-from trainables.updates import TrainingOptions
 
 BASE: dict[str, Any] = {"image_size": "24x32", "epochs": 2, "batch_size": 4}
 OTHER_POLICY = Policy(PolicySpec.from_flat({"policy": "flip"}), (24, 32))

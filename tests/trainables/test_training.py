@@ -24,9 +24,10 @@ from trainables.errors import DivergedError
 from trainables.execution import TrialData
 from trainables.loaders import IMAGENET_NORMALISATION, Batch, EpochBatches, TrainingSet, evaluation_loader
 from trainables.metrics import ConfusionMatrix
+from trainables.options import TrainingOptions
 from trainables.seeds import derived_seed
 from trainables.training import evaluate, predicted_class, resize_logits, to_input, train_one_epoch
-from trainables.updates import TrainingOptions, Updater
+from trainables.updates import Updater
 
 from ..mini import TinyNet, write
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from trainables.augmentations.transforms import TRANSFORMS
-from trainables.registry import Registry
-
-POLICIES: Registry[Callable[[], dict[str, float]]] = Registry("policy")
-"""Families: functions that give the transformations that may be on, each with its default probability."""
+from trainables.augmentations import POLICIES, TRANSFORMS
 
 
 @POLICIES.register("none")

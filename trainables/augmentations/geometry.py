@@ -13,6 +13,8 @@ import numpy.typing as npt
 from trainables.data.base import VOID, Image, Mask
 from trainables.data.cache.decoded import resize_image, resize_mask
 
+cv2.setNumThreads(0)  # a trial's own processes and threads are all that its share of the machine has room for
+
 Size = tuple[int, int]
 """Height and width in pixels."""
 

@@ -14,12 +14,13 @@ import albumentations as A
 import cv2
 import numpy as np
 
+from trainables.augmentations import TRANSFORMS
 from trainables.augmentations.color import ColorMatrices, ColorMatrix
 from trainables.augmentations.geometry import Fit, Size
 from trainables.augmentations.magnitudes import MAGNITUDES
 from trainables.augmentations.mixing import Mixing
 from trainables.augmentations.spec import PolicySpec, TransformSpec
-from trainables.augmentations.transforms import TRANSFORMS, Built, limit_built
+from trainables.augmentations.transforms import Built, limit_built
 from trainables.data.base import VOID, Image, Mask
 from trainables.errors import WiringError
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.augmentations import TRANSFORMS
 from trainables.augmentations.families import family_transforms
 from trainables.augmentations.magnitudes import MAGNITUDES
-from trainables.augmentations.transforms import TRANSFORMS
 from trainables.errors import ConfigError, UnknownNameError
-from trainables.registry import Parameter, Range, Scalar
+from trainables.registry import Hyperparameter, Range, Scalar
 
-_PROBABILITY = Parameter("p", float, None, Range(0, 1))
+_PROBABILITY = Hyperparameter("p", float, None, Range(0, 1))
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _key_fault(key: str, family: str, members: Mapping[str, float]) -> str | Non
 
 def _read_transform(name: str, p: float, settings: Mapping[str, Any], faults: list[str]) -> TransformSpec | None:
     """Validates one transformation's settings; adds what is wrong to `faults`. None if it is off."""
-    parameters: dict[str, Parameter] = {"p": _PROBABILITY, **TRANSFORMS.parameters(name)}
+    parameters: dict[str, Hyperparameter] = {"p": _PROBABILITY, **TRANSFORMS.parameters(name)}
     values: dict[str, Any] = {option: parameter.default for option, parameter in parameters.items()} | {"p": p}
     for option, value in settings.items():
         try:

@@ -9,23 +9,20 @@ from typing import Any, TypeAlias
 
 import albumentations as A
 
+from trainables.augmentations import TRANSFORMS
 from trainables.augmentations.color import Brightness, Contrast, Hue, Noise, Saturation
 from trainables.augmentations.geometry import Rotate, ScaleCrop, Shift, Size
 from trainables.augmentations.magnitudes import MAGNITUDES, Magnitude
 from trainables.augmentations.mixing import ClassMix, CutMix, Mixing
 from trainables.augmentations.weather import Fog, Glare, Rain, Shadow
 from trainables.data.base import VOID
-from trainables.registry import Parameter, Range, Registry, table
+from trainables.registry import Hyperparameter, Range, table
 
 Built: TypeAlias = A.BasicTransform | A.BaseCompose | Mixing
 """What a transformation is built as; a `Mixing` works on batches, all others on an image and its mask."""
 
 HIDDEN_COLOR = (124, 116, 104)
 """The RGB mean of ImageNet, about zero after normalisation: what coarse dropout paints."""
-
-TRANSFORMS: Registry[Callable[..., Built]] = Registry("transformation")
-"""Factories `(size, p)` or `(size, p, *, magnitude)`, in the order in which a policy applies them: where the camera
-stands, the weather, the sensor's colours, lens and file, what stands in between, and last what works on the batch."""
 
 _LIMIT_BUILT: dict[str, Callable[[Any], float]] = table()
 
@@ -56,7 +53,7 @@ def transformation(
         def build(size: Size, p: float, *, magnitude: float) -> Built:
             return factory(size, p, meaning.limit(magnitude))
 
-        build.hyperparameters = {"magnitude": Parameter("magnitude", float, meaning.default, Range(0, 1))}  # type: ignore[attr-defined]
+        build.hyperparameters = {"magnitude": Hyperparameter("magnitude", float, meaning.default, Range(0, 1))}  # type: ignore[attr-defined]
         registered = TRANSFORMS.register(name)(build)
         MAGNITUDES[name] = meaning
         _LIMIT_BUILT[name] = limit_built

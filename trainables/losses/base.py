@@ -1,4 +1,4 @@
-"""What a trial minimises: `LOSSES`, each void-safe and computed in float32. Formulae and advice: docs/LOSSES.md.
+"""What every loss is: void-safe and computed in float32.
 
 A loss takes logits of shape (N, C, H, W) and class ids of shape (N, H, W), where `VOID` marks pixels that count
 nowhere: they add nothing to the value and receive a gradient of exactly zero. An entirely void batch has a loss of
@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from trainables.registry import Parameter, Range, Registry, Scalar, Search, parameters_of
+from trainables.losses import LOSSES
+from trainables.registry import Hyperparameter, Range, Scalar, Search, parameters_of
 
 ClassPixels = Callable[[], Tensor]
 """Counts the training split's pixels of each class, int64 of shape (C,); called only by losses that need it."""
@@ -50,20 +51,12 @@ class Loss(nn.Module, ABC):
         return {name: getattr(self, name) for name in parameters_of(type(self))}
 
 
+@LOSSES.resolver
 def _resolve_sum(name: str) -> _SumFactory | None:
     first, _, second = name.partition("+")
     if first == second or not {first, second} <= set(LOSSES.names()):
         return None
     return _SumFactory(LOSSES.get(first), LOSSES.get(second))
-
-
-LOSSES: Registry[Callable[..., Loss]] = Registry(
-    "loss",
-    resolve=_resolve_sum,
-    pattern="A+B, a weighted sum of two different ones",
-    example="cross_entropy+dice",
-)
-"""Factories `(class_pixels, *, ...) -> Loss`."""
 
 
 class WeightedSum(Loss):
@@ -114,7 +107,7 @@ class _SumFactory:
     second: Callable[..., Loss]
 
     @property
-    def hyperparameters(self) -> Mapping[str, Parameter]:
+    def hyperparameters(self) -> Mapping[str, Hyperparameter]:
         """`second_share` and those of both parts."""
         return {**parameters_of(WeightedSum), **parameters_of(self.first), **parameters_of(self.second)}
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.data.base import VOID
-from trainables.losses.base import LOSSES, ClassPixels, Loss
+from trainables.losses import LOSSES
+from trainables.losses.base import ClassPixels, Loss
 from trainables.registry import Choice, Range, Search
 
 Smoothing = Annotated[float, Range(0, 0.5), Search(0.0, 0.2, reason="0 is off; Szegedy et al. used 0.1")]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from trainables.data.base import VOID
-from trainables.losses.base import LOSSES, ClassPixels, Loss
+from trainables.losses import LOSSES
+from trainables.losses.base import ClassPixels, Loss
 from trainables.registry import Range, Search
 
 

@@ -5,8 +5,9 @@ package registers every metric. It does not load torch, so that a command's help
 which need it, are loaded when one of them is first asked for.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from trainables import lazy
 from trainables.metrics.arrays import Counts, Floats, mean_over_classes, mean_over_split_classes, weighted_sum
 from trainables.metrics.pixels import average_precision, f1, iou, pixel_accuracy, precision, recall
 from trainables.metrics.regions import (
@@ -79,9 +80,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from trainables.metrics import collectors
-
-    return getattr(collectors, name)
+__getattr__ = lazy.attributes(
+    __name__,
+    {
+        "collectors": (
+            "IGNORE",
+            "SCORE_LEVELS",
+            "SCORE_LIMIT",
+            "Collector",
+            "ConfusionMatrix",
+            "PerImageConfusion",
+            "RegionConfidence",
+            "ScoreHistogram",
+            "confusion_matrix",
+            "quantise_scores",
+        )
+    },
+)

@@ -1,17 +1,22 @@
-"""Segmentation models by name: `MODELS`, `build_model`, and what must be known before building one."""
+"""Segmentation models by name: `MODELS`, every head of `HEADS` on every backbone.
+
+The package does not load torch: names and hyperparameters of models do not need it. Building one does, as does counting
+its parameters.
+"""
 
 from __future__ import annotations
 
-from trainables.models.architectures import MODELS
-from trainables.models.base import WEIGHTS, SegmentationModel
-from trainables.models.build import (
-    build_model,
-    ensure_weights,
-    min_train_batch,
-    parameter_count,
-    predefined_categories,
-)
-from trainables.models.heads import HEADS, Head
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from trainables import lazy
+from trainables.commands import EXTRA_LITE
+from trainables.registry import Registry
+
+if TYPE_CHECKING:
+    from trainables.models.base import SegmentationModel
+    from trainables.models.build import build_model, ensure_weights, parameter_count, predefined_categories
+    from trainables.models.heads import Head
 
 __all__ = [
     "HEADS",
@@ -25,3 +30,49 @@ __all__ = [
     "parameter_count",
     "predefined_categories",
 ]
+
+WEIGHTS = ("none", "imagenet", "coco_voc")
+"""From scratch; the backbone trained on ImageNet; the whole model trained on COCO images with VOC's 21 classes."""
+
+EXTRA = f"{EXTRA_LITE} in the folder of this project's source"
+"""What makes further backbones available."""
+
+HEADS: Registry[Head] = Registry("head", modules=("trainables.models.heads",))
+"""Every head goes with every backbone, as the model HEAD_BACKBONE; a name has no underscore."""
+
+
+def _pattern() -> str:
+    return (
+        f"HEAD_BACKBONE with a head of {', '.join(HEADS)} and a backbone of torchvision such as resnet34, "
+        f"efficientnet_b0 or convnext_tiny; with {EXTRA} also efficientnet_lite0 and timm's backbones"
+    )
+
+
+MODELS: Registry[Callable[..., SegmentationModel]] = Registry(
+    "model",
+    modules=("trainables.models.architectures",),
+    pattern=_pattern,
+    example="lraspp_efficientnet_lite0",
+)
+"""Factories `(class_names, *, weights, ...) -> SegmentationModel`; listed are the usual models."""
+
+
+def min_train_batch(name: str) -> int:
+    """The smallest batch that a model can be trained on (evaluation takes any).
+
+    The model's factory says it by an attribute `min_train_batch`; without one it is 1.
+
+    Raises:
+        UnknownNameError: If there is no such model.
+    """
+    return int(MODELS.fact(name, "min_train_batch", 1))
+
+
+__getattr__ = lazy.attributes(
+    __name__,
+    {
+        "base": ["SegmentationModel"],
+        "build": ["build_model", "ensure_weights", "parameter_count", "predefined_categories"],
+        "heads": ["Head"],
+    },
+)

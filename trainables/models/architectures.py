@@ -11,13 +11,13 @@ from torchvision.models import get_model_weights, list_models, segmentation
 from torchvision.models._api import WeightsEnum
 
 from trainables.errors import UsageError
+from trainables.models import HEADS, MODELS
 from trainables.models.backbones import Backbone, torchvision_backbone
 from trainables.models.base import AuxWeight, SegmentationModel, Weights
-from trainables.models.heads import HEADS, Head, auxiliary_head
+from trainables.models.heads import Head, auxiliary_head
 from trainables.models.initialisation import set_batch_norm_momentum
-from trainables.models.timm_backbones import EXTRA, timm_backbone
+from trainables.models.timm_backbones import timm_backbone
 from trainables.models.weights import load_whole_model
-from trainables.registry import Registry
 
 AUX_WEIGHT = 0.4
 """Zhao et al., "Pyramid Scene Parsing Network", 2017; torchvision's reference uses 0.5."""
@@ -94,6 +94,7 @@ class Architecture:
 
         factory: Any = with_auxiliary_head if self.head.auxiliary else without
         factory.__name__ = self.name
+        factory.min_train_batch = self.head.min_train_batch
         factory.__doc__ = f"{self.head.summary} on {self.backbone.name}."
         return factory  # type: ignore[no-any-return]
 
@@ -110,25 +111,11 @@ def _backbone(name: str) -> Backbone | None:
     return torchvision_backbone(name) or timm_backbone(name)
 
 
+@MODELS.resolver
 def _resolve(name: str) -> Callable[..., SegmentationModel] | None:
     found = architecture(name)
     return found.factory() if found else None
 
-
-def _pattern() -> str:
-    return (
-        f"HEAD_BACKBONE with a head of {', '.join(HEADS)} and a backbone of torchvision such as resnet34, "
-        f"efficientnet_b0 or convnext_tiny; with {EXTRA} also efficientnet_lite0 and timm's backbones"
-    )
-
-
-MODELS: Registry[Callable[..., SegmentationModel]] = Registry(
-    "model",
-    resolve=_resolve,
-    pattern=_pattern,
-    example="lraspp_efficientnet_lite0",
-)
-"""Factories `(class_names, *, weights, ...) -> SegmentationModel`; listed are the usual models."""
 
 for _name in (
     "fcn_resnet50",

@@ -8,10 +8,8 @@ from typing import Annotated, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.models import WEIGHTS
 from trainables.registry import Choice, Range
-
-WEIGHTS = ("none", "imagenet", "coco_voc")
-"""From scratch; the backbone trained on ImageNet; the whole model trained on COCO images with VOC's 21 classes."""
 
 Weights = Annotated[str, Choice(WEIGHTS)]
 AuxWeight = Annotated[float, Range(0, 1)]

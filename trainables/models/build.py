@@ -8,8 +8,9 @@ from functools import lru_cache
 import torch
 
 from trainables.errors import UnknownNameError
-from trainables.models.architectures import MODELS, Architecture, architecture
-from trainables.models.base import WEIGHTS, SegmentationModel
+from trainables.models import MODELS, WEIGHTS
+from trainables.models.architectures import Architecture, architecture
+from trainables.models.base import SegmentationModel
 from trainables.models.weights import ensure_file
 from trainables.registry import Scalar
 
@@ -60,15 +61,6 @@ def predefined_categories(model_name: str) -> tuple[str, ...]:
         UsageError: If it has no such weights.
     """
     return tuple(_architecture(model_name).whole_weights.meta["categories"])
-
-
-def min_train_batch(name: str) -> int:
-    """The smallest batch that a model can be trained on (evaluation takes any).
-
-    A model without head and backbone says it by an attribute `min_train_batch` of its factory; otherwise it is 1.
-    """
-    model = architecture(name)
-    return int(getattr(MODELS.get(name), "min_train_batch", 1)) if model is None else model.head.min_train_batch
 
 
 @lru_cache

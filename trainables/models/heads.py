@@ -11,7 +11,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.models.segmentation.lraspp import LRASPPHead
 
-from trainables.registry import Registry
+from trainables.models import HEADS
 
 LRASPP_CHANNELS = 128
 """Howard et al., 2019, and torchvision."""
@@ -55,9 +55,6 @@ def _lraspp(channels: Mapping[str, int], n_classes: int) -> nn.Module:
 
 
 _WITH_AUXILIARY = ("classifier.4", "aux_classifier.4")
-
-HEADS: Registry[Head] = Registry("head")
-"""Every head goes with every backbone, as the model HEAD_BACKBONE; a name has no underscore."""
 
 HEADS.register("fcn")(
     Head(

@@ -14,12 +14,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trainables.commands import EXTRA_LITE
 from trainables.errors import UsageError, WeightsError
+from trainables.models import EXTRA
 from trainables.models.backbones import Backbone, Features
 from trainables.models.weights import described, load_strictly, read_weights, verify_cached_file
-
-EXTRA = f"{EXTRA_LITE} in the folder of this project's source"
 
 _DILATED_STRIDE = 16
 

@@ -22,9 +22,9 @@ import PIL
 
 from trainables.data.base import Image, Mask, SegmentationData
 from trainables.data.cache.packs import Bytes, PackStore, Progress, fitting_prefix
-from trainables.data.cache.places import cache_root
 from trainables.data.cache.scan import pixels_by_class, scan
 from trainables.errors import DataError
+from trainables.places import cache_root
 
 # OpenCV would start one thread per core in every process, beside torch's own.
 cv2.setNumThreads(0)

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, SegmentationData
-from trainables.data.cache.places import cache_root, cores, write_atomically
 from trainables.data.reading.read import count_stored, exif_orientation
 from trainables.errors import DataError
+from trainables.places import cache_root, cores, write_atomically
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 

@@ -22,12 +22,12 @@ import numpy as np
 import PIL.Image
 
 from trainables.data.base import DATASETS, VOID, Mask, Splits
-from trainables.data.cache.places import cache_root, cores
 from trainables.data.reading.files import FileData, read_list
 from trainables.data.reading.names import expanded, printable
 from trainables.data.scenes.draw import draw_scene
 from trainables.data.scenes.spec import CLASSES, COUNTS, SEED, scene_spec
 from trainables.errors import DataError
+from trainables.places import cache_root, cores
 
 MANIFEST = "manifest.json"
 DIFFICULTY = "difficulty.json"

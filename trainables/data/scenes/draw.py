@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import PIL.ImageDraw
-import scipy.ndimage
 
 from trainables.data.base import VOID, Image, Mask
 from trainables.data.scenes.canvas import SUPERSAMPLING, Canvas, Floats
@@ -244,6 +243,8 @@ def _blurred(image: Floats32, sigma: float) -> Floats32:
 def _difficulties(
     canvas: Canvas, image: Image, main: Mask, class_of: Mask, numbers: dict[int, int]
 ) -> list[Difficulty]:
+    import scipy.ndimage  # slow to load, and not needed to know of the data set
+
     owners = np.asarray(canvas.owners)
     area = SUPERSAMPLING**2
     visible = np.bincount(owners.ravel(), minlength=len(class_of))

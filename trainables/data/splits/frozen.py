@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from trainables.data.base import SegmentationData, Splits
-from trainables.data.cache.places import write_atomically
 from trainables.data.reading.names import check_ids
 from trainables.errors import DataError
+from trainables.places import write_atomically
 
 SPLITS_FILE = "splits.json"
 TEST_SPLIT_FILE = "splits.test.json"

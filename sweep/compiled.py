@@ -1,0 +1,70 @@
+"""The space of a sweep, compiled from its flags: what varies and what all trials share. Needs no data and no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from search_spaces import find_space
+from search_spaces.common import known_good_training
+from search_spaces.core.space import SearchSpace
+from sweep.config import SweepConfig
+from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_MODELS
+from trainables.config import format_size, parse_value
+from trainables.errors import ConfigError, UsageError
+from trainables.paths import check_name
+from trainables.registry import Scalar
+
+RESERVED = {"epochs": "--max-epochs", "model.name": "--models", "model.weights": "--weights"}
+"""Keys with a flag of their own."""
+
+
+def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[SearchSpace, dict[str, Scalar]]:
+    """Compiles the space with `--set` applied, and the keys that all trials share.
+
+    Raises:
+        UsageError: If a key is unknown, a value impossible, or a starting point is not a valid configuration.
+    """
+    faults = [f"--set {key}: use {RESERVED[key]}" for key in config.set_ if key in RESERVED]
+    overrides: dict[str, Scalar] = {}
+    for key, value in config.set_.items():
+        try:
+            overrides[key] = parse_value(key, value)
+        except ConfigError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    space = find_space(config.space)(list(config.models), config.weights).fix(overrides)
+    base: dict[str, Scalar] = {
+        "image_size": format_size(default_size),
+        "epochs": config.max_epochs,
+        "model.name": config.models[0],
+        "model.weights": config.weights,
+        "seed": config.seed,
+    }
+    base.update(known_good_training(config.weights))
+    _check_reserved(config, space, base)
+    configs = [space.trial_config(base, point) for point in space.start]
+    parameter = next((p for p in space.parameters if p.key == space.label_by), None)
+    names = {space.label(config.flat()) for config in configs} | set(map(str, parameter.ends() if parameter else ()))
+    for name in sorted(names):
+        check_name(name, f"a value of {space.label_by}, which names the labels of space {space.name},")
+    return space, base
+
+
+def values_of(space: SearchSpace, base: Mapping[str, Scalar], key: str) -> tuple[Scalar, ...]:
+    """The values that a key can have in the trials of a space: a parameter's choices, or the one that is held."""
+    parameter = next((p for p in space.parameters if p.key == key), None)
+    return parameter.ends() if parameter is not None else ({**base, **space.fixed}[key],)
+
+
+def _check_reserved(config: SweepConfig, space: SearchSpace, base: Mapping[str, Scalar]) -> None:
+    """A user's space may name models and weights itself, but not against the flags.
+
+    Raises:
+        UsageError: If it does.
+    """
+    if "epochs" in {*space.fixed, *(parameter.key for parameter in space.parameters)}:
+        raise UsageError(f"space {space.name}: epochs is the budget of every trial: use --max-epochs")
+    models = values_of(space, base, "model.name")
+    if set(models) != set(config.models) and config.models not in (DEFAULT_MODELS, DEFAULT_ARCHITECTURES):
+        raise UsageError(f"space {space.name} names its models, {', '.join(map(str, models))}: leave --models out")

@@ -1,0 +1,24 @@
+"""`python -m sweep.run --show`: the compiled space, without a data set and without loading what trains."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from search_spaces import to_yaml
+from sweep import answer
+from sweep.compiled import plan_space
+from sweep.config import SweepConfig
+from sweep.schedulers import comparison_note, scheduler_for
+
+
+def show(config: SweepConfig, console: Console) -> int:
+    """Prints the compiled space, or writes it as YAML; returns the exit code."""
+    # No data set is built: a space can be read where its images are not.
+    space, base = plan_space(config, (96, 128))
+    if config.as_yaml:
+        print(to_yaml(space), end="")
+        return 0
+    note = comparison_note(scheduler_for(space, config.scheduler), config.max_epochs)
+    own_size = "image_size" in config.set_
+    answer.show_space(console, space, base, trials=config.trials, own_size=own_size, note=note)
+    return 0

@@ -1,0 +1,38 @@
+"""Choices that are no components, known without torch: the keys `training.*`, and precisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from trainables.registry import Choice, Range
+
+FREEZE = ("none", "batch_norm", "backbone")
+
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Torch's name of the type that convolutions and matrix products are computed in; weights and losses are always
+float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How a trial is trained beside its optimizer and schedule: the keys `training.*`.
+
+    Attributes:
+        backbone_lr: Multiplier of the learning rate for the backbone's weights; with predefined weights the new head
+            may learn faster than the backbone. A frozen backbone has no rate.
+        decay_norms: Whether weight decay also applies to biases and to the scales of normalisation layers. Without it
+            (He et al., "Bag of Tricks for Image Classification", 2019) only weights of two dimensions and more decay.
+        clip_norm: Largest Euclidean norm of the whole gradient; 0 leaves it as it is.
+        accumulate: Batches whose gradients are averaged before a step; BatchNorm still sees one batch at a time.
+        ema: Decay of a `MovingAverage` of the model, which is then what is evaluated and saved; 0 turns it off.
+        freeze: What is not updated: nothing (`none`), the running statistics of all BatchNorm layers (`batch_norm`), or
+            the whole backbone, its statistics included (`backbone`).
+    """
+
+    backbone_lr: Annotated[float, Range(0, 1, exclusive_low=True)] = 1.0
+    decay_norms: bool = False
+    clip_norm: Annotated[float, Range(0)] = 0.0
+    accumulate: Annotated[int, Range(1, 1024)] = 1
+    ema: Annotated[float, Range(0, 0.99999)] = 0.0
+    freeze: Annotated[str, Choice(FREEZE)] = "none"
