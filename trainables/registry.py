@@ -123,6 +123,7 @@ class Registry(Generic[F]):
         self._entries: dict[str, F] = table()
         self._names: dict[Any, str] = table()
         self._places: dict[str, str] = table()
+        self._ranks: dict[str, int] = table()
         self._resolved: dict[str, F] = table()
         self._told: dict[str, Mapping[str, Hyperparameter]] = {}
         _REGISTRIES.append(self)
@@ -181,8 +182,11 @@ class Registry(Generic[F]):
         def decorate(factory: F) -> F:
             frame = _place()
             place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-            self.load()  # so that names have the same order, whichever module is loaded first
-            if self._modules and frame.f_globals.get("__name__") not in self._modules:
+            module = frame.f_globals.get("__name__")
+            if module in self._modules:
+                self._ranks[name] = self._modules.index(module)
+            elif self._modules:
+                self.load()
                 _ADDED[place] = True
             if name in self._entries:
                 raise ValueError(
@@ -273,8 +277,12 @@ class Registry(Generic[F]):
         return found
 
     def names(self) -> list[str]:
-        """All registered names, in the order of registration."""
-        return list(self.recall("names", lambda: list(self._entries)))
+        """All registered names, in the order of the registry's modules and of registration."""
+
+        def sort() -> list[str]:
+            return sorted(self._entries, key=lambda name: self._ranks.get(name, len(self._modules)))
+
+        return list(self.recall("names", sort))
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):

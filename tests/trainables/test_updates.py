@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from trainables.errors import ConfigError
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
+from trainables.options import FREEZE, TrainingOptions
 from trainables.updates import (
-    FREEZE,
     MovingAverage,
-    TrainingOptions,
     Updater,
     freeze,
     parameter_groups,
