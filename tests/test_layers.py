@@ -65,7 +65,7 @@ FLOORS = (
     ("trainables.record",),
     ("trainables.checkpoint", "trainables.loaders", "trainables.flags", "trainables.components"),
     ("trainables.augmentations.__main__",),
-    ("trainables.training", "trainables.execution", "trainables.latency"),
+    ("trainables.training", "trainables.execution", "trainables.latency", "trainables.memory"),
     ("trainables.applied",),
     ("trainables.trial", "trainables.overfit"),
     ("trainables.train", "trainables.trainable"),
