@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 
-from sweep.manifest import code_version
+from sweep.versions import code_version
 from trainables import plugins
 from trainables.data.cache.places import cache_root, write_atomically
 

@@ -72,8 +72,9 @@ FLOORS = (
     ("search_spaces.core", "search_spaces.common"),
     ("search_spaces",),
     ("search_spaces.preview",),
-    ("sweep.journal", "sweep.objectives", "sweep.manifest"),
-    ("sweep.verify", "sweep.trials", "sweep.schedulers", "sweep.floor", "sweep.resources"),
+    ("sweep.journal", "sweep.objectives", "sweep.resources", "sweep.versions"),
+    ("sweep.manifest",),
+    ("sweep.verify", "sweep.trials", "sweep.schedulers", "sweep.floor"),
     ("sweep.optuna_study", "sweep.tracking"),
     ("sweep.phases",),
     ("sweep.conductor",),
@@ -179,10 +180,10 @@ def test_nothing_is_pickled(name: str) -> None:
 @pytest.mark.parametrize(
     ("modules", "without"),
     [
-        ("sweep, sweep.manifest, analysis", {"ray", "wandb", "optuna", "torch"}),
+        ("sweep, sweep.manifest, analysis", {"ray", "wandb", "optuna", "torch", "pydantic"}),
         ("search_spaces, trainables.trial, analysis.report", {"ray", "wandb", "optuna"}),
         ("sweep.conductor, sweep.journal", {"ray", "wandb"}),
-        ("sweep.run, sweep.config, sweep.flags", {"ray", "wandb", "optuna", "torch", "albumentations"}),
+        ("sweep.run, sweep.config, sweep.flags", {"ray", "wandb", "optuna", "torch", "albumentations", "pydantic"}),
         ("sweep.objectives, trainables.metrics", {"ray", "wandb", "optuna", "torch", "scipy", "PIL"}),
     ],
 )
