@@ -164,7 +164,7 @@ def _changes(asked: Mapping[str, Any], manifest: SweepManifest, machines: Machin
     now: dict[str, dict[str, Any]] = {
         "resources": dataclasses.asdict(resources),
         "execution": dataclasses.asdict(execution),
-        "budget": {key: asked[key] for key in ("time_budget",) if key in asked},
+        "budget": {"time_budget": asked["time_budget"]} if "time_budget" in asked else {},
         "tracking": {
             key: asked[flag] for flag, key in (("wandb", "wandb"), ("wandb_project", "project")) if flag in asked
         },

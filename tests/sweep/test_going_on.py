@@ -217,6 +217,17 @@ def test_data_that_was_moved_is_found_by_its_content(own: Stage, tmp_path: Path)
     assert own.resume() == (0, ""), "the new place is kept"
 
 
+def test_manifest_of_which_no_trial_can_be_made_is_refused_before_anything_is_written(stage: Stage) -> None:
+    run_dir = stage.start()
+    content = json.loads((run_dir / "manifest.json").read_text())
+    content["base"]["epochs"] = "many"
+    (run_dir / "manifest.json").write_text(json.dumps(content))
+    code, errors = stage.resume("--time-budget", "1h")
+    assert code == 1
+    assert f"{run_dir / 'manifest.json'} is damaged (its first trial: " in errors and "epochs" in errors
+    assert len(stage.sessions) == 1 and stage.events() == []
+
+
 def test_run_folder_that_was_moved_goes_on(own: Stage, tmp_path: Path) -> None:
     run_dir = own.start()
     shutil.move(run_dir, own.runs / "renamed")
