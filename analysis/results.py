@@ -160,15 +160,15 @@ def build_results(
         evaluations=evaluations,
         answer=told,
         dead=dead_labels(trial_ids, evaluations),
-        openings=openings_seen(run_dir, manifest.data["splits"]["test"]["hash"]),
+        openings=openings_seen(run_dir, manifest.data.splits.test.hash),
         notes=(*notes, *_notes(labels, manifest, floor, names)),
     )
 
 
 def chief_keys(manifest: SweepManifest) -> list[str]:
     """The keys that a configuration is described by first: what names the labels, then what the space asks about."""
-    asked = [one["key"] for one in manifest.space.get("parameters", ()) if one["role"] == "scientific"]
-    return list(dict.fromkeys([manifest.space["label_by"], *asked]))
+    asked = [parameter.key for parameter in manifest.space.parameters if parameter.role == "scientific"]
+    return list(dict.fromkeys([manifest.space.label_by, *asked]))
 
 
 def find_failures(
@@ -268,7 +268,7 @@ def _top_folders(
 def _notes(
     labels: Mapping[str, TrialRecord], manifest: SweepManifest, floor: Evaluation, class_names: list[str]
 ) -> list[str]:
-    notes = [str(warning) for warning in manifest.data.get("warnings", ())]
+    notes = [*manifest.data.warnings]
     units = units_of(floor)
     if units.grouped:
         notes.append(f"images come in {units.count} groups of similar ones; intervals are over groups, not over images")

@@ -15,8 +15,9 @@ from typing import Any
 
 from search_spaces.core.space import SearchSpace
 from sweep.journal import Event, Journal
+from sweep.manifest import Budget
 from sweep.objectives import Objective
-from sweep.phases import KINDS, Budget, Context, Finish, Phase, Proposal, Search
+from sweep.phases import KINDS, Context, Finish, Phase, Proposal, Search
 from sweep.trials import TrialTable, TrialView
 from sweep.verify import published_labels
 from trainables.registry import Scalar

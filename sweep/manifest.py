@@ -1,37 +1,116 @@
-"""What a sweep was: everything that a reader needs to trust it and to run it again. Loads neither Ray nor W&B."""
+"""What a sweep was: everything that a reader needs to trust it and to run it again. Loads neither torch nor Ray."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import platform
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from search_spaces.core.space import SearchSpace
+from sweep.resources import Resources
+from sweep.versions import Hardware
 from trainables import commands
-from trainables.errors import DataError
+from trainables.data.base import ClassInfo
+from trainables.errors import ConfigError, DataError, UsageError
+from trainables.execution import Execution
+from trainables.metrics.registry import Direction
 from trainables.paths import check_name
 from trainables.places import write_atomically
-from trainables.versions import code_version
+from trainables.plugins import PluginRecord
+from trainables.registry import Scalar
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 FILE_NAME = "manifest.json"
-FORMAT = 2
-PACKAGES = (
-    "segsweep",
-    "ray",
-    "torch",
-    "torchvision",
-    "optuna",
-    "wandb",
-    "albumentations",
-    "numpy",
-    "opencv-python-headless",
-)
+FORMAT = 3
+_NAMED = 5
+"""How many faults a message names."""
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """A frozen split.
+
+    Attributes:
+        images: How many.
+        hash: Of their ids and of the content of their files (`trainables.data.splits.frozen.split_hash`).
+        groups: Hash of the group of each image (`sweep.verify.groups_hash`); None in runs that did not keep it.
+    """
+
+    images: int
+    hash: str
+    groups: str | None = None
+
+
+@dataclass(frozen=True)
+class SplitRecords:
+    """The three splits of a sweep."""
+
+    train: SplitRecord
+    val: SplitRecord
+    test: SplitRecord
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The data set of a sweep as it was at the start.
+
+    Attributes:
+        name: Among the data sets.
+        root: Its folder; None for an embedded one.
+        classes: In the order of their ids.
+        splits: What each was.
+        values: Hash of what each value in a mask file stands for (`sweep.verify.values_hash`); None in runs that did
+            not keep it.
+        origin: How the splits came about, in one sentence.
+        warnings: What a reader of the report must know of the data.
+    """
+
+    name: str
+    root: str | None
+    classes: tuple[ClassInfo, ...]
+    splits: SplitRecords
+    values: str | None = None
+    origin: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a search may spend.
+
+    Attributes:
+        trials: Search trials.
+        max_epochs: Epochs of a full trial.
+        time_budget: Seconds of the search in all, over all resumes; None for no limit.
+        gpu_hours: GPU hours of the search; None for no limit.
+    """
+
+    trials: int
+    max_epochs: int
+    time_budget: float | None = None
+    gpu_hours: float | None = None
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """How a space is searched: names of `sweep.optuna_study.SAMPLERS` and of `sweep.schedulers.SCHEDULERS`."""
+
+    sampler: str
+    scheduler: str
+
+
+@dataclass(frozen=True)
+class TrackingRecord:
+    """Where trials are followed: W&B's mode that was asked for (`offline`, `online`, `disabled`), and its project."""
+
+    wandb: str = "offline"
+    project: str = "segsweep"
 
 
 @dataclass(frozen=True)
@@ -43,53 +122,59 @@ class SweepManifest:
         created: UTC time, ISO 8601.
         command: The command line that started the sweep.
         seed: The sweep's seed: the sampler's, and the seed of every trial that has none of its own.
-        data: `name`, `root` (text or None), `classes` (list of `name`, `color`), `values` (hash of what each value in a
-            mask file stands for), `splits` (per split `images`, `hash` of its files and `groups`, a hash of its
-            groups), `origin` (how the splits came about) and `warnings`.
-        space: The compiled search space: `name`, `description`, `label_by` (the key whose values name the labels),
-            `known_good` (flat configuration of trial 0), `start` (all points tried first), `fixed` (keys held for every
-            trial), `reasons` (why), `base` (keys common to all trials) and `parameters` (list of `key`, `kind`, `low`,
-            `high`, `choices`, `log`, `step`, `role`, `when`, `reason`, `default`).
-        budget: `trials`, `max_epochs`, `time_budget_s` (or None), `sampler`, `scheduler`, `concurrent`.
+        data: What it was trained and measured on.
+        space: What varies, compiled.
+        base: Flat keys common to all trials, below what the space fixes and suggests.
+        budget: Of the search.
+        search: How the space is searched.
         objective: The metric that ranks trials, such as `val/miou`.
-        mode: `max` or `min`.
-        resources: `cpus_per_trial`, `gpus_per_trial`, `concurrent`.
-        hardware: `cpu`, `cores`, `memory_gib`, `gpus` (list of names), `platform`.
-        versions: Package versions, `python`, and `code`, a hash of this project's source.
-        execution: How every trial is run: the fields of `trainables.trial.Execution`, among them `precision`,
-            `channels_last`, `compile`, `workers`, `cache_bytes` and `threads` (of torch in a trial).
-        tracking: `wandb` (mode asked for) and `project`.
-        plugins: The user's own components: `path` and `sha256` of each file, and `package` of an installed one.
+        direction: Which values of it are better.
+        resources: What each trial gets, and how many run at once.
+        hardware: The machine of the driver.
+        versions: Of packages, of `python`, and of `code`, a hash of this project's source.
+        execution: How every trial is run.
+        tracking: Weights & Biases.
+        plugins: The user's own components.
     """
 
     name: str
     created: str
     command: tuple[str, ...]
     seed: int
-    data: Mapping[str, Any]
-    space: Mapping[str, Any]
-    budget: Mapping[str, Any]
+    data: DataRecord
+    space: SearchSpace
+    base: Mapping[str, Scalar]
+    budget: Budget
+    search: SearchRecord
     objective: str
-    mode: str
-    resources: Mapping[str, Any]
-    hardware: Mapping[str, Any]
+    direction: Direction
+    resources: Resources
+    hardware: Hardware
     versions: Mapping[str, str]
-    execution: Mapping[str, Any] = field(default_factory=dict)
-    tracking: Mapping[str, str] = field(default_factory=dict)
-    plugins: tuple[Mapping[str, str], ...] = ()
+    execution: Execution = field(default_factory=Execution)
+    tracking: TrackingRecord = field(default_factory=TrackingRecord)
+    plugins: tuple[PluginRecord, ...] = ()
+
+    # Holds for the sections too. An unknown key is refused: `save` would lose it.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
 
     def save(self, run_dir: Path) -> None:
-        """Writes `manifest.json`, atomically."""
-        content = {"format": FORMAT, **dataclasses.asdict(self), "command": list(self.command)}
+        """Writes `manifest.json`, atomically and always in the present format.
+
+        Raises:
+            ValueError: For NaN and infinite numbers.
+        """
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         write_atomically(run_dir / FILE_NAME, text.encode())
 
     @classmethod
     def load(cls, run_dir: Path) -> SweepManifest:
-        """Reads a run's manifest.
+        """Reads a run's manifest, of the present format or the one before.
 
         Raises:
-            DataError: If the folder is not a run folder, or the manifest is torn or of another format.
+            DataError: If the folder is not a run folder, or the manifest is of another format or damaged: with the path
+                of each field that is wrong, missing or unknown.
         """
         path = run_dir / FILE_NAME
         if not path.is_file():
@@ -99,64 +184,117 @@ class SweepManifest:
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("format") != FORMAT:
-                raise DataError(f"{path} has another format than {FORMAT}: read it with the version that wrote it")
-            manifest = cls(
-                **{
-                    **content,
-                    "command": tuple(content["command"]),
-                    "plugins": tuple(content.get("plugins", ())),
-                }
-            )
-            _check_shape(manifest)
-            check_name(manifest.name, f"the name in {path}")
-            return manifest
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(f"{path} is damaged ({error}); restore it from a backup of the run folder") from error
+            if not isinstance(content, dict) or "format" not in content:
+                raise ValueError("format: missing")
+            written = content.pop("format")
+            content = _from_format_2(content) if written == 2 else content
+        except (ValueError, RecursionError) as error:
+            raise _damaged(path, str(error)) from error
+        if written not in (2, FORMAT):
+            raise DataError(f"{path} has another format than {FORMAT}: read it with the version that wrote it")
+        return _validated(content, path)
+
+    def with_settings(self, changed: Any, journal: Path) -> SweepManifest:
+        """The manifest with what an event `settings` changed of it: keys and values by section.
+
+        Args:
+            changed: Also of a run that began with format 2.
+            journal: Where it was read, for messages.
+
+        Raises:
+            DataError: With the path of each field that is wrong or unknown.
+        """
+        content = dataclasses.asdict(self)
+        if not isinstance(changed, dict):
+            raise _damaged(journal, "settings: should be an object")
+        for section, new in changed.items():
+            if not isinstance(content.get(section), dict) or not isinstance(new, dict):
+                raise _damaged(journal, f"settings of {section}: unknown")
+            content[section] |= _budget_from_format_2(new) if section == "budget" else new
+        return _validated(content, journal)
 
 
-def _check_shape(manifest: SweepManifest) -> None:
-    """Raises a TypeError if a field is of another kind than the class says; what is missing shows where it is used."""
-    for key in ("data", "space", "budget", "resources", "hardware", "versions", "execution", "tracking"):
-        if not isinstance(getattr(manifest, key), Mapping):
-            raise TypeError(f"{key} must be an object")
-    data = manifest.data
-    splits, classes = data.get("splits", {}), data.get("classes", [])
-    texts = [manifest.name, manifest.created, manifest.objective, data.get("name", ""), data.get("root") or ""]
-    texts += [split["hash"] for split in splits.values()] + [info["name"] for info in classes]
-    texts += manifest.versions.values()
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("a name, a path, a hash or a version is not a text")
+def _damaged(path: Path, fault: str) -> DataError:
+    return DataError(f"{path} is damaged ({fault}); restore it from a backup of the run folder")
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of Python, of our code, and of the packages that decide a result (`absent` where one is missing)."""
-    versions = {"python": platform.python_version(), "code": code_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "absent"
-    return versions
+def _validated(content: Mapping[str, Any], path: Path) -> SweepManifest:
+    """The manifest of a file's content.
+
+    Raises:
+        DataError: As `SweepManifest.load`.
+    """
+    from pydantic import ValidationError
+
+    try:
+        manifest = _adapter().validate_json(json.dumps(content))
+    except ValidationError as error:
+        faults = [": ".join(filter(None, (place, what))) for place, what in _faults(error, content).items()]
+        rest = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
+        raise _damaged(path, "; ".join([*faults[:_NAMED], *rest])) from error
+    except (ConfigError, ArithmeticError) as error:
+        raise _damaged(path, f"space: {error}") from error
+    except UsageError as error:
+        raise _damaged(path, f"execution: {error}") from error
+    except RecursionError as error:
+        raise _damaged(path, "nested too deeply") from error
+    check_name(manifest.name, f"the name in {path}")
+    return manifest
 
 
-def describe_hardware() -> dict[str, Any]:
-    """The machine that runs the driver: processor, usable cores, memory in GiB, names of its GPUs."""
-    import torch
+@lru_cache(maxsize=1)
+def _adapter() -> TypeAdapter[SweepManifest]:
+    from pydantic import TypeAdapter
 
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
-    return {
-        "cpu": _processor_name(),
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
-        "memory_gib": round(memory, 1) if memory else None,
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-        "platform": platform.platform(),
-    }
+    return TypeAdapter(SweepManifest)
 
 
-def _processor_name() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+def _faults(error: ValidationError, content: Any) -> dict[str, str]:
+    """What is wrong, by the dotted path of the field; where a value may be of several types, why it is none of them."""
+    own = {"missing": "missing", "unexpected_keyword_argument": "unknown"}
+    found: dict[str, str] = {}
+    for fault in error.errors(include_url=False, include_input=False):
+        place = ".".join(_steps(fault["loc"], content, missing=fault["type"] == "missing"))
+        what = own.get(fault["type"], fault["msg"][:1].lower() + fault["msg"][1:])
+        found[place] = f"{found[place]}, {what}" if place in found else what
+    return found
+
+
+def _steps(loc: tuple[str | int, ...], content: Any, *, missing: bool) -> Iterator[str]:
+    """The steps to a fault without the type that was tried, which pydantic puts behind them."""
+    for place, step in enumerate(loc):
+        inner = dict(enumerate(content)) if isinstance(content, list) else content if isinstance(content, dict) else {}
+        if step not in inner and not (missing and place == len(loc) - 1):
+            return
+        yield str(step)
+        content = inner.get(step)
+
+
+def _from_format_2(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a manifest as format 3 has it.
+
+    Format 2 kept `base` in the space, the known-good point twice, sampler, scheduler and `concurrent` in the budget,
+    and called the direction `mode`.
+
+    Raises:
+        ValueError: If a section that is taken apart is no object.
+    """
+    for section in ("space", "budget"):
+        if not isinstance(content.get(section), dict):
+            raise ValueError(f"{section}: should be an object")
+    new = {"direction" if key == "mode" else key: value for key, value in content.items()}
+    space = {key: value for key, value in content["space"].items() if key not in ("base", "known_good")}
+    parameters = space.get("parameters")
+    if isinstance(parameters, list):  # a bound that a choice has not was null
+        space["parameters"] = [
+            {k: v for k, v in one.items() if v is not None} if isinstance(one, dict) else one for one in parameters
+        ]
+    budget = _budget_from_format_2(content["budget"])
+    search = {key: budget.pop(key) for key in ("sampler", "scheduler") if key in budget}
+    base = {"base": content["space"]["base"]} if "base" in content["space"] else {}
+    return {**new, **base, "space": space, "budget": budget, "search": search}
+
+
+def _budget_from_format_2(budget: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"time_budget_s": "time_budget"}
+    return {names.get(key, key): value for key, value in budget.items() if key != "concurrent"}

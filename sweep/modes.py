@@ -14,16 +14,16 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from search_spaces import SearchSpace
 from sweep import answer
 from sweep.config import CHANGEABLE, GoOnConfig, SweepConfig
-from sweep.manifest import SweepManifest, describe_hardware, package_versions
-from sweep.objectives import objective_of
+from sweep.manifest import FILE_NAME, Budget, SearchRecord, SweepManifest, TrackingRecord
+from sweep.objectives import objective_of, recorded_objective
 from sweep.preflight import Plan, prepare
 from sweep.resources import Machines, Resources, available, plan_execution, plan_resources
 from sweep.schedulers import comparison_note, scheduler_for
 from sweep.session import Options, Session, open_journal, trial_data, with_settings
 from sweep.verify import describe_data, open_data, open_run, version_changes
+from sweep.versions import describe_hardware, package_versions
 from trainables import commands, plugins
 from trainables.config import parse_value
 from trainables.data.splits.frozen import freeze_splits
@@ -91,8 +91,8 @@ def go_on(config: GoOnConfig, console: Console) -> int:
     written = open_run(run_dir)
     own = plugins.load_recorded(written.plugins, config.plugins, run=run_dir)
     with open_journal(run_dir) as journal:
-        manifest = with_settings(written, journal.events)
-        _refuse_damage(manifest, run_dir)
+        manifest = with_settings(written, journal)
+        _refuse_what_cannot_run(manifest, run_dir)
         _refuse_what_cannot_change(config, manifest, run_dir)
         with console.status("comparing the data with what the sweep began with"):
             data = open_data(run_dir, manifest, root=config.data_root)
@@ -110,16 +110,17 @@ def go_on(config: GoOnConfig, console: Console) -> int:
         if any(value is not None for value in chosen.values()):
             journal.append("options", **{key: value for key, value in chosen.items() if value is not None})
         if config.extend:
-            trials = int(manifest.budget["trials"]) + config.extend
+            trials = manifest.budget.trials + config.extend
             journal.append("extended", trials=trials)
-            written = dataclasses.replace(written, budget={**written.budget, "trials": trials})
+            written = dataclasses.replace(written, budget=dataclasses.replace(written.budget, trials=trials))
         if config.data_root is not None:
-            written = dataclasses.replace(written, data={**written.data, "root": str(config.data_root.resolve())})
+            data_now = dataclasses.replace(written.data, root=str(config.data_root.resolve()))
+            written = dataclasses.replace(written, data=data_now)
         if config.plugins:
             written = dataclasses.replace(written, plugins=tuple(plugin.record() for plugin in own))
         if config.extend or config.data_root is not None or config.plugins:
             written.save(run_dir)
-        manifest = with_settings(written, journal.events)
+        manifest = with_settings(written, journal)
         options = Options(config.address, config.dashboard, config.report, config.pictures)
         return Session(run_dir, manifest, journal, trial_data(run_dir, data), machines, options, console).conduct()
 
@@ -130,14 +131,13 @@ def _changes(asked: Mapping[str, Any], manifest: SweepManifest, machines: Machin
     Raises:
         UsageError: If a trial asks for more than there is.
     """
-    before = manifest.resources
+    before, execution = manifest.resources, manifest.execution
     resources = plan_resources(
         machines,
-        cpus_per_trial=asked.get("cpus_per_trial", before["cpus_per_trial"]),
-        gpus_per_trial=before["gpus_per_trial"],
-        concurrent=asked.get("concurrent", before["concurrent"]),
+        cpus_per_trial=asked.get("cpus_per_trial", before.cpus_per_trial),
+        gpus_per_trial=before.gpus_per_trial,
+        concurrent=asked.get("concurrent", before.concurrent),
     )
-    execution = Execution(**manifest.execution)
     if {"cpus_per_trial", "workers"} & set(asked):
         execution = plan_execution(
             resources,
@@ -150,45 +150,31 @@ def _changes(asked: Mapping[str, Any], manifest: SweepManifest, machines: Machin
     now: dict[str, dict[str, Any]] = {
         "resources": dataclasses.asdict(resources),
         "execution": dataclasses.asdict(execution),
-        "budget": {"concurrent": resources.concurrent},
-        "tracking": {},
+        "budget": {"time_budget": asked["time_budget"]} if "time_budget" in asked else {},
+        "tracking": {
+            key: asked[flag] for flag, key in (("wandb", "wandb"), ("wandb_project", "project")) if flag in asked
+        },
     }
-    if "time_budget" in asked:
-        now["budget"]["time_budget_s"] = asked["time_budget"]
-    for flag, key in (("wandb", "wandb"), ("wandb_project", "project")):
-        if flag in asked:
-            now["tracking"][key] = asked[flag]
     differing = {
-        section: {key: value for key, value in values.items() if getattr(manifest, section).get(key) != value}
+        section: {key: value for key, value in values.items() if getattr(getattr(manifest, section), key) != value}
         for section, values in now.items()
     }
     return {section: values for section, values in differing.items() if values}
 
 
-def _refuse_damage(manifest: SweepManifest, run_dir: Path) -> None:
-    """Refuses a manifest from which the sweep cannot be built again.
+def _refuse_what_cannot_run(manifest: SweepManifest, run_dir: Path) -> None:
+    """Refuses a manifest whose parts are sound, but of which no trial can be made.
 
     Raises:
-        DataError: With the first thing that is missing or wrong.
+        DataError: If the objective is not known, or the first trial is no valid configuration.
     """
+    recorded_objective(manifest)
     try:
-        space = SearchSpace.from_dict(manifest.space)
-        for point in space.start[:1]:
-            space.trial_config(manifest.space["base"], point)
-        Execution(**manifest.execution)
-        Resources(**manifest.resources)
-        objective_of(manifest.objective)
-        for section, keys in (
-            (manifest.budget, ("trials", "max_epochs", "time_budget_s", "gpu_hours", "sampler", "scheduler")),
-            (manifest.tracking, ("wandb", "project")),
-            (manifest.space["base"], ("model.name", "model.weights")),
-        ):
-            for key in keys:
-                section[key]
-    except (KeyError, TypeError, AttributeError, ValueError, UsageError) as error:
+        for point in manifest.space.start[:1]:
+            manifest.space.trial_config(manifest.base, point)
+    except UsageError as error:
         raise DataError(
-            f"{run_dir / 'manifest.json'} is damaged ({type(error).__name__}: {error}); restore it from a backup of "
-            "the run folder"
+            f"{run_dir / FILE_NAME} is damaged (its first trial: {error}); restore it from a backup of the run folder"
         ) from error
 
 
@@ -203,7 +189,7 @@ def _refuse_what_cannot_change(config: GoOnConfig, manifest: SweepManifest, run_
     for key, value in config.others.items():
         if key == "set_":
             asked = {name: parse_value(name, text) for name, text in dict(value).items()}
-            keys = {**manifest.space["base"], **manifest.space.get("fixed", {})}
+            keys = {**manifest.base, **manifest.space.fixed}
             faults += [
                 f"--set {name}={text} (it is {keys.get(name, 'searched, or the default')})"
                 for name, text in asked.items()
@@ -228,25 +214,24 @@ def _refuse_what_cannot_change(config: GoOnConfig, manifest: SweepManifest, run_
 def _held(manifest: SweepManifest) -> dict[str, Any]:
     """What a manifest says of the flags that a sweep cannot change, by their keys."""
     budget, execution = manifest.budget, manifest.execution
-    base = manifest.space["base"]
-    searched = {p["key"]: tuple(p["choices"]) for p in manifest.space.get("parameters", ()) if p.get("choices")}
+    searched = {parameter.key: parameter.choices for parameter in manifest.space.parameters if parameter.choices}
     return {
-        "models": searched.get("model.name", (base["model.name"],)),
-        "space": manifest.space["name"],
-        "data": manifest.data["name"],
-        "weights": base["model.weights"],
-        "trials": budget["trials"],
-        "max_epochs": budget["max_epochs"],
-        "gpu_hours": budget["gpu_hours"],
-        "sampler": budget["sampler"],
-        "scheduler": budget["scheduler"],
+        "models": searched.get("model.name", (manifest.base.get("model.name"),)),
+        "space": manifest.space.name,
+        "data": manifest.data.name,
+        "weights": manifest.base.get("model.weights"),
+        "trials": budget.trials,
+        "max_epochs": budget.max_epochs,
+        "gpu_hours": budget.gpu_hours,
+        "sampler": manifest.search.sampler,
+        "scheduler": manifest.search.scheduler,
         "seed": manifest.seed,
         "objective": manifest.objective,
-        "gpus_per_trial": manifest.resources["gpus_per_trial"],
-        "precision": execution.get("precision"),
-        "channels_last": execution.get("channels_last"),
-        "compile": execution.get("compile"),
-        "cache_limit": execution.get("cache_bytes"),
+        "gpus_per_trial": manifest.resources.gpus_per_trial,
+        "precision": execution.precision,
+        "channels_last": execution.channels_last,
+        "compile": execution.compile,
+        "cache_limit": execution.cache_bytes,
     }
 
 
@@ -267,29 +252,23 @@ def _manifest(config: SweepConfig, plan: Plan, resources: Resources, execution: 
             origin=plan.splits.origin,
             warnings=[*plan.splits.warnings, *map(str, plan.checked.warnings)],
         ),
-        space={**plan.space.to_dict(), "base": dict(plan.base)},
-        budget={
-            "trials": config.trials,
-            "max_epochs": config.max_epochs,
-            "time_budget_s": config.time_budget,
-            "gpu_hours": config.gpu_hours,
-            "sampler": config.sampler,
-            "scheduler": config.scheduler,
-            "concurrent": resources.concurrent,
-        },
+        space=plan.space,
+        base=plan.base,
+        budget=Budget(config.trials, config.max_epochs, config.time_budget, config.gpu_hours),
+        search=SearchRecord(config.sampler, config.scheduler),
         objective=config.objective,
-        mode=objective_of(config.objective).metric.direction,
-        resources=dataclasses.asdict(resources),
+        direction=objective_of(config.objective).metric.direction,
+        resources=resources,
         hardware=describe_hardware(),
         versions=package_versions(),
-        execution=dataclasses.asdict(execution),
-        tracking={"wandb": config.wandb or "offline", "project": config.wandb_project or "segsweep"},
+        execution=execution,
+        tracking=TrackingRecord(config.wandb or TrackingRecord.wandb, config.wandb_project or TrackingRecord.project),
         plugins=tuple(plugin.record() for plugin in plugins.loaded()),
     )
 
 
 def _latest_run(runs_dir: Path) -> Path:
-    runs = [path.parent for path in runs_dir.glob("*/manifest.json")] if runs_dir.is_dir() else []
+    runs = [path.parent for path in runs_dir.glob(f"*/{FILE_NAME}")] if runs_dir.is_dir() else []
     if not runs:
         raise UsageError(f"{runs_dir} holds no run to go on with: start one, or give --name and --runs-dir")
     return max(runs, key=lambda run: SweepManifest.load(run).created)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 
 from trainables.errors import DataError, UsageError
 from trainables.metrics import Metric, all_metrics
-from trainables.metrics.registry import Direction
 
 if TYPE_CHECKING:
     from sweep.manifest import SweepManifest
@@ -84,9 +83,8 @@ def recorded_objective(manifest: SweepManifest) -> Objective:
     known = objectives()
     if manifest.objective not in known:
         raise DataError(
-            f"the sweep {manifest.name} was ranked by {manifest.objective}, which this report does not know; it knows "
+            f"the sweep {manifest.name} was ranked by {manifest.objective}, which this version does not know; it knows "
             f"{', '.join(known)}: read the run with the version that wrote it"
         )
     objective = known[manifest.objective]
-    direction: Direction = "min" if manifest.mode == "min" else "max"
-    return dataclasses.replace(objective, metric=dataclasses.replace(objective.metric, direction=direction))
+    return dataclasses.replace(objective, metric=dataclasses.replace(objective.metric, direction=manifest.direction))

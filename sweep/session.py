@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -17,19 +16,17 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from search_spaces import SearchSpace
 from sweep import answer, progress
 from sweep.compiled import values_of
 from sweep.conductor import Conductor
 from sweep.floor import why_dead
 from sweep.journal import FILE_NAME as JOURNAL_FILE
-from sweep.journal import Event, Journal
+from sweep.journal import Journal
 from sweep.manifest import SweepManifest
-from sweep.objectives import Objective, objective_of
+from sweep.objectives import Objective, recorded_objective
 from sweep.optuna_study import FILE_NAME as STUDY_FILE
 from sweep.optuna_study import mirror
-from sweep.phases import Budget
-from sweep.resources import Machines, Resources
+from sweep.resources import Machines
 from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import BEST, TrialView
 from sweep.trials import FILE_NAME as TRIALS_FILE
@@ -120,17 +117,17 @@ class Session:
         return self._answer(conductor, reported=reported)
 
     def _conductor(self) -> Conductor:
-        manifest, budget = self.manifest, self.manifest.budget
+        manifest = self.manifest
         return Conductor(
             self.journal,
-            space=SearchSpace.from_dict(manifest.space),
-            base=manifest.space["base"],
-            budget=Budget(budget["trials"], budget["max_epochs"], budget["time_budget_s"], budget["gpu_hours"]),
-            sampler=budget["sampler"],
-            scheduler=budget["scheduler"],
+            space=manifest.space,
+            base=manifest.base,
+            budget=manifest.budget,
+            sampler=manifest.search.sampler,
+            scheduler=manifest.search.scheduler,
             seed=manifest.seed,
-            objective=objective_of(manifest.objective),
-            gpus_per_trial=manifest.resources["gpus_per_trial"],
+            objective=recorded_objective(manifest),
+            gpus_per_trial=manifest.resources.gpus_per_trial,
         )
 
     def _tracker(self) -> Tracker:
@@ -139,8 +136,8 @@ class Session:
             self.run_dir,
             sweep=manifest.name,
             created=manifest.created,
-            project=manifest.tracking["project"],
-            mode=resolve_mode(manifest.tracking["wandb"], warn=self.warnings.append),
+            project=manifest.tracking.project,
+            mode=resolve_mode(manifest.tracking.wandb, warn=self.warnings.append),
             warn=self.warnings.append,
         )
 
@@ -148,8 +145,7 @@ class Session:
         """Runs Ray until the conductor has no more; returns the signal that ended it early."""
         from sweep.tuner import Interrupted, ray_session, run
 
-        resources = Resources(**self.manifest.resources)
-        execution = Execution(**self.manifest.execution)
+        resources, execution = self.manifest.resources, self.manifest.execution
         views = _Views(conductor, self.run_dir, resources.gpus_per_trial)
         stopped_by = None
         try:
@@ -188,8 +184,8 @@ class Session:
 
         On a cluster each node builds its own, at the first trial.
         """
-        space, data = SearchSpace.from_dict(self.manifest.space), self.data
-        for size in map(str, values_of(space, self.manifest.space["base"], "image_size")):
+        data = self.data
+        for size in map(str, values_of(self.manifest.space, self.manifest.base, "image_size")):
             cache = DecodedCache(data.data, parse_size(size), limit_bytes=execution.cache_bytes)
             self.console.print(str(cache.plan(data.train, data.val)), markup=False, soft_wrap=True)
             with self.console.status("decoding the images") as status:
@@ -204,7 +200,7 @@ class Session:
         return not self.options.report or report_on_val(self.run_dir, self.console, pictures=self.options.pictures)
 
     def _write_views(self, conductor: Conductor) -> None:
-        _Views(conductor, self.run_dir, float(self.manifest.resources["gpus_per_trial"])).write()
+        _Views(conductor, self.run_dir, self.manifest.resources.gpus_per_trial).write()
 
     def _publish(self, conductor: Conductor) -> None:
         """Copies the model of every label to `best/LABEL`, and removes those of labels that no longer exist.
@@ -214,11 +210,9 @@ class Session:
         """
         labels = conductor.labels()
         before = published_labels(self.journal.events) or {}
-        data = {
-            "name": self.manifest.data["name"],
-            "root": self.manifest.data["root"],
-            "splits": {name: self.manifest.data["splits"][name]["hash"] for name in ("train", "val")},
-        }
+        record = self.manifest.data
+        splits = {"train": record.splits.train.hash, "val": record.splits.val.hash}
+        data = {"name": record.name, "root": record.root, "splits": splits}
         folders = {label: within(self.run_dir, "best", label) for label in labels}
         for label, trial in labels.items():
             checkpoint = latest_checkpoint(within(self.run_dir, CHECKPOINTS, trial.trial_id))
@@ -259,7 +253,7 @@ class Session:
             dead=self._dead(labels, conductor.objective),
             objective=conductor.objective,
             run_dir=self.run_dir,
-            openings=openings_seen(self.run_dir, self.manifest.data["splits"]["test"]["hash"]),
+            openings=openings_seen(self.run_dir, self.manifest.data.splits.test.hash),
             failed=len(failed),
         )
         return 0 if reported and not failed else 1
@@ -306,12 +300,14 @@ def trial_data(run_dir: Path, data: Any) -> TrialData:
     return TrialData(data, load_split(run_dir, "train").ids, load_split(run_dir, "val").ids)
 
 
-def with_settings(manifest: SweepManifest, events: list[Event]) -> SweepManifest:
-    """A manifest as it holds now: with the settings that were changed, in the order of the journal."""
-    for event in events:
-        if event["event"] == "settings":
-            changed: dict[str, Any] = {key: {**getattr(manifest, key), **new} for key, new in event["changed"].items()}
-            manifest = dataclasses.replace(manifest, **changed)
+def with_settings(manifest: SweepManifest, journal: Journal) -> SweepManifest:
+    """A manifest as it holds now: with the settings that were changed, in the order of the journal.
+
+    Raises:
+        DataError: If one cannot hold.
+    """
+    for event in journal.of("settings"):
+        manifest = manifest.with_settings(event.get("changed"), journal.path)
     return manifest
 
 

@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked.run,
         sweep=manifest.name,
         created=manifest.created,
-        project=asked.wandb_project or str(manifest.tracking.get("project") or "segsweep"),
+        project=asked.wandb_project or manifest.tracking.project,
         mode=resolve_mode(asked.wandb, warn=warn),
         warn=warn,
     )

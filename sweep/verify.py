@@ -10,12 +10,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from sweep.journal import FILE_NAME as JOURNAL_FILE
 from sweep.journal import Event, read_events
-from sweep.manifest import FILE_NAME as MANIFEST_FILE
-from sweep.manifest import SweepManifest, package_versions
+from sweep.manifest import DataRecord, SplitRecord, SplitRecords, SweepManifest
+from sweep.versions import package_versions
 from trainables.checkpoint import MODEL_FILE, MODEL_FILES, TRIAL_FILE, file_sha256
 from trainables.data.base import DATASETS, SegmentationData
 from trainables.data.cache.scan import scan
@@ -37,10 +36,6 @@ def open_run(run_dir: Path) -> SweepManifest:
         DataError: Naming what was changed, or if the folder is not a run folder.
     """
     manifest = SweepManifest.load(run_dir)
-    missing = [key for key in ("name", "root", "classes", "splits") if key not in manifest.data]
-    missing += [f"splits.{name}" for name in SPLITS if name not in manifest.data.get("splits", {})]
-    if missing:
-        raise DataError(f"{run_dir / MANIFEST_FILE} is damaged: its data say nothing of {', '.join(missing)}")
     refuse_links(run_dir, but_not_below=OF_OTHERS)
     for split in _splits(run_dir):
         _check_split(run_dir, manifest, split)
@@ -59,7 +54,7 @@ def open_data(run_dir: Path, manifest: SweepManifest, *, root: Path | None = Non
     Raises:
         DataError: Naming what differs, or if there is no data set.
     """
-    name, before = manifest.data["name"], manifest.data["root"]
+    name, before = manifest.data.name, manifest.data.root
     place = root if root is not None else None if before is None else Path(before)
     cure = "if it was moved, give its new place with --data-root DIR: its content is compared"
     if place is not None and not place.expanduser().is_dir():
@@ -98,7 +93,7 @@ def values_hash(data: SegmentationData) -> str:
 
 def describe_data(
     data: SegmentationData, root: Path | None, run_dir: Path, *, origin: str, warnings: Sequence[str]
-) -> dict[str, Any]:
+) -> DataRecord:
     """What a manifest keeps of a data set whose splits are frozen in a run folder.
 
     Args:
@@ -109,17 +104,16 @@ def describe_data(
         warnings: What a reader of the report must know.
     """
     splits = [load_run_split(run_dir, name) for name in SPLITS]
-    return {
-        "name": data.name,
-        "root": None if root is None else str(root.expanduser().resolve()),
-        "classes": [{"name": c.name, "color": list(c.color)} for c in data.classes],
-        "values": values_hash(data),
-        "splits": {
-            s.name: {"images": len(s.ids), "hash": s.hash, "groups": groups_hash(s.ids, s.groups)} for s in splits
-        },
-        "origin": origin,
-        "warnings": list(warnings),
-    }
+    records = {s.name: SplitRecord(len(s.ids), s.hash, groups_hash(s.ids, s.groups)) for s in splits}
+    return DataRecord(
+        name=data.name,
+        root=None if root is None else str(root.expanduser().resolve()),
+        classes=tuple(data.classes),
+        splits=SplitRecords(**records),
+        values=values_hash(data),
+        origin=origin,
+        warnings=tuple(warnings),
+    )
 
 
 def version_changes(manifest: SweepManifest) -> dict[str, tuple[str, str]]:
@@ -183,11 +177,11 @@ def _splits(run_dir: Path) -> list[Split]:
 
 
 def _check_split(run_dir: Path, manifest: SweepManifest, split: Split) -> None:
-    told = manifest.data["splits"][split.name]
+    told: SplitRecord = getattr(manifest.data.splits, split.name)
     wrong = []
-    if split.hash != told["hash"]:
+    if split.hash != told.hash:
         wrong.append("its images")
-    elif "groups" in told and groups_hash(split.ids, split.groups) != told["groups"]:
+    elif told.groups not in (None, groups_hash(split.ids, split.groups)):
         wrong.append("its groups")
     if wrong:
         raise DataError(
@@ -197,10 +191,10 @@ def _check_split(run_dir: Path, manifest: SweepManifest, split: Split) -> None:
 
 
 def _class_faults(manifest: SweepManifest, data: SegmentationData) -> list[str]:
-    then, now = [c["name"] for c in manifest.data["classes"]], [c.name for c in data.classes]
+    then, now = [c.name for c in manifest.data.classes], [c.name for c in data.classes]
     if then != now:
         return [f"classes: {', '.join(then)} then, {', '.join(now)} now"]
-    if manifest.data.get("values", values_hash(data)) != values_hash(data):
+    if manifest.data.values not in (None, values_hash(data)):
         return ["classes: the same names, but other values in the masks stand for them or for void"]
     return []
 

@@ -35,19 +35,28 @@ USED_FILE = "plugins.json"
 
 
 @dataclass(frozen=True)
-class Plugin:
-    """A file that registers components, or an installed package's entry point.
+class PluginRecord:
+    """What a manifest keeps of a file that registers components, or of an installed package's entry point.
 
     Attributes:
         path: Absolute path of the file, or of the package's module.
         sha256: Of the file's bytes; of an installed package, of all its Python files.
         package: `NAME VERSION` of an installed package; empty for a file.
-        source: The file's bytes; empty for an installed package, which every machine has to have by itself.
     """
 
     path: str
     sha256: str
     package: str = ""
+
+
+@dataclass(frozen=True)
+class Plugin(PluginRecord):
+    """A plugin that can be run.
+
+    Attributes:
+        source: The file's bytes; empty for an installed package, which every machine has to have by itself.
+    """
+
     source: bytes = field(default=b"", repr=False)
 
     @property
@@ -55,9 +64,9 @@ class Plugin:
         """What messages call it: the package, or the name of the file."""
         return self.package or Path(self.path).name
 
-    def record(self) -> dict[str, str]:
+    def record(self) -> PluginRecord:
         """What a manifest keeps."""
-        return {"path": self.path, "sha256": self.sha256, **({"package": self.package} if self.package else {})}
+        return PluginRecord(self.path, self.sha256, self.package)
 
 
 _LOADED: dict[str, Plugin] = table()
@@ -185,12 +194,12 @@ def require(recorded: Iterable[Mapping[str, str]]) -> None:
 
 
 def load_recorded(
-    recorded: Sequence[Mapping[str, str]], files: Sequence[Path], *, run: Path, more: bool = False
+    recorded: Sequence[PluginRecord], files: Sequence[Path], *, run: Path, more: bool = False
 ) -> tuple[Plugin, ...]:
     """Loads the plugins of a run, recognised by their content.
 
     Args:
-        recorded: What its manifest says: `path`, `sha256` and, of an installed package, `package`.
+        recorded: What its manifest says.
         files: What the user names for this command: where the same files are now.
         run: The run's folder, for messages.
         more: Whether the user may name other files too.
@@ -203,15 +212,15 @@ def load_recorded(
         UsageError: If other files are named than those of the run.
     """
     asked = {plugin.sha256: plugin for plugin in map(_read, files)}
-    others = [plugin.path for sha256, plugin in asked.items() if sha256 not in {told["sha256"] for told in recorded}]
+    others = [plugin.path for sha256, plugin in asked.items() if sha256 not in {told.sha256 for told in recorded}]
     load_installed()
     found: dict[str, Plugin] = {**_LOADED, **asked}
     faults = []
     for told in recorded:
-        if told["sha256"] not in found:
+        if told.sha256 not in found:
             plugin, fault = _recall(told)
             faults += [fault] if fault else []
-            found |= {told["sha256"]: plugin} if plugin else {}
+            found |= {told.sha256: plugin} if plugin else {}
     if others and (faults or not more):
         faults += [f"{path} is none of them" for path in others]
     if faults:
@@ -224,7 +233,7 @@ def load_recorded(
             + ("look at the files and, if you trust them, give --plugins FILE.py[,...]: they are recognised by content"
                if recorded else "leave --plugins out, or start another sweep with it")
         )  # fmt: skip
-    plugins = tuple(found[told["sha256"]] for told in recorded)
+    plugins = tuple(found[told.sha256] for told in recorded)
     plugins += tuple(plugin for plugin in asked.values() if plugin not in plugins)
     for plugin in plugins:
         _run(plugin)
@@ -268,11 +277,11 @@ def _read(path: Path) -> Plugin:
     return Plugin(str(path), hashlib.sha256(source).hexdigest(), source=source)
 
 
-def _recall(told: Mapping[str, str]) -> tuple[Plugin | None, str]:
+def _recall(told: PluginRecord) -> tuple[Plugin | None, str]:
     """A recorded plugin that may be run without being asked for, or why not."""
-    path, sha256 = told["path"], told["sha256"]
-    if told.get("package"):
-        return None, f"the installed package {told['package']} is another one here, or absent: install that version"
+    path, sha256 = told.path, told.sha256
+    if told.package:
+        return None, f"the installed package {told.package} is another one here, or absent: install that version"
     used = _used()
     plugin = _unchanged(path, sha256) or _unchanged(used.get(sha256, ""), sha256)
     if plugin is None:

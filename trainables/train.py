@@ -20,6 +20,7 @@ from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, pu
 from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
 from trainables.data.base import SegmentationData, Splits
+from trainables.data.cache.decoded import DataCaches
 from trainables.data.cache.scan import scan
 from trainables.data.check import check
 from trainables.data.flags import add_data_flags
@@ -27,7 +28,7 @@ from trainables.data.reading.names import expanded
 from trainables.data.splits.frozen import SPLITS_FILE, load_split, load_test_split, split_hash
 from trainables.data.splits.given import make_splits
 from trainables.errors import INTERRUPTED, CheckpointError, DataError, SegsweepError, UsageError
-from trainables.execution import DataCaches, Execution, TrialData
+from trainables.execution import Execution, TrialData
 from trainables.flags import add_execution_flags, default_precision, default_workers
 from trainables.models import ensure_weights
 from trainables.overfit import overfit_batch

@@ -19,8 +19,9 @@ from ray import tune
 
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
+from trainables.data.cache.decoded import DataCaches
 from trainables.errors import DivergedError, InfeasibleError, SegsweepError
-from trainables.execution import DataCaches, Execution, TrialData
+from trainables.execution import Execution, TrialData
 from trainables.trial import Trial
 
 LOGS = "logs"

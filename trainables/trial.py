@@ -14,11 +14,12 @@ from trainables import checkpoint as checkpoints
 from trainables.applied import Built, read_back, verify
 from trainables.augmentations import Policy
 from trainables.config import TrialConfig
-from trainables.data.cache.decoded import DecodedCache, class_pixels
+from trainables.data.cache.decoded import DataCaches, DecodedCache, class_pixels
 from trainables.errors import DivergedError
-from trainables.execution import DataCaches, Execution, TrialData, memory_is_enough_for
+from trainables.execution import Execution, TrialData
 from trainables.loaders import TrainingSet, evaluation_loader, training_loader
 from trainables.losses import LOSSES
+from trainables.memory import memory_is_enough_for
 from trainables.metrics import ConfusionMatrix, summary
 from trainables.models import build_model
 from trainables.optimizers import OPTIMIZERS, SCHEDULES

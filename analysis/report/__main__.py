@@ -88,15 +88,15 @@ def answer_lines(report: Report, *, save_asked: bool = False) -> list[str]:
 def _next_command(results: Results, *, save_asked: bool) -> str:
     manifest = results.manifest
     if all_dead(results):
-        root = manifest.data["root"]
-        check = commands.check_data(manifest.data["name"], None if root is None else Path(root))
+        root = manifest.data.root
+        check = commands.check_data(manifest.data.name, None if root is None else Path(root))
         return f"{check}   (nothing was learnt: look at the data, then at the number of epochs)"
     if results.split == "val":
         return f"{commands.report(results.run_dir)}   (opens the test split)"
     if not save_asked:
         saving = commands.report(results.run_dir, "--save-predictions")
         return f"{saving}   (every predicted mask; does not open test again)"
-    return f"{commands.extend(results.run_dir, manifest.budget['trials'])}   (more trials)"
+    return f"{commands.extend(results.run_dir, manifest.budget.trials)}   (more trials)"
 
 
 def _run(options: argparse.Namespace, console: Console) -> Report:

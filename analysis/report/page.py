@@ -162,8 +162,8 @@ def page_summary(results: Results) -> list[tuple[str, str]]:
     """What is shown below the page's title."""
     seconds = float(results.trials["seconds"].sum())
     return [
-        ("space", str(results.manifest.space["name"])),
-        ("data", str(results.manifest.data["name"])),
+        ("space", results.manifest.space.name),
+        ("data", results.manifest.data.name),
         ("evaluated on", f"{results.split}, {count_images(results)} images"),
         ("trials", f"{len(results.trials)}, {format_seconds(seconds)}"),
         ("swept", results.manifest.created[:10]),

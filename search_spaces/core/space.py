@@ -200,62 +200,6 @@ class SearchSpace:
         """The label of a trial that is not the baseline."""
         return str(flat[self.label_by])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Primitives for the manifest and for `--show`."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "label_by": self.label_by,
-            "fixed": dict(self.fixed),
-            "reasons": dict(self.reasons),
-            "known_good": dict(self.start[0]) if self.start else {},
-            "start": [dict(point) for point in self.start],
-            "parameters": [
-                {
-                    "key": p.key,
-                    "kind": p.kind,
-                    "low": None if p.kind == "choice" else p.low,
-                    "high": None if p.kind == "choice" else p.high,
-                    "choices": list(p.choices),
-                    "log": p.log,
-                    "step": p.step,
-                    "role": p.role,
-                    "when": [dataclasses.asdict(w) | {"values": list(w.values)} for w in p.when],
-                    "reason": p.reason,
-                    "default": p.default,
-                }
-                for p in self.parameters
-            ],
-        }
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> SearchSpace:
-        """The space that `to_dict` wrote."""
-        return cls(
-            name=content["name"],
-            description=content["description"],
-            label_by=content["label_by"],
-            fixed=dict(content["fixed"]),
-            reasons=dict(content["reasons"]),
-            start=tuple(dict(point) for point in content["start"]),
-            parameters=tuple(
-                Parameter(
-                    key=p["key"],
-                    kind=p["kind"],
-                    low=p["low"] if p["low"] is not None else 0.0,
-                    high=p["high"] if p["high"] is not None else 0.0,
-                    choices=tuple(p["choices"]),
-                    log=p["log"],
-                    step=p["step"],
-                    role=p["role"],
-                    when=tuple(When(w["key"], tuple(w["values"]), w["above"]) for w in p["when"]),
-                    reason=p["reason"],
-                    default=p["default"],
-                )
-                for p in content["parameters"]
-            ),
-        )
-
 
 def _middle(parameter: Parameter) -> Scalar:
     if parameter.kind == "choice":

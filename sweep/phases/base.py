@@ -8,25 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sweep.journal import Event
+from sweep.manifest import Budget
 from sweep.objectives import Objective
 from sweep.trials import PhaseKind, TrialTable, TrialView
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much a search may spend.
-
-    Attributes:
-        trials: Search trials.
-        max_epochs: Epochs of a full trial.
-        time_s: Seconds of the search in all, over all resumes; None for no limit.
-        gpu_hours: GPU hours of the search; None for no limit.
-    """
-
-    trials: int
-    max_epochs: int
-    time_s: float | None = None
-    gpu_hours: float | None = None
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,8 @@ class Search(Phase):
 
     def _spent(self) -> Stop | None:
         budget = self.context.budget
-        if budget.time_s is not None and self.context.elapsed() >= budget.time_s:
-            return Stop("time budget", f"{budget.time_s:g} s are over")
+        if budget.time_budget is not None and self.context.elapsed() >= budget.time_budget:
+            return Stop("time budget", f"{budget.time_budget:g} s are over")
         hours = sum(trial.seconds for trial in self._trials()) * self.context.gpus_per_trial / 3600
         if budget.gpu_hours is not None and hours >= budget.gpu_hours:
             return Stop("GPU budget", f"{budget.gpu_hours:g} GPU hours are over")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from search_spaces import SPACES
 from sweep.journal import Journal
-from sweep.manifest import SweepManifest
+from sweep.manifest import Budget, DataRecord, SplitRecord, SplitRecords, SweepManifest, TrackingRecord
 from trainables.checkpoint import publish, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.data.base import DATASETS, ClassInfo, SegmentationData, Splits
@@ -20,6 +24,8 @@ from trainables.data.splits.frozen import freeze_splits
 from trainables.loaders import IMAGENET_NORMALISATION
 from trainables.models import build_model
 from trainables.record import TrialRecord
+
+from ..manifests import make_manifest
 
 CLASSES = (ClassInfo("left", (200, 0, 0)), ClassInfo("right", (0, 0, 200)), ClassInfo("dot", (0, 200, 0)))
 SIZES = ((40, 56), (48, 48), (33, 61))
@@ -78,27 +84,16 @@ def make_run(run_dir: Path, data: SegmentationData, *, labels: dict[str, str] | 
     records = scan(data)
     hashes = {i: (record.image.sha256, record.mask.sha256) for i, record in records.items()}
     frozen = freeze_splits(data, splits, run_dir, hashes=hashes)
-    SweepManifest(
+    make_manifest(
         name=run_dir.name,
-        created="2026-01-01T00:00:00+00:00",
-        command=("python", "-m", "sweep.run"),
-        seed=3,
-        data={
-            "name": data.name,
-            "root": str(data.root),
-            "classes": [{"name": c.name, "color": list(c.color)} for c in data.classes],
-            "splits": {name: {"images": COUNTS[name], "hash": digest} for name, digest in frozen.items()},
-            "origin": splits.origin,
-            "warnings": ["a warning about the split"],
-        },
-        space={"name": "augment", "parameters": [], "known_good": {}, "label_by": "augment.policy", "description": ""},
-        budget={"trials": 3, "max_epochs": 2},
-        objective="val/miou",
-        mode="max",
-        resources={"cpus_per_trial": 1, "gpus_per_trial": 0},
-        execution={"threads": 1, "precision": "fp32", "device": "cpu"},
-        hardware={},
-        versions={},
+        data=DataRecord(
+            name=data.name,
+            root=str(data.root),
+            classes=tuple(data.classes),
+            splits=SplitRecords(**{name: SplitRecord(COUNTS[name], digest) for name, digest in frozen.items()}),
+            origin=splits.origin,
+            warnings=("a warning about the split",),
+        ),
     ).save(run_dir)
     for trial_id in ("0000", "0001-finish", "0002"):
         checkpoint = save_checkpoint(
@@ -124,6 +119,45 @@ def make_run(run_dir: Path, data: SegmentationData, *, labels: dict[str, str] | 
         journal.append("result", trial_id="0000", epoch=1, metrics={"val/miou": 0.2}, seconds=5.0)
         journal.append("result", trial_id="0000", epoch=2, metrics={"val/miou": 0.3}, seconds=5.0)
     return run_dir
+
+
+def make_run_to_go_on_with(run_dir: Path, data: SegmentationData) -> Path:
+    """A run of `make_run` that can be resumed too: its journal tells of one trial, which was all there was to try."""
+    make_run(run_dir, data)
+    space = SPACES.get("lr")(["lraspp_mobilenet_v3_large"], "none")
+    base = {
+        "image_size": "32x48",
+        "epochs": 2,
+        "batch_size": 5,
+        "model.name": "lraspp_mobilenet_v3_large",
+        "model.weights": "none",
+        "seed": 0,
+    }
+    replace(
+        SweepManifest.load(run_dir),
+        space=space,
+        base=base,
+        budget=Budget(trials=1, max_epochs=2),
+        tracking=TrackingRecord("disabled", "x"),
+    ).save(run_dir)
+    (run_dir / "journal.jsonl").unlink()
+    with Journal(run_dir / "journal.jsonl") as journal:
+        tell_trial(journal, "0000", "baseline", make_record("0000").config.flat(), dict(space.start[0]))
+    return run_dir
+
+
+def tell_trial(
+    journal: Journal, trial_id: str, label: str, config: Mapping[str, Any], params: Mapping[str, Any]
+) -> None:
+    """Writes down a trial from its suggestion to its end, after two epochs."""
+    metrics = {"val/miou": 0.3}
+    journal.append(
+        "suggested", trial_id=trial_id, number=0, label=label, phase="search", config=config, params=params, seed=0,
+        source="known_good",
+    )  # fmt: skip
+    for epoch in (1, 2):
+        journal.append("result", trial_id=trial_id, epoch=epoch, seconds=1.0, metrics=metrics, spent_s=1.0)
+    journal.append("ended", trial_id=trial_id, state="completed", reason="", epoch=2, metrics=metrics)
 
 
 @lru_cache

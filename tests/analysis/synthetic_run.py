@@ -13,9 +13,13 @@ import pandas as pd
 from analysis.answer import Answer
 from analysis.candidates import seeds_frame
 from analysis.results import Results
-from sweep.manifest import SweepManifest
+from search_spaces import SearchSpace, When
+from search_spaces.core.parameter import Parameter, choice
+from sweep.manifest import Budget, DataRecord, SearchRecord, SplitRecord, SplitRecords, SweepManifest
 from sweep.objectives import objective_of
 from trainables.data.base import VOID, ClassInfo, Image, Mask, SegmentationData, Splits
+
+from ..manifests import make_manifest
 
 CLASSES = (
     ClassInfo("sky", (120, 170, 220)),
@@ -354,50 +358,22 @@ def _config(place: int, label: str) -> dict[str, Any]:
 
 
 def _manifest(classes: tuple[ClassInfo, ...], images: int) -> SweepManifest:
-    return SweepManifest(
+    splits = SplitRecords(SplitRecord(300, "ab" * 32), SplitRecord(100, "cd" * 32), SplitRecord(images, "ef" * 32))
+    rate = Parameter("optimizer.lr", "float", 1e-4, 1e-2, log=True, reason="two decades around the usual AdamW rate")
+    policy = choice("augment.policy", ("none", "free"), role="scientific", reason="what is asked")
+    free = (When("augment.policy", ("free",)),)
+    limit = Parameter("augment.rotate.limit", "float", 0.0, 30.0, role="scientific", when=free, reason="pose")
+    return make_manifest(
         name="augment <b>tryout</b>",
         created="2025-03-04T10:20:30+00:00",
         command=("python", "-m", "sweep.run", "--space", "augment", "--trials", "12", "--name", "try out"),
         seed=0,
-        data={
-            "name": "synthetic",
-            "root": None,
-            "classes": [{"name": info.name, "color": list(info.color)} for info in classes],
-            "splits": {
-                "train": {"images": 300, "hash": "ab" * 32},
-                "val": {"images": 100, "hash": "cd" * 32},
-                "test": {"images": images, "hash": "ef" * 32},
-            },
-            "origin": "drawn with seed 0",
-            "warnings": [],
-        },
-        space={
-            "name": "augment",
-            "description": "Which augmentations help, and how strong.",
-            "label_by": "augment.policy",
-            "known_good": {"augment.policy": "none"},
-            "parameters": [
-                {"key": "optimizer.lr", "kind": "float", "low": 1e-4, "high": 1e-2, "choices": None, "log": True}
-                | {"step": None, "role": "nuisance", "when": [], "reason": "two decades around the usual AdamW rate"},
-                {"key": "augment.policy", "kind": "choice", "low": None, "high": None, "choices": ["none", "free"]}
-                | {"log": False, "step": None, "role": "scientific", "when": [], "reason": "what is asked"},
-                {"key": "augment.rotate.limit", "kind": "float", "low": 0.0, "high": 30.0, "choices": None}
-                | {
-                    "log": False,
-                    "step": None,
-                    "role": "scientific",
-                    "when": [{"key": "augment.policy", "values": ["free"], "above": None}],
-                    "reason": "pose",
-                },
-            ],
-        },
-        budget={"trials": 12, "max_epochs": 8, "time_budget_s": None, "sampler": "tpe", "scheduler": "asha"}
-        | {"concurrent": 2},
-        objective="val/miou",
-        mode="max",
-        resources={"cpus_per_trial": 1, "gpus_per_trial": 0},
-        execution={"threads": 1, "precision": "fp32", "device": "cpu"},
-        hardware={"cpu": "A Processor", "cores": 2, "memory_gib": 8.0, "gpus": [], "platform": "Linux"},
+        data=DataRecord("synthetic", None, classes, splits, origin="drawn with seed 0"),
+        space=SearchSpace(
+            "augment", "Which augmentations help, and how strong.", (rate, policy, limit), "augment.policy"
+        ),
+        budget=Budget(trials=12, max_epochs=8),
+        search=SearchRecord("tpe", "asha"),
         versions={"python": "3.12.3", "torch": "2.15.0", "ray": "2.60.0"},
     )
 

@@ -198,7 +198,7 @@ from analysis.report.page import SECTIONS, Evidence, Section
 @SECTIONS.register("weather-report")
 def weather_report(material) -> Section:
     """What the run was about."""
-    name = Markup("<p>The data set is {}.</p>").format(material.results.manifest.data["name"])
+    name = Markup("<p>The data set is {}.</p>").format(material.results.manifest.data.name)
     return Section("Weather report", name, "weather-report", Evidence.RECORD)
 ''',
 }  # fmt: skip
@@ -345,7 +345,7 @@ def test_section_of_the_report(file: Path, tmp_path: Path) -> None:
     plugins.load_recorded([], [file], run=tmp_path, more=True)
     parts = Parts(tmp_path / "report.log")
     page = render_page(Material(results, save_figures(results, tmp_path, parts), Gallery((), 0, 0)), parts)
-    assert "Weather report" in page and f"The data set is {results.manifest.data['name']}." in page
+    assert "Weather report" in page and f"The data set is {results.manifest.data.name}." in page
 
 
 def test_conformance_suite_takes_them_in(tmp_path: Path) -> None:

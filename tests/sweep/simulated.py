@@ -14,8 +14,8 @@ import numpy as np
 from search_spaces import SPACES, SearchSpace
 from sweep.conductor import Conductor, Task
 from sweep.journal import Event, Journal
+from sweep.manifest import Budget
 from sweep.objectives import objective_of
-from sweep.phases import Budget
 
 OBJECTIVE = "val/miou"
 SPACE: SearchSpace = SPACES.get("loss")(["lraspp_mobilenet_v3_large"], "none")

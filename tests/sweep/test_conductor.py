@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from optuna.trial import TrialState
 
 from search_spaces import SPACES
 from sweep.journal import Journal
+from sweep.manifest import Budget
 from sweep.objectives import objective_of
-from sweep.phases import KINDS, Budget
+from sweep.phases import KINDS
 from sweep.trials import BASELINE, BEST, TrialTable
 from trainables.errors import ConfigError
 
@@ -192,7 +192,7 @@ def test_extended_sweep_goes_on_where_a_longer_one_would_be(tmp_path: Path) -> N
 def test_time_budget_ends_the_search_but_not_the_labels(tmp_path: Path) -> None:
     clock = Clock()
     with Journal(tmp_path / "journal.jsonl") as journal:
-        conductor = make(journal, budget=Budget(1000, EPOCHS, time_s=200.0), clock=clock)
+        conductor = make(journal, budget=Budget(1000, EPOCHS, time_budget=200.0), clock=clock)
         drive(conductor, clock=clock, slots=3)
         search = conductor.table.of_phase("search")
         assert 3 < len(search) < 100
@@ -208,10 +208,10 @@ def test_time_budget_counts_over_all_resumes(tmp_path: Path) -> None:
     for _ in range(3):
         clock = Clock(now=1e6)  # a new process, a new origin
         with Journal(path) as journal:
-            conductor = make(journal, budget=Budget(1000, EPOCHS, time_s=200.0), clock=clock)
+            conductor = make(journal, budget=Budget(1000, EPOCHS, time_budget=200.0), clock=clock)
             drive(conductor, clock=clock, disk=disk, until=6)
     with Journal(path) as journal:
-        conductor = make(journal, budget=Budget(1000, EPOCHS, time_s=200.0), clock=Clock())
+        conductor = make(journal, budget=Budget(1000, EPOCHS, time_budget=200.0), clock=Clock())
         conductor.start()
         assert conductor.elapsed() == pytest.approx(180, abs=15)
 
@@ -219,7 +219,7 @@ def test_time_budget_counts_over_all_resumes(tmp_path: Path) -> None:
 def test_baseline_is_trained_to_the_end_even_when_the_time_is_over_at_once(tmp_path: Path) -> None:
     clock = Clock()
     with Journal(tmp_path / "journal.jsonl") as journal:
-        conductor = make(journal, budget=Budget(50, EPOCHS, time_s=5.0), clock=clock)
+        conductor = make(journal, budget=Budget(50, EPOCHS, time_budget=5.0), clock=clock)
         drive(conductor, clock=clock)
         assert [(t.label, t.state, t.epochs) for t in conductor.table.trials.values()] == [(BASELINE, "completed", 4)]
 
@@ -324,12 +324,10 @@ def test_minimised_objective_stops_the_large_ones(tmp_path: Path) -> None:
 
 def test_suggestion_that_no_configuration_holds_is_an_error_not_a_trial(tmp_path: Path) -> None:
     overridden = SPACES.get("loss")(["lraspp_mobilenet_v3_large"], "none")
-    content = json.loads(json.dumps(overridden.to_dict()))
-    rate = next(p for p in content["parameters"] if p["key"] == "optimizer.lr")
-    rate["high"] = 100.0
-    content["start"] = []
+    wider = [dataclasses.replace(p, high=100.0) if p.key == "optimizer.lr" else p for p in overridden.parameters]
+    space = dataclasses.replace(overridden, parameters=tuple(wider), start=())
     with Journal(tmp_path / "journal.jsonl") as journal, pytest.raises(ConfigError, match=r"optimizer\.lr"):
-        drive(make(journal, space=type(SPACE).from_dict(content)))
+        drive(make(journal, space=space))
 
 
 def test_search_ends_when_nothing_new_can_be_suggested_also_after_a_resume(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from sweep.config import CHANGEABLE, GoOnConfig, from_command_line
 from sweep.flags import parser
 from sweep.journal import Journal
-from sweep.manifest import SweepManifest
+from sweep.manifest import SweepManifest, TrackingRecord
 
 from ..mini import write
 from .started import Stage, staged
@@ -86,18 +86,18 @@ def test_what_can_change_is_applied_and_kept_in_the_journal(stage: Stage) -> Non
     changes = ["--time-budget", "2h", "--wandb", "disabled", "--wandb-project", "other", "--workers", "1"]
     assert stage.resume(*changes, "--no-dashboard", "--no-report", "--pictures", "7") == (0, "")
     first = stage.sessions[-1]
-    assert first.manifest.budget["time_budget_s"] == 7200
-    assert first.manifest.tracking == {"wandb": "disabled", "project": "other"}
-    assert first.manifest.execution["workers"] == 1
+    assert first.manifest.budget.time_budget == 7200
+    assert first.manifest.tracking == TrackingRecord("disabled", "other")
+    assert first.manifest.execution.workers == 1
     assert (first.options.dashboard, first.options.report, first.options.pictures) == (False, False, 7)
     (settings,) = [event for event in stage.events() if event["event"] == "settings"]
-    assert settings["changed"]["budget"] == {"time_budget_s": 7200.0}
+    assert settings["changed"]["budget"] == {"time_budget": 7200.0}
     (options,) = [event for event in stage.events() if event["event"] == "options"]
     assert options["dashboard"] is False and "address" not in options
     assert stage.resume() == (0, "")
     assert stage.sessions[-1].manifest == first.manifest, "it holds until it is changed again"
     assert len([event for event in stage.events() if event["event"] == "settings"]) == 1
-    assert SweepManifest.load(stage.runs / "mine").tracking["wandb"] == "offline", "the head stays as it was written"
+    assert SweepManifest.load(stage.runs / "mine").tracking.wandb == "offline", "the head stays as it was written"
 
 
 def test_more_processors_per_trial_change_threads_and_concurrency(
@@ -107,14 +107,14 @@ def test_more_processors_per_trial_change_threads_and_concurrency(
 
     monkeypatch.setattr("sweep.modes.available", lambda address: Machines(8, 0))
     stage.start()
-    assert stage.sessions[-1].manifest.resources["concurrent"] == 8
+    assert stage.sessions[-1].manifest.resources.concurrent == 8
     stage.resume("--cpus-per-trial", "4")
     manifest = stage.sessions[-1].manifest
-    assert (manifest.resources["cpus_per_trial"], manifest.resources["concurrent"]) == (4, 2)
-    assert manifest.execution["threads"] == 4
+    assert (manifest.resources.cpus_per_trial, manifest.resources.concurrent) == (4, 2)
+    assert manifest.execution.threads == 4
     monkeypatch.setattr("sweep.modes.available", lambda address: Machines(4, 0))
     stage.resume()
-    assert stage.sessions[-1].manifest.resources["concurrent"] == 1, "on a smaller machine fewer fit"
+    assert stage.sessions[-1].manifest.resources.concurrent == 1, "on a smaller machine fewer fit"
     monkeypatch.setattr("sweep.modes.available", lambda address: Machines(2, 0))
     code, errors = stage.resume()
     assert code == 2 and "asks for 4 CPUs, there are 2: lower --cpus-per-trial" in errors
@@ -125,10 +125,10 @@ def test_extending_grows_the_budget_only_when_the_sweep_goes_on(stage: Stage) ->
     with Journal(run_dir / "journal.jsonl"):
         code, errors = stage("--extend", "3", "--name", "mine")
     assert code == 1 and "running already" in errors
-    assert SweepManifest.load(run_dir).budget["trials"] == 5
+    assert SweepManifest.load(run_dir).budget.trials == 5
     assert stage("--extend", "3", "--name", "mine") == (0, "")
-    assert stage.sessions[-1].manifest.budget["trials"] == 8
-    assert SweepManifest.load(run_dir).budget["trials"] == 8
+    assert stage.sessions[-1].manifest.budget.trials == 8
+    assert SweepManifest.load(run_dir).budget.trials == 8
 
 
 def test_configuration_file_of_the_start_can_be_given_again(stage: Stage, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_masks_repainted_since_the_start_are_refused_by_name(own: Stage, split: 
         assert code == 1
         assert f"{split}: 1 mask changed: {image_id}" in errors
     assert len(own.sessions) == 1 and own.events() == []
-    assert SweepManifest.load(run_dir).budget["trials"] == 5
+    assert SweepManifest.load(run_dir).budget.trials == 5
 
 
 def test_image_that_is_gone_or_replaced_is_refused_by_name(own: Stage) -> None:
@@ -213,8 +213,19 @@ def test_data_that_was_moved_is_found_by_its_content(own: Stage, tmp_path: Path)
     code, errors = own.resume("--data-root", str(write(tmp_path / "other", seed=1)))
     assert code == 1 and "is not what the sweep mine began with" in errors
     assert own("--extend", "1", "--name", "mine", "--data-root", str(moved)) == (0, "")
-    assert SweepManifest.load(run_dir).data["root"] == str(moved)
+    assert SweepManifest.load(run_dir).data.root == str(moved)
     assert own.resume() == (0, ""), "the new place is kept"
+
+
+def test_manifest_of_which_no_trial_can_be_made_is_refused_before_anything_is_written(stage: Stage) -> None:
+    run_dir = stage.start()
+    content = json.loads((run_dir / "manifest.json").read_text())
+    content["base"]["epochs"] = "many"
+    (run_dir / "manifest.json").write_text(json.dumps(content))
+    code, errors = stage.resume("--time-budget", "1h")
+    assert code == 1
+    assert f"{run_dir / 'manifest.json'} is damaged (its first trial: " in errors and "epochs" in errors
+    assert len(stage.sessions) == 1 and stage.events() == []
 
 
 def test_run_folder_that_was_moved_goes_on(own: Stage, tmp_path: Path) -> None:

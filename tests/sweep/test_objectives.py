@@ -34,9 +34,9 @@ def test_unknown_objective_is_told_with_the_close_ones() -> None:
 
 
 def test_the_objective_of_a_run_is_its_manifests() -> None:
-    manifest = SimpleNamespace(name="run", objective="val/recall", mode="max")
+    manifest = SimpleNamespace(name="run", objective="val/recall", direction="max")
     assert recorded_objective(manifest) == objective_of("val/recall")
-    assert recorded_objective(SimpleNamespace(**vars(manifest) | {"mode": "min"})) == lowest("val/recall")
+    assert recorded_objective(SimpleNamespace(**vars(manifest) | {"direction": "min"})) == lowest("val/recall")
     with pytest.raises(DataError, match=r"val/speed.*val/miou, val/pixel_accuracy, val/f1"):
         recorded_objective(SimpleNamespace(**vars(manifest) | {"objective": "val/speed"}))
 

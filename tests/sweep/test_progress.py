@@ -14,8 +14,8 @@ from search_spaces import SPACES
 from search_spaces.core.parameter import readable
 from sweep.answer import describe_execution, show_answer, show_plan, show_ray, show_space
 from sweep.journal import Journal
+from sweep.manifest import Budget
 from sweep.objectives import objective_of
-from sweep.phases import Budget
 from sweep.progress import Progress
 from trainables import commands
 from trainables.execution import Execution, TrialData

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -39,7 +40,7 @@ def file(tmp_path: Path) -> Path:
     return write(tmp_path / "own", LOSS)
 
 
-def records() -> list[dict[str, str]]:
+def records() -> list[plugins.PluginRecord]:
     return [plugin.record() for plugin in plugins.loaded()]
 
 
@@ -48,7 +49,7 @@ def test_file_is_run_once_however_often_and_from_wherever_it_is_named(file: Path
     assert "sharpened" in LOSSES
     (copy,) = plugins.load([write(tmp_path / "copy", LOSS)])
     assert copy.sha256 == first.sha256
-    assert records() == [{"path": str(file), "sha256": first.sha256}]
+    assert records() == [plugins.PluginRecord(str(file), first.sha256)]
 
 
 @pytest.mark.parametrize(
@@ -165,12 +166,12 @@ def test_installed_package_brings_its_components_and_is_told_by_version(
     monkeypatch.syspath_prepend(str(tmp_path))
     plugins.load_installed()
     plugins.load_installed()
-    (told,) = [record for record in records() if "their-package" in record.get("package", "")]
-    assert told["package"] == "their-package 2.5 (losses)" and told["path"].endswith("their_losses.py")
+    (told,) = [record for record in records() if "their-package" in record.package]
+    assert told.package == "their-package 2.5 (losses)" and told.path.endswith("their_losses.py")
     assert "sharpened" in LOSSES
     assert [plugin.name for plugin in plugins.used_by([("loss", "sharpened")])] == ["their-package 2.5 (losses)"]
     with pytest.raises(DataError, match=r"their-package 2\.5 .* install that version"):
-        plugins.load_recorded([{**told, "sha256": "0" * 64}], [], run=tmp_path)
+        plugins.load_recorded([dataclasses.replace(told, sha256="0" * 64)], [], run=tmp_path)
     sys.modules.pop("their_losses")
 
 

@@ -13,8 +13,9 @@ from sklearn.metrics import jaccard_score
 
 from trainables.config import TrialConfig
 from trainables.data.base import ClassInfo
+from trainables.data.cache.decoded import DataCaches
 from trainables.errors import CheckpointError, DivergedError, UsageError
-from trainables.execution import DataCaches, Execution, TrialData
+from trainables.execution import Execution, TrialData
 from trainables.optimizers import SCHEDULES
 from trainables.training import evaluate
 from trainables.trial import Trial

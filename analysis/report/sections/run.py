@@ -19,7 +19,8 @@ from analysis.report.drawing import FIGURES, WIDTH, Drawing, count_noun, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
-from search_spaces.core.parameter import When
+from search_spaces.core.parameter import Parameter
+from sweep.manifest import SplitRecords
 from trainables import commands
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ def run_section(material: Material) -> Section:
         differences=differences(configs),
         configs=configs,
         hyperparameters=material.figures.get("hyperparameters"),
-        space_name=manifest.space["name"],
-        space_description=manifest.space.get("description") or "",
-        space=readable(space_frame(manifest.space.get("parameters", ()))),
-        splits=readable(splits_frame(manifest.data.get("splits", {}))),
+        space_name=manifest.space.name,
+        space_description=manifest.space.description,
+        space=readable(space_frame(manifest.space.parameters)),
+        splits=readable(splits_frame(manifest.data.splits)),
         facts=run_facts(results),
         versions=manifest.versions,
         trials=readable(results.trials),
@@ -72,26 +73,26 @@ def differences(configs: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], li
     return labels, rows
 
 
-def space_frame(parameters: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def space_frame(parameters: Sequence[Parameter]) -> pd.DataFrame:
     """The compiled space as a table: key, range or choices, scale, role, condition, reason."""
     columns = ["key", "range", "scale", "role", "when", "reason"]
     rows = []
     for parameter in parameters:
-        if parameter.get("choices"):
-            range_ = ", ".join(show_value(choice) for choice in parameter["choices"])
+        ends = [show_value(end) for end in parameter.ends()]
+        if parameter.kind == "choice":
+            range_, scale = ", ".join(ends), ""
         else:
-            range_ = f"{show_value(parameter.get('low'))} .. {show_value(parameter.get('high'))}"
-            if parameter.get("step"):
-                range_ += f", step {show_value(parameter['step'])}"
-        scale = "" if parameter.get("choices") else "log" if parameter.get("log") else "linear"
-        when = " and ".join(str(When(w["key"], tuple(w["values"]), w["above"])) for w in parameter.get("when") or ())
-        rows.append([parameter["key"], range_, scale, parameter["role"], when, parameter.get("reason") or ""])
+            step = f", step {show_value(parameter.step)}" if parameter.step else ""
+            range_, scale = " .. ".join(ends) + step, "log" if parameter.log else "linear"
+        when = " and ".join(map(str, parameter.when))
+        rows.append([parameter.key, range_, scale, parameter.role, when, parameter.reason])
     return pd.DataFrame(rows, columns=columns)
 
 
-def splits_frame(splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def splits_frame(splits: SplitRecords) -> pd.DataFrame:
     """Images and content hash of each split."""
-    rows = [[name, split.get("images"), str(split.get("hash", ""))] for name, split in splits.items()]
+    records = {"train": splits.train, "val": splits.val, "test": splits.test}
+    rows = [[name, record.images, record.hash] for name, record in records.items()]
     return pd.DataFrame(rows, columns=["split", "images", "sha256"])
 
 
@@ -101,22 +102,21 @@ def run_facts(results: Results) -> list[tuple[str, str]]:
     budget, hardware, resources, execution = manifest.budget, manifest.hardware, manifest.resources, manifest.execution
     return [
         ("Started", manifest.created),
-        ("Data", f"{manifest.data['name']}, {len(results.classes)} classes"),
-        ("Splits", str(manifest.data.get("origin") or "")),
-        ("Objective", f"{manifest.objective} ({manifest.mode})"),
-        ("Sampler, scheduler", f"{budget.get('sampler')}, {budget.get('scheduler')}"),
-        ("Budget", f"{budget.get('trials')} trials of up to {budget.get('max_epochs')} epochs"),
-        ("Concurrent trials", str(budget.get("concurrent"))),
+        ("Data", f"{manifest.data.name}, {len(results.classes)} classes"),
+        ("Splits", manifest.data.origin),
+        ("Objective", f"{manifest.objective} ({manifest.direction})"),
+        ("Sampler, scheduler", f"{manifest.search.sampler}, {manifest.search.scheduler}"),
+        ("Budget", f"{budget.trials} trials of up to {budget.max_epochs} epochs"),
+        ("Concurrent trials", str(resources.concurrent)),
         ("Seed", str(manifest.seed)),
         (
             "A trial's share",
-            f"{resources.get('cpus_per_trial')} CPU, {resources.get('gpus_per_trial')} GPU, "
-            f"{execution.get('threads')} threads",
+            f"{resources.cpus_per_trial} CPU, {resources.gpus_per_trial} GPU, {execution.threads} threads",
         ),
-        ("Precision", f"{execution.get('precision')} on {execution.get('device')}"),
-        ("Machine", f"{hardware.get('cpu')}, {hardware.get('cores')} cores, {hardware.get('memory_gib')} GiB"),
-        ("GPUs", ", ".join(hardware.get("gpus") or ()) or "none"),
-        ("Platform", str(hardware.get("platform"))),
+        ("Precision", f"{execution.precision} on {execution.device}"),
+        ("Machine", f"{hardware.cpu}, {hardware.cores} cores, {hardware.memory_gib} GiB"),
+        ("GPUs", ", ".join(hardware.gpus) or "none"),
+        ("Platform", hardware.platform),
     ]
 
 
@@ -140,7 +140,7 @@ def draw_hyperparameters(results: Results) -> Drawing | None:
     columns = numeric_hyperparameters(trials)
     if len(trials) < MIN_TRIALS or not columns:
         return None
-    log_keys = {p["key"] for p in results.manifest.space.get("parameters", ()) if p.get("log")}
+    log_keys = {parameter.key for parameter in results.manifest.space.parameters if parameter.log}
     across = 4
     rows = math.ceil(len(columns) / across)
     figure = Figure(figsize=(WIDTH, 0.5 + 2.0 * rows), layout="constrained")

@@ -339,7 +339,7 @@ def test_only_keys_that_differ_are_listed() -> None:
 
 
 def test_the_space_is_told_with_ranges_scale_and_condition(results) -> None:
-    table = space_frame(results.manifest.space["parameters"]).set_index("key")
+    table = space_frame(results.manifest.space.parameters).set_index("key")
     assert list(table.loc["optimizer.lr", ["range", "scale"]]) == ["0.0001 .. 0.01", "log"]
     assert list(table.loc["augment.policy", ["range", "scale"]]) == ["none, free", ""]
     assert table.loc["augment.rotate.limit", "when"] == "augment.policy = free"

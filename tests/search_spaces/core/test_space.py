@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -172,14 +171,6 @@ def test_bending_keeps_what_is_allowed_then_takes_the_default_then_the_middle() 
     whole = Parameter("k", "int", low=15, high=95)
     assert SearchSpace("x", "", (whole,), "k").bend({}) == {"k": 55}
     assert SearchSpace("x", "", (number("p", 0, 1, step=0.25),), "p").bend({}) == {"p": 0.5}
-
-
-@pytest.mark.parametrize("name", [*SPACES, "toy"])
-def test_space_survives_json(name: str) -> None:
-    space = toy() if name == "toy" else SPACES.get(name)(["fcn_resnet50", "lraspp_mobilenet_v3_large"], "none")
-    again = SearchSpace.from_dict(json.loads(json.dumps(space.to_dict(), allow_nan=False)))
-    assert again == space
-    assert samples(again, 10) == samples(space, 10)
 
 
 def test_ranges_read_as_a_person_writes_them() -> None:

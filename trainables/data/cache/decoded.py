@@ -255,6 +255,21 @@ class DecodedCache:
         return (min(image[0], most[0]), min(image[1], most[1])), (min(mask[0], most[0]), min(mask[1], most[1]))
 
 
+class DataCaches:
+    """Decoded images, kept between the trials of one process."""
+
+    def __init__(self) -> None:
+        self._caches: dict[tuple[int, Size], DecodedCache] = {}
+
+    def get(self, data: SegmentationData, size: Size, *, limit_bytes: int) -> DecodedCache:
+        """The cache of a data set at a size; made when first asked for."""
+        key = (id(data), size)
+        if key not in self._caches:
+            self._caches.clear()  # one size at a time: a sweep rarely mixes them
+            self._caches[key] = DecodedCache(data, size, limit_bytes=limit_bytes)
+        return self._caches[key]
+
+
 def _decoding(data: SegmentationData) -> str:
     """What decides, besides the bytes of the files, what decoding them gives."""
     return json.dumps([_FORMAT, PIL.__version__, cv2.__version__, data.name, sorted(data.stored_values().items())])
