@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from trainables.labels import BASELINE
+
 SEED = "seed"
 CONFIG = "config/"
 """Prefix of the columns of `trials.csv` that hold a trial's configuration."""
@@ -71,7 +73,7 @@ def seeds_frame(trials: pd.DataFrame, objective: str, *, first: Sequence[str] = 
     rows: list[list[object]] = []
     if objective in trials:
         complete = trials[(trials["state"] == "completed") & trials[objective].notna()]
-        reference = _flat(trials[trials["label"] == "baseline"])
+        reference = _flat(trials[trials["label"] == BASELINE])
         # A configuration that was suggested twice with one seed was trained once more, and says nothing new.
         once = complete.assign(configuration=configurations(complete)).drop_duplicates(["configuration", SEED])
         for _, group in once.groupby("configuration", sort=False):

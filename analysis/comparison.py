@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.evaluate import MAJORITY
 from analysis.kept import Evaluation
 from analysis.scores import Scores
+from trainables.labels import MAJORITY
 from trainables.metrics import (
     IOU_THRESHOLDS,
     all_metrics,

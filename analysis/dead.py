@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from analysis.evaluate import MAJORITY
 from analysis.kept import Evaluation
+from trainables.labels import MAJORITY
 from trainables.metrics import iou, mean_over_classes
 
 DEAD_MARGIN = 0.001

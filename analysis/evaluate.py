@@ -20,13 +20,11 @@ from trainables.data.cache.scan import scan
 from trainables.data.splits.frozen import Split, split_hash
 from trainables.data.splits.openings import record_opening
 from trainables.errors import DataError, DivergedError
+from trainables.labels import MAJORITY
 from trainables.latency import measure_latency
 from trainables.loaders import evaluation_loader
 from trainables.record import TrialRecord
 from trainables.training import evaluate
-
-MAJORITY = "majority"
-"""Trial id and label of the floor: the commonest class of train, everywhere."""
 
 
 def evaluate_checkpoints(

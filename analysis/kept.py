@@ -38,6 +38,7 @@ from trainables.errors import DataError
 from trainables.latency import one_thread
 from trainables.metrics import SCORE_LEVELS, SCORE_LIMIT, Collector, PerImageConfusion, RegionConfidence, ScoreHistogram
 from trainables.paths import within
+from trainables.run_folder import evaluations
 
 FORMAT = 2
 
@@ -304,7 +305,7 @@ def key_of_weights(sha256: str, image_size: str, split: Split) -> dict[str, Any]
 
 def place_of(run_dir: Path, split: Split, trial_id: str) -> Path:
     """The folder of a trial's kept evaluation."""
-    return within(run_dir, "report", "evaluations", split.name, trial_id)
+    return within(evaluations(run_dir, split.name), trial_id)
 
 
 def _mask_name(place: int) -> str:

@@ -16,11 +16,12 @@ from rich.text import Text
 from search_spaces import Parameter, SearchSpace
 from search_spaces.core.parameter import readable
 from sweep.objectives import Objective
-from sweep.trials import BASELINE, BEST, TrialView
+from sweep.trials import TrialView
 from trainables import commands
 from trainables.config import TrialConfig, format_size
 from trainables.data import SegmentationData, Splits
 from trainables.execution import Execution
+from trainables.labels import BASELINE, BEST
 from trainables.registry import Scalar
 
 
@@ -57,7 +58,7 @@ def show_plan(
     table.add_row("space", f"{space.name} - {space.description}")
     table.add_row("", f"{len(space.parameters)} parameters, labels by {space.label_by}")
     known = space.trial_config(base, space.start[0] if space.start else {})
-    table.add_row("baseline", describe(known))
+    table.add_row(BASELINE, describe(known))
     table.add_row(
         "data",
         f"{data.name}, {len(data.classes)} classes: {len(splits.train)} train, {len(splits.val)} val, "

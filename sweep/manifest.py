@@ -19,8 +19,8 @@ from trainables.commands import ROOT
 from trainables.data.cache.places import write_atomically
 from trainables.errors import DataError
 from trainables.paths import check_name
+from trainables.run_folder import MANIFEST_FILE as FILE_NAME
 
-FILE_NAME = "manifest.json"
 FORMAT = 2
 PACKAGES = (
     "segsweep",

@@ -31,8 +31,8 @@ from sweep.phases import Budget
 from sweep.preflight import values_of
 from sweep.resources import Machines, Resources
 from sweep.tracking import Tracker, resolve_mode
-from sweep.trials import BEST, TrialView
 from sweep.trials import FILE_NAME as TRIALS_FILE
+from sweep.trials import TrialView
 from sweep.verify import published_event, published_labels
 from trainables import commands, plugins
 from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_checkpoint, publish, read_record
@@ -42,7 +42,9 @@ from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
 from trainables.errors import INTERRUPTED, SegsweepError
 from trainables.execution import Execution, TrialData
+from trainables.labels import BEST
 from trainables.paths import consists_of, remove_own, within
+from trainables.run_folder import BEST_MODELS, REPORT, REPORT_FILE
 
 REFRESH_SECONDS = 5.0
 
@@ -96,7 +98,7 @@ class Session:
             self.console.print("every trial of this sweep has ended; --extend N tries more")
             self._write_views(conductor)
             self._publish(conductor)
-            there = (self.run_dir / "report" / "report.html").is_file()
+            there = (self.run_dir / REPORT / REPORT_FILE).is_file()
             reported = there or not conductor.labels() or self._report()
             return self._answer(conductor, reported=reported)
         tracker = self._tracker()
@@ -113,7 +115,7 @@ class Session:
         self._publish(conductor)
         reported = not conductor.labels() or self._report()
         if self.options.report and conductor.labels():
-            tracker.report(self.run_dir / "report")
+            tracker.report(self.run_dir / REPORT)
         tracker.close(timeout=30)
         for warning in self.warnings:
             self.console.print(warning, style="yellow", markup=False, soft_wrap=True)
@@ -219,7 +221,7 @@ class Session:
             "root": self.manifest.data["root"],
             "splits": {name: self.manifest.data["splits"][name]["hash"] for name in ("train", "val")},
         }
-        folders = {label: within(self.run_dir, "best", label) for label in labels}
+        folders = {label: within(self.run_dir, BEST_MODELS, label) for label in labels}
         for label, trial in labels.items():
             checkpoint = latest_checkpoint(within(self.run_dir, CHECKPOINTS, trial.trial_id))
             told = before.get(label, {})
@@ -235,7 +237,7 @@ class Session:
                     "training; restore it from a backup"
                 )
             publish(checkpoint, folders[label], label=label, data=data)
-        best = self.run_dir / "best"
+        best = self.run_dir / BEST_MODELS
         for stale in [entry for entry in best.iterdir() if entry.name not in labels] if best.is_dir() else []:
             if consists_of(stale, MODEL_FILES) and any(stale.iterdir()):
                 remove_own(stale, MODEL_FILES)

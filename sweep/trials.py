@@ -13,11 +13,10 @@ from typing import Any
 from sweep.journal import Event
 from sweep.objectives import Objective
 from trainables.data.cache.places import write_atomically
+from trainables.labels import BASELINE, BEST, in_order
 from trainables.paths import check_name
 
 FILE_NAME = "trials.csv"
-BASELINE = "baseline"
-BEST = "best"
 OPEN_STATES = ("pending", "running")
 
 
@@ -172,20 +171,13 @@ class TrialTable:
         finals = {label: self.final(trial) for label, trial in self.representatives(objective).items()}
         complete = {label: trial for label, trial in finals.items() if trial.state == "completed"}
         everyone = self.completed(objective)
-        ordered: dict[str, TrialView] = {}
-        if BASELINE in complete:
-            ordered[BASELINE] = complete[BASELINE]
+        baseline = configuration(complete[BASELINE]) if BASELINE in complete else None
+        chosen = {
+            label: trial for label, trial in complete.items() if label == BASELINE or configuration(trial) != baseline
+        }
         if everyone:
-            ordered[BEST] = _best_configuration(everyone, objective)[0]
-        baseline = configuration(ordered[BASELINE]) if BASELINE in ordered else None
-        ordered.update(
-            {
-                label: trial
-                for label, trial in complete.items()
-                if label not in ordered and configuration(trial) != baseline
-            }
-        )
-        return ordered
+            chosen[BEST] = _best_configuration(everyone, objective)[0]
+        return {label: chosen[label] for label in in_order(chosen)}
 
     def completed(self, objective: Objective) -> list[TrialView]:
         """The trials at full budget that have a score and may become `best`."""

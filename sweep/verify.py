@@ -14,7 +14,6 @@ from typing import Any
 
 from sweep.journal import FILE_NAME as JOURNAL_FILE
 from sweep.journal import Event, read_events
-from sweep.manifest import FILE_NAME as MANIFEST_FILE
 from sweep.manifest import SweepManifest, package_versions
 from trainables.checkpoint import MODEL_FILE, MODEL_FILES, TRIAL_FILE, file_sha256
 from trainables.data.base import DATASETS, SegmentationData
@@ -22,6 +21,7 @@ from trainables.data.cache.scan import scan
 from trainables.data.splits.frozen import TEST_SPLIT_FILE, Split, load_split, load_test_split, split_hash
 from trainables.errors import DataError, SegsweepError
 from trainables.paths import refuse_links, within
+from trainables.run_folder import BEST_MODELS, MANIFEST_FILE
 
 SPLITS = ("train", "val", "test")
 OF_OTHERS = ("wandb", "tune")
@@ -164,7 +164,7 @@ def check_published(run_dir: Path) -> None:
     faults = []
     for label, hashes in (published(run_dir) or {}).items():
         for name in MODEL_FILES:
-            digest, path = hashes[name], within(run_dir, "best", label) / name
+            digest, path = hashes[name], within(run_dir, BEST_MODELS, label) / name
             if path.is_file() and file_sha256(path) != digest:
                 faults.append(str(path))
     if faults:

@@ -33,6 +33,7 @@ from trainables.flags import add_execution_flags, default_precision, default_wor
 from trainables.models import ensure_weights
 from trainables.overfit import overfit_batch
 from trainables.paths import UnsafePathError, refuse_links
+from trainables.run_folder import MANIFEST_FILE
 from trainables.trial import Trial
 from trainables.updates import PRECISIONS
 
@@ -165,7 +166,7 @@ def _data_said(told: Any) -> dict[str, Any]:
 def _data_of_run(path: Path) -> dict[str, Any]:
     """What the manifest of the run around a `trial.json` says of its data; nothing where there is none."""
     try:
-        told = json.loads((_run_around(path) / "manifest.json").read_text(encoding="utf-8"))["data"]
+        told = json.loads((_run_around(path) / MANIFEST_FILE).read_text(encoding="utf-8"))["data"]
         hashes = {part: told["splits"][part]["hash"] for part in ("train", "val")}
         return {"name": told["name"], "root": told["root"], "splits": hashes}
     except (OSError, ValueError, KeyError, TypeError, IndexError):

@@ -30,6 +30,7 @@ from trainables import commands, plugins
 from trainables.data.flags import add_data_root_flag
 from trainables.data.reading.names import expanded
 from trainables.errors import INTERRUPTED, SegsweepError
+from trainables.labels import CHIEF
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +72,7 @@ def answer_lines(report: Report, *, save_asked: bool = False) -> list[str]:
     metric, words = results.objective.metric.name, results.objective.metric.words
     told = [claim.text.striptags() for claim in (*lead_claims(results), *caveats(results))]
     lines = [f"{'' if place else 'answer':<9} {text}" for place, text in enumerate(told)]
-    for label in ("best", "baseline"):
+    for label in reversed(CHIEF):
         if label in results.labels:
             row = scores.loc[label]
             has_interval = row[f"{metric}_low"] == row[f"{metric}_low"]

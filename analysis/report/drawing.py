@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 WIDTH = 9.6
 """Width of a full-width figure in inches."""
 PNG_DPI = 144
-MAJORITY = "majority"
 
 FIGURES: Registry[Callable[..., Drawing | None]] = Registry("figure")
 """Functions `Results -> Drawing | None`, in the order of the page."""

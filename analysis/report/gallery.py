@@ -21,6 +21,7 @@ from trainables.data.base import SegmentationData
 from trainables.data.cache.places import cores
 from trainables.errors import DataError
 from trainables.paths import WrittenFiles
+from trainables.run_folder import REPORT, TABLES_FOLDER
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -221,7 +222,7 @@ def written_before_lists(run_dir: Path) -> dict[str, list[str]]:
     Args:
         run_dir: The run whose report it was.
     """
-    tables = run_dir / "report" / "tables"
+    tables = run_dir / REPORT / TABLES_FOLDER
     found: dict[str, list[str]] = {FOLDER: [], PREDICTIONS_FOLDER: []}
     with suppress(OSError, ValueError, KeyError):
         failures = pd.read_csv(tables / "failures.csv", dtype=str, keep_default_na=False)

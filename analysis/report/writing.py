@@ -25,8 +25,7 @@ from analysis.results import Results
 from trainables.data.base import SegmentationData
 from trainables.data.cache.places import write_atomically
 from trainables.paths import within
-
-REPORT_FILE = "report.html"
+from trainables.run_folder import REPORT, REPORT_FILE, TABLES_FOLDER
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,10 @@ def write_report(
         Where the page is, and what it was made from.
     """
     step = progress or _silent
-    folder = within(results.run_dir, "report")
+    folder = within(results.run_dir, REPORT)
     parts = Parts(folder)
     before = written_before_lists(results.run_dir)
-    write_tables(results, within(folder, "tables"), parts)
+    write_tables(results, within(folder, TABLES_FOLDER), parts)
     step("figures", 0, 1)
     figures = save_figures(results, within(folder, "figures"), parts)
     step("figures", 1, 1)

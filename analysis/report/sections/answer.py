@@ -7,7 +7,6 @@ from markupsafe import Markup, escape
 from analysis.answer import Answer, Verdict
 from analysis.candidates import changes, count_candidates, tell_changes
 from analysis.dead import DEAD_MARGIN
-from analysis.evaluate import MAJORITY
 from analysis.failures.measure import cause_kind, name_cause
 from analysis.report.page import (
     SECTIONS,
@@ -22,7 +21,8 @@ from analysis.report.page import (
     interval_text,
     render_section,
 )
-from analysis.results import BASELINE, BEST, Results, chief_keys
+from analysis.results import Results, chief_keys
+from trainables.labels import BASELINE, BEST, MAJORITY
 
 
 @SECTIONS.register("answer")

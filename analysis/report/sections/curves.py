@@ -14,6 +14,7 @@ from analysis.colours import light, series
 from analysis.report.drawing import FIGURES, WIDTH, Drawing, count_noun, labels_by_trial, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.results import Results
+from trainables.labels import CHIEF
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -69,7 +70,7 @@ def draw_curves(results: Results) -> Drawing | None:
         if curve.empty:
             continue
         color = light(colors[labels[0]])
-        is_main = "best" in labels or "baseline" in labels
+        is_main = not set(CHIEF).isdisjoint(labels)
         axes.plot(curve["epoch"], curve[metric], color=color, linewidth=2.4 if is_main else 1.6)
         last = curve.iloc[-1]
         axes.plot(last["epoch"], last[metric], "o", color=color, markersize=5)
