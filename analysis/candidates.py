@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sweep.trials_csv import CONFIG, config_columns
 from trainables.labels import BASELINE
 
 SEED = "seed"
-CONFIG = "config/"
-"""Prefix of the columns of `trials.csv` that hold a trial's configuration."""
 SEED_COLUMNS = ("label", "configuration", "seeds", "mean", "lowest", "highest")
 CHANGES_TOLD = 3
 """At most this many changes of a configuration are named in a sentence; the page lists all of them."""
@@ -42,7 +41,7 @@ def same_configuration(first: Mapping[str, Any], second: Mapping[str, Any]) -> b
 
 def configurations(trials: pd.DataFrame) -> pd.Series[int]:
     """Number of each trial's configuration, in the rows of `trials.csv`; trials that differ in the seed share it."""
-    keys = [column for column in trials if str(column).startswith(CONFIG) and column != CONFIG + SEED]
+    keys = [column for column in config_columns(trials) if column != CONFIG + SEED]
     if not keys:
         return pd.Series(range(len(trials)), index=trials.index, dtype=int)
     return trials.groupby(keys, dropna=False, sort=False).ngroup()
@@ -125,5 +124,5 @@ def _flat(trials: pd.DataFrame) -> dict[str, Any]:
     if trials.empty:
         return {}
     row = trials.iloc[0].dropna()
-    values = {str(key).removeprefix(CONFIG): row[key] for key in row.index if str(key).startswith(CONFIG)}
+    values = {key.removeprefix(CONFIG): row[key] for key in config_columns(row.index)}
     return {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}

@@ -17,6 +17,7 @@ from search_spaces import Parameter, SearchSpace
 from search_spaces.core.parameter import readable
 from sweep.objectives import Objective
 from sweep.trials import TrialView
+from sweep.trials_csv import TRIALS_FILE
 from trainables import commands
 from trainables.config import TrialConfig, format_size
 from trainables.data import SegmentationData, Splits
@@ -222,7 +223,7 @@ def show_answer(
     )
     told = escape(_score_text(labels, seeds, dead, objective))
     console.print(f"[bold]{objective.key}[/bold]  {told}", highlight=False, soft_wrap=True)
-    troubled = f"; {failed} trials failed, see logs/ and trials.csv there" if failed else ""
+    troubled = f"; {failed} trials failed, see logs/ and {TRIALS_FILE} there" if failed else ""
     console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)
     if len(dead) == len(labels):
         told = f"{commands.report(run_dir, '--split', 'val')}   (see what it predicts; the test split can wait)"

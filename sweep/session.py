@@ -21,18 +21,16 @@ from search_spaces import SearchSpace
 from sweep import answer, progress
 from sweep.conductor import Conductor
 from sweep.floor import why_dead
-from sweep.journal import FILE_NAME as JOURNAL_FILE
-from sweep.journal import Event, Journal
+from sweep.journal import JOURNAL_FILE, Event, Journal
 from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, objective_of
-from sweep.optuna_study import FILE_NAME as STUDY_FILE
-from sweep.optuna_study import mirror
+from sweep.optuna_study import STUDY_FILE, mirror
 from sweep.phases import Budget
 from sweep.preflight import values_of
 from sweep.resources import Machines, Resources
 from sweep.tracking import Tracker, resolve_mode
-from sweep.trials import FILE_NAME as TRIALS_FILE
 from sweep.trials import TrialView
+from sweep.trials_csv import TRIALS_FILE
 from sweep.verify import published_event, published_labels
 from trainables import commands, plugins
 from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_checkpoint, publish, read_record
@@ -387,9 +385,12 @@ class _Views:
 
     def write(self) -> None:
         """Writes both; the study only when a trial has ended since."""
-        self._conductor.table.write_csv(self._run_dir / TRIALS_FILE, gpus_per_trial=self._gpus_per_trial)
-        ended = len(self._conductor.journal.of("ended"))
+        conductor = self._conductor
+        conductor.table.write_csv(
+            self._run_dir / TRIALS_FILE, gpus_per_trial=self._gpus_per_trial, objective=conductor.objective
+        )
+        ended = len(conductor.journal.of("ended"))
         if ended != self._ended:
-            mirror(self._conductor.search.suggestions.study, self._run_dir / STUDY_FILE)
+            mirror(conductor.search.suggestions.study, self._run_dir / STUDY_FILE)
             self._ended = ended
         self._next = time.monotonic() + REFRESH_SECONDS

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweep.journal import FILE_NAME as JOURNAL_FILE
-from sweep.journal import Event, read_events
+from sweep.journal import JOURNAL_FILE, Event, read_events
 from sweep.manifest import SweepManifest, package_versions
 from trainables.checkpoint import MODEL_FILE, MODEL_FILES, TRIAL_FILE, file_sha256
 from trainables.data.base import DATASETS, SegmentationData

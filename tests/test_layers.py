@@ -19,7 +19,10 @@ MAY_IMPORT = {
     "trainables": {"trainables"},
     "search_spaces": {"trainables", "search_spaces"},
     "sweep": {"trainables", "search_spaces", "sweep"},
-    "analysis": {"trainables", "search_spaces", "analysis", "sweep.manifest", "sweep.objectives", "sweep.verify"},
+    "analysis": {
+        *("trainables", "search_spaces", "analysis"),
+        *("sweep.journal", "sweep.manifest", "sweep.objectives", "sweep.trials_csv", "sweep.verify"),
+    },
 }
 ONLY_IN = {
     "ray": ("sweep/", "trainables/trainable.py"),
@@ -73,7 +76,7 @@ FLOORS = (
     ("search_spaces.core", "search_spaces.common"),
     ("search_spaces",),
     ("search_spaces.preview",),
-    ("sweep.journal", "sweep.objectives", "sweep.manifest"),
+    ("sweep.journal", "sweep.objectives", "sweep.manifest", "sweep.trials_csv"),
     ("sweep.verify", "sweep.trials", "sweep.schedulers", "sweep.floor", "sweep.resources"),
     ("sweep.optuna_study", "sweep.tracking"),
     ("sweep.phases",),

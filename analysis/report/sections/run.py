@@ -13,13 +13,14 @@ import pandas as pd
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from analysis.candidates import show_value
+from analysis.candidates import SEED, show_value
 from analysis.colours import light
 from analysis.report.drawing import FIGURES, WIDTH, Drawing, count_noun, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
 from search_spaces.core.parameter import When
+from sweep.trials_csv import CONFIG, config_columns
 from trainables import commands
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def draw_hyperparameters(results: Results) -> Drawing | None:
     panels = np.atleast_1d(figure.subplots(rows, across, sharey=True, squeeze=False)).ravel()
     finished = trials["state"] == "completed"
     for axes, column in zip(panels, columns, strict=False):
-        key = column.removeprefix("config/")
+        key = column.removeprefix(CONFIG)
         values = pd.to_numeric(trials[column], errors="coerce")
         axes.plot(values[~finished], trials.loc[~finished, metric], "o", color=light("muted"), alpha=0.55, markersize=4)
         axes.plot(values[finished], trials.loc[finished, metric], "o", color=light("accent"), markersize=5)
@@ -170,10 +171,10 @@ def draw_hyperparameters(results: Results) -> Drawing | None:
 
 
 def numeric_hyperparameters(trials: pd.DataFrame) -> list[str]:
-    """Columns `config/...` that hold at least three different numbers, the seed left out."""
+    """Columns of the configuration that hold at least three different numbers, the seed left out."""
     found = []
-    for column in trials.columns:
-        if not column.startswith("config/") or column == "config/seed":
+    for column in config_columns(trials):
+        if column == CONFIG + SEED:
             continue
         values = pd.to_numeric(trials[column].dropna(), errors="coerce")
         if values.notna().all() and values.nunique() >= 3 and trials[column].dtype != bool:
