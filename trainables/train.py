@@ -30,6 +30,7 @@ from trainables.data.splits.given import make_splits
 from trainables.errors import INTERRUPTED, CheckpointError, DataError, SegsweepError, UsageError
 from trainables.execution import DataCaches, Execution, TrialData
 from trainables.flags import add_execution_flags, default_precision, default_workers
+from trainables.metrics import METRICS
 from trainables.models import ensure_weights
 from trainables.overfit import overfit_batch
 from trainables.paths import UnsafePathError, refuse_links
@@ -39,6 +40,8 @@ from trainables.updates import PRECISIONS
 
 DATA_FILE = "data.json"
 """Beside the checkpoints: which images they were trained on, so that going on with others is refused."""
+SHOWN = ("iou", "pixel_accuracy")
+"""The metrics of val that are printed after each epoch."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -303,10 +306,9 @@ def _fit(trial: Trial, out: Path, data: Mapping[str, Any]) -> int:
         entry = trial.run_epoch()
         trial.save(folder)
         metrics = entry["metrics"]
+        told = "  ".join(f"{one.words} {one.show(metrics[one.key])}" for one in map(METRICS.get, SHOWN) if one.key)
         print(
-            f"epoch {entry['epoch']}/{epochs}  loss {metrics['train/loss']:.4f}  "
-            f"val mIoU {metrics['val/miou']:.4f}  pixel accuracy {metrics['val/pixel_accuracy']:.4f}  "
-            f"{entry['seconds']:.1f} s",
+            f"epoch {entry['epoch']}/{epochs}  loss {metrics['train/loss']:.4f}  val {told}  {entry['seconds']:.1f} s",
             flush=True,
         )
     done = latest_checkpoint(folder)

@@ -6,7 +6,6 @@ from markupsafe import Markup, escape
 
 from analysis.answer import Answer, Verdict
 from analysis.candidates import changes, count_candidates, tell_changes
-from analysis.dead import DEAD_MARGIN
 from analysis.failures.measure import cause_kind, name_cause
 from analysis.report.page import (
     SECTIONS,
@@ -22,6 +21,7 @@ from analysis.report.page import (
     render_section,
 )
 from analysis.results import Results, chief_keys
+from sweep.objectives import DEAD_MARGIN
 from trainables.labels import BASELINE, BEST, MAJORITY
 
 
