@@ -35,6 +35,7 @@ from trainables.data.base import Mask
 from trainables.data.cache.places import cache_root
 from trainables.data.splits.frozen import Split
 from trainables.errors import DataError
+from trainables.files import write_json
 from trainables.latency import one_thread
 from trainables.metrics import SCORE_LEVELS, SCORE_LIMIT, Collector, PerImageConfusion, RegionConfidence, ScoreHistogram
 from trainables.paths import within
@@ -256,7 +257,7 @@ class NewEvaluation:
         }
         secret = sealing_key()
         sealed = {**description, "seal": None if secret is None else _seal(description, secret)}
-        (self.temporary / DESCRIPTION_FILE).write_text(json.dumps(sealed, indent=1) + "\n", encoding="utf-8")
+        write_json(self.temporary / DESCRIPTION_FILE, sealed)
         try:
             self._move([*names, DESCRIPTION_FILE])
             kept = _read_evaluation(self.folder, key, description)

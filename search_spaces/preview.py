@@ -23,11 +23,11 @@ from trainables.augmentations import Policy, PolicySpec, resize
 from trainables.config import format_size, parse_size
 from trainables.data import DATASETS, VOID, ClassInfo, SegmentationData
 from trainables.data.base import Image, Mask
-from trainables.data.cache.places import write_atomically
 from trainables.data.flags import add_data_flags
 from trainables.data.reading.names import expanded
 from trainables.data.splits.given import make_splits
 from trainables.errors import SegsweepError, UsageError
+from trainables.files import write_atomically
 from trainables.registry import Scalar
 from trainables.seeds import derived_seed
 

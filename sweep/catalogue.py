@@ -16,7 +16,8 @@ from importlib import metadata
 
 from sweep.manifest import code_version
 from trainables import plugins
-from trainables.data.cache.places import cache_root, write_atomically
+from trainables.data.cache.places import cache_root
+from trainables.files import write_json
 
 _PACKAGES = ("torchvision", "timm", "optuna")
 
@@ -49,7 +50,7 @@ def _remembered() -> Names:
     except (OSError, ValueError, TypeError):
         found = _collected()
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not the command
-        write_atomically(path, json.dumps(dataclasses.asdict(found)).encode())
+        write_json(path, dataclasses.asdict(found), indent=None)
     return found
 
 

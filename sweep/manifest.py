@@ -16,8 +16,8 @@ from typing import Any
 
 from trainables import commands
 from trainables.commands import ROOT
-from trainables.data.cache.places import write_atomically
 from trainables.errors import DataError
+from trainables.files import write_json
 from trainables.paths import check_name
 from trainables.run_folder import MANIFEST_FILE as FILE_NAME
 
@@ -82,8 +82,7 @@ class SweepManifest:
     def save(self, run_dir: Path) -> None:
         """Writes `manifest.json`, atomically."""
         content = {"format": FORMAT, **dataclasses.asdict(self), "command": list(self.command)}
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-        write_atomically(run_dir / FILE_NAME, text.encode())
+        write_json(run_dir / FILE_NAME, content, indent=2)
 
     @classmethod
     def load(cls, run_dir: Path) -> SweepManifest:

@@ -13,7 +13,7 @@ from typing import Any
 from sweep.journal import Event
 from sweep.objectives import Objective
 from sweep.trials_csv import CONFIG, PARENT, ordered
-from trainables.data.cache.places import write_atomically
+from trainables.files import write_atomically
 from trainables.labels import BASELINE, BEST, in_order
 from trainables.paths import check_name
 

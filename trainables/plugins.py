@@ -23,9 +23,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from trainables.data.cache.places import cache_root, write_atomically
+from trainables.data.cache.places import cache_root
 from trainables.data.reading.names import expanded
 from trainables.errors import CheckpointError, DataError, SegsweepError, UsageError
+from trainables.files import write_json
 from trainables.registry import registered, snapshot, table
 
 GROUP = "segsweep.plugins"
@@ -378,6 +379,6 @@ def _remember(plugins: Iterable[Plugin]) -> None:
     now = before | {plugin.sha256: plugin.path for plugin in plugins}
     if now != before:
         try:
-            write_atomically(cache_root() / USED_FILE, json.dumps(now, indent=1).encode() + b"\n")
+            write_json(cache_root() / USED_FILE, now)
         except OSError:
             return  # a later command asks for --plugins again

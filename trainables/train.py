@@ -20,7 +20,6 @@ from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, pu
 from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
 from trainables.data.base import SegmentationData, Splits
-from trainables.data.cache.places import write_atomically
 from trainables.data.cache.scan import scan
 from trainables.data.check import check
 from trainables.data.flags import add_data_flags
@@ -29,6 +28,7 @@ from trainables.data.splits.frozen import SPLITS_FILE, load_split, load_test_spl
 from trainables.data.splits.given import make_splits
 from trainables.errors import INTERRUPTED, CheckpointError, DataError, SegsweepError, UsageError
 from trainables.execution import DataCaches, Execution, TrialData
+from trainables.files import write_json
 from trainables.flags import add_execution_flags, default_precision, default_workers
 from trainables.metrics import METRICS
 from trainables.models import ensure_weights
@@ -301,7 +301,7 @@ def _fit(trial: Trial, out: Path, data: Mapping[str, Any]) -> int:
         trial.restore(before)
         print(f"goes on after epoch {trial.epoch}")
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / DATA_FILE, json.dumps(dict(data), indent=1).encode() + b"\n")
+    write_json(out / DATA_FILE, dict(data))
     while not (finished or trial.done):  # finished but not published: interrupted between the two
         entry = trial.run_epoch()
         trial.save(folder)

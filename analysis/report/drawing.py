@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from analysis.colours import THEME, light
 from analysis.report.parts import FailedPart, Parts, forget
-from trainables.data.cache.places import write_atomically
+from trainables.files import write_atomically
 from trainables.registry import Registry
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.report.parts import FailedPart, Parts, forget
-from trainables.data.cache.places import write_atomically
+from trainables.files import write_atomically
 from trainables.metrics import Metric, all_metrics
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from analysis.report.parts import FailedPart, Parts
 from analysis.report.tables import write_tables
 from analysis.results import Results
 from trainables.data.base import SegmentationData
-from trainables.data.cache.places import write_atomically
+from trainables.files import write_atomically
 from trainables.paths import within
 from trainables.run_folder import REPORT, REPORT_FILE, TABLES_FOLDER
 

@@ -30,7 +30,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.cache.places import cores, write_atomically
+from trainables.data.cache.places import cores
+from trainables.files import write_atomically
 
 Bytes = npt.NDArray[np.uint8]
 """A flat array."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from trainables.data.base import SegmentationData, Splits
-from trainables.data.cache.places import write_atomically
 from trainables.data.reading.names import check_ids
 from trainables.errors import DataError
+from trainables.files import json_bytes, write_atomically
 
 SPLITS_FILE = "splits.json"
 TEST_SPLIT_FILE = "splits.test.json"
@@ -77,7 +77,7 @@ def freeze_splits(
         SPLITS_FILE: {**head, "train": entries["train"], "val": entries["val"]},
         TEST_SPLIT_FILE: {"format": _FORMAT, "data": data.name, "test": entries["test"]},
     }
-    encoded = {name: json.dumps(content, indent=1).encode() + b"\n" for name, content in contents.items()}
+    encoded = {name: json_bytes(content) for name, content in contents.items()}
     for name, content in encoded.items():
         path = run_dir / name
         if path.exists() and path.read_bytes() != content:
