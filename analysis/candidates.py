@@ -14,6 +14,7 @@ import pandas as pd
 
 from sweep.trials_csv import CONFIG, config_columns
 from trainables.labels import BASELINE
+from trainables.words import some_of
 
 SEED = "seed"
 SEED_COLUMNS = ("label", "configuration", "seeds", "mean", "lowest", "highest")
@@ -108,8 +109,7 @@ def changes(config: Mapping[str, Any], reference: Mapping[str, Any], *, first: S
 
 def tell_changes(told: Sequence[str]) -> str:
     """The first `CHANGES_TOLD` of what `changes` found, and how many more there are."""
-    more = len(told) - CHANGES_TOLD
-    return ", ".join(told[:CHANGES_TOLD]) + (f" and {more} more" if more > 0 else "")
+    return some_of(told, CHANGES_TOLD)
 
 
 def show_value(value: Any) -> str:

@@ -24,6 +24,7 @@ from trainables.data import SegmentationData, Splits
 from trainables.execution import Execution
 from trainables.labels import BASELINE, BEST
 from trainables.registry import Scalar
+from trainables.words import counted
 
 
 def show_plan(
@@ -141,8 +142,8 @@ def describe_execution(execution: Execution) -> str:
         f"{execution.precision} on {execution.device}",
         *(["channels last"] if execution.channels_last else []),
         *(["compiled"] if execution.compile else []),
-        f"{execution.threads} thread{'' if execution.threads == 1 else 's'} per trial",
-        *([f"{execution.workers} loader process{'' if execution.workers == 1 else 'es'}"] if execution.workers else []),
+        f"{counted(execution.threads, 'thread')} per trial",
+        *([counted(execution.workers, "loader process", "loader processes")] if execution.workers else []),
         f"decoded images up to {execution.cache_bytes / 2**30:.3g} GiB"
         if execution.cache_bytes
         else "no decoded cache",
@@ -230,9 +231,7 @@ def show_answer(
         console.print(f"[bold]next[/bold]      {escape(told)}", highlight=False, soft_wrap=True)
         return
     console.print(f"[bold]next[/bold]      {escape(commands.report(run_dir))}", highlight=False, soft_wrap=True)
-    console.print(
-        f"          opens the test split, opened {openings} time{'' if openings == 1 else 's'} so far", highlight=False
-    )
+    console.print(f"          opens the test split, opened {counted(openings, 'time')} so far", highlight=False)
 
 
 def _dead_text(dead: Mapping[str, str], labels: Mapping[str, TrialView]) -> str:

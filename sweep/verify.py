@@ -21,12 +21,11 @@ from trainables.data.splits.frozen import TEST_SPLIT_FILE, Split, load_split, lo
 from trainables.errors import DataError, SegsweepError
 from trainables.paths import refuse_links, within
 from trainables.run_folder import BEST_MODELS, MANIFEST_FILE
+from trainables.words import counted, some_of
 
 SPLITS = ("train", "val", "test")
 OF_OTHERS = ("wandb", "tune")
 """Folders of a run in which W&B and Ray keep what they like, links too."""
-_NAMED = 5
-"""How many images a message names."""
 
 
 def open_run(run_dir: Path) -> SweepManifest:
@@ -215,12 +214,8 @@ def _file_faults(run_dir: Path, data: SegmentationData) -> list[str]:
             gone = [i for i in split.ids if not now[i][place]]
             changed = [i for i in split.ids if now[i][place] and now[i][place] != split.sha256[i][place]]
             faults += [
-                f"{split.name}: {len(ids)} {what}{'' if len(ids) == 1 else 's'} {how}: {_some(ids)}"
+                f"{split.name}: {counted(len(ids), what)} {how}: {some_of(ids)}"
                 for ids, how in ((gone, "missing or unreadable"), (changed, "changed"))
                 if ids
             ]
     return faults
-
-
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:_NAMED]) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")

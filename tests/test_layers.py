@@ -59,6 +59,7 @@ def is_within(name: str, module: str) -> bool:
 FLOORS = (
     # Each line may import what stands on its own line and above; a name stands for a module or a folder.
     ("trainables.errors", "trainables.files", "trainables.labels", "trainables.registry", "trainables.seeds"),
+    ("trainables.words",),
     ("trainables.commands", "trainables.data.reading", "trainables.data.base", "trainables.data.cache.places"),
     ("trainables.paths", "trainables.plugins"),
     ("trainables.run_folder",),

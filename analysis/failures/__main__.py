@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.failures.measure import RegionFailure, cause_summary, failing_regions, failures_frame
+from analysis.failures.measure import RegionFailure, cause_summary, causes_text, failing_regions, failures_frame
 from analysis.outputs import reserve
 from trainables import commands
 from trainables.data.base import VOID, Mask
@@ -164,7 +164,7 @@ def _write(
 
     captions: dict[str, list[Caption]] = {}
     for _, stem, failure in entries if "images" in folders else ():
-        caption = Caption(description.classes[failure.class_id].name, failure.iou, "; ".join(failure.causes))
+        caption = Caption(description.classes[failure.class_id].name, failure.iou, causes_text(failure.causes))
         captions.setdefault(stem, []).append(caption)
     place = out.resolve()
     written = WrittenFiles(place.parent, place.name)

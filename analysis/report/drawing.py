@@ -154,8 +154,3 @@ def plain(text: str) -> str:
     """Text that can stand in a drawing: one line of printable characters, at most 32."""
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return text if len(text) <= 32 else text[:31] + "…"
-
-
-def count_noun(number: int, noun: str) -> str:
-    """A number and its noun, in the plural where there is not one."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from analysis import pictures
-from analysis.failures.measure import cause_kind, name_cause
+from analysis.failures.measure import cause_kind, causes_of, causes_text, name_cause
 from analysis.outputs import Names, reserve
 from analysis.report.tables import show_number
 from sweep.verify import load_run_split
@@ -280,7 +280,7 @@ def _draw_image(
             results.classes,
             title=f"{' = '.join(labels)}  ·  {image_id}",
             captions=[
-                pictures.Caption(row["class"], row["iou"], "; ".join(row["causes"]))
+                pictures.Caption(row["class"], row["iou"], causes_text(row["causes"]))
                 for row in rows
                 if row["label"] == labels[0]
             ],
@@ -301,7 +301,7 @@ def _draw_image(
 
 
 def _row(place: int, record: Mapping[Any, Any], trial_id: str) -> dict[str, Any]:
-    causes = [cause for cause in str(record["causes"]).split("; ") if cause]
+    causes = causes_of(str(record["causes"]))
     return {
         "row": place,
         "trial": trial_id,

@@ -30,6 +30,7 @@ from trainables.data.presence import SHOWN_KINDS, shown_faults
 from trainables.data.reading.files import strange_kind, strange_text
 from trainables.data.splits.given import PARTS, make_splits
 from trainables.errors import DataError, SegsweepError
+from trainables.words import counted
 
 __all__ = ["CheckResult", "Offender", "check", "main"]
 
@@ -72,7 +73,7 @@ class CheckResult:
         if not self.errors:
             return
         lines = "\n".join(f"  {offender}" for offender in self.errors)
-        faults = _counted(len(self.errors), "fault")
+        faults = counted(len(self.errors), "fault")
         raise DataError(f"data set {self.name} in {self.root} has {faults}:\n{lines}\n{self.cure}")
 
 
@@ -298,13 +299,9 @@ def _print(console: Console, data: SegmentationData, splits: Splits, result: Che
         for offender in offenders:
             console.print(f"[{style}]{'warning' if style == 'yellow' else 'error'}[/] {escape(str(offender))}")
     if result.errors:
-        console.print(f"[red]{_counted(len(result.errors), 'error')}[/]: {result.cure}")
+        console.print(f"[red]{counted(len(result.errors), 'error')}[/]: {result.cure}")
     else:
-        console.print(f"[green]fit to train on[/], {_counted(len(result.warnings), 'warning')}")
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+        console.print(f"[green]fit to train on[/], {counted(len(result.warnings), 'warning')}")
 
 
 def _seed(text: str) -> int:

@@ -6,7 +6,7 @@ from markupsafe import Markup, escape
 
 from analysis.answer import Answer, Verdict
 from analysis.candidates import changes, count_candidates, tell_changes
-from analysis.failures.measure import cause_kind, name_cause
+from analysis.failures.measure import cause_kind, causes_of, name_cause
 from analysis.report.page import (
     SECTIONS,
     Claim,
@@ -244,7 +244,7 @@ def _failure_claim(results: Results) -> list[Claim]:
     failures = results.failures[results.failures["label"] == label]
     if failures.empty:
         return []
-    dominant = failures["causes"].str.split("; ").str[0].map(cause_kind).value_counts()
+    dominant = failures["causes"].map(causes_of).str[0].map(cause_kind).value_counts()
     return [
         claim(
             f"{{}} fails on {len(failures):,} (image, class) regions; the commonest dominant cause is "

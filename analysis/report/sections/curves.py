@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 
 from analysis.colours import light, series
 from analysis.comparison import lineage
-from analysis.report.drawing import FIGURES, WIDTH, Drawing, count_noun, labels_by_trial, plain
+from analysis.report.drawing import FIGURES, WIDTH, Drawing, labels_by_trial, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.results import Results
 from sweep.trials_csv import PARENT
 from trainables.labels import CHIEF
+from trainables.words import counted
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -85,7 +86,7 @@ def draw_curves(results: Results) -> Drawing | None:
     drawn = len(faint) + len(labelled)
     return Drawing(
         figure,
-        f"{metric} by epoch for {count_noun(drawn, 'trial')}. Coloured lines carry a label; grey lines are the other "
+        f"{metric} by epoch for {counted(drawn, 'trial')}. Coloured lines carry a label; grey lines are the other "
         "trials, a circle marks where one was stopped early, a cross where one failed. Dashed: epochs at which "
         "trials were stopped.",
     )

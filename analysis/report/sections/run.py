@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 
 from analysis.candidates import SEED, show_value
 from analysis.colours import light
-from analysis.report.drawing import FIGURES, WIDTH, Drawing, count_noun, plain
+from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
 from search_spaces.core.parameter import When
 from sweep.trials_csv import CONFIG, config_columns
 from trainables import commands
+from trainables.words import counted
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -165,7 +166,7 @@ def draw_hyperparameters(results: Results) -> Drawing | None:
         panels[row * across].set_ylabel(metric)
     return Drawing(
         figure,
-        f"Value of each numeric hyperparameter against the last {metric} of {count_noun(len(trials), 'search trial')}. "
+        f"Value of each numeric hyperparameter against the last {metric} of {counted(len(trials), 'search trial')}. "
         "Blue: trained to the end; grey: stopped early, so at fewer epochs.",
     )
 

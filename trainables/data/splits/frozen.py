@@ -13,6 +13,7 @@ from trainables.data.base import SegmentationData, Splits
 from trainables.data.reading.names import check_ids
 from trainables.errors import DataError
 from trainables.files import json_bytes, write_atomically
+from trainables.words import some_of
 
 SPLITS_FILE = "splits.json"
 TEST_SPLIT_FILE = "splits.test.json"
@@ -67,7 +68,7 @@ def freeze_splits(
     faults = [f"split {name} is empty" for name, ids in parts.items() if not ids]
     unhashed = sorted({image_id for ids in parts.values() for image_id in ids if image_id not in hashes})
     if unhashed:
-        faults.append(f"no content hash for {', '.join(unhashed[:5])}{' ...' if len(unhashed) > 5 else ''}")
+        faults.append(f"no content hash for {some_of(unhashed)}")
     if faults:
         raise DataError(f"cannot freeze the splits of {data.name} ({data.root}): {'; '.join(faults)}")
 
