@@ -58,9 +58,21 @@ def is_within(name: str, module: str) -> bool:
 
 FLOORS = (
     # Each line may import what stands on its own line and above; a name stands for a module or a folder.
-    ("trainables.errors", "trainables.files", "trainables.labels", "trainables.registry", "trainables.seeds"),
-    ("trainables.words",),
-    ("trainables.commands", "trainables.data.reading", "trainables.data.base", "trainables.data.cache.places"),
+    (
+        "trainables.errors",
+        "trainables.files",
+        "trainables.labels",
+        "trainables.registry",
+        "trainables.seeds",
+        "trainables.words",
+    ),
+    (
+        "trainables.commands",
+        "trainables.flags",
+        "trainables.data.reading",
+        "trainables.data.base",
+        "trainables.data.cache.places",
+    ),
     ("trainables.paths", "trainables.plugins"),
     ("trainables.run_folder",),
     ("trainables.data",),
@@ -68,7 +80,7 @@ FLOORS = (
     ("trainables.optimizers", "trainables.updates"),
     ("trainables.config",),
     ("trainables.record",),
-    ("trainables.checkpoint", "trainables.loaders", "trainables.flags", "trainables.components"),
+    ("trainables.checkpoint", "trainables.loaders", "trainables.components"),
     ("trainables.augmentations.__main__",),
     ("trainables.training", "trainables.execution", "trainables.latency"),
     ("trainables.applied",),

@@ -20,6 +20,7 @@ from sweep.verify import load_run_split
 from trainables.data.base import SegmentationData
 from trainables.data.cache.places import cores
 from trainables.errors import DataError
+from trainables.flags import MOST_PICTURES
 from trainables.paths import WrittenFiles
 from trainables.run_folder import REPORT, TABLES_FOLDER
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 EMBEDDING_BUDGET = 25_000_000
 """Bytes of pictures inside the page; the rest is linked."""
-MOST_PICTURES = 100
-"""Pictures that a report draws by default."""
 FOLDER = "failures"
 PREDICTIONS_FOLDER = "predictions"
 NAMES_FILE = "names.csv"

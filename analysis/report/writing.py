@@ -11,7 +11,6 @@ from analysis.report.drawing import save_figures
 from analysis.report.gallery import (
     EMBEDDING_BUDGET,
     FOLDER,
-    MOST_PICTURES,
     PREDICTIONS_FOLDER,
     Gallery,
     build_gallery,
@@ -24,6 +23,7 @@ from analysis.report.tables import write_tables
 from analysis.results import Results
 from trainables.data.base import SegmentationData
 from trainables.files import write_atomically
+from trainables.flags import MOST_PICTURES
 from trainables.paths import within
 from trainables.run_folder import REPORT, REPORT_FILE, TABLES_FOLDER
 

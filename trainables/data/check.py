@@ -30,6 +30,7 @@ from trainables.data.presence import SHOWN_KINDS, shown_faults
 from trainables.data.reading.files import strange_kind, strange_text
 from trainables.data.splits.given import PARTS, make_splits
 from trainables.errors import DataError, SegsweepError
+from trainables.flags import whole
 from trainables.words import counted
 
 __all__ = ["CheckResult", "Offender", "check", "main"]
@@ -304,12 +305,6 @@ def _print(console: Console, data: SegmentationData, splits: Splits, result: Che
         console.print(f"[green]fit to train on[/], {counted(len(result.warnings), 'warning')}")
 
 
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or more")
-    return int(text)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     console = Console(stderr=True, soft_wrap=True)
@@ -325,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_data_flags(parser)
     plugins.add_flag(parser)
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of drawn splits (default: 0)")
+    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of drawn splits (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     try:
