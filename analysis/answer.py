@@ -14,6 +14,7 @@ from analysis.kept import Evaluation
 from analysis.scores import Scores, metric_statistic, units_of
 from analysis.statistics import Interval, paired_interval
 from sweep.objectives import Objective
+from trainables.labels import BASELINE, BEST
 from trainables.record import TrialRecord
 
 EVIDENCE = "one checkpoint each"
@@ -90,8 +91,8 @@ def answer(
     scores: Mapping[str, Scores],
     *,
     objective: Objective,
-    winner: str = "best",
-    baseline: str = "baseline",
+    winner: str = BEST,
+    baseline: str = BASELINE,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Answer:

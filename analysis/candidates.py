@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sweep.trials_csv import CONFIG, config_columns
+from trainables.labels import BASELINE
+from trainables.words import some_of
+
 SEED = "seed"
-CONFIG = "config/"
-"""Prefix of the columns of `trials.csv` that hold a trial's configuration."""
 SEED_COLUMNS = ("label", "configuration", "seeds", "mean", "lowest", "highest")
 CHANGES_TOLD = 3
 """At most this many changes of a configuration are named in a sentence; the page lists all of them."""
@@ -40,7 +42,7 @@ def same_configuration(first: Mapping[str, Any], second: Mapping[str, Any]) -> b
 
 def configurations(trials: pd.DataFrame) -> pd.Series[int]:
     """Number of each trial's configuration, in the rows of `trials.csv`; trials that differ in the seed share it."""
-    keys = [column for column in trials if str(column).startswith(CONFIG) and column != CONFIG + SEED]
+    keys = [column for column in config_columns(trials) if column != CONFIG + SEED]
     if not keys:
         return pd.Series(range(len(trials)), index=trials.index, dtype=int)
     return trials.groupby(keys, dropna=False, sort=False).ngroup()
@@ -71,7 +73,7 @@ def seeds_frame(trials: pd.DataFrame, objective: str, *, first: Sequence[str] = 
     rows: list[list[object]] = []
     if objective in trials:
         complete = trials[(trials["state"] == "completed") & trials[objective].notna()]
-        reference = _flat(trials[trials["label"] == "baseline"])
+        reference = _flat(trials[trials["label"] == BASELINE])
         # A configuration that was suggested twice with one seed was trained once more, and says nothing new.
         once = complete.assign(configuration=configurations(complete)).drop_duplicates(["configuration", SEED])
         for _, group in once.groupby("configuration", sort=False):
@@ -107,8 +109,7 @@ def changes(config: Mapping[str, Any], reference: Mapping[str, Any], *, first: S
 
 def tell_changes(told: Sequence[str]) -> str:
     """The first `CHANGES_TOLD` of what `changes` found, and how many more there are."""
-    more = len(told) - CHANGES_TOLD
-    return ", ".join(told[:CHANGES_TOLD]) + (f" and {more} more" if more > 0 else "")
+    return some_of(told, CHANGES_TOLD)
 
 
 def show_value(value: Any) -> str:
@@ -123,5 +124,5 @@ def _flat(trials: pd.DataFrame) -> dict[str, Any]:
     if trials.empty:
         return {}
     row = trials.iloc[0].dropna()
-    values = {str(key).removeprefix(CONFIG): row[key] for key in row.index if str(key).startswith(CONFIG)}
+    values = {key.removeprefix(CONFIG): row[key] for key in config_columns(row.index)}
     return {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trainables.labels import BASELINE, BEST, CHIEF
+
 THEME: dict[str, tuple[str, str]] = {
     "page": ("#fdfdfc", "#14171c"),
     "raised": ("#ffffff", "#1b1f26"),
@@ -17,8 +19,8 @@ THEME: dict[str, tuple[str, str]] = {
     "grid": ("#e2e4e1", "#2e343d"),
     "accent": ("#0b63a8", "#6cb6f5"),
     "warn": ("#8a5a00", "#f0c060"),
-    "series-baseline": ("#6b7077", "#a3aab3"),
-    "series-best": ("#0a66b0", "#5aaef2"),
+    f"series-{BASELINE}": ("#6b7077", "#a3aab3"),
+    f"series-{BEST}": ("#0a66b0", "#5aaef2"),
     "series-1": ("#c8500a", "#f08c4a"),
     "series-2": ("#00855f", "#3cc79c"),
     "series-3": ("#b0568a", "#e08fc0"),
@@ -53,10 +55,10 @@ def series(labels: Sequence[str]) -> dict[str, str]:
     others = [name for name in THEME if name.startswith("series-") and name[-1].isdigit()]
     chosen: dict[str, str] = {}
     for label in labels:
-        if label in ("baseline", "best"):
+        if label in CHIEF:
             chosen[label] = f"series-{label}"
         else:
-            chosen[label] = others[sum(name not in ("baseline", "best") for name in chosen) % len(others)]
+            chosen[label] = others[sum(name not in CHIEF for name in chosen) % len(others)]
     return chosen
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.evaluate import MAJORITY
 from analysis.kept import Evaluation
 from analysis.scores import Scores
+from sweep.trials_csv import PARENT
+from trainables.labels import MAJORITY
 from trainables.metrics import (
     IOU_THRESHOLDS,
     all_metrics,
@@ -157,7 +158,7 @@ def cost_frame(
 
 def lineage(trial_id: str, trials: pd.DataFrame) -> list[str]:
     """A trial and the trials that it continued, newest first."""
-    parents = dict(zip(trials["trial_id"], trials["parent"], strict=True)) if "parent" in trials else {}
+    parents = dict(zip(trials["trial_id"], trials[PARENT], strict=True)) if PARENT in trials else {}
     line = [trial_id]
     while (parent := parents.get(line[-1])) and parent not in line:
         line.append(parent)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from analysis.evaluate import MAJORITY
 from analysis.kept import Evaluation
+from sweep.objectives import DEAD_MARGIN
+from trainables.labels import MAJORITY
 from trainables.metrics import iou, mean_over_classes
-
-DEAD_MARGIN = 0.001
-"""A label whose mIoU is no more than this above `majority`'s has learnt nothing that the commonest class does not."""
 
 
 @dataclass(frozen=True)

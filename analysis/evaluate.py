@@ -20,13 +20,12 @@ from trainables.data.cache.scan import scan
 from trainables.data.splits.frozen import Split, split_hash
 from trainables.data.splits.openings import record_opening
 from trainables.errors import DataError, DivergedError
+from trainables.labels import MAJORITY
 from trainables.latency import measure_latency
 from trainables.loaders import evaluation_loader
 from trainables.record import TrialRecord
 from trainables.training import evaluate
-
-MAJORITY = "majority"
-"""Trial id and label of the floor: the commonest class of train, everywhere."""
+from trainables.words import some_of
 
 
 def evaluate_checkpoints(
@@ -155,7 +154,7 @@ def _check_files(data: SegmentationData, split: Split) -> None:
         hashes = {i: (found.image.sha256, found.mask.sha256) for i, found in records.items()}
         if split_hash(split.ids, hashes) == split.hash:
             return
-    named = f": {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''} cannot be read" if missing else ""
+    named = f": {some_of(missing)} cannot be read" if missing else ""
     raise DataError(
         f"the files under {data.root} are not those of the run's {split.name} split any more{named}\n"
         "restore them as they were during the sweep, or start a new sweep on the data as it is"

@@ -34,10 +34,12 @@ from trainables.checkpoint import file_sha256
 from trainables.data.base import Mask
 from trainables.data.splits.frozen import Split
 from trainables.errors import DataError
+from trainables.files import write_json
 from trainables.latency import one_thread
 from trainables.metrics import SCORE_LEVELS, SCORE_LIMIT, Collector, PerImageConfusion, RegionConfidence, ScoreHistogram
 from trainables.paths import within
 from trainables.places import cache_root
+from trainables.run_folder import evaluations
 
 FORMAT = 2
 
@@ -255,7 +257,7 @@ class NewEvaluation:
         }
         secret = sealing_key()
         sealed = {**description, "seal": None if secret is None else _seal(description, secret)}
-        (self.temporary / DESCRIPTION_FILE).write_text(json.dumps(sealed, indent=1) + "\n", encoding="utf-8")
+        write_json(self.temporary / DESCRIPTION_FILE, sealed)
         try:
             self._move([*names, DESCRIPTION_FILE])
             kept = _read_evaluation(self.folder, key, description)
@@ -304,7 +306,7 @@ def key_of_weights(sha256: str, image_size: str, split: Split) -> dict[str, Any]
 
 def place_of(run_dir: Path, split: Split, trial_id: str) -> Path:
     """The folder of a trial's kept evaluation."""
-    return within(run_dir, "report", "evaluations", split.name, trial_id)
+    return within(evaluations(run_dir, split.name), trial_id)
 
 
 def _mask_name(place: int) -> str:

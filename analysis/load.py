@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from sweep.journal import JOURNAL_FILE, Event, read_events
+from sweep.trials_csv import COLUMNS, TEXTS, TRIALS_FILE
 from trainables import commands
 from trainables.errors import DataError
 
-TRIALS_FILE = "trials.csv"
-JOURNAL_FILE = "journal.jsonl"
-TRIAL_COLUMNS = ("trial_id", "label", "phase", "seed", "state", "reason", "epochs", "seconds", "gpu_seconds")
-"""Always there and always first; metrics, `config/KEY` and `parent` follow as the run has them."""
-
 CURVE_COLUMNS = ("trial_id", "label", "phase", "epoch", "seconds")
-
-_TEXT_COLUMNS = {"trial_id": str, "label": str, "phase": str, "state": str, "reason": str, "parent": str}
 
 
 def load_trials(run_dir: Path) -> pd.DataFrame:
@@ -32,45 +25,17 @@ def load_trials(run_dir: Path) -> pd.DataFrame:
     """
     path = run_dir / TRIALS_FILE
     try:
-        frame = pd.read_csv(path, dtype=_TEXT_COLUMNS, keep_default_na=True)
+        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=True)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; finish the sweep first: {commands.resume(run_dir)}") from None
     except (ValueError, OSError) as error:
         raise DataError(f"{path} is damaged ({error}); to write it again: {commands.resume(run_dir)}") from error
-    absent = [column for column in TRIAL_COLUMNS if column not in frame]
+    absent = [column for column in COLUMNS if column not in frame]
     if absent:
         raise DataError(f"{path} lacks the columns {', '.join(absent)}; to write it again: {commands.resume(run_dir)}")
-    text = [column for column in _TEXT_COLUMNS if column in frame]
+    text = [column for column in TEXTS if column in frame]
     frame[text] = frame[text].fillna("")
-    return frame[[*TRIAL_COLUMNS, *(column for column in frame if column not in TRIAL_COLUMNS)]]
-
-
-def load_journal(run_dir: Path) -> list[dict[str, Any]]:
-    """Reads every whole event of `journal.jsonl`, in order.
-
-    Raises:
-        DataError: If the journal is missing, or a line that is not the last one is not an event.
-    """
-    path = run_dir / JOURNAL_FILE
-    if not path.is_file():
-        raise DataError(f"{path} does not exist: give the folder of a run, such as runs/NAME")
-    return list(_events(path))
-
-
-def _events(path: Path) -> Iterator[dict[str, Any]]:
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            # A writer that was killed leaves its last line torn; the run goes on from the line before.
-            if number >= len(lines) - 1:
-                continue
-            raise DataError(
-                f"{path}, line {number} is damaged; restore the file from a backup of the run folder"
-            ) from None
-        if isinstance(event, dict):
-            yield event
+    return frame[[*COLUMNS, *(column for column in frame if column not in COLUMNS)]]
 
 
 def load_curves(run_dir: Path) -> pd.DataFrame:
@@ -79,11 +44,17 @@ def load_curves(run_dir: Path) -> pd.DataFrame:
     Returns:
         Columns `trial_id`, `label`, `phase`, `epoch`, `seconds`, then one per metric; by trial in the order of their
         suggestion, then by epoch. An epoch reported twice (once before, once after a resume) keeps its last values.
+
+    Raises:
+        DataError: If the journal is missing or was altered.
     """
-    suggested: dict[str, dict[str, Any]] = {}
+    path = run_dir / JOURNAL_FILE
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: give the folder of a run, such as runs/NAME")
+    suggested: dict[str, Event] = {}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for event in load_journal(run_dir):
-        kind, trial_id = event.get("event"), str(event.get("trial_id", ""))
+    for event in read_events(path):
+        kind, trial_id = event["event"], str(event.get("trial_id", ""))
         if kind == "suggested":
             suggested[trial_id] = event
         elif kind == "result":

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trainables.paths import UnsafePathError, WrittenFiles
+from trainables.words import some_of
 
 Names = tuple[str, ...]
 """A file's name and those of the folders around it, outermost first."""
@@ -27,10 +28,8 @@ def reserve(written: WrittenFiles, names: Iterable[Names]) -> dict[Names, Path]:
     files = {name: written.path(*name) for name in names}
     taken = [str(path) for path in files.values() if os.path.lexists(path)]
     if taken:
-        more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
         raise UnsafePathError(
-            f"{', '.join(taken[:3])}{more}: there already, and not written by this command; move such files away and "
-            "try again"
+            f"{some_of(taken, 3)}: there already, and not written by this command; move such files away and try again"
         )
     written.close()
     return files

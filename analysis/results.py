@@ -14,7 +14,7 @@ from analysis import comparison
 from analysis.answer import Answer, answer
 from analysis.candidates import configurations, seeds_frame
 from analysis.dead import Dead, dead_labels
-from analysis.evaluate import MAJORITY, evaluate_checkpoints, evaluate_majority
+from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.failures import measure as failures
 from analysis.kept import Evaluation, Progress
 from analysis.load import load_curves, load_trials
@@ -29,12 +29,11 @@ from trainables.data.base import ClassInfo, SegmentationData
 from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
 from trainables.errors import CheckpointError, UsageError
+from trainables.labels import BASELINE, BEST, MAJORITY, in_order
 from trainables.paths import within
 from trainables.places import cores
 from trainables.record import TrialRecord
-
-BASELINE = "baseline"
-BEST = "best"
+from trainables.run_folder import BEST_MODELS, REPORT
 
 
 @dataclass(frozen=True)
@@ -218,17 +217,16 @@ def find_failures(
 
 def _label_folders(run_dir: Path) -> dict[str, Path]:
     """The checkpoint folder of each label: baseline first, then best, then the others by name."""
-    found = {path.parent.name: path.parent for path in sorted((run_dir / "best").glob(f"*/{TRIAL_FILE}"))}
+    found = {path.parent.name: path.parent for path in (run_dir / BEST_MODELS).glob(f"*/{TRIAL_FILE}")}
     told = published(run_dir)
     if told is not None:  # other folders there are not the sweep's
         found = {label: folder for label, folder in found.items() if label in told}
     if not found:
         raise CheckpointError(
-            f"{run_dir / 'best'} holds no checkpoint: no trial was trained to its full budget\n"
+            f"{run_dir / BEST_MODELS} holds no checkpoint: no trial was trained to its full budget\n"
             f"finish the sweep first: {commands.resume(run_dir)}"
         )
-    order = {BASELINE: 0, BEST: 1}
-    return {label: found[label] for label in sorted(found, key=lambda label: (order.get(label, 2), label))}
+    return {label: found[label] for label in in_order(sorted(found))}
 
 
 def _top_folders(
@@ -254,7 +252,7 @@ def _top_folders(
         if checkpoint is None or len(added) == count:
             continue
         label = f"trial-{trial_id}"
-        folder = within(run_dir, "report", "checkpoints", label)
+        folder = within(run_dir, REPORT, "checkpoints", label)
         publish(checkpoint, folder, label=label)
         added[label] = folder
     missing = count - len(added)

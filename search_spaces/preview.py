@@ -27,7 +27,7 @@ from trainables.data.flags import add_data_flags
 from trainables.data.reading.names import expanded
 from trainables.data.splits.given import make_splits
 from trainables.errors import SegsweepError, UsageError
-from trainables.places import write_atomically
+from trainables.files import write_atomically
 from trainables.registry import Scalar
 from trainables.seeds import derived_seed
 

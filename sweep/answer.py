@@ -17,10 +17,13 @@ from rich.text import Text
 from search_spaces import Parameter, SearchSpace
 from search_spaces.core.parameter import readable
 from sweep.objectives import Objective
-from sweep.trials import BASELINE, BEST, TrialView
+from sweep.trials import TrialView
+from sweep.trials_csv import TRIALS_FILE
 from trainables import commands
 from trainables.config import TrialConfig, format_size
+from trainables.labels import BASELINE, BEST
 from trainables.registry import Scalar
+from trainables.words import counted
 
 if TYPE_CHECKING:
     from trainables.data import SegmentationData, Splits
@@ -60,7 +63,7 @@ def show_plan(
     table.add_row("space", f"{space.name} - {space.description}")
     table.add_row("", f"{len(space.parameters)} parameters, labels by {space.label_by}")
     known = space.trial_config(base, space.start[0] if space.start else {})
-    table.add_row("baseline", describe(known))
+    table.add_row(BASELINE, describe(known))
     table.add_row(
         "data",
         f"{data.name}, {len(data.classes)} classes: {len(splits.train)} train, {len(splits.val)} val, "
@@ -142,8 +145,8 @@ def describe_execution(execution: Execution) -> str:
         f"{execution.precision} on {execution.device}",
         *(["channels last"] if execution.channels_last else []),
         *(["compiled"] if execution.compile else []),
-        f"{execution.threads} thread{'' if execution.threads == 1 else 's'} per trial",
-        *([f"{execution.workers} loader process{'' if execution.workers == 1 else 'es'}"] if execution.workers else []),
+        f"{counted(execution.threads, 'thread')} per trial",
+        *([counted(execution.workers, "loader process", "loader processes")] if execution.workers else []),
         f"decoded images up to {execution.cache_bytes / 2**30:.3g} GiB"
         if execution.cache_bytes
         else "no decoded cache",
@@ -224,16 +227,14 @@ def show_answer(
     )
     told = escape(_score_text(labels, seeds, dead, objective))
     console.print(f"[bold]{objective.key}[/bold]  {told}", highlight=False, soft_wrap=True)
-    troubled = f"; {failed} trials failed, see logs/ and trials.csv there" if failed else ""
+    troubled = f"; {failed} trials failed, see logs/ and {TRIALS_FILE} there" if failed else ""
     console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)
     if len(dead) == len(labels):
         told = f"{commands.report(run_dir, '--split', 'val')}   (see what it predicts; the test split can wait)"
         console.print(f"[bold]next[/bold]      {escape(told)}", highlight=False, soft_wrap=True)
         return
     console.print(f"[bold]next[/bold]      {escape(commands.report(run_dir))}", highlight=False, soft_wrap=True)
-    console.print(
-        f"          opens the test split, opened {openings} time{'' if openings == 1 else 's'} so far", highlight=False
-    )
+    console.print(f"          opens the test split, opened {counted(openings, 'time')} so far", highlight=False)
 
 
 def _dead_text(dead: Mapping[str, str], labels: Mapping[str, TrialView]) -> str:

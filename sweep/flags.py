@@ -15,7 +15,7 @@ from sweep.schedulers import SCHEDULERS
 from trainables import commands, plugins
 from trainables.data.flags import add_data_flags, add_data_root_flag
 from trainables.data.reading.names import expanded
-from trainables.flags import add_execution_flags, add_workers_flag
+from trainables.flags import MOST_PICTURES, add_execution_flags, add_workers_flag, whole
 from trainables.models import MODELS, WEIGHTS
 
 DEFAULT_MODELS = ("lraspp_mobilenet_v3_large",)
@@ -136,7 +136,11 @@ def _add_keep(keep: argparse._ActionsContainer, mode: Mode) -> None:
         "--report", action=argparse.BooleanOptionalAction, default=True, help="the report on val at the end (default)"
     )
     keep.add_argument(
-        "--pictures", type=_whole, default=100, metavar="N", help="most failures pictured there (default: 100)"
+        "--pictures",
+        type=whole,
+        default=MOST_PICTURES,
+        metavar="N",
+        help=f"most failures pictured there (default: {MOST_PICTURES})",
     )
     keep.add_argument(
         "--wandb",
@@ -195,12 +199,6 @@ def _pair(text: str) -> tuple[str, str]:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or more")
     return int(text)
 
 

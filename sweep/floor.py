@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sweep.objectives import Objective
+from sweep.objectives import DEAD_MARGIN, Objective
 from trainables.metrics import summary
-
-MARGIN = 0.001
-"""How far above the floor a score must be to count as learnt."""
 
 
 def constant_scores(pixels: npt.NDArray[np.int64], class_id: int) -> dict[str, float]:
@@ -26,7 +23,7 @@ def constant_scores(pixels: npt.NDArray[np.int64], class_id: int) -> dict[str, f
     """
     confusion = np.zeros((len(pixels), len(pixels)), np.int64)
     confusion[:, class_id] = pixels
-    return summary(confusion, prefix="val/")
+    return summary(confusion)
 
 
 def why_dead(
@@ -52,6 +49,6 @@ def why_dead(
             return f"predicts {name} everywhere"
     commonest = int(np.argmax(train_pixels))
     floor, score = (objective.value(each) for each in (constant_scores(val_pixels, commonest), metrics))
-    if floor is not None and (score is None or objective.goodness(score) <= objective.goodness(floor) + MARGIN):
+    if floor is not None and (score is None or objective.goodness(score) <= objective.goodness(floor) + DEAD_MARGIN):
         return f"stands at the floor: {classes[commonest]} everywhere scores {floor:.4f}"
     return ""

@@ -17,7 +17,7 @@ from typing import Any
 
 from trainables.errors import DataError
 
-FILE_NAME = "journal.jsonl"
+JOURNAL_FILE = "journal.jsonl"
 Event = dict[str, Any]
 
 

@@ -17,16 +17,16 @@ from trainables import commands
 from trainables.data.base import ClassInfo
 from trainables.errors import ConfigError, DataError, UsageError
 from trainables.execution import Execution
+from trainables.files import write_json
 from trainables.metrics.registry import Direction
 from trainables.paths import check_name
-from trainables.places import write_atomically
 from trainables.plugins import PluginRecord
 from trainables.registry import Scalar
+from trainables.run_folder import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
-FILE_NAME = "manifest.json"
 FORMAT = 3
 _NAMED = 5
 """How many faults a message names."""
@@ -164,9 +164,7 @@ class SweepManifest:
         Raises:
             ValueError: For NaN and infinite numbers.
         """
-        content = {"format": FORMAT, **dataclasses.asdict(self)}
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-        write_atomically(run_dir / FILE_NAME, text.encode())
+        write_json(run_dir / MANIFEST_FILE, {"format": FORMAT, **dataclasses.asdict(self)}, indent=2)
 
     @classmethod
     def load(cls, run_dir: Path) -> SweepManifest:
@@ -176,10 +174,10 @@ class SweepManifest:
             DataError: If the folder is not a run folder, or the manifest is of another format or damaged: with the path
                 of each field that is wrong, missing or unknown.
         """
-        path = run_dir / FILE_NAME
+        path = run_dir / MANIFEST_FILE
         if not path.is_file():
             raise DataError(
-                f"{run_dir} is not a run folder: it has no {FILE_NAME}\n"
+                f"{run_dir} is not a run folder: it has no {MANIFEST_FILE}\n"
                 f"give the folder that a sweep printed, such as runs/NAME, or start one: {commands.start_sweep()}"
             )
         try:

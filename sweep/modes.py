@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from sweep import answer
 from sweep.config import CHANGEABLE, GoOnConfig, SweepConfig
-from sweep.manifest import FILE_NAME, Budget, SearchRecord, SweepManifest, TrackingRecord
+from sweep.manifest import Budget, SearchRecord, SweepManifest, TrackingRecord
 from sweep.objectives import objective_of, recorded_objective
 from sweep.preflight import Plan, prepare
 from sweep.resources import Machines, Resources, available, plan_execution, plan_resources
@@ -29,6 +29,7 @@ from trainables.config import parse_value
 from trainables.data.splits.frozen import freeze_splits
 from trainables.errors import DataError, UsageError
 from trainables.execution import Execution
+from trainables.run_folder import MANIFEST_FILE
 
 
 def start(config: SweepConfig, console: Console) -> int:
@@ -174,7 +175,8 @@ def _refuse_what_cannot_run(manifest: SweepManifest, run_dir: Path) -> None:
             manifest.space.trial_config(manifest.base, point)
     except UsageError as error:
         raise DataError(
-            f"{run_dir / FILE_NAME} is damaged (its first trial: {error}); restore it from a backup of the run folder"
+            f"{run_dir / MANIFEST_FILE} is damaged (its first trial: {error}); restore it from a backup of the run "
+            "folder"
         ) from error
 
 
@@ -268,7 +270,7 @@ def _manifest(config: SweepConfig, plan: Plan, resources: Resources, execution: 
 
 
 def _latest_run(runs_dir: Path) -> Path:
-    runs = [path.parent for path in runs_dir.glob(f"*/{FILE_NAME}")] if runs_dir.is_dir() else []
+    runs = [path.parent for path in runs_dir.glob(f"*/{MANIFEST_FILE}")] if runs_dir.is_dir() else []
     if not runs:
         raise UsageError(f"{runs_dir} holds no run to go on with: start one, or give --name and --runs-dir")
     return max(runs, key=lambda run: SweepManifest.load(run).created)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from trainables.errors import DataError, UsageError
-from trainables.metrics import Metric, all_metrics
+from trainables.metrics import METRICS, Metric, all_metrics
 
 if TYPE_CHECKING:
     from sweep.manifest import SweepManifest
@@ -51,12 +51,14 @@ class Objective:
         return self.metric.show(value)
 
 
-DEFAULT = "val/miou"
+DEFAULT = METRICS.get("iou").key
+DEAD_MARGIN = 0.001
+"""A score no more than this above that of the commonest class everywhere shows that nothing was learnt."""
 
 
 def objectives() -> dict[str, Objective]:
     """By name, the default first: everything that `--objective` takes, which is every metric that trials report."""
-    found = {f"val/{one.reported_as}": one for one in all_metrics() if one.reported_as}
+    found = {one.key: one for one in all_metrics() if one.key is not None}
     return {key: Objective(key, found[key]) for key in sorted(found, key=lambda key: key != DEFAULT)}
 
 

@@ -20,7 +20,7 @@ from trainables.seeds import derived_seed
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
-FILE_NAME = "study.db"
+STUDY_FILE = "study.db"
 INFEASIBLE = "infeasible"
 ATTEMPTS = 50
 

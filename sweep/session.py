@@ -20,16 +20,14 @@ from sweep import answer, progress
 from sweep.compiled import values_of
 from sweep.conductor import Conductor
 from sweep.floor import why_dead
-from sweep.journal import FILE_NAME as JOURNAL_FILE
-from sweep.journal import Journal
+from sweep.journal import JOURNAL_FILE, Journal
 from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, recorded_objective
-from sweep.optuna_study import FILE_NAME as STUDY_FILE
-from sweep.optuna_study import mirror
+from sweep.optuna_study import STUDY_FILE, mirror
 from sweep.resources import Machines
 from sweep.tracking import Tracker, resolve_mode
-from sweep.trials import BEST, TrialView
-from sweep.trials import FILE_NAME as TRIALS_FILE
+from sweep.trials import TrialView
+from sweep.trials_csv import TRIALS_FILE
 from sweep.verify import published_event, published_labels
 from trainables import commands, plugins
 from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_checkpoint, publish, read_record
@@ -39,7 +37,9 @@ from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
 from trainables.errors import INTERRUPTED, SegsweepError
 from trainables.execution import Execution, TrialData
+from trainables.labels import BEST
 from trainables.paths import consists_of, remove_own, within
+from trainables.run_folder import BEST_MODELS, REPORT, REPORT_FILE
 
 REFRESH_SECONDS = 5.0
 
@@ -93,7 +93,7 @@ class Session:
             self.console.print("every trial of this sweep has ended; --extend N tries more")
             self._write_views(conductor)
             self._publish(conductor)
-            there = (self.run_dir / "report" / "report.html").is_file()
+            there = (self.run_dir / REPORT / REPORT_FILE).is_file()
             reported = there or not conductor.labels() or self._report()
             return self._answer(conductor, reported=reported)
         tracker = self._tracker()
@@ -110,7 +110,7 @@ class Session:
         self._publish(conductor)
         reported = not conductor.labels() or self._report()
         if self.options.report and conductor.labels():
-            tracker.report(self.run_dir / "report")
+            tracker.report(self.run_dir / REPORT)
         tracker.close(timeout=30)
         for warning in self.warnings:
             self.console.print(warning, style="yellow", markup=False, soft_wrap=True)
@@ -213,7 +213,7 @@ class Session:
         record = self.manifest.data
         splits = {"train": record.splits.train.hash, "val": record.splits.val.hash}
         data = {"name": record.name, "root": record.root, "splits": splits}
-        folders = {label: within(self.run_dir, "best", label) for label in labels}
+        folders = {label: within(self.run_dir, BEST_MODELS, label) for label in labels}
         for label, trial in labels.items():
             checkpoint = latest_checkpoint(within(self.run_dir, CHECKPOINTS, trial.trial_id))
             told = before.get(label, {})
@@ -229,7 +229,7 @@ class Session:
                     "training; restore it from a backup"
                 )
             publish(checkpoint, folders[label], label=label, data=data)
-        best = self.run_dir / "best"
+        best = self.run_dir / BEST_MODELS
         for stale in [entry for entry in best.iterdir() if entry.name not in labels] if best.is_dir() else []:
             if consists_of(stale, MODEL_FILES) and any(stale.iterdir()):
                 remove_own(stale, MODEL_FILES)
@@ -381,9 +381,12 @@ class _Views:
 
     def write(self) -> None:
         """Writes both; the study only when a trial has ended since."""
-        self._conductor.table.write_csv(self._run_dir / TRIALS_FILE, gpus_per_trial=self._gpus_per_trial)
-        ended = len(self._conductor.journal.of("ended"))
+        conductor = self._conductor
+        conductor.table.write_csv(
+            self._run_dir / TRIALS_FILE, gpus_per_trial=self._gpus_per_trial, objective=conductor.objective
+        )
+        ended = len(conductor.journal.of("ended"))
         if ended != self._ended:
-            mirror(self._conductor.search.suggestions.study, self._run_dir / STUDY_FILE)
+            mirror(conductor.search.suggestions.study, self._run_dir / STUDY_FILE)
             self._ended = ended
         self._next = time.monotonic() + REFRESH_SECONDS

@@ -22,6 +22,7 @@ from trainables import commands
 from trainables.config import TrialConfig
 from trainables.data.reading.names import expanded
 from trainables.errors import SegsweepError
+from trainables.run_folder import REPORT, REPORT_FILE, TABLES_FOLDER
 
 FLUSH_SECONDS = 5.0
 TABLES = ("comparison", "per_class", "iou_thresholds", "cost")
@@ -155,13 +156,13 @@ class Tracker:
 
         run = self._start("report", {}, job_type="report")
         for name in TABLES:
-            path = report_dir / "tables" / f"{name}.csv"
+            path = report_dir / TABLES_FOLDER / f"{name}.csv"
             if path.is_file():
                 run.log({name: wandb.Table(dataframe=pd.read_csv(path))})
-        page = report_dir / "report.html"
+        page = report_dir / REPORT_FILE
         if page.is_file():
             run.log({"report": wandb.Html(page.read_text(encoding="utf-8"), inject=False)})
-        comparison = report_dir / "tables" / "comparison.csv"
+        comparison = report_dir / TABLES_FOLDER / "comparison.csv"
         if comparison.is_file():
             for row in pd.read_csv(comparison).to_dict("records"):
                 run.summary[f"{row['label']}/iou"] = row["iou"]
@@ -207,8 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SegsweepError as error:
         warn(str(error))
         return error.exit_code
-    report = asked.run / "report"
-    if not (report / "report.html").is_file():
+    report = asked.run / REPORT
+    if not (report / REPORT_FILE).is_file():
         warn(f"{report} holds no report yet: {commands.report(asked.run)}")
         return 1
     tracker = Tracker(

@@ -12,12 +12,11 @@ from typing import Any
 
 from sweep.journal import Event
 from sweep.objectives import Objective
+from sweep.trials_csv import CONFIG, PARENT, ordered
+from trainables.files import write_atomically
+from trainables.labels import BASELINE, BEST, in_order
 from trainables.paths import check_name
-from trainables.places import write_atomically
 
-FILE_NAME = "trials.csv"
-BASELINE = "baseline"
-BEST = "best"
 OPEN_STATES = ("pending", "running")
 
 
@@ -172,20 +171,13 @@ class TrialTable:
         finals = {label: self.final(trial) for label, trial in self.representatives(objective).items()}
         complete = {label: trial for label, trial in finals.items() if trial.state == "completed"}
         everyone = self.completed(objective)
-        ordered: dict[str, TrialView] = {}
-        if BASELINE in complete:
-            ordered[BASELINE] = complete[BASELINE]
+        baseline = configuration(complete[BASELINE]) if BASELINE in complete else None
+        chosen = {
+            label: trial for label, trial in complete.items() if label == BASELINE or configuration(trial) != baseline
+        }
         if everyone:
-            ordered[BEST] = _best_configuration(everyone, objective)[0]
-        baseline = configuration(ordered[BASELINE]) if BASELINE in ordered else None
-        ordered.update(
-            {
-                label: trial
-                for label, trial in complete.items()
-                if label not in ordered and configuration(trial) != baseline
-            }
-        )
-        return ordered
+            chosen[BEST] = _best_configuration(everyone, objective)[0]
+        return {label: chosen[label] for label in in_order(chosen)}
 
     def completed(self, objective: Objective) -> list[TrialView]:
         """The trials at full budget that have a score and may become `best`."""
@@ -201,11 +193,12 @@ class TrialTable:
         """All trials at full budget of a trial's configuration, whatever their seeds."""
         return [t for t in self.completed(objective) if configuration(t) == configuration(trial)]
 
-    def write_csv(self, path: Path, *, gpus_per_trial: float) -> None:
-        """Writes `trials.csv` atomically."""
+    def write_csv(self, path: Path, *, gpus_per_trial: float, objective: Objective) -> None:
+        """Writes `trials.csv` atomically; the objective is the first of its metrics."""
         rows = [trial_row(trial, gpus_per_trial) for trial in self.trials.values()]
         stream = io.StringIO(newline="")
-        writer = csv.DictWriter(stream, _columns(rows))
+        columns = dict.fromkeys(column for row in rows for column in row)
+        writer = csv.DictWriter(stream, ordered(columns, objective.key))
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(path, stream.getvalue().encode())
@@ -229,8 +222,8 @@ def trial_row(trial: TrialView, gpus_per_trial: float) -> dict[str, Any]:
         "seconds": round(trial.seconds, 3),
         "gpu_seconds": round(trial.seconds * gpus_per_trial, 3),
         **trial.metrics,
-        **{f"config/{key}": value for key, value in trial.config.items()},
-        "parent": trial.parent or "",
+        **{f"{CONFIG}{key}": value for key, value in trial.config.items()},
+        PARENT: trial.parent or "",
     }
 
 
@@ -256,13 +249,3 @@ def _longest(trials: list[TrialView]) -> list[TrialView]:
     """Those that were trained longest, in the order of their numbers."""
     most = max(trial.epochs for trial in trials)
     return sorted((trial for trial in trials if trial.epochs == most), key=lambda trial: trial.number)
-
-
-def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    columns: dict[str, None] = {}
-    for row in rows:
-        columns.update(dict.fromkeys(row))
-    first = ["trial_id", "label", "phase", "seed", "state", "reason", "epochs", "seconds", "gpu_seconds"]
-    metrics = [c for c in columns if c not in first and not c.startswith("config/") and c != "parent"]
-    config = [c for c in columns if c.startswith("config/")]
-    return [*first, *sorted(metrics, key=lambda c: (c != "val/miou", c)), *config, "parent"]

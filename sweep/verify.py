@@ -11,8 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sweep.journal import FILE_NAME as JOURNAL_FILE
-from sweep.journal import Event, read_events
+from sweep.journal import JOURNAL_FILE, Event, read_events
 from sweep.manifest import DataRecord, SplitRecord, SplitRecords, SweepManifest
 from sweep.versions import package_versions
 from trainables.checkpoint import MODEL_FILE, MODEL_FILES, TRIAL_FILE, file_sha256
@@ -21,12 +20,12 @@ from trainables.data.cache.scan import scan
 from trainables.data.splits.frozen import TEST_SPLIT_FILE, Split, load_split, load_test_split, split_hash
 from trainables.errors import DataError, SegsweepError
 from trainables.paths import refuse_links, within
+from trainables.run_folder import BEST_MODELS
+from trainables.words import counted, some_of
 
 SPLITS = ("train", "val", "test")
 OF_OTHERS = ("wandb", "tune")
 """Folders of a run in which W&B and Ray keep what they like, links too."""
-_NAMED = 5
-"""How many images a message names."""
 
 
 def open_run(run_dir: Path) -> SweepManifest:
@@ -158,7 +157,7 @@ def check_published(run_dir: Path) -> None:
     faults = []
     for label, hashes in (published(run_dir) or {}).items():
         for name in MODEL_FILES:
-            digest, path = hashes[name], within(run_dir, "best", label) / name
+            digest, path = hashes[name], within(run_dir, BEST_MODELS, label) / name
             if path.is_file() and file_sha256(path) != digest:
                 faults.append(str(path))
     if faults:
@@ -210,12 +209,8 @@ def _file_faults(run_dir: Path, data: SegmentationData) -> list[str]:
             gone = [i for i in split.ids if not now[i][place]]
             changed = [i for i in split.ids if now[i][place] and now[i][place] != split.sha256[i][place]]
             faults += [
-                f"{split.name}: {len(ids)} {what}{'' if len(ids) == 1 else 's'} {how}: {_some(ids)}"
+                f"{split.name}: {counted(len(ids), what)} {how}: {some_of(ids)}"
                 for ids, how in ((gone, "missing or unreadable"), (changed, "changed"))
                 if ids
             ]
     return faults
-
-
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:_NAMED]) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")

@@ -23,6 +23,7 @@ from trainables.optimizers import SCHEDULES, Schedule, applied_optimizer
 from trainables.registry import Scalar
 from trainables.training import is_channels_last
 from trainables.updates import BACKBONE, DTYPES, Updater
+from trainables.words import some_of
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,7 @@ def _weight_faults(config: TrialConfig, built: Built) -> Iterator[str]:
     if optimized:
         yield f"optimizer: {len(optimized)} of its tensors are not the model's"
     for fault, names in wrong.items():
-        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        yield f"{fault} ({names[0]}{others})"
+        yield f"{fault} ({some_of(names, 1)})"
 
 
 def images_digest(train: Sequence[str], val: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 from trainables import commands
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError
+from trainables.files import write_json
 from trainables.models import build_model
 from trainables.paths import UnsafePathError, remove_own
 from trainables.record import TrialRecord
@@ -81,9 +82,9 @@ def save_checkpoint(
         if updater is not None and updater.averaged is not None:
             save_file(_portable(updater.model.state_dict()), temporary / TRAINED_FILE)
             sums[TRAINED_FILE] = file_sha256(temporary / TRAINED_FILE)
-        _write_json(temporary / STATE_FILE, state)
+        write_json(temporary / STATE_FILE, state)
         sums[STATE_FILE] = file_sha256(temporary / STATE_FILE)
-        _write_json(temporary / SUMS_FILE, sums)
+        write_json(temporary / SUMS_FILE, sums)
         _sync(temporary)
         if not remove_own(final, CHECKPOINT_FILES):
             raise CheckpointError(f"{final} holds files that this project did not write: move them away and resume")
@@ -176,7 +177,7 @@ def publish(checkpoint: Path, folder: Path, *, label: str, data: Mapping[str, An
             shutil.copyfile(checkpoint / MODEL_FILE, temporary / MODEL_FILE)
             if file_sha256(temporary / MODEL_FILE) != record.sha256:
                 raise CheckpointError(f"the copy of {checkpoint / MODEL_FILE} to {folder} differs from it")
-            _write_json(temporary / TRIAL_FILE, record.to_json())
+            write_json(temporary / TRIAL_FILE, record.to_json())
             _sync(temporary)
             _put_in_place(temporary, folder)
         finally:
@@ -298,10 +299,6 @@ def _difference(stored: TrialConfig, asked: TrialConfig) -> str:
     left, right = stored.flat(), asked.flat()
     keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
     return ", ".join(f"{key} is {left.get(key)} there and {right.get(key)} here" for key in keys)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _sync(folder: Path, *, only_folder: bool = False) -> None:

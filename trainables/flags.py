@@ -1,4 +1,4 @@
-"""Flags that several commands share: how a trial is executed. Those of the data are in `data/flags.py`."""
+"""Flags that several commands share: how a trial is executed, kinds of values. Those of data are in `data/flags.py`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import re
 from trainables.options import PRECISIONS
 from trainables.places import DEFAULT_LIMIT_BYTES
 
+MOST_PICTURES = 100
+"""Pictures of failures that a report draws by default."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -67,3 +69,21 @@ def byte_size(text: str) -> int:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 500M or 10G")
     return int(float(found.group(1)) * _UNITS[found.group(2).upper()])
+
+
+def whole(text: str) -> int:
+    """The `type` of a flag that takes a whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or more")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """The `type` of a flag that takes a number within 0 .. 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number within 0 .. 1")
+    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from trainables.registry import Choice, Range
+from trainables.hyperparameters import Choice, Range
 
 FREEZE = ("none", "batch_norm", "backbone")
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from trainables.errors import DataError
-from trainables.places import write_atomically
+from trainables.files import write_json
 
 LIST_FILE = ".segsweep-files.json"
 """Names of the files that a command wrote into a folder, so that the next one removes those and nothing else."""
@@ -169,4 +169,4 @@ class WrittenFiles:
     def close(self) -> None:
         """Writes the list."""
         if self._written:
-            write_atomically(self.folder / LIST_FILE, json.dumps(sorted(self._written), indent=0).encode() + b"\n")
+            write_json(self.folder / LIST_FILE, sorted(self._written), indent=0)

@@ -1,10 +1,9 @@
-"""Where the project keeps what it can make again, and how it writes there."""
+"""Where the project keeps what it can make again."""
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 DEFAULT_LIMIT_BYTES = 8 * 2**30
@@ -23,26 +22,6 @@ def cache_root() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "segsweep"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file atomically: whole or not at all, even if the process or the machine dies half-way.
-
-    Raises:
-        OSError: If the folder cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def cores() -> int:

@@ -25,7 +25,8 @@ from typing import Any
 
 from trainables.data.reading.names import expanded
 from trainables.errors import CheckpointError, DataError, SegsweepError, UsageError
-from trainables.places import cache_root, write_atomically
+from trainables.files import write_json
+from trainables.places import cache_root
 from trainables.registry import registered, snapshot, table
 
 GROUP = "segsweep.plugins"
@@ -387,6 +388,6 @@ def _remember(plugins: Iterable[Plugin]) -> None:
     now = before | {plugin.sha256: plugin.path for plugin in plugins}
     if now != before:
         try:
-            write_atomically(cache_root() / USED_FILE, json.dumps(now, indent=1).encode() + b"\n")
+            write_json(cache_root() / USED_FILE, now)
         except OSError:
             return  # a later command asks for --plugins again

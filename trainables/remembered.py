@@ -18,7 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from trainables.places import cache_root, write_atomically
+from trainables.files import write_json
+from trainables.places import cache_root
 from trainables.versions import code_version
 
 _PACKAGES = ("torchvision", "timm", "optuna")
@@ -66,7 +67,7 @@ class Memory:
         if not self._learnt:
             return
         with contextlib.suppress(OSError):
-            write_atomically(self.path, json.dumps(self._facts).encode())
+            write_json(self.path, self._facts, indent=None)
             self._learnt.clear()
             for other in self.path.parent.glob(f"{_PREFIX}*.json"):
                 if other.stat().st_mtime < time.time() - _KEPT_SECONDS:

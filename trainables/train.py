@@ -29,15 +29,19 @@ from trainables.data.splits.frozen import SPLITS_FILE, load_split, load_test_spl
 from trainables.data.splits.given import make_splits
 from trainables.errors import INTERRUPTED, CheckpointError, DataError, SegsweepError, UsageError
 from trainables.execution import Execution, TrialData
+from trainables.files import write_json
 from trainables.flags import add_execution_flags, default_precision, default_workers
+from trainables.metrics import METRICS
 from trainables.models import ensure_weights
 from trainables.overfit import overfit_batch
 from trainables.paths import UnsafePathError, refuse_links
-from trainables.places import write_atomically
+from trainables.run_folder import MANIFEST_FILE
 from trainables.trial import Trial
 
 DATA_FILE = "data.json"
 """Beside the checkpoints: which images they were trained on, so that going on with others is refused."""
+SHOWN = ("iou", "pixel_accuracy")
+"""The metrics of val that are printed after each epoch."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -165,7 +169,7 @@ def _data_said(told: Any) -> dict[str, Any]:
 def _data_of_run(path: Path) -> dict[str, Any]:
     """What the manifest of the run around a `trial.json` says of its data; nothing where there is none."""
     try:
-        told = json.loads((_run_around(path) / "manifest.json").read_text(encoding="utf-8"))["data"]
+        told = json.loads((_run_around(path) / MANIFEST_FILE).read_text(encoding="utf-8"))["data"]
         hashes = {part: told["splits"][part]["hash"] for part in ("train", "val")}
         return {"name": told["name"], "root": told["root"], "splits": hashes}
     except (OSError, ValueError, KeyError, TypeError, IndexError):
@@ -297,15 +301,14 @@ def _fit(trial: Trial, out: Path, data: Mapping[str, Any]) -> int:
         trial.restore(before)
         print(f"goes on after epoch {trial.epoch}")
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / DATA_FILE, json.dumps(dict(data), indent=1).encode() + b"\n")
+    write_json(out / DATA_FILE, dict(data))
     while not (finished or trial.done):  # finished but not published: interrupted between the two
         entry = trial.run_epoch()
         trial.save(folder)
         metrics = entry["metrics"]
+        told = "  ".join(f"{one.words} {one.show(metrics[one.key])}" for one in map(METRICS.get, SHOWN) if one.key)
         print(
-            f"epoch {entry['epoch']}/{epochs}  loss {metrics['train/loss']:.4f}  "
-            f"val mIoU {metrics['val/miou']:.4f}  pixel accuracy {metrics['val/pixel_accuracy']:.4f}  "
-            f"{entry['seconds']:.1f} s",
+            f"epoch {entry['epoch']}/{epochs}  loss {metrics['train/loss']:.4f}  val {told}  {entry['seconds']:.1f} s",
             flush=True,
         )
     done = latest_checkpoint(folder)

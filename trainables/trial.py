@@ -168,7 +168,7 @@ class Trial:
                 device=self.device,
             )
             evaluate(self.updater.evaluated, self.val_loader, [matrix], device=self.device, precision=self.precision)
-        metrics = {**trained, **summary(matrix.value(), prefix="val/")}
+        metrics = {**trained, **summary(matrix.value())}
         bad = [name for name, value in metrics.items() if not np.isfinite(value)]
         if bad:
             raise DivergedError(f"{', '.join(bad)} not finite after epoch {epoch}")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.failures.measure import RegionFailure, cause_summary, failing_regions, failures_frame
+from analysis.failures.measure import RegionFailure, cause_summary, causes_text, failing_regions, failures_frame
 from analysis.outputs import reserve
 from trainables import commands
 from trainables.data.base import VOID, Mask
@@ -19,6 +19,7 @@ from trainables.data.folder import Description, read_description
 from trainables.data.reading.names import expanded
 from trainables.data.reading.read import read_image, read_mask
 from trainables.errors import DataError, SegsweepError, UsageError
+from trainables.flags import share
 from trainables.paths import WrittenFiles
 
 TABLE_FILE, CAUSES_FILE, PICTURES_FOLDER = "failures.csv", "causes.csv", "pictures"
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--classes", type=expanded, required=True, help='JSON: {"classes": [{id, name, color}], "void": 255}'
     )
     parser.add_argument("--images", type=expanded, help="folder of the images: failures are drawn as well")
-    parser.add_argument("--iou", type=_share, default=0.5, help="a region fails at or below this IoU (default 0.5)")
+    parser.add_argument("--iou", type=share, default=0.5, help="a region fails at or below this IoU (default 0.5)")
     parser.add_argument(
         "--out",
         type=expanded,
@@ -72,13 +73,6 @@ def _parser() -> argparse.ArgumentParser:
         "files are left alone",
     )
     return parser
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be within 0 .. 1, not {text}")
-    return value
 
 
 def _paired_files(options: argparse.Namespace) -> dict[str, dict[str, Path]]:
@@ -164,7 +158,7 @@ def _write(
 
     captions: dict[str, list[Caption]] = {}
     for _, stem, failure in entries if "images" in folders else ():
-        caption = Caption(description.classes[failure.class_id].name, failure.iou, "; ".join(failure.causes))
+        caption = Caption(description.classes[failure.class_id].name, failure.iou, causes_text(failure.causes))
         captions.setdefault(stem, []).append(caption)
     place = out.resolve()
     written = WrittenFiles(place.parent, place.name)

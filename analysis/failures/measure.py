@@ -8,7 +8,7 @@ works on masks of any model, trained here or not; with the images it draws the f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -237,20 +237,30 @@ def _border_share(region: npt.NDArray[np.bool_]) -> float:
 
 
 def failures_frame(entries: Sequence[tuple[str, str, RegionFailure]], class_names: Sequence[str]) -> pd.DataFrame:
-    """A frame with `COLUMNS` from (label, image id, failure); `causes` joined by "; ", `confused_with` by name."""
+    """A frame with `COLUMNS` from (label, image id, failure); `causes` as text, `confused_with` by name."""
     rows = [
         {
             "label": label,
             "image_id": image_id,
             "class": class_names[failure.class_id],
             "iou": failure.iou,
-            "causes": "; ".join(failure.causes),
+            "causes": causes_text(failure.causes),
             **{name: getattr(failure, name) for name in MEASURES},
             "confused_with": "" if failure.confused_with is None else class_names[failure.confused_with],
         }
         for label, image_id, failure in entries
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def causes_text(causes: Iterable[str]) -> str:
+    """Causes as a cell of the table holds them."""
+    return "; ".join(causes)
+
+
+def causes_of(text: str) -> list[str]:
+    """The causes in a cell of the table (`causes_text`), the dominant one first; none in an empty one."""
+    return text.split("; ") if text else []
 
 
 def cause_kind(cause: str) -> str:
@@ -271,6 +281,6 @@ def cause_summary(failures: pd.DataFrame) -> pd.DataFrame:
     classes = list(dict.fromkeys(failures["class"]))
     counts = pd.DataFrame(0, index=pd.Index(CAUSES, name="cause"), columns=classes)
     for name, causes in zip(failures["class"], failures["causes"], strict=True):
-        for kind in {cause_kind(cause) for cause in causes.split("; ")}:
+        for kind in {cause_kind(cause) for cause in causes_of(causes)}:
             counts.loc[kind, name] += 1
     return counts

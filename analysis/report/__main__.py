@@ -19,9 +19,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from analysis.kept import Progress
-from analysis.report.gallery import (
-    MOST_PICTURES,
-)
 from analysis.report.sections.answer import all_dead, caveats, lead_claims
 from analysis.report.writing import Report, write_report
 from analysis.results import Results, build_results
@@ -30,6 +27,8 @@ from trainables import commands, plugins
 from trainables.data.flags import add_data_root_flag
 from trainables.data.reading.names import expanded
 from trainables.errors import INTERRUPTED, SegsweepError
+from trainables.flags import MOST_PICTURES, share, whole
+from trainables.labels import CHIEF
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +70,7 @@ def answer_lines(report: Report, *, save_asked: bool = False) -> list[str]:
     metric, words = results.objective.metric.name, results.objective.metric.words
     told = [claim.text.striptags() for claim in (*lead_claims(results), *caveats(results))]
     lines = [f"{'' if place else 'answer':<9} {text}" for place, text in enumerate(told)]
-    for label in ("best", "baseline"):
+    for label in reversed(CHIEF):
         if label in results.labels:
             row = scores.loc[label]
             has_interval = row[f"{metric}_low"] == row[f"{metric}_low"]
@@ -164,17 +163,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("test", "val"), default="test", help="where to evaluate (default: test)")
     parser.add_argument(
         "--top",
-        type=_whole,
+        type=whole,
         default=0,
         metavar="K",
         help="add the K best configurations to the labels (default: 0)",
     )
     parser.add_argument(
-        "--iou", type=_share, default=0.5, metavar="T", help="a region fails at or below this IoU (default: 0.5)"
+        "--iou", type=share, default=0.5, metavar="T", help="a region fails at or below this IoU (default: 0.5)"
     )
     parser.add_argument(
         "--pictures",
-        type=_whole,
+        type=whole,
         default=MOST_PICTURES,
         metavar="N",
         help=f"draw at most N pictures of failures, worst first (default: {MOST_PICTURES})",
@@ -188,22 +187,6 @@ def _parser() -> argparse.ArgumentParser:
         "the data set's own masks (default), or with the places of the classes in the class list",
     )
     return parser
-
-
-def _whole(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on, not {text}")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be within 0 .. 1, not {text}")
-    return value
 
 
 if __name__ == "__main__":

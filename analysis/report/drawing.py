@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from analysis.colours import THEME, light
 from analysis.report.parts import FailedPart, Parts, forget
-from trainables.places import write_atomically
+from trainables.files import write_atomically
 from trainables.registry import Registry
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 WIDTH = 9.6
 """Width of a full-width figure in inches."""
 PNG_DPI = 144
-MAJORITY = "majority"
 
 FIGURES: Registry[Callable[..., Drawing | None]] = Registry("figure")
 """Functions `Results -> Drawing | None`, in the order of the page."""
@@ -155,8 +154,3 @@ def plain(text: str) -> str:
     """Text that can stand in a drawing: one line of printable characters, at most 32."""
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return text if len(text) <= 32 else text[:31] + "…"
-
-
-def count_noun(number: int, noun: str) -> str:
-    """A number and its noun, in the plural where there is not one."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -13,22 +13,22 @@ from urllib.parse import quote
 import pandas as pd
 
 from analysis import pictures
-from analysis.failures.measure import cause_kind, name_cause
+from analysis.failures.measure import cause_kind, causes_of, causes_text, name_cause
 from analysis.outputs import Names, reserve
 from analysis.report.tables import show_number
 from sweep.verify import load_run_split
 from trainables.data.base import SegmentationData
 from trainables.errors import DataError
+from trainables.flags import MOST_PICTURES
 from trainables.paths import WrittenFiles
 from trainables.places import cores
+from trainables.run_folder import REPORT, TABLES_FOLDER
 
 if TYPE_CHECKING:
     from analysis.results import Results
 
 EMBEDDING_BUDGET = 25_000_000
 """Bytes of pictures inside the page; the rest is linked."""
-MOST_PICTURES = 100
-"""Pictures that a report draws by default."""
 FOLDER = "failures"
 PREDICTIONS_FOLDER = "predictions"
 NAMES_FILE = "names.csv"
@@ -221,7 +221,7 @@ def written_before_lists(run_dir: Path) -> dict[str, list[str]]:
     Args:
         run_dir: The run whose report it was.
     """
-    tables = run_dir / "report" / "tables"
+    tables = run_dir / REPORT / TABLES_FOLDER
     found: dict[str, list[str]] = {FOLDER: [], PREDICTIONS_FOLDER: []}
     with suppress(OSError, ValueError, KeyError):
         failures = pd.read_csv(tables / "failures.csv", dtype=str, keep_default_na=False)
@@ -279,7 +279,7 @@ def _draw_image(
             results.classes,
             title=f"{' = '.join(labels)}  ·  {image_id}",
             captions=[
-                pictures.Caption(row["class"], row["iou"], "; ".join(row["causes"]))
+                pictures.Caption(row["class"], row["iou"], causes_text(row["causes"]))
                 for row in rows
                 if row["label"] == labels[0]
             ],
@@ -300,7 +300,7 @@ def _draw_image(
 
 
 def _row(place: int, record: Mapping[Any, Any], trial_id: str) -> dict[str, Any]:
-    causes = [cause for cause in str(record["causes"]).split("; ") if cause]
+    causes = causes_of(str(record["causes"]))
     return {
         "row": place,
         "trial": trial_id,

@@ -25,6 +25,7 @@ from analysis.report.gallery import (
 )
 from analysis.report.parts import FailedPart, Parts
 from analysis.results import Results
+from trainables.labels import MAJORITY
 from trainables.registry import Registry
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -98,13 +99,15 @@ def build_sections(material: Material, parts: Parts) -> list[Section]:
 @functools.cache
 def environment() -> jinja2.Environment:
     """Templates with autoescape on; an undefined name is an error."""
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader([TEMPLATES, SECTION_TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["MAJORITY"] = MAJORITY
+    return made
 
 
 def failure_card(part: FailedPart) -> Markup:

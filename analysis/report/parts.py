@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from trainables.places import write_atomically
+from trainables.files import write_atomically
 
 LOG_FILE = "report.log"
 

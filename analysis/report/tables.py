@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.report.parts import FailedPart, Parts, forget
+from trainables.files import write_atomically
 from trainables.metrics import Metric, all_metrics
-from trainables.places import write_atomically
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -139,8 +139,8 @@ def show_number(value: float | None, *, name: str = "", digits: int = DIGITS) ->
 
 def metric_of_column(name: str) -> Metric | None:
     """The metric whose values a column holds: on a split (`iou`, `iou_low`) or of a trial (`val/miou`)."""
-    base = name.removeprefix("val/").removeprefix("train/").removesuffix("_low").removesuffix("_high")
-    return next((metric for metric in all_metrics() if base in (metric.name, metric.reported_as)), None)
+    base = name.removesuffix("_low").removesuffix("_high")
+    return next((metric for metric in all_metrics() if base in (metric.name, metric.key)), None)
 
 
 def _cell(name: str, record: dict[Any, Any], *, with_interval: bool) -> Cell:

@@ -11,7 +11,6 @@ from analysis.report.drawing import save_figures
 from analysis.report.gallery import (
     EMBEDDING_BUDGET,
     FOLDER,
-    MOST_PICTURES,
     PREDICTIONS_FOLDER,
     Gallery,
     build_gallery,
@@ -23,10 +22,10 @@ from analysis.report.parts import FailedPart, Parts
 from analysis.report.tables import write_tables
 from analysis.results import Results
 from trainables.data.base import SegmentationData
+from trainables.files import write_atomically
+from trainables.flags import MOST_PICTURES
 from trainables.paths import within
-from trainables.places import write_atomically
-
-REPORT_FILE = "report.html"
+from trainables.run_folder import REPORT, REPORT_FILE, TABLES_FOLDER
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,10 @@ def write_report(
         Where the page is, and what it was made from.
     """
     step = progress or _silent
-    folder = within(results.run_dir, "report")
+    folder = within(results.run_dir, REPORT)
     parts = Parts(folder)
     before = written_before_lists(results.run_dir)
-    write_tables(results, within(folder, "tables"), parts)
+    write_tables(results, within(folder, TABLES_FOLDER), parts)
     step("figures", 0, 1)
     figures = save_figures(results, within(folder, "figures"), parts)
     step("figures", 1, 1)

@@ -9,8 +9,9 @@ from sweep.journal import Event
 from sweep.optuna_study import Suggestions
 from sweep.phases.base import Context, Phase, Proposal, Stop
 from sweep.schedulers import SCHEDULERS, scheduler_for
-from sweep.trials import BASELINE, PhaseKind, TrialView
+from sweep.trials import PhaseKind, TrialView
 from trainables.errors import ConfigError
+from trainables.labels import BASELINE
 from trainables.registry import Scalar
 
 

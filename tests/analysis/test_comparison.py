@@ -23,11 +23,11 @@ from analysis.comparison import (
     threshold_frame,
 )
 from analysis.dead import Dead, dead_labels, find_dead
-from analysis.evaluate import MAJORITY
 from analysis.scores import score_labels, score_statistic
 from analysis.statistics import draw_counts
 from sweep.objectives import objective_of, objectives
 from trainables import metrics
+from trainables.labels import MAJORITY
 from trainables.metrics import IGNORE, PerImageConfusion, RegionConfidence, ScoreHistogram
 
 NAMES = ["sky", "road", "car", "never"]

@@ -19,7 +19,7 @@ from PIL import Image
 
 from analysis import evaluate as module
 from analysis import kept
-from analysis.evaluate import MAJORITY, evaluate_checkpoints, evaluate_majority
+from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.kept import sealing_key
 from sweep.verify import load_run_split
 from trainables import latency, metrics
@@ -27,6 +27,7 @@ from trainables.checkpoint import load_model
 from trainables.data.base import VOID
 from trainables.data.splits.openings import OPENINGS_FILE, count_openings
 from trainables.errors import CheckpointError, DataError, SegsweepError
+from trainables.labels import MAJORITY
 from trainables.latency import measure_latency
 from trainables.paths import UnsafePathError
 from trainables.places import cache_root

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pandas as pd
 import pytest
 
-from analysis.load import load_curves, load_journal, load_trials
+from analysis.load import load_curves, load_trials
+from sweep.journal import Journal
 from trainables import commands
 from trainables.errors import DataError
 
@@ -16,8 +16,11 @@ HEAD = "trial_id,label,phase,seed,state,reason,epochs,seconds,gpu_seconds,val/mi
 
 
 def write_journal(run_dir, events, tail=""):
-    lines = "".join(json.dumps(event) + "\n" for event in events)
-    (run_dir / "journal.jsonl").write_text(lines + tail, encoding="utf-8")
+    path = run_dir / "journal.jsonl"
+    with Journal(path) as journal:
+        for event in events:
+            journal.append(**event)
+    path.write_text(path.read_text(encoding="utf-8") + tail, encoding="utf-8")
 
 
 def suggested(trial_id, label, phase="search"):
@@ -86,16 +89,18 @@ def test_an_epoch_told_again_after_a_resume_counts_once(tmp_path):
     assert load_curves(tmp_path)["val/miou"].tolist() == [0.15]
 
 
-@pytest.mark.parametrize("tail", ['{"event": "result", "trial_id": "0", "ep', '{"event": "res\n', "\n", ""])
+@pytest.mark.parametrize("tail", ['{"event": "result", "trial_id": "0", "ep', ""])
 def test_a_torn_last_line_is_left_out(tmp_path, tail):
     write_journal(tmp_path, [suggested("0", "baseline"), result("0", 1, 0.1)], tail)
     assert load_curves(tmp_path)["epoch"].tolist() == [1]
 
 
-def test_damage_inside_the_journal_is_named_with_its_line(tmp_path):
-    write_journal(tmp_path, [suggested("0", "baseline")], '{"event": "res\n{"event": "other"}\n')
-    with pytest.raises(DataError, match="line 2 is damaged"):
-        load_journal(tmp_path)
+def test_a_journal_that_was_altered_is_refused_with_its_line_and_the_cure(tmp_path):
+    write_journal(tmp_path, [suggested("0", "baseline"), result("0", 1, 0.1), result("0", 2, 0.2)])
+    path = tmp_path / "journal.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace('"val/miou":0.1', '"val/miou":0.9'), encoding="utf-8")
+    with pytest.raises(DataError, match=r"(?s)line 2 does not match its seal.*restore the file from a backup"):
+        load_curves(tmp_path)
 
 
 def test_a_journal_without_results_gives_an_empty_frame_and_none_an_error(tmp_path):

@@ -12,12 +12,12 @@ import pytest
 from analysis.answer import Verdict
 from analysis.candidates import SEED_COLUMNS
 from analysis.comparison import COST_COLUMNS, THRESHOLD_COLUMNS, comparison_columns, per_class_columns
-from analysis.evaluate import MAJORITY
 from analysis.failures.measure import COLUMNS, failing_regions
 from analysis.results import build_results
 from sweep.verify import open_data, open_run
 from trainables import commands
 from trainables.errors import CheckpointError, DataError, UsageError
+from trainables.labels import MAJORITY
 
 from .small_run import CLASSES, COUNTS, make_data, make_run
 

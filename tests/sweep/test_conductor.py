@@ -17,8 +17,9 @@ from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import objective_of
 from sweep.phases import KINDS
-from sweep.trials import BASELINE, BEST, TrialTable
+from sweep.trials import TrialTable
 from trainables.errors import ConfigError
+from trainables.labels import BASELINE, BEST
 
 from .simulated import (
     OBJECTIVE,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
-from sweep.floor import MARGIN, constant_scores, why_dead
-from sweep.objectives import objective_of
+from sweep.floor import constant_scores, why_dead
+from sweep.objectives import DEAD_MARGIN, objective_of
 
 VAL = np.array([600, 300, 100, 0])
 TRAIN = np.array([700, 200, 50, 50])
@@ -41,6 +41,6 @@ def test_model_that_predicts_one_class_is_dead_whatever_the_class() -> None:
 def test_model_at_the_floor_is_dead_and_one_just_above_is_not() -> None:
     floor = constant_scores(VAL, 0)
     other = {**floor, "val/pixel_accuracy": 0.55}
-    assert reason({**other, OBJECTIVE: floor[OBJECTIVE] + 0.9 * MARGIN}).startswith("stands at the floor: road")
-    assert reason({**other, OBJECTIVE: floor[OBJECTIVE] + 1.1 * MARGIN}) == ""
+    assert reason({**other, OBJECTIVE: floor[OBJECTIVE] + 0.9 * DEAD_MARGIN}).startswith("stands at the floor: road")
+    assert reason({**other, OBJECTIVE: floor[OBJECTIVE] + 1.1 * DEAD_MARGIN}) == ""
     assert reason({**other, "val/f1": floor["val/f1"]}, objective="val/f1").startswith("stands at the floor")

@@ -6,7 +6,6 @@ import json
 import pickletools
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,6 +18,7 @@ from trainables.checkpoint import file_sha256, is_whole, latest_checkpoint, load
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError
 from trainables.execution import Execution, TrialData
+from trainables.files import write_json
 from trainables.trial import Trial
 
 BASE = {"image_size": "24x32", "epochs": 4, "batch_size": 4}
@@ -144,14 +144,13 @@ def test_disk_full_while_the_sums_are_written_is_told_and_harmless(
 ) -> None:
     trial, older = trained
     trial.run_epoch()
-    real = Path.write_text
 
-    def full(path: Path, *args: Any, **options: Any) -> int:
+    def full(path: Path, content: object) -> None:
         if path.name == "sha256.json":
             raise OSError(28, "No space left on device")
-        return real(path, *args, **options)
+        write_json(path, content)
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(checkpoints, "write_json", full)
     with pytest.raises(CheckpointError, match="No space left"):
         trial.save(older.parent)
     assert list(older.parent.iterdir()) == [older]

@@ -71,6 +71,18 @@ def test_trial_is_trained_for_its_own_epochs_unless_others_are_asked_for(
     assert (record.epochs, record.config.epochs, record.config.optimizer.params["lr"]) == (epochs, epochs, 0.02)
 
 
+def test_each_epoch_is_told_in_one_line_with_the_names_and_decimals_of_the_metrics(
+    mini_root: Path, tmp_path: Path, capsys: Told
+) -> None:
+    assert train.main(command(mini_root, tmp_path / "out", "--epochs", "1")) == 0
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    metrics = load_trial(tmp_path / "out" / "model").metrics
+    assert told.rpartition("  ")[0] == (
+        f"epoch 1/1  loss {metrics['train/loss']:.4f}  val mIoU {metrics['val/miou']:.4f}  "
+        f"pixel accuracy {metrics['val/pixel_accuracy']:.4f}"
+    )
+
+
 def test_interrupted_command_goes_on_with_equal_digits_and_does_not_train_twice(
     mini_root: Path, tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,8 @@ from trainables.data.presence import SHOWN_KINDS, shown_faults
 from trainables.data.reading.files import strange_kind, strange_text
 from trainables.data.splits.given import PARTS, make_splits
 from trainables.errors import DataError, SegsweepError
+from trainables.flags import whole
+from trainables.words import counted
 
 __all__ = ["CheckResult", "Offender", "check", "main"]
 
@@ -72,7 +74,7 @@ class CheckResult:
         if not self.errors:
             return
         lines = "\n".join(f"  {offender}" for offender in self.errors)
-        faults = _counted(len(self.errors), "fault")
+        faults = counted(len(self.errors), "fault")
         raise DataError(f"data set {self.name} in {self.root} has {faults}:\n{lines}\n{self.cure}")
 
 
@@ -298,19 +300,9 @@ def _print(console: Console, data: SegmentationData, splits: Splits, result: Che
         for offender in offenders:
             console.print(f"[{style}]{'warning' if style == 'yellow' else 'error'}[/] {escape(str(offender))}")
     if result.errors:
-        console.print(f"[red]{_counted(len(result.errors), 'error')}[/]: {result.cure}")
+        console.print(f"[red]{counted(len(result.errors), 'error')}[/]: {result.cure}")
     else:
-        console.print(f"[green]fit to train on[/], {_counted(len(result.warnings), 'warning')}")
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or more")
-    return int(text)
+        console.print(f"[green]fit to train on[/], {counted(len(result.warnings), 'warning')}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -328,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_data_flags(parser)
     plugins.add_flag(parser)
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of drawn splits (default: 0)")
+    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of drawn splits (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     try:

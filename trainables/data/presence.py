@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from trainables.data.base import VOID, Offender, SegmentationData
 from trainables.data.reading.read import stored_text
+from trainables.words import counted, some_of
 
 RARE_IMAGES = 5
 """A class in fewer images of a split is rare: with fewer, over 1% of bootstrap replicates have none of them (e^-5)."""
@@ -104,7 +105,7 @@ def _doubtful_void(data: SegmentationData, stored: Mapping[int, int]) -> tuple[l
         cure = f"if it is one of them, give that one the id {number}, such as {line}"
     if len(shown) > 1:
         cure += f'; if it is void, add "void": {number}'
-    names = _some([f"{data.classes[class_id].name} (id {ids[class_id]})" for class_id in absent])
+    names = some_of([f"{data.classes[class_id].name} (id {ids[class_id]})" for class_id in absent], _NAMED)
     detail = (
         f"the pixels of all masks are {_values(stored)}; {names} {'has' if len(absent) == 1 else 'have'} none of them, "
         f"and classes.json does not say what {number} is; {cure}"
@@ -122,7 +123,7 @@ def _all_alike(
         detail = f"no class has a pixel in {where}"
     else:
         verb = "has" if len(absent) == 1 else "have"
-        detail = f"{only} covers everything that is not void; {_some(absent)} {verb} no pixel in {where}"
+        detail = f"{only} covers everything that is not void; {some_of(absent, _NAMED)} {verb} no pixel in {where}"
     if kind == _UNMEASURABLE:
         detail += f", so that always answering {only} would score 1"
     cure = "add images that show other classes, or give other --splits"
@@ -143,7 +144,7 @@ def _scarce(data: SegmentationData, counts: Counts) -> Iterator[Offender]:
                 )
             elif seen < RARE_IMAGES or share < RARE_SHARE:
                 detail = (
-                    f"class {info.name} in {part}: {seen} image{'s' if seen > 1 else ''}, {share:.3%} of labelled "
+                    f"class {info.name} in {part}: {counted(seen, 'image')}, {share:.3%} of labelled "
                     f"pixels (rare: fewer than {RARE_IMAGES} images, or less than {RARE_SHARE:.2%})"
                 )
                 yield Offender("rare class", part, data.root, detail)
@@ -157,9 +158,4 @@ def _line(number: int, name: str, color: Sequence[int]) -> str:
 def _values(stored: Mapping[int, int]) -> str:
     """Stored values with their share of all pixels."""
     everything = sum(stored.values())
-    return _some([f"{stored_text(value)} ({stored[value] / everything:.1%})" for value in sorted(stored)])
-
-
-def _some(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
-    return ", ".join(texts[:_NAMED]) + more
+    return some_of([f"{stored_text(value)} ({stored[value] / everything:.1%})" for value in sorted(stored)], _NAMED)

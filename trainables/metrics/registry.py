@@ -115,6 +115,11 @@ class Metric:
         return self.of_replicates(replicates)
 
     @property
+    def key(self) -> str | None:
+        """What trials report it as, such as `val/miou`; None if they do not."""
+        return None if self.reported_as is None else f"val/{self.reported_as}"
+
+    @property
     def best(self) -> float:
         """Its value for a perfect prediction."""
         return self.bounds[1] if self.direction == "max" else self.bounds[0]
@@ -205,12 +210,11 @@ class _ConfusionAlone:
         raise TypeError("a trial collects the confusion matrix alone: a metric with reported_as cannot need scores")
 
 
-def summary(matrix: Counts, prefix: str = "val/") -> dict[str, float]:
-    """What a trial reports: every metric with `reported_as`, under that name behind `prefix`.
+def summary(matrix: Counts) -> dict[str, float]:
+    """What a trial reports: every metric that has a `key`, by it.
 
     Args:
         matrix: One confusion matrix over the whole split, shape (C, C).
-        prefix: Put before each name.
     """
     split = Replicates(_ConfusionAlone(np.asarray(matrix)[None]), np.ones((1, 1)))
-    return {f"{prefix}{metric.reported_as}": float(metric(split)[0]) for metric in all_metrics() if metric.reported_as}
+    return {metric.key: float(metric(split)[0]) for metric in all_metrics() if metric.key is not None}

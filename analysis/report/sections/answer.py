@@ -6,9 +6,7 @@ from markupsafe import Markup, escape
 
 from analysis.answer import Answer, Verdict
 from analysis.candidates import changes, count_candidates, tell_changes
-from analysis.dead import DEAD_MARGIN
-from analysis.evaluate import MAJORITY
-from analysis.failures.measure import cause_kind, name_cause
+from analysis.failures.measure import cause_kind, causes_of, name_cause
 from analysis.report.page import (
     SECTIONS,
     Claim,
@@ -22,7 +20,9 @@ from analysis.report.page import (
     interval_text,
     render_section,
 )
-from analysis.results import BASELINE, BEST, Results, chief_keys
+from analysis.results import Results, chief_keys
+from sweep.objectives import DEAD_MARGIN
+from trainables.labels import BASELINE, BEST, MAJORITY
 
 
 @SECTIONS.register("answer")
@@ -244,7 +244,7 @@ def _failure_claim(results: Results) -> list[Claim]:
     failures = results.failures[results.failures["label"] == label]
     if failures.empty:
         return []
-    dominant = failures["causes"].str.split("; ").str[0].map(cause_kind).value_counts()
+    dominant = failures["causes"].map(causes_of).str[0].map(cause_kind).value_counts()
     return [
         claim(
             f"{{}} fails on {len(failures):,} (image, class) regions; the commonest dominant cause is "

@@ -11,12 +11,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from analysis.colours import light, series
-from analysis.evaluate import MAJORITY
 from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
 from sweep.objectives import Objective
+from trainables.labels import BASELINE, BEST, CHIEF, MAJORITY
 from trainables.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def draw_per_class(results: Results) -> Drawing | None:
     labels = list(dict.fromkeys(frame["label"]))
     colors = series(list(results.labels))
     table = frame.pivot_table(index="class", columns="label", values=metric, sort=False, dropna=False)
-    reference = "baseline" if "baseline" in labels else labels[0]
+    reference = BASELINE if BASELINE in labels else labels[0]
     table = table.dropna(how="all").sort_values(reference, na_position="first")
     figure = Figure(figsize=(WIDTH, 1.3 + 0.27 * len(table)), layout="constrained")
     axes = figure.add_subplot()
@@ -67,7 +67,7 @@ def draw_per_class(results: Results) -> Drawing | None:
         values = row.dropna()
         if len(values):
             axes.plot([values.min(), values.max()], [place, place], color=light("grid"), linewidth=3, zorder=1)
-    order = sorted(labels, key=lambda label: label in ("baseline", "best"))
+    order = sorted(labels, key=lambda label: label in CHIEF)
     for label in order:
         if label in table:
             axes.plot(
@@ -75,7 +75,7 @@ def draw_per_class(results: Results) -> Drawing | None:
                 range(len(table)),
                 "os^Dv*"[labels.index(label) % 6],
                 color=light(colors[label]),
-                markersize=7.5 if label in ("baseline", "best") else 5,
+                markersize=7.5 if label in CHIEF else 5,
                 label=plain(label),
             )
     axes.set_yticks(range(len(table)), [plain(str(name)) for name in table.index])
@@ -97,7 +97,7 @@ def draw_per_class(results: Results) -> Drawing | None:
 @FIGURES.register("confusion")
 def draw_confusion(results: Results) -> Drawing | None:
     """The best label's confusion matrix; each row is one class's pixels as shares of 1."""
-    label = "best" if "best" in results.labels else next(iter(results.labels), None)
+    label = BEST if BEST in results.labels else next(iter(results.labels), None)
     if label is None:
         return None
     matrix = results.evaluations[results.labels[label].trial_id].confusions.sum(axis=0).astype(float)

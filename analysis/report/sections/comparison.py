@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from analysis.colours import light, series
 from analysis.comparison import score_columns
-from analysis.evaluate import MAJORITY
 from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
+from trainables.labels import BASELINE, MAJORITY
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -54,9 +54,9 @@ def draw_comparison(results: Results) -> Drawing | None:
             axes.plot([low, high], [place, place], color=color, linewidth=2.2)
         axes.plot(value, place, "o", color=color, markersize=8)
         axes.annotate(f"{value:.3f}", (value, place), (0, 7), textcoords="offset points", ha="center", fontsize=9)
-    baseline = frame.loc[frame["label"] == "baseline", metric]
+    baseline = frame.loc[frame["label"] == BASELINE, metric]
     if len(baseline):
-        axes.axvline(baseline.iloc[0], color=light("series-baseline"), linewidth=1, linestyle=(0, (2, 3)), zorder=0)
+        axes.axvline(baseline.iloc[0], color=light(colors[BASELINE]), linewidth=1, linestyle=(0, (2, 3)), zorder=0)
     floor = results.comparison.loc[results.comparison["label"] == MAJORITY, metric]
     if len(floor):
         axes.axvline(floor.iloc[0], color=light("warn"), linewidth=1.4, linestyle=(0, (5, 3)))

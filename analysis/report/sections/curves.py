@@ -11,9 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.colours import light, series
-from analysis.report.drawing import FIGURES, WIDTH, Drawing, count_noun, labels_by_trial, plain
+from analysis.comparison import lineage
+from analysis.report.drawing import FIGURES, WIDTH, Drawing, labels_by_trial, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.results import Results
+from sweep.trials_csv import PARENT
+from trainables.labels import CHIEF
+from trainables.words import counted
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -33,10 +37,7 @@ def trial_curve(results: Results, trial_id: str) -> pd.DataFrame:
     Returns:
         The rows of `results.curves` that belong to it, by epoch.
     """
-    chain = [trial_id]
-    parents = results.trials.set_index("trial_id")["parent"] if "parent" in results.trials else pd.Series(dtype=object)
-    while isinstance(parent := parents.get(chain[-1]), str) and parent and parent not in chain:
-        chain.append(parent)
+    chain = lineage(trial_id, results.trials)
     rows = results.curves[results.curves["trial_id"].isin(chain)].copy()
     rows["_rank"] = rows["trial_id"].map(chain.index)
     rows = rows.sort_values(["epoch", "_rank"]).drop_duplicates("epoch")
@@ -51,7 +52,7 @@ def draw_curves(results: Results) -> Drawing | None:
         return None
     labelled = labels_by_trial(results)
     colors = series(list(results.labels))
-    parents = set(results.trials["parent"].dropna()) if "parent" in results.trials else set()
+    parents = set(results.trials[PARENT]) if PARENT in results.trials else set()
     states = results.trials.set_index("trial_id")["state"].to_dict()
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     axes = figure.add_subplot()
@@ -69,7 +70,7 @@ def draw_curves(results: Results) -> Drawing | None:
         if curve.empty:
             continue
         color = light(colors[labels[0]])
-        is_main = "best" in labels or "baseline" in labels
+        is_main = not set(CHIEF).isdisjoint(labels)
         axes.plot(curve["epoch"], curve[metric], color=color, linewidth=2.4 if is_main else 1.6)
         last = curve.iloc[-1]
         axes.plot(last["epoch"], last[metric], "o", color=color, markersize=5)
@@ -85,7 +86,7 @@ def draw_curves(results: Results) -> Drawing | None:
     drawn = len(faint) + len(labelled)
     return Drawing(
         figure,
-        f"{metric} by epoch for {count_noun(drawn, 'trial')}. Coloured lines carry a label; grey lines are the other "
+        f"{metric} by epoch for {counted(drawn, 'trial')}. Coloured lines carry a label; grey lines are the other "
         "trials, a circle marks where one was stopped early, a cross where one failed. Dashed: epochs at which "
         "trials were stopped.",
     )

@@ -10,7 +10,7 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from analysis.colours import ELSEWHERE, HIT, INVENTED, MISSED, hexadecimal, light, series
-from analysis.failures.measure import CAUSES, cause_kind, name_cause
+from analysis.failures.measure import CAUSES, cause_kind, causes_of, name_cause
 from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, failure_card, render_section
 from analysis.report.parts import FailedPart
@@ -90,12 +90,12 @@ def cause_counts(failures: pd.DataFrame) -> pd.DataFrame:
     """How many failures of each label have each cause; `confused with X` is one kind for all X.
 
     Args:
-        failures: With the columns `label` and `causes` ("; "-joined).
+        failures: With the columns `label` and `causes` (`causes_text`).
 
     Returns:
         Frame of int: one row per kind of cause, one column per label.
     """
-    causes = failures[["label"]].assign(cause=failures["causes"].str.split("; ")).explode("cause")
+    causes = failures[["label"]].assign(cause=failures["causes"].map(causes_of)).explode("cause")
     causes["cause"] = causes["cause"].map(cause_kind)
     causes = causes.reset_index(names="failure").drop_duplicates(["failure", "cause"])
     return causes.groupby(["cause", "label"], sort=False).size().unstack(fill_value=0)

@@ -13,15 +13,17 @@ import pandas as pd
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from analysis.candidates import show_value
+from analysis.candidates import SEED, show_value
 from analysis.colours import light
-from analysis.report.drawing import FIGURES, WIDTH, Drawing, count_noun, plain
+from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
 from search_spaces.core.parameter import Parameter
 from sweep.manifest import SplitRecords
+from sweep.trials_csv import CONFIG, config_columns
 from trainables import commands
+from trainables.words import counted
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -147,7 +149,7 @@ def draw_hyperparameters(results: Results) -> Drawing | None:
     panels = np.atleast_1d(figure.subplots(rows, across, sharey=True, squeeze=False)).ravel()
     finished = trials["state"] == "completed"
     for axes, column in zip(panels, columns, strict=False):
-        key = column.removeprefix("config/")
+        key = column.removeprefix(CONFIG)
         values = pd.to_numeric(trials[column], errors="coerce")
         axes.plot(values[~finished], trials.loc[~finished, metric], "o", color=light("muted"), alpha=0.55, markersize=4)
         axes.plot(values[finished], trials.loc[finished, metric], "o", color=light("accent"), markersize=5)
@@ -164,16 +166,16 @@ def draw_hyperparameters(results: Results) -> Drawing | None:
         panels[row * across].set_ylabel(metric)
     return Drawing(
         figure,
-        f"Value of each numeric hyperparameter against the last {metric} of {count_noun(len(trials), 'search trial')}. "
+        f"Value of each numeric hyperparameter against the last {metric} of {counted(len(trials), 'search trial')}. "
         "Blue: trained to the end; grey: stopped early, so at fewer epochs.",
     )
 
 
 def numeric_hyperparameters(trials: pd.DataFrame) -> list[str]:
-    """Columns `config/...` that hold at least three different numbers, the seed left out."""
+    """Columns of the configuration that hold at least three different numbers, the seed left out."""
     found = []
-    for column in trials.columns:
-        if not column.startswith("config/") or column == "config/seed":
+    for column in config_columns(trials):
+        if column == CONFIG + SEED:
             continue
         values = pd.to_numeric(trials[column].dropna(), errors="coerce")
         if values.notna().all() and values.nunique() >= 3 and trials[column].dtype != bool:

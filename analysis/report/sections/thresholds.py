@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from analysis.colours import light, series
-from analysis.evaluate import MAJORITY
 from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
+from trainables.labels import CHIEF, MAJORITY
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -47,7 +47,7 @@ def draw_thresholds(results: Results) -> Drawing | None:
                 rows["threshold"],
                 rows[column],
                 color=light(colors[str(label)]),
-                linewidth=2.2 if label in ("best", "baseline") else 1.5,
+                linewidth=2.2 if label in CHIEF else 1.5,
                 marker="os^Dv*"[place % 6],
                 markersize=3.4,
                 label=plain(str(label)),

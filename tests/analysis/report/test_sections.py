@@ -11,7 +11,6 @@ from analysis.answer import Verdict, answer
 from analysis.candidates import seeds_frame
 from analysis.comparison import comparison_frame
 from analysis.dead import Dead
-from analysis.evaluate import MAJORITY
 from analysis.report.drawing import FIGURES, save_figures
 from analysis.report.gallery import Gallery
 from analysis.report.page import SECTIONS, Evidence, Material, build_sections
@@ -20,6 +19,7 @@ from analysis.report.sections.answer import caveats, lead_claims, other_claims
 from analysis.report.sections.run import differences, space_frame
 from analysis.scores import score_labels
 from sweep.objectives import objective_of, objectives
+from trainables.labels import MAJORITY
 
 from ..synthetic_run import make_results
 from ..test_comparison import made_evaluation, made_record

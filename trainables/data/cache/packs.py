@@ -30,7 +30,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trainables.places import cores, write_atomically
+from trainables.files import write_atomically
+from trainables.places import cores
 
 Bytes = npt.NDArray[np.uint8]
 """A flat array."""

@@ -22,7 +22,8 @@ import numpy.typing as npt
 from trainables.data.base import VOID, SegmentationData
 from trainables.data.reading.read import count_stored, exif_orientation
 from trainables.errors import DataError
-from trainables.places import cache_root, cores, write_atomically
+from trainables.files import write_json
+from trainables.places import cache_root, cores
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
@@ -188,7 +189,7 @@ def _load(memory: Path) -> dict[str, Any]:
 
 def _save(memory: Path, images: dict[str, Any]) -> None:
     try:
-        write_atomically(memory, json.dumps({"format": _FORMAT, "images": images}).encode())
+        write_json(memory, {"format": _FORMAT, "images": images}, indent=None)
     except OSError:
         # These records only save time: where they cannot be written, the files are read a second time.
         return

@@ -17,6 +17,7 @@ from trainables.data.base import VOID, Color, Image, Mask, Offender, Segmentatio
 from trainables.data.reading.names import check_ids, expanded
 from trainables.data.reading.read import count_stored, is_color, pack_color, read_image, read_stored_mask, stored_text
 from trainables.errors import DataError
+from trainables.words import counted
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -90,16 +91,12 @@ def strange_text(strange: Mapping[int, int], allowed: Mapping[int, int]) -> str:
     colors = is_color(next(iter(strange)))
     commonest = sorted(strange, key=lambda value: (-strange[value], value))
     shown = sorted(commonest[:_SHOWN])
-    found = ", ".join(f"{stored_text(value)} ({_pixels(strange[value])})" for value in shown)
+    found = ", ".join(f"{stored_text(value)} ({counted(strange[value], 'pixel')})" for value in shown)
     if len(strange) > _SHOWN:
         rest = sum(strange[value] for value in commonest[_SHOWN:])
-        found += f" and {len(strange) - _SHOWN} more ({_pixels(rest)})"
+        found += f" and {len(strange) - _SHOWN} more ({counted(rest, 'pixel')})"
     legal = [value for value in allowed if is_color(value) == colors]
     return f"{found}; allowed: {', '.join(map(stored_text, legal)) if colors else span(legal)}"
-
-
-def _pixels(count: int) -> str:
-    return f"{count} pixel{'s' if count > 1 else ''}"
 
 
 def span(ids: Mapping[int, int] | Sequence[int]) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from trainables.data.base import SegmentationData, Splits
 from trainables.data.reading.names import check_ids
 from trainables.errors import DataError
-from trainables.places import write_atomically
+from trainables.files import json_bytes, write_atomically
+from trainables.words import some_of
 
 SPLITS_FILE = "splits.json"
 TEST_SPLIT_FILE = "splits.test.json"
@@ -67,7 +68,7 @@ def freeze_splits(
     faults = [f"split {name} is empty" for name, ids in parts.items() if not ids]
     unhashed = sorted({image_id for ids in parts.values() for image_id in ids if image_id not in hashes})
     if unhashed:
-        faults.append(f"no content hash for {', '.join(unhashed[:5])}{' ...' if len(unhashed) > 5 else ''}")
+        faults.append(f"no content hash for {some_of(unhashed)}")
     if faults:
         raise DataError(f"cannot freeze the splits of {data.name} ({data.root}): {'; '.join(faults)}")
 
@@ -77,7 +78,7 @@ def freeze_splits(
         SPLITS_FILE: {**head, "train": entries["train"], "val": entries["val"]},
         TEST_SPLIT_FILE: {"format": _FORMAT, "data": data.name, "test": entries["test"]},
     }
-    encoded = {name: json.dumps(content, indent=1).encode() + b"\n" for name, content in contents.items()}
+    encoded = {name: json_bytes(content) for name, content in contents.items()}
     for name, content in encoded.items():
         path = run_dir / name
         if path.exists() and path.read_bytes() != content:

@@ -13,7 +13,9 @@ from typing import Any, Protocol
 
 from trainables.data.splits.frozen import Split
 from trainables.errors import DataError
+from trainables.labels import MAJORITY
 from trainables.paths import within
+from trainables.run_folder import evaluations
 
 OPENINGS_FILE = "test_openings.jsonl"
 
@@ -44,7 +46,7 @@ def openings_seen(run_dir: Path, split_hash: str) -> int:
 
     The list of openings is beside the run: a run that was copied or moved leaves it behind, but not its evaluations.
     """
-    kept = [path for path in (run_dir / "report" / "evaluations" / "test").glob("*") if path.name != "majority"]
+    kept = [path for path in evaluations(run_dir, "test").glob("*") if path.name != MAJORITY]
     return max(count_openings(run_dir.resolve().parent, split_hash), int(bool(kept)))
 
 

@@ -1,0 +1,23 @@
+"""Kinds of values that flags take."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from trainables.flags import share, whole
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "many", "", "\u00b2"])
+def test_what_is_no_whole_number_is_named(text: str) -> None:
+    assert whole("0") == 0
+    with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' must be a whole number, 0 or more"):
+        whole(text)
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.1", "half", "nan"])
+def test_what_is_no_share_is_named(text: str) -> None:
+    assert (share("0"), share("0.5"), share("1")) == (0.0, 0.5, 1.0)
+    with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' must be a number within 0 .. 1"):
+        share(text)

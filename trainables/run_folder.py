@@ -1,0 +1,25 @@
+"""What is where in a run folder, as far as more than one package has to know it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainables.paths import within
+
+MANIFEST_FILE = "manifest.json"
+BEST_MODELS = "best"
+"""Folder with the published model of each label."""
+REPORT = "report"
+"""Folder of `analysis.report`."""
+REPORT_FILE = "report.html"
+TABLES_FOLDER = "tables"
+"""Folder of the report."""
+
+
+def evaluations(run_dir: Path, split: str) -> Path:
+    """The folder of the evaluations that are kept of a split; those of each trial are in a folder of its name.
+
+    Raises:
+        UnsafePathError: If a part of the path is a link.
+    """
+    return within(run_dir, REPORT, "evaluations", split)

@@ -1,0 +1,31 @@
+"""Numbers and lists as messages and reports tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun, in the plural where there is not one.
+
+    Args:
+        number: Of things.
+        noun: One of them.
+        plural: Several of them, where an s behind the noun does not do.
+
+    Example:
+        >>> counted(1, "process", "processes"), counted(0, "image")
+        ('1 process', '0 images')
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def some_of(texts: Sequence[str], most: int = 5) -> str:
+    """The first of some texts, and how many more there are.
+
+    Example:
+        >>> some_of(["a", "b", "c"], 2), some_of(["a", "b"], 2)
+        ('a, b and 1 more', 'a, b')
+    """
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
