@@ -177,7 +177,7 @@ def test_diverged_training_is_told_as_such(mini_data: TrialData, tiny_model: Non
 def test_metric_that_is_not_finite_is_a_divergence(
     mini_data: TrialData, tiny_model: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainables.trial.summary", lambda matrix, prefix: {f"{prefix}miou": float("nan")})
+    monkeypatch.setattr("trainables.trial.summary", lambda matrix: {"val/miou": float("nan")})
     with pytest.raises(DivergedError, match="val/miou not finite after epoch 1"):
         make(mini_data).run_epoch()
 
