@@ -145,7 +145,7 @@ def test_configuration_file_of_the_start_can_be_given_again(stage: Stage, tmp_pa
 
 
 def test_each_mode_has_a_parser_of_its_own() -> None:
-    start, resume = ({a.dest for a in parser(mode)._actions} for mode in ("start", "resume"))
+    start, resume = (set(vars(parser(mode).parse_args([]))) for mode in ("start", "resume"))
     assert resume < start
     assert set(CHANGEABLE) <= resume
     assert not {"trials", "max_epochs", "space", "set_", "seed", "sampler"} & resume
