@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from search_spaces import SearchSpace, to_yaml
 from sweep import answer
+from sweep.again import space_fault, splits_fault
 from sweep.config import CHANGEABLE, GoOnConfig, SweepConfig
 from sweep.manifest import SweepManifest, describe_hardware, package_versions
 from sweep.objectives import objective_of
@@ -26,9 +27,13 @@ from sweep.session import Options, Session, open_journal, trial_data, with_setti
 from sweep.verify import describe_data, open_data, open_run, version_changes
 from trainables import commands, plugins
 from trainables.config import parse_value
+from trainables.data import SegmentationData
 from trainables.data.splits.frozen import freeze_splits
 from trainables.errors import DataError, UsageError
 from trainables.execution import Execution
+
+_OF_SPLITS = ("splits", "group_by")
+"""Flags that are compared when the data are open."""
 
 
 def show(config: SweepConfig, console: Console) -> int:
@@ -109,6 +114,7 @@ def go_on(config: GoOnConfig, console: Console) -> int:
         _refuse_what_cannot_change(config, manifest, run_dir)
         with console.status("comparing the data with what the sweep began with"):
             data = open_data(run_dir, manifest, root=config.data_root)
+            _refuse_other_splits(config, data, run_dir)
         machines = available(config.address)
         changed = _changes(config.changes, manifest, machines)
         console.print(f"going on with [bold]{escape(str(run_dir))}[/bold]")
@@ -212,20 +218,40 @@ def _refuse_what_cannot_change(config: GoOnConfig, manifest: SweepManifest, run_
         UsageError: Naming each with what the manifest says, and what to do instead.
     """
     held = _held(manifest)
+    space = SearchSpace.from_dict(manifest.space)
+    keys = {**manifest.space["base"], **space.fixed, **space.held()}
     faults = []
     for key, value in config.others.items():
         if key == "set_":
             asked = {name: parse_value(name, text) for name, text in dict(value).items()}
-            keys = {**manifest.space["base"], **manifest.space.get("fixed", {})}
             faults += [
                 f"--set {name}={text} (it is {keys.get(name, 'searched, or the default')})"
                 for name, text in asked.items()
                 if keys.get(name) != text
             ]
-        elif key not in held or held[key] != value:
+        elif key == "space":
+            if why := space_fault(value, space, held["models"], held["weights"]):
+                faults.append(f"--space {value} ({why})")
+        elif key not in _OF_SPLITS and (key not in held or held[key] != value):
             flag = "--" + key.replace("_", "-")
             shown = "" if value is True else f" {','.join(value) if isinstance(value, tuple) else value}"
             faults.append(flag + shown + (f" (it is {_shown(held[key])})" if key in held else ""))
+    _refuse(faults, run_dir)
+
+
+def _refuse_other_splits(config: GoOnConfig, data: SegmentationData, run_dir: Path) -> None:
+    """Refuses `--splits` and `--group-by` if they do not make the frozen splits of the run.
+
+    Raises:
+        UsageError: With what differs.
+    """
+    asked = {key: config.others[key] for key in _OF_SPLITS if key in config.others}
+    if asked and (why := splits_fault(asked, data, run_dir)):
+        flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in asked.items())
+        _refuse([f"{flags} ({why})"], run_dir)
+
+
+def _refuse(faults: Sequence[str], run_dir: Path) -> None:
     if not faults:
         return
     may = ", ".join(
@@ -245,8 +271,8 @@ def _held(manifest: SweepManifest) -> dict[str, Any]:
     searched = {p["key"]: tuple(p["choices"]) for p in manifest.space.get("parameters", ()) if p.get("choices")}
     return {
         "models": searched.get("model.name", (base["model.name"],)),
-        "space": manifest.space["name"],
         "data": manifest.data["name"],
+        "download": True,  # the data are there, and compared
         "weights": base["model.weights"],
         "trials": budget["trials"],
         "max_epochs": budget["max_epochs"],

@@ -79,7 +79,7 @@ FLOORS = (
     ("sweep.conductor",),
     ("sweep.catalogue",),
     ("sweep.flags",),
-    ("sweep.config", "sweep.preflight", "sweep.answer", "sweep.progress", "sweep.tuner"),
+    ("sweep.config", "sweep.again", "sweep.preflight", "sweep.answer", "sweep.progress", "sweep.tuner"),
     ("sweep.session",),
     ("sweep.modes",),
     ("sweep.run",),
