@@ -6,24 +6,20 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
-from matplotlib.figure import Figure
 
 from analysis.candidates import show_value
 from analysis.colours import light
-from analysis.report.drawing import FIGURES, WIDTH, Drawing, count_noun, plain
+from analysis.report.drawing import FIGURES, Drawing, count_noun, empty_figure, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
 from search_spaces.core.parameter import When
 from trainables import commands
-
-if TYPE_CHECKING:
-    from analysis.results import Results
 
 
 @SECTIONS.register("run")
@@ -143,7 +139,7 @@ def draw_hyperparameters(results: Results) -> Drawing | None:
     log_keys = {p["key"] for p in results.manifest.space.get("parameters", ()) if p.get("log")}
     across = 4
     rows = math.ceil(len(columns) / across)
-    figure = Figure(figsize=(WIDTH, 0.5 + 2.0 * rows), layout="constrained")
+    figure = empty_figure(0.5 + 2.0 * rows)
     panels = np.atleast_1d(figure.subplots(rows, across, sharey=True, squeeze=False)).ravel()
     finished = trials["state"] == "completed"
     for axes, column in zip(panels, columns, strict=False):
