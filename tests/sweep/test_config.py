@@ -12,6 +12,8 @@ from sweep.config import GoOnConfig, SweepConfig, from_command_line
 from sweep.flags import DEFAULT_ARCHITECTURES, duration, parser
 from trainables.errors import UsageError
 
+from ..plugin import nothing_left_behind, write
+
 
 def test_defaults_are_a_sweep_over_augmentation_on_the_embedded_data() -> None:
     config = from_command_line([])
@@ -260,13 +262,11 @@ def test_line_of_yaml_says_what_its_flag_says(tmp_path: Path, line: str, flags: 
 
 def test_yaml_names_plugins_and_the_command_line_names_others(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
-    path.write_text(f"plugins: [{tmp_path / 'one.py'}, {tmp_path / 'two.py'}]\n")
-    for number in ("one", "two", "three"):
-        (tmp_path / f"{number}.py").write_text("")
-    config = from_command_line(["--config", str(path)])
-    assert [plugin.name for plugin in config.plugins] == ["one.py", "two.py"]
-    config = from_command_line(["--config", str(path), "--plugins", str(tmp_path / "three.py")])
-    assert [plugin.name for plugin in config.plugins] == ["three.py"]
+    one, two, three = (write(tmp_path, "", f"{name}.py") for name in ("one", "two", "three"))
+    path.write_text(f"plugins: [{one}, {two}]\n")
+    with nothing_left_behind(tmp_path / "cache"):
+        assert from_command_line(["--config", str(path)]).plugins == (one, two)
+        assert from_command_line(["--config", str(path), "--plugins", str(three)]).plugins == (three,)
 
 
 def test_yaml_can_go_on_with_a_sweep(tmp_path: Path) -> None:
