@@ -80,14 +80,6 @@ def colourise(mask: Mask, classes: Sequence[ClassInfo]) -> Image:
     return _hatch_void(table[mask], mask)
 
 
-def overlay(image: Image, mask: Mask, classes: Sequence[ClassInfo], *, opacity: float = 0.5) -> Image:
-    """The image with the mask laid over it, uint8 of shape (H, W, 3); `opacity` in 0..1 is the mask's share."""
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity must be in 0..1, not {opacity}")
-    blended = image * (1 - opacity) + colourise(mask, classes) * opacity
-    return np.rint(blended).astype(np.uint8)
-
-
 def error_map(image: Image, truth: Mask, prediction: Mask) -> Image:
     """Where the prediction is wrong: vermilion over the faded grey image, void hatched.
 

@@ -1,7 +1,7 @@
 """What a sweep varies; importing the package registers every space."""
 
 from search_spaces import architecture, augment, baseline, full, loss, lr
-from search_spaces.core.find import find_space, from_yaml, space_name
+from search_spaces.core.find import find_space, space_name
 from search_spaces.core.parameter import Parameter, When
 from search_spaces.core.space import SPACES, SearchSpace
 from search_spaces.core.yaml_format import to_yaml
@@ -15,7 +15,6 @@ __all__ = [
     "augment",
     "baseline",
     "find_space",
-    "from_yaml",
     "full",
     "loss",
     "lr",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +30,6 @@ from trainables.models import MODELS, WEIGHTS
 from trainables.paths import LONGEST_NAME
 from trainables.registry import Registry
 
-SWITCHES = ("check", "show", "as_yaml", "download")
-"""Flags that say nothing when they are off."""
 CHANGEABLE = ("concurrent", "cpus_per_trial", "workers", "wandb", "wandb_project", "time_budget")
 """What can change of a manifest when its sweep goes on; the journal keeps it."""
 
@@ -122,7 +120,7 @@ class GoOnConfig:
 
 
 def from_command_line(arguments: Sequence[str]) -> SweepConfig | GoOnConfig:
-    """Reads flags and the file that `--config` names.
+    """Reads flags and the file that `--config` names, whose lines come before them: the last word wins.
 
     Raises:
         UsageError: For unknown names (the close ones are listed) and combinations that make no sense.
@@ -131,21 +129,19 @@ def from_command_line(arguments: Sequence[str]) -> SweepConfig | GoOnConfig:
     first.add_argument("--config", type=expanded)
     first.add_argument("--resume", action="store_true")
     first.add_argument("--extend", nargs="?", const="")
-    seen, _ = first.parse_known_args(arguments)
-    in_file = _from_yaml(seen.config, parser()) if seen.config is not None else {}
-    if seen.extend is not None or in_file.get("extend"):
-        return _going_on("extend", arguments, in_file)
-    if seen.resume or in_file.get("resume"):
-        return _going_on("resume", arguments, in_file)
-    plugins.load_installed()
-    plugins.load(plugins.given(arguments) or in_file.get("plugins", ()))
-    return _starting(arguments, in_file)
+    file = first.parse_known_args(arguments)[0].config
+    words = [*(_words_of_file(file) if file is not None else ()), *arguments]
+    seen = first.parse_known_args(words)[0]
+    if seen.extend is not None:
+        return _going_on("extend", words)
+    if seen.resume:
+        return _going_on("resume", words)
+    plugins.load_given(words)
+    return _starting(words)
 
 
-def _starting(arguments: Sequence[str], in_file: Mapping[str, Any]) -> SweepConfig:
-    flags = parser()
-    flags.set_defaults(**in_file)
-    read = vars(flags.parse_args(arguments))
+def _starting(words: Sequence[str]) -> SweepConfig:
+    read = vars(parser().parse_args(words))
     read["set_"] = dict(read["set_"])
     if read["models"] is None:
         read["models"] = DEFAULT_ARCHITECTURES if read["space"] == "architecture" else DEFAULT_MODELS
@@ -156,17 +152,11 @@ def _starting(arguments: Sequence[str], in_file: Mapping[str, Any]) -> SweepConf
     return config
 
 
-def _going_on(mode: Mode, arguments: Sequence[str], in_file: Mapping[str, Any]) -> GoOnConfig:
+def _going_on(mode: Mode, words: Sequence[str]) -> GoOnConfig:
     """Reads the flags of a mode that goes on; what only a start knows is collected, not refused yet."""
-    own = parser(mode)
-    defaults = {action.dest: action.default for action in own._actions}
-    known, rest = _only_given(own).parse_known_args(arguments)
-    others = vars(_only_given(parser()).parse_args(rest))
-    given = vars(known)
-    for key, value in in_file.items():
-        if key in SWITCHES and value is False:
-            continue
-        (given if key in defaults else others).setdefault(key, value)
+    defaults, start = vars(parser(mode).parse_args([])), parser()
+    known, rest = parser(mode).parse_known_args(words, _blank(defaults))
+    given, others = _given(known), _given(start.parse_args(rest, _blank(vars(start.parse_args([])))))
     read = {**defaults, **given}
     faults = [*_name_faults(read["name"]), *_worker_faults(read["workers"])]
     if faults:
@@ -176,11 +166,13 @@ def _going_on(mode: Mode, arguments: Sequence[str], in_file: Mapping[str, Any]) 
     return GoOnConfig(**{key: read[key] for key in keys}, changes=changes, others=others)
 
 
-def _only_given(flags: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """The same flags without defaults: what is parsed holds only what was given."""
-    for action in flags._actions:
-        action.default = argparse.SUPPRESS
-    return flags
+def _blank(keys: Iterable[str]) -> argparse.Namespace:
+    """What a parser fills without its defaults, which it sets only where a namespace lacks the key."""
+    return argparse.Namespace(**dict.fromkeys(keys))
+
+
+def _given(read: argparse.Namespace) -> dict[str, Any]:
+    return {key: value for key, value in vars(read).items() if value is not None}
 
 
 def _validate(config: SweepConfig) -> None:
@@ -231,46 +223,65 @@ def _worker_faults(workers: int | None) -> list[str]:
     return [f"--workers {workers}: must be 0 or more"] if workers is not None and workers < 0 else []
 
 
-def _from_yaml(path: Path, flags: argparse.ArgumentParser) -> dict[str, Any]:
+def _words_of_file(path: Path) -> list[str]:
+    """The command line that says the same as a YAML file.
+
+    Raises:
+        UsageError: With every fault of the file.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"--config {path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: expected lines such as 'space: augment'")
-    actions = {action.dest.rstrip("_"): action for action in flags._actions if action.dest not in ("help", "config")}
-    values: dict[str, Any] = {}
+    flags = parser(exit_on_error=False)
+    defaults = {key.rstrip("_"): value for key, value in vars(flags.parse_args([])).items() if key != "config"}
+    words: list[str] = []
     faults: list[str] = []
     for key, value in content.items():
-        action = actions.get(str(key).replace("-", "_"))
-        if action is None:
-            close = difflib.get_close_matches(str(key), actions, n=2, cutoff=0.5)
+        name = str(key).replace("-", "_")
+        if name not in defaults:
+            close = difflib.get_close_matches(str(key), defaults, n=2, cutoff=0.5)
             faults.append(f"unknown key {key!r}" + (f"; did you mean {' or '.join(close)}?" if close else ""))
-            continue
-        try:
-            values[action.dest] = _yaml_value(action, value)
-        except (argparse.ArgumentTypeError, ValueError) as error:
-            faults.append(f"{key}: {error}")
+        elif value is not None or defaults[name] is not None:
+            try:
+                line = _words_of_line(name.replace("_", "-"), value, flags)
+                flags.parse_args(line)
+                words += line
+            except argparse.ArgumentError as error:
+                faults.append(f"{key}: {error.message}")
     if faults:
         raise UsageError(f"--config {path}:\n" + "\n".join(f"  {fault}" for fault in faults))
-    return values
+    return words
 
 
-def _yaml_value(action: argparse.Action, value: Any) -> Any:
-    if action.dest == "set_":
+def _words_of_line(flag: str, value: Any, flags: argparse.ArgumentParser) -> list[str]:
+    """The words that say the same as one line of a YAML file.
+
+    Raises:
+        argparse.ArgumentError: If the value is of a kind that the flag cannot have.
+    """
+    if flag == "set":
         if not isinstance(value, dict):
-            raise ValueError("write one line 'key: value' for each below it")
-        return [(str(key), str(item)) for key, item in value.items()]
-    if isinstance(value, list):
-        value = ",".join(map(str, value))
-    if action.nargs == 0:  # a switch
+            raise argparse.ArgumentError(None, "write one line 'key: value' for each below it")
+        return [f"--set={key}={_text(item)}" for key, item in value.items()]
+    if _takes(flags, f"--{flag}"):  # a switch
         if not isinstance(value, bool):
-            raise ValueError("must be true or false")
-        return value
-    if value is None and action.default is None:
-        return None
-    convert = action.type if callable(action.type) else str
-    converted = convert(str(value))
-    if action.choices is not None and converted not in action.choices:
-        raise ValueError(f"must be one of {', '.join(map(str, action.choices))}")
-    return converted
+            raise argparse.ArgumentError(None, "must be true or false")
+        return [word for word in (f"--{flag}" if value else f"--no-{flag}",) if _takes(flags, word)]
+    if value is None or isinstance(value, dict):
+        raise argparse.ArgumentError(None, "needs a value; without the line it has its default")
+    return [f"--{flag}={','.join(map(_text, value)) if isinstance(value, list) else _text(value)}"]
+
+
+def _takes(flags: argparse.ArgumentParser, word: str) -> bool:
+    """Whether a parser knows a word that stands alone."""
+    try:
+        return not flags.parse_known_args([word])[1]
+    except argparse.ArgumentError:
+        return False
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -19,16 +19,13 @@ from trainables.flags import MOST_PICTURES, add_execution_flags, add_workers_fla
 from trainables.models import MODELS, WEIGHTS
 
 DEFAULT_MODELS = ("lraspp_mobilenet_v3_large",)
-
-
 DEFAULT_ARCHITECTURES = ("fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")
-
 
 Mode = Literal["start", "resume", "extend"]
 
 
-def parser(mode: Mode = "start") -> argparse.ArgumentParser:
-    """The flags of `python -m sweep.run` in one of its modes."""
+def parser(mode: Mode = "start", *, exit_on_error: bool = True) -> argparse.ArgumentParser:
+    """The flags of `python -m sweep.run` in one of its modes; without `exit_on_error` a bad value is raised."""
     going_on = "What decides its trials stays as it was; these flags may change."
     descriptions = {
         "start": "Search for the best way to segment your images, and keep everything that proves it.",
@@ -42,6 +39,7 @@ def parser(mode: Mode = "start") -> argparse.ArgumentParser:
         "interrupted.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
         allow_abbrev=False,
+        exit_on_error=exit_on_error,
     )
     if mode == "start":
         _add_what(p.add_argument_group("what to try"))
@@ -203,7 +201,10 @@ def _positive(text: str) -> int:
 
 
 def _positive_float(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} must be above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
     return value

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sweep import answer
+from sweep.again import space_fault, splits_fault
 from sweep.config import CHANGEABLE, GoOnConfig, SweepConfig
 from sweep.manifest import Budget, SearchRecord, SweepManifest, TrackingRecord
 from sweep.objectives import objective_of, recorded_objective
@@ -26,10 +27,14 @@ from sweep.verify import describe_data, open_data, open_run, version_changes
 from sweep.versions import describe_hardware, package_versions
 from trainables import commands, plugins
 from trainables.config import parse_value
+from trainables.data import SegmentationData
 from trainables.data.splits.frozen import freeze_splits
 from trainables.errors import DataError, UsageError
 from trainables.execution import Execution
 from trainables.run_folder import MANIFEST_FILE
+
+_OF_SPLITS = ("splits", "group_by")
+"""Flags that are compared when the data are open."""
 
 
 def start(config: SweepConfig, console: Console) -> int:
@@ -97,6 +102,7 @@ def go_on(config: GoOnConfig, console: Console) -> int:
         _refuse_what_cannot_change(config, manifest, run_dir)
         with console.status("comparing the data with what the sweep began with"):
             data = open_data(run_dir, manifest, root=config.data_root)
+            _refuse_other_splits(config, data, run_dir)
         machines = available(config.address)
         changed = _changes(config.changes, manifest, machines)
         console.print(f"going on with [bold]{escape(str(run_dir))}[/bold]")
@@ -187,20 +193,40 @@ def _refuse_what_cannot_change(config: GoOnConfig, manifest: SweepManifest, run_
         UsageError: Naming each with what the manifest says, and what to do instead.
     """
     held = _held(manifest)
+    space = manifest.space
+    keys = {**manifest.base, **space.fixed, **space.held()}
     faults = []
     for key, value in config.others.items():
         if key == "set_":
             asked = {name: parse_value(name, text) for name, text in dict(value).items()}
-            keys = {**manifest.base, **manifest.space.fixed}
             faults += [
                 f"--set {name}={text} (it is {keys.get(name, 'searched, or the default')})"
                 for name, text in asked.items()
                 if keys.get(name) != text
             ]
-        elif key not in held or held[key] != value:
+        elif key == "space":
+            if why := space_fault(value, space, held["models"], held["weights"]):
+                faults.append(f"--space {value} ({why})")
+        elif key not in _OF_SPLITS and (key not in held or held[key] != value):
             flag = "--" + key.replace("_", "-")
             shown = "" if value is True else f" {','.join(value) if isinstance(value, tuple) else value}"
             faults.append(flag + shown + (f" (it is {_shown(held[key])})" if key in held else ""))
+    _refuse(faults, run_dir)
+
+
+def _refuse_other_splits(config: GoOnConfig, data: SegmentationData, run_dir: Path) -> None:
+    """Refuses `--splits` and `--group-by` if they do not make the frozen splits of the run.
+
+    Raises:
+        UsageError: With what differs.
+    """
+    asked = {key: config.others[key] for key in _OF_SPLITS if key in config.others}
+    if asked and (why := splits_fault(asked, data, run_dir)):
+        flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in asked.items())
+        _refuse([f"{flags} ({why})"], run_dir)
+
+
+def _refuse(faults: Sequence[str], run_dir: Path) -> None:
     if not faults:
         return
     may = ", ".join(
@@ -219,8 +245,8 @@ def _held(manifest: SweepManifest) -> dict[str, Any]:
     searched = {parameter.key: parameter.choices for parameter in manifest.space.parameters if parameter.choices}
     return {
         "models": searched.get("model.name", (manifest.base.get("model.name"),)),
-        "space": manifest.space.name,
         "data": manifest.data.name,
+        "download": True,  # the data are there, and compared
         "weights": manifest.base.get("model.weights"),
         "trials": budget.trials,
         "max_epochs": budget.max_epochs,

@@ -105,7 +105,7 @@ FLOORS = (
     ("sweep.phases",),
     ("sweep.conductor",),
     ("sweep.flags",),
-    ("sweep.config", "sweep.answer", "sweep.progress", "sweep.tuner"),
+    ("sweep.config", "sweep.again", "sweep.answer", "sweep.progress", "sweep.tuner"),
     ("sweep.compiled",),
     ("sweep.preflight", "sweep.show"),
     ("sweep.session",),

@@ -104,11 +104,6 @@ def components() -> str:
     return command("trainables.components")
 
 
-def tracking(run_dir: Path) -> str:
-    """Writes a run's report to W&B."""
-    return command("sweep.tracking", run_dir.as_posix())
-
-
 def _run(run_dir: Path) -> list[str]:
     if run_dir.name in ("", ".."):
         run_dir = run_dir.resolve()

@@ -8,7 +8,7 @@ works on masks of any model, trained here or not; with the images it draws the f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from scipy import ndimage
 from trainables.data.base import VOID, Mask
 from trainables.metrics import confusion_matrix, iou
 
+# Limits; docs/METRICS.md has the reason of each.
 MISSED_RECALL = 0.05
 FOUND_RECALL = 0.25
 CONFUSED_FRACTION = 0.25
@@ -28,18 +29,6 @@ BOUNDARY_DIAGONAL = 0.0075
 BOUNDARY_MIN_PX = 2
 SMALL_AREA_FRACTION = 1 / 300
 BORDER_FRACTION = 0.2
-
-LIMITS: Mapping[str, tuple[float, str]] = {
-    "MISSED_RECALL": (MISSED_RECALL, "a stray 1/20 of a region does not count as found"),
-    "FOUND_RECALL": (FOUND_RECALL, "below it too little was found to blame the boundary"),
-    "CONFUSED_FRACTION": (CONFUSED_FRACTION, "a quarter of the region under one wrong name is enough to see it"),
-    "BOUNDARY_FRACTION": (BOUNDARY_FRACTION, "nearly all errors, with room for a few stray pixels"),
-    "BOUNDARY_DIAGONAL": (BOUNDARY_DIAGONAL, "of the image's diagonal: 5 px at 375x500, the width of VOC's void seams"),
-    "BOUNDARY_MIN_PX": (BOUNDARY_MIN_PX, "annotators and resizing differ by that much at any size"),
-    "SMALL_AREA_FRACTION": (SMALL_AREA_FRACTION, "of the image: 32x32 at 480x640, COCO's limit of small objects"),
-    "BORDER_FRACTION": (BORDER_FRACTION, "of the contour: a square with one whole side on the border has 0.25"),
-}
-"""Every limit with its reason; docs/METRICS.md prints this table."""
 
 MISSED = "missed altogether"
 CONFUSED = "confused with"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from analysis.colours import THEME, light
+from analysis.colours import THEME, light, series
 from analysis.report.parts import FailedPart, Parts, forget
 from trainables.files import write_atomically
 from trainables.registry import Registry
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 WIDTH = 9.6
 """Width of a full-width figure in inches."""
 PNG_DPI = 144
+MARKERS = "os^Dv*"
+"""Of the labels, by their places."""
 
 FIGURES: Registry[Callable[..., Drawing | None]] = Registry("figure")
 """Functions `Results -> Drawing | None`, in the order of the page."""
@@ -126,6 +129,29 @@ def themed_svg(text: str, name: str, caption: str) -> Markup:
     text = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', text)
     text = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1var(--sans)", text)
     return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1))
+
+
+def empty_figure(height: float, *, width: float = WIDTH) -> Figure:
+    """A figure of a size in inches that makes room for its texts by itself."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Writes a name beside each of the rows 0, 1, ..., which need no ticks and no grid."""
+    axes.set_yticks(range(len(names)), [plain(name) for name in names])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+
+
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """Puts the legend of some axes above the whole figure."""
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)))
+
+
+def label_colors(results: Results) -> dict[str, str]:
+    """The colour that each label is drawn in."""
+    return {label: light(name) for label, name in series(list(results.labels)).items()}
 
 
 def labels_by_trial(results: Results) -> dict[str, list[str]]:

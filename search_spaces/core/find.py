@@ -24,12 +24,11 @@ Factory = Callable[[Sequence[str], str], SearchSpace]
 """`(models, weights) -> SearchSpace`."""
 
 
-def find_space(spec: str, *, beside: Path = Path()) -> Factory:
-    """Finds what `--space` or an entry of `extends` names.
+def find_space(spec: str) -> Factory:
+    """Finds what `--space` names.
 
     Args:
         spec: A registered name, `FILE.yaml`, or `FILE.py:NAME`, where NAME is a `SearchSpace` or a factory.
-        beside: The folder that relative paths start from.
 
     Returns:
         A factory; that of a file raises `ConfigError` with every fault of the file.
@@ -37,30 +36,7 @@ def find_space(spec: str, *, beside: Path = Path()) -> Factory:
     Raises:
         UsageError: If there is no such space or file.
     """
-    return _find(spec, beside, ())
-
-
-def from_yaml(text: str, *, where: Path, models: Sequence[str], weights: str) -> SearchSpace:
-    """Reads a space.
-
-    Where several models are asked for and the file says nothing of `model.name`, they become a parameter.
-
-    Args:
-        text: YAML as `docs/SPACES.md` has it.
-        where: The file: for messages, for the default name, and as the start of paths in `extends`.
-        models: The models asked for.
-        weights: The weights asked for.
-
-    Raises:
-        ConfigError: With every fault of the file.
-    """
-    return read_space(
-        text,
-        where=where,
-        models=models,
-        weights=weights,
-        extended=lambda spec: _find(spec, where.parent, ())(models, weights),
-    )
+    return _find(spec, Path(), ())
 
 
 def space_name(spec: str) -> str:

@@ -13,6 +13,9 @@ from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.registry import Registry, Scalar
 
+HELD = "held by --set"
+"""The reason of keys that `SearchSpace.fix` holds."""
+
 
 @dataclass(frozen=True)
 class SearchSpace:
@@ -99,7 +102,7 @@ class SearchSpace:
                 chosen[parameter.key] = point.get(parameter.key, 0)
         return chosen
 
-    def fix(self, overrides: Mapping[str, Scalar], *, reason: str = "held by --set") -> SearchSpace:
+    def fix(self, overrides: Mapping[str, Scalar], *, reason: str = HELD) -> SearchSpace:
         """The space with some keys held at a value for every trial.
 
         A condition on a fixed key is decided; parameters whose condition fails are dropped. Starting points are bent to
@@ -155,6 +158,16 @@ class SearchSpace:
             if bent not in starts:
                 starts.append(bent)
         return dataclasses.replace(kept, start=tuple(starts))
+
+    def held(self) -> dict[str, Scalar]:
+        """What `fix` was told to hold, by key."""
+        values = {key: value for key, value in self.fixed.items() if self.reasons.get(key) == HELD}
+        return values | {p.key: p.choices[0] for p in self.parameters if p.reason == HELD}
+
+    def without_texts(self) -> SearchSpace:
+        """The space without description and reasons: equal for spaces that try the same."""
+        parameters = tuple(dataclasses.replace(parameter, reason="") for parameter in self.parameters)
+        return dataclasses.replace(self, description="", reasons={}, parameters=parameters)
 
     def bend(self, point: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """The nearest point of this space: known values where they are allowed, elsewhere the default.

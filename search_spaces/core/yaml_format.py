@@ -57,7 +57,7 @@ def check_space(space: SearchSpace, models: Sequence[str], weights: str) -> None
 
 
 def to_yaml(space: SearchSpace) -> str:
-    """Writes a space as YAML that `from_yaml` reads as an equal space.
+    """Writes a space as YAML that `read_space` reads as an equal space.
 
     Starting points say only what differs from the defaults.
     """
@@ -84,10 +84,12 @@ def to_yaml(space: SearchSpace) -> str:
 def read_space(
     text: str, *, where: Path, models: Sequence[str], weights: str, extended: Callable[[str], SearchSpace]
 ) -> SearchSpace:
-    """Reads a space; see `search_spaces.from_yaml`.
+    """Reads a space.
+
+    Where several models are asked for and the file says nothing of `model.name`, they become a parameter.
 
     Args:
-        text: YAML.
+        text: YAML as `docs/SPACES.md` has it.
         where: The file, for messages and for the default name.
         models: The models asked for.
         weights: The weights asked for.

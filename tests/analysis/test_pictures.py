@@ -69,14 +69,6 @@ def test_ids_outside_the_class_list_are_refused(draw) -> None:
         draw(np.array([[0, 3], [200, 1]], np.uint8), CLASSES)
 
 
-def test_overlay_is_the_weighted_mean() -> None:
-    image = np.full((2, 2, 3), 100, np.uint8)
-    mask = np.array([[0, 1], [2, 1]], np.uint8)
-    shown = pictures.overlay(image, mask, CLASSES, opacity=0.25)
-    assert tuple(shown[0, 0]) == (78, 80, 82)
-    assert tuple(shown[0, 1]) == (125, 100, 75)
-
-
 def test_error_map_marks_exactly_the_wrong_pixels() -> None:
     image, truth, prediction = scene()
     shown = pictures.error_map(image, truth, prediction)

@@ -9,7 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from search_spaces import SPACES, SearchSpace, from_yaml, to_yaml
+from search_spaces import SPACES, SearchSpace, find_space, to_yaml
 from search_spaces.core.yaml_format import check_space
 from trainables.augmentations import TRANSFORMS
 from trainables.config import TrialConfig
@@ -75,9 +75,11 @@ def test_known_good_point_holds_the_defaults(name: str, models: tuple[str, ...])
 
 
 @every_space
-def test_space_survives_yaml(name: str) -> None:
+def test_space_survives_yaml(name: str, tmp_path: Path) -> None:
     space = make(name, THREE)
-    assert from_yaml(to_yaml(space), where=Path("a.yaml"), models=THREE, weights="none") == space
+    path = tmp_path / "a.yaml"
+    path.write_text(to_yaml(space), encoding="utf-8")
+    assert find_space(str(path))(THREE, "none") == space
 
 
 @every_space

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config import SweepConfig, from_command_line
+from sweep.config import GoOnConfig, SweepConfig, from_command_line
 from sweep.flags import DEFAULT_ARCHITECTURES, duration, parser
 from trainables.errors import UsageError
+
+from ..plugin import nothing_left_behind, write
 
 
 def test_defaults_are_a_sweep_over_augmentation_on_the_embedded_data() -> None:
@@ -67,9 +69,9 @@ def test_model_may_be_a_head_and_a_backbone() -> None:
 
 
 def test_every_flag_has_a_help_text_and_its_field() -> None:
-    actions = [action for action in parser()._actions if action.dest not in ("help", "config", "resume", "extend")]
-    assert {action.dest for action in actions} == {field.name for field in dataclasses.fields(SweepConfig)}
-    assert all(action.help for action in actions)
+    of_command = {"config", "resume", "extend"}
+    assert vars(parser().parse_args([])).keys() - of_command == {f.name for f in dataclasses.fields(SweepConfig)}
+    assert all(action.help for action in parser()._actions)
 
 
 @pytest.mark.parametrize(
@@ -211,10 +213,70 @@ def test_files_that_are_no_configuration_are_bad_usage(tmp_path: Path, content: 
 
 
 @pytest.mark.parametrize(
-    ("line", "told"), [("trials: null", "trials"), ("trials: true", "trials"), ("download: 'no'", "download")]
+    ("line", "told"),
+    [
+        ("trials: null", "trials: needs a value"),
+        ("space: {a: b}", "space: needs a value"),
+        ("trials: true", "trials: 'true' must be a whole number above 0"),
+        ("trials: 0", "trials: '0' must be a whole number above 0"),
+        ("gpu_hours: many", "gpu_hours: 'many' must be a number above 0"),
+        ("wandb: sometimes", "wandb: invalid choice: 'sometimes'"),
+        ("models: []", "models: name at least one"),
+        ("check: 1", "check: must be true or false"),
+        ("download: 'no'", "download: must be true or false"),
+        ("dashboard: maybe", "dashboard: must be true or false"),
+        ("set: [optimizer.lr=1]", "set: write one line 'key: value' for each below it"),
+        ("set:", "set: write one line 'key: value' for each below it"),
+        ("config: other.yaml", "unknown key 'config'"),
+        ("help: true", "unknown key 'help'"),
+    ],
 )
 def test_yaml_values_of_another_kind_are_told(tmp_path: Path, line: str, told: str) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(line + "\n")
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError) as error:
         from_command_line(["--config", str(path)])
+    first, fault = str(error.value).splitlines()
+    assert first == f"--config {path}:"
+    assert fault.startswith(f"  {told}")
+
+
+@pytest.mark.parametrize(
+    ("line", "flags"),
+    [
+        ("group_by: -(a) b", ["--group-by=-(a) b"]),
+        ("seed: 7", ["--seed", "7"]),
+        ("channels_last: false", ["--no-channels-last"]),
+        ("channels_last: true", []),
+        ("dashboard: null", []),
+        ("time_budget:", []),
+        ("compile: true\ncheck: false", ["--compile"]),
+        ("set: {augment.policy: free, optimizer.lr: 1e-3}", ["--set=augment.policy=free", "--set=optimizer.lr=1e-3"]),
+    ],
+)
+def test_line_of_yaml_says_what_its_flag_says(tmp_path: Path, line: str, flags: list[str]) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(line + "\n")
+    assert from_command_line(["--name", "x", "--config", str(path)]) == from_command_line(["--name", "x", *flags])
+
+
+def test_yaml_names_plugins_and_the_command_line_names_others(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    one, two, three = (write(tmp_path, "", f"{name}.py") for name in ("one", "two", "three"))
+    path.write_text(f"plugins: [{one}, {two}]\n")
+    with nothing_left_behind(tmp_path / "cache"):
+        assert from_command_line(["--config", str(path)]).plugins == (one, two)
+        assert from_command_line(["--config", str(path), "--plugins", str(three)]).plugins == (three,)
+
+
+def test_yaml_can_go_on_with_a_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("extend: 3\nname: mine\nworkers: 1\ngroup_by: (a) b\ntrials: 8\ncheck: false\n")
+    config = from_command_line(["--config", str(path), "--trials", "9", "--no-report"])
+    assert isinstance(config, GoOnConfig)
+    assert (config.name, config.extend, config.report, config.changes) == ("mine", 3, False, {"workers": 1})
+    assert config.others == {"trials": 9, "group_by": "(a) b"}
+    path.write_text("resume: true\n")
+    config = from_command_line(["--config", str(path)])
+    assert isinstance(config, GoOnConfig)
+    assert (config.name, config.extend, config.changes, config.others) == (None, 0, {}, {})

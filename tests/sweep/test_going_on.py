@@ -144,8 +144,89 @@ def test_configuration_file_of_the_start_can_be_given_again(stage: Stage, tmp_pa
     assert stage("--config", str(path)) == (0, "")
 
 
+SPACE = """\
+label_by: optimizer.name
+parameters:
+  optimizer.name: {choices: [adamw, sgd], default: adamw, role: scientific}
+  optimizer.lr: {low: 0.001, high: 0.1, log: true, default: 0.01, reason: as published}
+  optimizer.momentum: {low: 0.5, high: 0.99, default: 0.9, when: {optimizer.name: sgd}}
+  optimizer.weight_decay: 0.001
+"""
+
+
+def test_file_of_the_space_can_be_given_again_while_it_says_the_same(stage: Stage, tmp_path: Path) -> None:
+    space, path = tmp_path / "mine.yaml", tmp_path / "sweep.yaml"
+    space.write_text(SPACE)
+    held = "{image_size: 48x64, optimizer.momentum: 0.8, optimizer.weight_decay: 0.01}"
+    path.write_text(
+        f"space: {space}\ndata: folder\ndata-root: {stage.root}\nset: {held}\nname: mine\n"
+        "models: [fcn_resnet18, fcn_resnet50]\nweights: none\n"
+    )
+    assert stage("--config", str(path)) == (0, "")
+    assert stage("--config", str(path), "--resume") == (0, "")
+    assert stage.resume("--space", str(space), "--download") == (0, ""), "nothing is missing"
+    space.write_text(SPACE.replace("as published", "as they say") + "description: of the same\n")
+    assert stage("--config", str(path), "--resume") == (0, "")
+    for before, after in (("high: 0.1", "high: 0.2"), ("0.001\n", "0.002\n"), ("[adamw, sgd]", "[sgd, adamw]")):
+        space.write_text(SPACE.replace(before, after))
+        code, errors = stage("--config", str(path), "--resume")
+        if after == "0.002\n":
+            assert code == 0, "--set holds this key, whatever the file says"
+        else:
+            assert code == 2 and f"--space {space} (it was another when the sweep began)" in errors
+    space.write_text("name: yours\n" + SPACE)
+    code, errors = stage("--config", str(path), "--resume")
+    assert code == 2 and f"--space {space} (it is mine)" in errors
+    space.unlink()
+    code, errors = stage("--config", str(path), "--resume", "--seed", "4")
+    assert code == 2 and "mine.yaml: no such file" in errors and "--seed 4 (it is 0)" in errors
+
+
+def test_key_that_the_space_holds_cannot_be_edited(stage: Stage, tmp_path: Path) -> None:
+    space = tmp_path / "mine.yaml"
+    space.write_text(SPACE)
+    assert stage.start("--space", str(space)).is_dir()
+    space.write_text(SPACE.replace("weight_decay: 0.001", "weight_decay: 0.002"))
+    code, errors = stage.resume("--space", str(space))
+    assert code == 2 and "it was another when the sweep began" in errors
+
+
+def test_splits_and_groups_can_be_given_again_while_they_say_the_same(stage: Stage, tmp_path: Path) -> None:
+    table, path = tmp_path / "splits.csv", tmp_path / "sweep.yaml"
+    ids = [f"im{number:03d}" for number in range(40)]
+    parts = ["train"] * 24 + ["val"] * 8 + ["test"] * 8
+    lines = [f"{image_id},{part}\n" for image_id, part in zip(ids, parts, strict=True)]
+    table.write_text("id,split\n" + "".join(lines))
+    path.write_text(f"splits: {table}\ngroup-by: im(..).\n")
+    stage.start("--config", str(path))
+    assert stage.resume("--config", str(path)) == (0, "")
+    path.write_text(f"splits: {table}\ngroup-by: im(.)..\n")
+    code, errors = stage.resume("--config", str(path))
+    told = f"--splits {table} --group-by im(.).. (train and val and test of the run have other groups)"
+    assert code == 2 and told in errors
+    path.write_text(f"splits: {table}\ngroup-by: im(..).\n")
+    table.write_text("id,split\n" + "".join(reversed(lines)))
+    assert stage.resume("--config", str(path)) == (0, ""), "the order of a table says nothing"
+    table.write_text("id,split\n" + "".join([*lines[:-1], lines[-1].replace("test", "val")]))
+    code, errors = stage.resume("--config", str(path))
+    assert code == 2 and "(val and test of the run have other images)" in errors
+    table.unlink()
+    code, errors = stage.resume("--config", str(path))
+    assert code == 2 and f"{table}: table of splits cannot be read" in errors
+    assert len(stage.sessions) == 3 and stage.events() == []
+
+
+def test_groups_over_which_splits_were_drawn_can_be_given_again(stage: Stage) -> None:
+    run_dir = stage.start("--group-by", "im(..).")
+    assert stage.resume("--group-by", "im(..).") == (0, "")
+    code, errors = stage.resume("--group-by", "im(...)")
+    assert code == 2 and "--group-by im(...) (" in errors and "of the run have other images" in errors
+    (run_dir / "splits.test.json").unlink()
+    assert stage.resume("--group-by", "im(..).") == (0, "")
+
+
 def test_each_mode_has_a_parser_of_its_own() -> None:
-    start, resume = ({a.dest for a in parser(mode)._actions} for mode in ("start", "resume"))
+    start, resume = (set(vars(parser(mode).parse_args([]))) for mode in ("start", "resume"))
     assert resume < start
     assert set(CHANGEABLE) <= resume
     assert not {"trials", "max_epochs", "space", "set_", "seed", "sampler"} & resume

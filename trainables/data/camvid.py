@@ -93,11 +93,6 @@ class CamVid(FileData):
         """The block of video that the frame belongs to."""
         return self._blocks[image_id]
 
-    def seconds(self, image_id: str) -> tuple[str, float]:
-        """The frame's sequence and its time in it, in seconds."""
-        sequence, frame = self._times[image_id]
-        return sequence, frame / FRAME_RATE
-
     def splits(self, *, seed: int = 0) -> Splits:
         """Blocks of video dealt out 60/20/20, with gaps."""
         ids = list(self.ids())

@@ -8,14 +8,13 @@ from pathlib import Path
 from trainables.data.base import DATASETS, VOID, ClassInfo, Offender, Splits
 from trainables.data.reading.files import FileData, require_root, unpaired
 from trainables.data.reading.names import check_ids
-from trainables.data.splits.stratified import draw
+from trainables.data.splits.stratified import VAL_SHARE, draw
 from trainables.errors import DataError
 
 _IMAGES, _MASKS = "leftImg8bit", "gtFine"
 _IMAGE_END, _MASK_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
 _LAYOUT = f"{_IMAGES}/{{train,val}}/CITY/*{_IMAGE_END} and {_MASKS}/{{train,val}}/CITY/*{_MASK_END}"
 _CURE = f"give --data-root the folder that holds {_IMAGES} and {_MASKS}, or the two archives of the official site"
-_VAL_SHARE = 0.2
 
 
 class Cityscapes(FileData):
@@ -83,13 +82,13 @@ class Cityscapes(FileData):
         """Official val as test; val drawn from train, whole cities at a time."""
         official = [image_id for image_id in self.ids() if self._part_of[image_id] == "train"]
         cities = [_city(image_id) for image_id in official]
-        train, val = draw(self, official, (1 - _VAL_SHARE, _VAL_SHARE), seed=seed, groups=cities)
+        train, val = draw(self, official, (1 - VAL_SHARE, VAL_SHARE), seed=seed, groups=cities)
         names = ", ".join(sorted({_city(image_id) for image_id in val}))
         return Splits(
             train,
             val,
             tuple(image_id for image_id in self.ids() if self._part_of[image_id] == "val"),
-            origin=f"test is the official val of Cityscapes; val is about {_VAL_SHARE:.0%} of official train in whole "
+            origin=f"test is the official val of Cityscapes; val is about {VAL_SHARE:.0%} of official train in whole "
             f"cities ({names}), stratified by class with seed {seed}",
         )
 

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.data.base import DATASETS, VOID, ClassInfo, Splits
-from trainables.data.reading.files import FileData, read_lines, require_root
-from trainables.data.reading.names import check_ids, expanded
-from trainables.data.splits.stratified import draw
+from trainables.data.reading.files import FileData, read_lines
+from trainables.data.reading.names import check_ids
+from trainables.data.reading.published import Published
+from trainables.data.splits.stratified import VAL_SHARE, draw
 from trainables.errors import DataError
 
-_FOLDER = "oxford-iiit-pet"
-_LAYOUT = f"{_FOLDER}/{{images,annotations/{{trimaps,trainval.txt,test.txt}}}}"
-_CURE = f"give --data-root the folder that holds {_FOLDER}, or add --download"
-_VAL_SHARE = 0.2
 _PET, _BACKGROUND, _BORDER = 1, 2, 3
 
 
@@ -52,12 +49,12 @@ class OxfordPet(FileData):
 
     def splits(self, *, seed: int = 0) -> Splits:
         """Official test; val drawn from trainval."""
-        train, val = draw(self, sorted(self._trainval), (1 - _VAL_SHARE, _VAL_SHARE), seed=seed)
+        train, val = draw(self, sorted(self._trainval), (1 - VAL_SHARE, VAL_SHARE), seed=seed)
         return Splits(
             train,
             val,
             tuple(sorted(self._test)),
-            origin=f"test is the official test of Oxford-IIIT Pet; val is {_VAL_SHARE:.0%} of official trainval, "
+            origin=f"test is the official test of Oxford-IIIT Pet; val is {VAL_SHARE:.0%} of official trainval, "
             f"stratified by class with seed {seed}",
         )
 
@@ -67,6 +64,24 @@ def _listed(path: Path) -> tuple[str, ...]:
     ids = tuple(line.split()[0] for line in read_lines(path) if not line.startswith("#"))
     check_ids(ids, path)
     return ids
+
+
+def _fetch(into: str) -> None:
+    # Imported here: torchvision takes seconds to load and is needed by no one else in this module.
+    from torchvision.datasets import OxfordIIITPet
+
+    OxfordIIITPet(into, target_types="segmentation", download=True)
+
+
+_PUBLISHED = Published(
+    "oxford_pet",
+    "Oxford-IIIT Pet",
+    folder="oxford-iiit-pet",
+    holds="{images,annotations/{trimaps,trainval.txt,test.txt}}",
+    listed="annotations/trainval.txt",
+    fetch=_fetch,
+    by_hand="images.tar.gz and annotations.tar.gz yourself and unpack them in oxford-iiit-pet there",
+)
 
 
 @DATASETS.register("oxford_pet")
@@ -80,32 +95,4 @@ def oxford_pet(*, root: Path | None = None, download: bool = False) -> OxfordPet
     Raises:
         DataError: If it is not there, or cannot be downloaded.
     """
-    if download and root is not None and _find(root) is None:
-        _download(expanded(root))
-    root = require_root(root, "oxford_pet", _LAYOUT, _CURE)
-    found = _find(root)
-    if found is None:
-        raise DataError(f"data root {root} holds no Oxford-IIIT Pet ({_LAYOUT}); {_CURE}")
-    return OxfordPet(found)
-
-
-def _find(root: Path) -> Path | None:
-    root = expanded(root)
-    for candidate in (root, root / _FOLDER):
-        if (candidate / "annotations" / "trainval.txt").is_file():
-            return candidate
-    return None
-
-
-def _download(root: Path) -> None:
-    # Imported here: torchvision takes seconds to load and is needed by no one else in this module.
-    from torchvision.datasets import OxfordIIITPet
-
-    parent = root.parent if root.name == _FOLDER else root
-    try:
-        OxfordIIITPet(str(parent.absolute()), target_types="segmentation", download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"Oxford-IIIT Pet could not be downloaded into {parent} ({error}); check the network, or fetch "
-            f"images.tar.gz and annotations.tar.gz yourself and unpack them in {parent / _FOLDER}"
-        ) from None
+    return OxfordPet(_PUBLISHED.locate(root, download=download))

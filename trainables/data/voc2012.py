@@ -6,19 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.data.base import DATASETS, VOID, ClassInfo, Splits
-from trainables.data.reading.files import FileData, read_list, require_root
-from trainables.data.reading.names import expanded
-from trainables.data.splits.stratified import FRACTIONS, draw
+from trainables.data.reading.files import FileData, read_list
+from trainables.data.reading.published import Published
+from trainables.data.splits.stratified import FRACTIONS, VAL_SHARE, draw
 from trainables.errors import DataError
 
 NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-
-_LAYOUT = "VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets/Segmentation}"
-_CURE = "give --data-root the folder that holds VOCdevkit, or add --download"
-_VAL_SHARE = 0.2
 
 
 def palette_color(index: int) -> tuple[int, int, int]:
@@ -70,12 +66,12 @@ class Voc2012(FileData):
         """Official val as test and val drawn from train; or all three drawn from train."""
         train = sorted(self._train)
         if self._val:
-            kept, val = draw(self, train, (1 - _VAL_SHARE, _VAL_SHARE), seed=seed)
+            kept, val = draw(self, train, (1 - VAL_SHARE, VAL_SHARE), seed=seed)
             return Splits(
                 kept,
                 val,
                 tuple(sorted(self._val)),
-                origin=f"test is the official val of VOC 2012; val is {_VAL_SHARE:.0%} of official train, stratified "
+                origin=f"test is the official val of VOC 2012; val is {VAL_SHARE:.0%} of official train, stratified "
                 f"by class with seed {seed}",
             )
         kept, val, test = draw(self, train, FRACTIONS, seed=seed)
@@ -91,6 +87,24 @@ class Voc2012(FileData):
         )
 
 
+def _fetch(into: str) -> None:
+    # Imported here: torchvision takes seconds to load and is needed by no one else in this package.
+    from torchvision.datasets import VOCSegmentation
+
+    VOCSegmentation(into, year="2012", image_set="train", download=True)
+
+
+_PUBLISHED = Published(
+    "voc2012",
+    "VOC 2012",
+    folder="VOCdevkit/VOC2012",
+    holds="{JPEGImages,SegmentationClass,ImageSets/Segmentation}",
+    listed="ImageSets/Segmentation/train.txt",
+    fetch=_fetch,
+    by_hand="VOCtrainval_11-May-2012.tar yourself and unpack it there",
+)
+
+
 @DATASETS.register("voc2012")
 def voc2012(*, root: Path | None = None, download: bool = False) -> Voc2012:
     """PASCAL VOC 2012.
@@ -102,32 +116,4 @@ def voc2012(*, root: Path | None = None, download: bool = False) -> Voc2012:
     Raises:
         DataError: If it is not there, or cannot be downloaded.
     """
-    if download and root is not None and _find(root) is None:
-        _download(expanded(root))
-    root = require_root(root, "voc2012", _LAYOUT, _CURE)
-    found = _find(root)
-    if found is None:
-        raise DataError(f"data root {root} holds no VOC 2012 ({_LAYOUT} with train.txt); {_CURE}")
-    return Voc2012(found)
-
-
-def _find(root: Path) -> Path | None:
-    root = expanded(root)
-    for candidate in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
-        if (candidate / "ImageSets" / "Segmentation" / "train.txt").is_file():
-            return candidate
-    return None
-
-
-def _download(root: Path) -> None:
-    # Imported here: torchvision takes seconds to load and is needed by no one else in this package.
-    from torchvision.datasets import VOCSegmentation
-
-    parent = next((p.parent for p in (root, *root.parents) if p.name == "VOCdevkit"), root)
-    try:
-        VOCSegmentation(str(parent.absolute()), year="2012", image_set="train", download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"VOC 2012 could not be downloaded into {parent} ({error}); check the network, or fetch "
-            "VOCtrainval_11-May-2012.tar yourself and unpack it there"
-        ) from None
+    return Voc2012(_PUBLISHED.locate(root, download=download))

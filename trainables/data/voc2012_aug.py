@@ -11,6 +11,7 @@ import numpy as np
 from trainables.data.base import DATASETS, Splits, StoredMask
 from trainables.data.reading.files import read_list
 from trainables.data.reading.names import expanded
+from trainables.data.reading.published import downloading
 from trainables.data.voc2012 import Voc2012, voc2012
 from trainables.errors import DataError
 
@@ -130,10 +131,5 @@ def _download_sbd(place: Path) -> None:
     # Imported here: torchvision takes seconds to load and is needed by no one else in this module.
     from torchvision.datasets import SBDataset
 
-    try:
+    with downloading("SBD", place, "benchmark.tgz yourself and unpack it there"):
         SBDataset(str(place), image_set="train", mode="segmentation", download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"SBD could not be downloaded into {place} ({error}); check the network, or fetch benchmark.tgz yourself "
-            "and unpack it there"
-        ) from None

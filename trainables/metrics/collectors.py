@@ -94,10 +94,6 @@ class ConfusionMatrix:
         self.classes = classes
         self._total: Tensor | None = None
 
-    def reset(self) -> None:
-        """Forgets everything."""
-        self._total = None
-
     def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
         """See `Collector`."""
         self.update(prediction, target)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import ticker
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 
-from analysis.colours import light, series
-from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
+from analysis.colours import light
+from analysis.report.drawing import (
+    FIGURES,
+    MARKERS,
+    Drawing,
+    empty_figure,
+    label_colors,
+    legend_above,
+    name_rows,
+    plain,
+)
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
 from sweep.objectives import Objective
 from trainables.labels import BASELINE, BEST, CHIEF, MAJORITY
 from trainables.metrics import METRICS, Metric
-
-if TYPE_CHECKING:
-    from analysis.results import Results
 
 
 @SECTIONS.register("classes")
@@ -57,36 +61,33 @@ def draw_per_class(results: Results) -> Drawing | None:
     shown = class_metric(results.objective)
     metric, words = shown.name, shown.class_words
     labels = list(dict.fromkeys(frame["label"]))
-    colors = series(list(results.labels))
+    colors = label_colors(results)
     table = frame.pivot_table(index="class", columns="label", values=metric, sort=False, dropna=False)
     reference = BASELINE if BASELINE in labels else labels[0]
     table = table.dropna(how="all").sort_values(reference, na_position="first")
-    figure = Figure(figsize=(WIDTH, 1.3 + 0.27 * len(table)), layout="constrained")
+    figure = empty_figure(1.3 + 0.27 * len(table))
     axes = figure.add_subplot()
     for place, (_, row) in enumerate(table.iterrows()):
         values = row.dropna()
         if len(values):
             axes.plot([values.min(), values.max()], [place, place], color=light("grid"), linewidth=3, zorder=1)
-    order = sorted(labels, key=lambda label: label in CHIEF)
-    for label in order:
+    for place, label in enumerate(labels):
         if label in table:
+            is_main = label in CHIEF
             axes.plot(
                 table[label],
                 range(len(table)),
-                "os^Dv*"[labels.index(label) % 6],
-                color=light(colors[label]),
-                markersize=7.5 if label in CHIEF else 5,
+                MARKERS[place % len(MARKERS)],
+                color=colors[label],
+                markersize=7.5 if is_main else 5,
+                zorder=3 if is_main else 2,
                 label=plain(label),
             )
-    axes.set_yticks(range(len(table)), [plain(str(name)) for name in table.index])
+    name_rows(axes, [str(name) for name in table.index])
     axes.set_ylim(-0.7, len(table) - 0.3)
     axes.set_xlim(-0.02, 1.02)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", visible=False)
     axes.set_xlabel(f"{words} on {results.split}")
-    handles, names = axes.get_legend_handles_labels()
-    ranked = sorted(zip(names, handles, strict=True), key=lambda pair: [plain(n) for n in labels].index(pair[0]))
-    figure.legend([h for _, h in ranked], [n for n, _ in ranked], loc="outside upper left", ncols=min(6, len(ranked)))
+    legend_above(figure, axes)
     return Drawing(
         figure,
         f"{words} of each class on {results.split} for each label, ordered by {reference}'s; classes that occur in "
@@ -106,7 +107,7 @@ def draw_confusion(results: Results) -> Drawing | None:
     names = [plain(info.name) for info in results.classes]
     count = len(names)
     side = min(9.0, max(4.2, 1.8 + 0.42 * count))
-    figure = Figure(figsize=(side + 0.9, side), layout="constrained")
+    figure = empty_figure(side, width=side + 0.9)
     axes = figure.add_subplot()
     image = axes.pcolormesh(np.ma.masked_invalid(shares), cmap=_HEAT, vmin=0, vmax=1, rasterized=count > 40)
     if count <= NUMBERED_CLASSES:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-from matplotlib.figure import Figure
 
-from analysis.colours import light, series
+from analysis.colours import light
 from analysis.comparison import score_columns
-from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
+from analysis.report.drawing import FIGURES, Drawing, empty_figure, label_colors, name_rows
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
 from trainables.labels import BASELINE, MAJORITY
-
-if TYPE_CHECKING:
-    from analysis.results import Results
 
 
 @SECTIONS.register("comparison")
@@ -44,11 +38,11 @@ def draw_comparison(results: Results) -> Drawing | None:
         return None
     metric, words = results.objective.metric.name, results.objective.metric.words
     labels = list(frame["label"])
-    colors = series(list(results.labels))
-    figure = Figure(figsize=(WIDTH, 1.1 + 0.42 * len(labels)), layout="constrained")
+    colors = label_colors(results)
+    figure = empty_figure(1.1 + 0.42 * len(labels))
     axes = figure.add_subplot()
     for place, row in enumerate(frame.to_dict("records")):
-        color = light(colors[row["label"]])
+        color = colors[row["label"]]
         low, value, high = row[f"{metric}_low"], row[metric], row[f"{metric}_high"]
         if np.isfinite(low) and np.isfinite(high):
             axes.plot([low, high], [place, place], color=color, linewidth=2.2)
@@ -69,10 +63,8 @@ def draw_comparison(results: Results) -> Drawing | None:
             fontsize=9,
             va="center",
         )
-    axes.set_yticks(range(len(labels)), [plain(label) for label in labels])
+    name_rows(axes, labels)
     axes.set_ylim(len(labels) - 0.4, -1.0)
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(f"{words} on {results.split}, with its 95% interval over the split's images")
     return Drawing(

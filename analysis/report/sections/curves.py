@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib import ticker
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from analysis.colours import light, series
+from analysis.colours import light
 from analysis.comparison import lineage
-from analysis.report.drawing import FIGURES, WIDTH, Drawing, labels_by_trial, plain
+from analysis.report.drawing import FIGURES, Drawing, empty_figure, label_colors, labels_by_trial, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.results import Results
 from sweep.trials_csv import PARENT
 from trainables.labels import CHIEF
 from trainables.words import counted
-
-if TYPE_CHECKING:
-    from analysis.results import Results
 
 
 @SECTIONS.register("curves")
@@ -51,10 +46,10 @@ def draw_curves(results: Results) -> Drawing | None:
     if results.curves.empty or metric not in results.curves:
         return None
     labelled = labels_by_trial(results)
-    colors = series(list(results.labels))
+    colors = label_colors(results)
     parents = set(results.trials[PARENT]) if PARENT in results.trials else set()
     states = results.trials.set_index("trial_id")["state"].to_dict()
-    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
+    figure = empty_figure(4.4)
     axes = figure.add_subplot()
     ends: list[tuple[float, float, str, str]] = []
     faint = [t for t in results.curves["trial_id"].unique() if t not in labelled and t not in parents]
@@ -69,7 +64,7 @@ def draw_curves(results: Results) -> Drawing | None:
         curve = trial_curve(results, trial_id).dropna(subset=[metric])
         if curve.empty:
             continue
-        color = light(colors[labels[0]])
+        color = colors[labels[0]]
         is_main = not set(CHIEF).isdisjoint(labels)
         axes.plot(curve["epoch"], curve[metric], color=color, linewidth=2.4 if is_main else 1.6)
         last = curve.iloc[-1]

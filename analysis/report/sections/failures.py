@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
-from matplotlib.figure import Figure
 
-from analysis.colours import ELSEWHERE, HIT, INVENTED, MISSED, hexadecimal, light, series
+from analysis.colours import ELSEWHERE, HIT, INVENTED, MISSED, hexadecimal
 from analysis.failures.measure import CAUSES, cause_kind, causes_of, name_cause
-from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
+from analysis.report.drawing import FIGURES, Drawing, empty_figure, label_colors, legend_above, name_rows, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, failure_card, render_section
 from analysis.report.parts import FailedPart
 from analysis.results import Results
-
-if TYPE_CHECKING:
-    from analysis.results import Results
 
 
 @SECTIONS.register("failures")
@@ -67,22 +61,19 @@ def draw_causes(results: Results) -> Drawing | None:
     labels = [label for label in results.labels if label in counts]
     if not labels:
         return None
-    colors = series(list(results.labels))
+    colors = label_colors(results)
     counts = counts.loc[counts[labels].sum(axis=1).sort_values(kind="stable").index]
     height = 0.8 / len(labels)
-    figure = Figure(figsize=(WIDTH, 1.2 + len(counts) * (0.26 + 0.17 * len(labels))), layout="constrained")
+    figure = empty_figure(1.2 + len(counts) * (0.26 + 0.17 * len(labels)))
     axes = figure.add_subplot()
     for place, label in enumerate(labels):
         offsets = np.arange(len(counts)) + 0.4 - (place + 0.5) * height
-        bars = axes.barh(offsets, counts[label], height * 0.88, color=light(colors[label]), label=plain(label))
+        bars = axes.barh(offsets, counts[label], height * 0.88, color=colors[label], label=plain(label))
         axes.bar_label(bars, padding=3, fontsize=8.5)
-    axes.set_yticks(range(len(counts)), [name_cause(str(cause)) for cause in counts.index])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", visible=False)
+    name_rows(axes, [name_cause(str(cause)) for cause in counts.index])
     axes.set_xlabel("failures with this cause (one may have several)")
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)))
+    legend_above(figure, axes)
     return Drawing(figure, f"Measured causes of failures on {results.split}, by label.")
 
 

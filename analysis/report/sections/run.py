@@ -6,16 +6,15 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
-from matplotlib.figure import Figure
 
 from analysis.candidates import SEED, show_value
 from analysis.colours import light
-from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
+from analysis.report.drawing import FIGURES, Drawing, empty_figure, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
@@ -24,9 +23,6 @@ from sweep.manifest import SplitRecords
 from sweep.trials_csv import CONFIG, config_columns
 from trainables import commands
 from trainables.words import counted
-
-if TYPE_CHECKING:
-    from analysis.results import Results
 
 
 @SECTIONS.register("run")
@@ -145,7 +141,7 @@ def draw_hyperparameters(results: Results) -> Drawing | None:
     log_keys = {parameter.key for parameter in results.manifest.space.parameters if parameter.log}
     across = 4
     rows = math.ceil(len(columns) / across)
-    figure = Figure(figsize=(WIDTH, 0.5 + 2.0 * rows), layout="constrained")
+    figure = empty_figure(0.5 + 2.0 * rows)
     panels = np.atleast_1d(figure.subplots(rows, across, sharey=True, squeeze=False)).ravel()
     finished = trials["state"] == "completed"
     for axes, column in zip(panels, columns, strict=False):

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from matplotlib.figure import Figure
-
-from analysis.colours import light, series
-from analysis.report.drawing import FIGURES, WIDTH, Drawing, plain
+from analysis.report.drawing import FIGURES, MARKERS, Drawing, empty_figure, label_colors, legend_above, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
 from trainables.labels import CHIEF, MAJORITY
-
-if TYPE_CHECKING:
-    from analysis.results import Results
 
 
 @SECTIONS.register("thresholds")
@@ -35,8 +27,8 @@ def draw_thresholds(results: Results) -> Drawing | None:
     frame = results.iou_thresholds[results.iou_thresholds["label"] != MAJORITY]
     if frame.empty:
         return None
-    colors = series(list(results.labels))
-    figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
+    colors = label_colors(results)
+    figure = empty_figure(3.3)
     panels = figure.subplots(1, 4, sharey=True)
     for axes, (column, title) in zip(
         panels, [("precision", "precision"), ("recall", "recall"), ("f1", "F1"), ("ap", "AP")], strict=True
@@ -46,9 +38,9 @@ def draw_thresholds(results: Results) -> Drawing | None:
             axes.plot(
                 rows["threshold"],
                 rows[column],
-                color=light(colors[str(label)]),
+                color=colors[str(label)],
                 linewidth=2.2 if label in CHIEF else 1.5,
-                marker="os^Dv*"[place % 6],
+                marker=MARKERS[place % len(MARKERS)],
                 markersize=3.4,
                 label=plain(str(label)),
             )
@@ -57,8 +49,7 @@ def draw_thresholds(results: Results) -> Drawing | None:
         axes.set_ylim(0, 1.02)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
         axes.set_xlabel("IoU threshold")
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)))
+    legend_above(figure, panels[0])
     return Drawing(
         figure,
         "Precision, recall, F1 and AP of (image, class) regions against the IoU from which a region counts as found.",

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from search_spaces import SPACES, SearchSpace, When, find_space, from_yaml, space_name, to_yaml
+from search_spaces import SPACES, SearchSpace, When, find_space, space_name, to_yaml
 from search_spaces.core.parameter import choice, number
-from search_spaces.core.yaml_format import check_space
+from search_spaces.core.yaml_format import check_space, read_space
 from trainables.errors import ConfigError, UsageError
 
 ONE = ["lraspp_mobilenet_v3_large"]
@@ -31,8 +31,11 @@ start:
 """
 
 
-def read(text: str, *, models: list[str] = ONE, weights: str = "none", where: Path = Path("mine.yaml")) -> SearchSpace:
-    return from_yaml(text, where=where, models=models, weights=weights)
+def read(text: str, *, models: list[str] = ONE, weights: str = "none") -> SearchSpace:
+    def extended(spec: str) -> SearchSpace:
+        return find_space(spec)(models, weights)
+
+    return read_space(text, where=Path("mine.yaml"), models=models, weights=weights, extended=extended)
 
 
 def faults_of(text: str, **options: object) -> list[str]:

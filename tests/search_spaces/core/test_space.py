@@ -272,3 +272,13 @@ def test_held_key_says_why() -> None:
     assert space.reasons == {"optimizer.name": "decay apart from the rate", "optimizer.lr": "held by --set"}
     gamma = next(p for p in toy().fix({"loss.gamma": 3.0}).parameters if p.key == "loss.gamma")
     assert (gamma.role, gamma.choices, gamma.default, gamma.reason) == ("fixed", (3.0,), 3.0, "held by --set")
+    assert toy().fix({"loss.gamma": 3.0, "optimizer.lr": 0.02}).held() == {"loss.gamma": 3.0, "optimizer.lr": 0.02}
+
+
+def test_spaces_that_differ_in_their_texts_only_try_the_same() -> None:
+    space = toy()
+    told = dataclasses.replace(
+        space, description="x", parameters=tuple(dataclasses.replace(p, reason="x") for p in space.parameters)
+    )
+    assert told != space and told.without_texts() == space.without_texts()
+    assert toy().fix({"loss.gamma": 3.0}).without_texts() != space.without_texts()

@@ -101,6 +101,8 @@ def _deal(
 
 FRACTIONS = (0.6, 0.2, 0.2)
 """Shares of train, val and test where all three are drawn."""
+VAL_SHARE = 0.2
+"""Of an official train, where val is drawn from it."""
 
 
 def draw(

@@ -1,0 +1,61 @@
+"""Whether a space and splits that are named again, when a sweep goes on, are those that it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search_spaces import SearchSpace, find_space
+from sweep.verify import load_run_split
+from trainables.data import SegmentationData
+from trainables.data.splits.frozen import TEST_SPLIT_FILE
+from trainables.data.splits.given import PARTS, make_splits
+from trainables.errors import DataError, SegsweepError
+
+
+def space_fault(spec: str, then: SearchSpace, models: Sequence[str], weights: str) -> str:
+    """Why a space is not the one of a sweep, in a few words; empty if it is.
+
+    A registered one is known by its name, since changed versions of our code are no fault. The file of another is
+    compiled and compared in all but its texts.
+
+    Args:
+        spec: What `--space` says.
+        then: The space of the sweep, with the keys that `--set` held.
+        models: The models of the sweep.
+        weights: Its weights.
+    """
+    if spec == then.name:
+        return ""
+    try:
+        now = find_space(spec)(models, weights)
+        same_name = now.name == then.name
+        same = same_name and now.fix(then.held()).without_texts() == then.without_texts()
+    except SegsweepError as error:
+        return str(error)
+    return "" if same else "it was another when the sweep began" if same_name else f"it is {then.name}"
+
+
+def splits_fault(asked: Mapping[str, Any], data: SegmentationData, run_dir: Path) -> str:
+    """What differs between the frozen splits of a run and those that flags make, in a few words; empty if nothing does.
+
+    Args:
+        asked: `splits` and `group_by`, as far as they are given.
+        data: The data set, which is as it was.
+        run_dir: The run.
+    """
+    try:
+        now = make_splits(data, **asked)
+    except DataError as error:
+        return str(error)
+    # A test split that was removed is missed by a report on test, not here.
+    there = [part for part in PARTS if part != "test" or (run_dir / TEST_SPLIT_FILE).is_file()]
+    then = [load_run_split(run_dir, part) for part in there]
+    for what, differing in (
+        ("images", [split.name for split in then if {*split.ids} != {*getattr(now, split.name)}]),
+        ("groups", [split.name for split in then if split.groups != tuple(now.group(data, i) for i in split.ids)]),
+    ):
+        if differing:
+            return f"{' and '.join(differing)} of the run have other {what}"
+    return ""
