@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.kept import Evaluation, NewEvaluation, Progress, key_of_weights, load_evaluation, place_of
+from analysis.kept import Evaluation, NewEvaluation, OnStep, key_of_weights, load_evaluation, place_of
 from trainables.checkpoint import TRIAL_FILE, load_model, load_trial
 from trainables.config import format_size
 from trainables.data.base import SegmentationData
@@ -23,8 +23,8 @@ from trainables.errors import DataError, DivergedError
 from trainables.labels import MAJORITY
 from trainables.latency import measure_latency
 from trainables.loaders import evaluation_loader
+from trainables.loops import evaluate
 from trainables.record import TrialRecord
-from trainables.training import evaluate
 from trainables.words import some_of
 
 
@@ -36,7 +36,7 @@ def evaluate_checkpoints(
     *,
     device: str = "cpu",
     workers: int = 0,
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
 ) -> dict[str, Evaluation]:
     """Evaluates the checkpoints of labels on a split, each trial once; what is kept and valid is only read.
 
@@ -88,7 +88,7 @@ def evaluate_checkpoints(
 
 
 def evaluate_majority(
-    run_dir: Path, data: SegmentationData, split: Split, train_ids: Sequence[str], *, progress: Progress | None = None
+    run_dir: Path, data: SegmentationData, split: Split, train_ids: Sequence[str], *, progress: OnStep | None = None
 ) -> Evaluation:
     """Evaluates the floor: every pixel predicted as the commonest class of train, scores as the classes' shares there.
 
@@ -120,7 +120,7 @@ def _evaluate_model(
     folder: Path,
     device: str,
     workers: int,
-    progress: Progress | None,
+    progress: OnStep | None,
 ) -> Evaluation:
     # Loaded here, so that one model is in memory at a time.
     model, record = load_model(checkpoint)

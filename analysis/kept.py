@@ -65,7 +65,7 @@ HISTOGRAM_COMPRESSION = 1
 """Level of zlib."""
 
 
-Progress = Callable[[str, int, int], None]
+OnStep = Callable[[str, int, int], None]
 """Called with what is evaluated, how many images are done, and of how many."""
 
 
@@ -188,7 +188,7 @@ class NewEvaluation:
     memory, neither here nor when they are read.
     """
 
-    def __init__(self, folder: Path, classes: int, trial_id: str, split: Split, progress: Progress | None) -> None:
+    def __init__(self, folder: Path, classes: int, trial_id: str, split: Split, progress: OnStep | None) -> None:
         self.folder = folder
         self.trial_id = trial_id
         self.split = split

@@ -16,7 +16,7 @@ from analysis.candidates import configurations, seeds_frame
 from analysis.dead import Dead, dead_labels
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.failures import measure as failures
-from analysis.kept import Evaluation, Progress
+from analysis.kept import Evaluation, OnStep
 from analysis.load import load_curves, load_trials
 from analysis.scores import score_labels, units_of
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES
@@ -97,7 +97,7 @@ def build_results(
     device: str | None = None,
     workers: int = 0,
     resamples: int = 1000,
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
 ) -> Results:
     """Evaluates a run's labels on a split, as far as that is not kept already, and derives every table.
 
@@ -176,7 +176,7 @@ def find_failures(
     data: SegmentationData,
     *,
     iou_limit: float,
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
 ) -> pd.DataFrame:
     """The table `failures` of all labels: by label, then by image in the split's order, then by class.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.kept import Evaluation, Progress
+from analysis.kept import Evaluation, OnStep
 from analysis.statistics import Statistic, Units, bootstrap_interval, sampling_units
 from trainables.metrics import Floats, Metric, Replicates, all_metrics
 
@@ -41,7 +41,7 @@ def score_statistic(evaluation: Evaluation) -> Statistic:
 
 
 def score_labels(
-    evaluations: Mapping[str, Evaluation], *, resamples: int = 1000, seed: int = 0, progress: Progress | None = None
+    evaluations: Mapping[str, Evaluation], *, resamples: int = 1000, seed: int = 0, progress: OnStep | None = None
 ) -> dict[str, Scores]:
     """Scores and intervals of every trial id; all resample the same images.
 

@@ -17,8 +17,8 @@ from sweep.verify import open_data, open_run
 from trainables.checkpoint import load_model
 from trainables.data.splits.frozen import load_split
 from trainables.loaders import evaluation_loader
+from trainables.loops import evaluate
 from trainables.metrics import IGNORE, ScoreHistogram, average_precision
-from trainables.training import evaluate
 
 
 class RawScores:

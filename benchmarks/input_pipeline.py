@@ -29,7 +29,7 @@ from trainables.data import DATASETS, SegmentationData
 from trainables.data.base import VOID
 from trainables.data.cache.decoded import DecodedCache
 from trainables.loaders import IMAGENET_NORMALISATION, TrainingSet, training_loader
-from trainables.training import to_input
+from trainables.loops import to_input
 
 SIZE = (480, 480)
 BASE = 520

@@ -26,8 +26,8 @@ from trainables.data import DATASETS
 from trainables.data.base import VOID
 from trainables.data.check import check
 from trainables.execution import Execution, TrialData
+from trainables.loops import evaluate, to_input, train_one_epoch
 from trainables.metrics import ConfusionMatrix
-from trainables.training import evaluate, to_input, train_one_epoch
 from trainables.trial import Trial
 from trainables.updates import autocast
 

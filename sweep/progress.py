@@ -25,7 +25,7 @@ STATE_STYLES = {
 ROWS = 14
 
 
-class Progress:
+class LiveView:
     """A live view of a sweep on a terminal; a line for each trial that ends elsewhere (a file, a pipe)."""
 
     def __init__(self, console: Console, conductor: Conductor, *, concurrent: int) -> None:
@@ -37,7 +37,7 @@ class Progress:
         self._live: Live | None = None
         conductor.journal.follow(self._on_event, replay=False)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> LiveView:
         if self._console.is_terminal:
             self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=2, transient=True)
             self._live.__enter__()

@@ -143,7 +143,7 @@ class Session:
 
     def _search(self, conductor: Conductor) -> str | None:
         """Runs Ray until the conductor has no more; returns the signal that ended it early."""
-        from sweep.tuner import Interrupted, ray_session, run
+        from sweep.tuner import Interrupted, ray_session, run_trials
 
         resources, execution = self.manifest.resources, self.manifest.execution
         views = _Views(conductor, self.run_dir, resources.gpus_per_trial)
@@ -158,14 +158,14 @@ class Session:
                 with self.console.status("starting Ray"):
                     ray = stack.enter_context(session)
                 answer.show_ray(self.console, url=ray.url, protected=ray.protected)
-                with progress.Progress(self.console, conductor, concurrent=resources.concurrent) as view:
+                with progress.LiveView(self.console, conductor, concurrent=resources.concurrent) as view:
 
                     def tick() -> None:
                         views.refresh()
                         while self.warnings:
                             view.notice(self.warnings.pop(0))
 
-                    run(
+                    run_trials(
                         conductor,
                         data=self.data,
                         run_dir=self.run_dir,

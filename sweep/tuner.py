@@ -52,7 +52,7 @@ class Interrupted(BaseException):
 
 
 @dataclass(frozen=True)
-class Session:
+class RaySession:
     """A Ray session.
 
     Attributes:
@@ -65,7 +65,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def ray_session(*, address: str | None, dashboard: bool | None, machines: Machines) -> Iterator[Session]:
+def ray_session(*, address: str | None, dashboard: bool | None, machines: Machines) -> Iterator[RaySession]:
     """Starts Ray on this machine, or joins a cluster, and leaves nothing behind.
 
     Args:
@@ -107,7 +107,7 @@ def ray_session(*, address: str | None, dashboard: bool | None, machines: Machin
         if address is not None:
             protected = _asks_for_token(url)
             url = url if (protected if dashboard is None else dashboard) else None
-        yield Session(url, protected)
+        yield RaySession(url, protected)
     finally:
         ray.shutdown()
 
@@ -143,7 +143,7 @@ def _refuse_old_ray(version: str) -> None:
         )
 
 
-def run(
+def run_trials(
     conductor: Conductor,
     *,
     data: TrialData,

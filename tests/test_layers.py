@@ -91,7 +91,7 @@ FLOORS = (
     ("trainables.record",),
     ("trainables.checkpoint", "trainables.loaders", "trainables.components"),
     ("trainables.augmentations.__main__",),
-    ("trainables.training", "trainables.execution", "trainables.latency", "trainables.memory"),
+    ("trainables.loops", "trainables.execution", "trainables.latency", "trainables.memory"),
     ("trainables.applied",),
     ("trainables.trial", "trainables.overfit"),
     ("trainables.train", "trainables.trainable"),

@@ -17,8 +17,8 @@ from trainables.config import TrialConfig
 from trainables.data import DATASETS
 from trainables.execution import TrialData
 from trainables.loaders import evaluation_loader
+from trainables.loops import evaluate
 from trainables.metrics import ConfusionMatrix, iou
-from trainables.training import evaluate
 from trainables.trial import Trial
 
 from .command import REPO, run

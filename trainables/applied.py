@@ -18,10 +18,10 @@ from trainables.augmentations import verify_applied
 from trainables.config import TrialConfig, format_size
 from trainables.errors import WiringError
 from trainables.loaders import EpochBatches, EvaluationSet, TrainingSet
+from trainables.loops import is_channels_last
 from trainables.losses import LOSSES, Loss
 from trainables.optimizers import SCHEDULES, Schedule, applied_optimizer
 from trainables.registry import Scalar
-from trainables.training import is_channels_last
 from trainables.updates import BACKBONE, DTYPES, Updater
 from trainables.words import some_of
 

@@ -15,8 +15,8 @@ import torch
 
 from trainables.data.base import VOID
 from trainables.loaders import Batch, stacked
+from trainables.loops import is_channels_last, to_input, train_one_epoch
 from trainables.optimizers import Constant
-from trainables.training import is_channels_last, to_input, train_one_epoch
 from trainables.trial import Trial
 from trainables.updates import Updater
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+OnProgress = Callable[[int, int], None]
+"""Is called with (done, total) while something is made there; from any thread, one call at a time."""
 
 DEFAULT_LIMIT_BYTES = 8 * 2**30
 """What the cache folder may take by default."""

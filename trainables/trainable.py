@@ -1,7 +1,7 @@
 """The bridge to Ray Tune, and the only file here that imports Ray.
 
 Durability does not rest on Tune: a trial writes its own whole-or-not-there checkpoints into the run folder and, when
-it is started again, first repeats the results that the sweep has not heard of. Tune's own save and load work too.
+it is started again, first repeats the results that are not in the sweep's journal. Tune's own save and load work too.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class SegmentationTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Repeats a result that the sweep has not heard of, or trains one epoch."""
+        """Repeats a result that is not in the sweep's journal, or trains one epoch."""
         if self._failure is not None:
             return {**self._failure, "done": True}
-        if self._unheard:
-            entry = self._unheard.popleft()
+        if self._unreported:
+            entry = self._unreported.popleft()
             return self._result(entry)
         if self._trial is None or self._trial.done:
             return {"failed": "nothing left to train", "epoch": self._epochs, "done": True}
@@ -84,7 +84,7 @@ class SegmentationTrainable(tune.Trainable):
         whole = latest_checkpoint(Path(checkpoint)) if checkpoint else None
         if whole is not None and self._trial is not None:
             self._trial.restore(whole)
-            self._unheard.clear()
+            self._unreported.clear()
 
     def cleanup(self) -> None:
         """Frees the trial."""
@@ -93,7 +93,7 @@ class SegmentationTrainable(tune.Trainable):
     def _begin(self, config: Mapping[str, Any]) -> None:
         self._trial: Trial | None = None
         self._failure: dict[str, Any] | None = None
-        self._unheard: deque[dict[str, Any]] = deque()
+        self._unreported: deque[dict[str, Any]] = deque()
         self._trial_id = str(config["trial_id"])
         self._folder = self._run_dir / CHECKPOINTS / self._trial_id
         self._log = _open_log(self._run_dir / LOGS / f"{self._trial_id}.log", self._trial_id)
@@ -104,7 +104,7 @@ class SegmentationTrainable(tune.Trainable):
             checkpoint = latest_checkpoint(self._folder)
             if checkpoint is not None:
                 history = read_record(checkpoint).history
-                self._unheard.extend(dict(entry) for entry in history if entry["epoch"] > config["reported"])
+                self._unreported.extend(dict(entry) for entry in history if entry["epoch"] > config["reported"])
                 self._log.info("goes on after epoch %d", history[-1]["epoch"])
                 if history[-1]["epoch"] >= asked.epochs:
                     return

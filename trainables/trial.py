@@ -18,6 +18,7 @@ from trainables.data.cache.decoded import DataCaches, DecodedCache, class_pixels
 from trainables.errors import DivergedError
 from trainables.execution import Execution, TrialData
 from trainables.loaders import TrainingSet, evaluation_loader, training_loader
+from trainables.loops import evaluate, train_one_epoch
 from trainables.losses import LOSSES
 from trainables.memory import memory_is_enough_for
 from trainables.metrics import ConfusionMatrix, summary
@@ -26,7 +27,6 @@ from trainables.optimizers import OPTIMIZERS, SCHEDULES
 from trainables.plugins import used_by
 from trainables.record import TrialRecord
 from trainables.seeds import derived_seed
-from trainables.training import evaluate, train_one_epoch
 from trainables.updates import Updater, freeze, parameter_groups
 
 

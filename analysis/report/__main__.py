@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from analysis.kept import Progress
+from analysis.kept import OnStep
 from analysis.report.sections.answer import all_dead, caveats, lead_claims
 from analysis.report.writing import Report, write_report
 from analysis.results import Results, build_results
@@ -120,7 +120,7 @@ def _run(options: argparse.Namespace, console: Console) -> Report:
 
 
 @contextmanager
-def _display(console: Console) -> Iterator[Progress]:
+def _display(console: Console) -> Iterator[OnStep]:
     """A bar for each stage, made when the stage first reports."""
     columns = (
         TextColumn("{task.description}"),
@@ -140,7 +140,7 @@ def _display(console: Console) -> Iterator[Progress]:
 
 
 @contextmanager
-def _plain() -> Iterator[Progress]:
+def _plain() -> Iterator[OnStep]:
     """A line for each change, for the sweep that waits for the report: the stage, a tab, how much of it is done."""
 
     def step(what: str, done: int, total: int) -> None:

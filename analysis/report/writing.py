@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from analysis.kept import Progress
+from analysis.kept import OnStep
 from analysis.report.drawing import save_figures
 from analysis.report.gallery import (
     EMBEDDING_BUDGET,
@@ -46,7 +46,7 @@ def write_report(
     predictions: Literal["ids", "positions"] | None = None,
     pictures: int = MOST_PICTURES,
     budget: int = EMBEDDING_BUDGET,
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
 ) -> Report:
     """Writes tables, figures, failure pictures and `report.html` into `RUN/report`.
 

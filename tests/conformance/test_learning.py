@@ -12,11 +12,11 @@ import torch
 from trainables.config import TrialConfig
 from trainables.execution import TrialData
 from trainables.loaders import Batch
+from trainables.loops import train_one_epoch
 from trainables.losses import LOSSES
 from trainables.models import MODELS
 from trainables.optimizers import OPTIMIZERS, Constant
 from trainables.options import TrainingOptions
-from trainables.training import train_one_epoch
 from trainables.trial import Trial
 from trainables.updates import Updater
 

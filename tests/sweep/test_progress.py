@@ -16,7 +16,7 @@ from sweep.answer import describe_execution, show_answer, show_plan, show_ray, s
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import objective_of
-from sweep.progress import Progress
+from sweep.progress import LiveView
 from trainables import commands
 from trainables.execution import Execution, TrialData
 
@@ -46,7 +46,7 @@ def test_a_line_for_every_trial_that_ends_where_there_is_no_terminal(tmp_path: P
     page = console()
     with Journal(tmp_path / "journal.jsonl") as journal:
         conductor = make(journal, budget=Budget(4, 4))
-        with Progress(page, conductor, concurrent=1):
+        with LiveView(page, conductor, concurrent=1):
             drive(conductor)
         lines = text(page).splitlines()
         ended = journal.of("ended")
@@ -61,7 +61,7 @@ def test_reasons_are_shown_as_they_are_whatever_brackets_they_hold(tmp_path: Pat
     page = console(terminal=terminal)
     with Journal(tmp_path / "journal.jsonl") as journal:
         conductor = make(journal, budget=Budget(2, 4))
-        with Progress(page, conductor, concurrent=1) as view:
+        with LiveView(page, conductor, concurrent=1) as view:
             view.notice(f"W&B: {AWKWARD}")
             drive(conductor, outcome=lambda config, epoch: {"failed": AWKWARD})
     assert text(page).count(AWKWARD) >= 2
@@ -71,7 +71,7 @@ def test_reasons_are_shown_as_they_are_whatever_brackets_they_hold(tmp_path: Pat
 def test_live_view_shows_trials_best_so_far_and_time_left(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
         conductor = make(journal, budget=Budget(6, 4))
-        view = Progress(console(), conductor, concurrent=2)
+        view = LiveView(console(), conductor, concurrent=2)
         conductor.start()
         page = console()
         page.print(view.render())
@@ -96,7 +96,7 @@ def test_live_view_shows_trials_best_so_far_and_time_left(tmp_path: Path) -> Non
 def test_long_sweeps_show_their_latest_trials(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
         conductor = make(journal, budget=Budget(30, 4), sampler="random")
-        view = Progress(console(), conductor, concurrent=1)
+        view = LiveView(console(), conductor, concurrent=1)
         drive(conductor)
         page = console()
         page.print(view.render())

@@ -16,8 +16,8 @@ from trainables.data.base import ClassInfo
 from trainables.data.cache.decoded import DataCaches
 from trainables.errors import CheckpointError, DivergedError, UsageError
 from trainables.execution import Execution, TrialData
+from trainables.loops import evaluate
 from trainables.optimizers import SCHEDULES
-from trainables.training import evaluate
 from trainables.trial import Trial
 
 BASE = {"image_size": "24x32", "epochs": 3, "batch_size": 4, "augment.policy": "all"}

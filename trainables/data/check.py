@@ -24,13 +24,13 @@ from rich.table import Table
 from trainables import commands, plugins
 from trainables.data.base import DATASETS, VOID, Offender, SegmentationData, Splits
 from trainables.data.cache.scan import ImageRecord, pixels_by_class, scan
-from trainables.data.cache.scan import Progress as Report
 from trainables.data.flags import add_data_flags
 from trainables.data.presence import SHOWN_KINDS, shown_faults
 from trainables.data.reading.files import strange_kind, strange_text
 from trainables.data.splits.given import PARTS, make_splits
 from trainables.errors import DataError, SegsweepError
 from trainables.flags import whole
+from trainables.places import OnProgress
 from trainables.words import counted
 
 __all__ = ["CheckResult", "Offender", "check", "main"]
@@ -78,7 +78,7 @@ class CheckResult:
         raise DataError(f"data set {self.name} in {self.root} has {faults}:\n{lines}\n{self.cure}")
 
 
-def check(data: SegmentationData, splits: Splits, *, progress: Report | None = None) -> CheckResult:
+def check(data: SegmentationData, splits: Splits, *, progress: OnProgress | None = None) -> CheckResult:
     """Reads every image and mask once, in parallel, and collects all faults.
 
     Errors: a missing file, an image without a mask or the reverse, an unreadable file, an image and a mask of different

@@ -21,10 +21,10 @@ import numpy.typing as npt
 import PIL
 
 from trainables.data.base import Image, Mask, SegmentationData
-from trainables.data.cache.packs import Bytes, PackStore, Progress, fitting_prefix
+from trainables.data.cache.packs import Bytes, PackStore, fitting_prefix
 from trainables.data.cache.scan import pixels_by_class, scan
 from trainables.errors import DataError
-from trainables.places import cache_root
+from trainables.places import OnProgress, cache_root
 
 # OpenCV would start one thread per core in every process, beside torch's own.
 cv2.setNumThreads(0)
@@ -163,7 +163,7 @@ class DecodedCache:
         )
 
     def build(
-        self, train: Sequence[str] = (), evaluation: Sequence[str] = (), *, progress: Progress | None = None
+        self, train: Sequence[str] = (), evaluation: Sequence[str] = (), *, progress: OnProgress | None = None
     ) -> None:
         """Decodes in parallel what no pack holds yet and maps it; quick if nothing is missing.
 

@@ -31,13 +31,10 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.files import write_atomically
-from trainables.places import cores
+from trainables.places import OnProgress, cores
 
 Bytes = npt.NDArray[np.uint8]
 """A flat array."""
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total), from any thread, one call at a time."""
 
 _FORMAT = 1
 _LOCK = "lock"
@@ -94,7 +91,7 @@ class PackStore:
         make: Callable[[str], Bytes | None],
         *,
         limit_bytes: int,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
     ) -> None:
         """Makes entries readable: those that are there at once, the others after making them, in parallel.
 
@@ -230,7 +227,7 @@ class PackStore:
         return True
 
     def _write(
-        self, sizes: Mapping[str, int], make: Callable[[str], Bytes | None], total: int, progress: Progress | None
+        self, sizes: Mapping[str, int], make: Callable[[str], Bytes | None], total: int, progress: OnProgress | None
     ) -> None:
         """Makes entries and writes them as a pack; `total - len(sizes)` are there already."""
         if not sizes:

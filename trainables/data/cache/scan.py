@@ -23,12 +23,9 @@ from trainables.data.base import VOID, SegmentationData
 from trainables.data.reading.read import count_stored, exif_orientation
 from trainables.errors import DataError
 from trainables.files import write_json
-from trainables.places import cache_root, cores
+from trainables.places import OnProgress, cache_root, cores
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total), from any thread, one call at a time."""
 
 _FORMAT = 2
 
@@ -59,7 +56,7 @@ class ImageRecord:
 
 
 def scan(
-    data: SegmentationData, ids: Iterable[str] | None = None, *, progress: Progress | None = None
+    data: SegmentationData, ids: Iterable[str] | None = None, *, progress: OnProgress | None = None
 ) -> dict[str, ImageRecord]:
     """Reads every image and mask once, in parallel, and remembers the outcome by place and by content.
 

@@ -107,7 +107,7 @@ class Canvas:
             np.clip(np.rint([(*color, 255 * opacity) for _, color, opacity, _ in queue]), 0, 255).astype(int).tolist()
         )
         paint, glaze = PIL.ImageDraw.Draw(self.colors), PIL.ImageDraw.Draw(self.colors, "RGBA")
-        label = PIL.ImageDraw.Draw(self.owners)
+        number_owners = PIL.ImageDraw.Draw(self.owners)
         ends = np.cumsum([len(points) for points, *_ in queue])
         starts = ends - [len(points) for points, *_ in queue]
         low, high = np.minimum.reduceat(flat, starts, axis=0), np.maximum.reduceat(flat, starts, axis=0)
@@ -124,7 +124,7 @@ class Canvas:
             else:
                 glaze.polygon(corners, fill=tuple(fill))
             if owner is not None:
-                label.polygon(corners, fill=owner)
+                number_owners.polygon(corners, fill=owner)
 
     def shadow(self, polygons: Sequence[Points]) -> None:
         """Takes the direct light off the ground drawn so far, inside the polygons."""

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainables.data.base import SegmentationData, Splits
-from trainables.data.cache.scan import Progress, scan
+from trainables.data.cache.scan import scan
 from trainables.data.reading.files import read_lines, read_table
 from trainables.data.reading.names import expanded, printable
 from trainables.data.splits.groups import groups_by
 from trainables.data.splits.stratified import FRACTIONS, draw
 from trainables.errors import DataError
+from trainables.places import OnProgress
 
 PARTS = ("train", "val", "test")
 
@@ -30,7 +31,7 @@ def make_splits(
     splits: Path | None = None,
     group_by: str | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Splits:
     """The splits for one run, in the one way that all commands share (`--splits`, `--group-by`).
 

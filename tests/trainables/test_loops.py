@@ -23,10 +23,10 @@ from trainables.data.cache.decoded import DecodedCache
 from trainables.errors import DivergedError
 from trainables.execution import TrialData
 from trainables.loaders import IMAGENET_NORMALISATION, Batch, EpochBatches, TrainingSet, evaluation_loader
+from trainables.loops import evaluate, predicted_class, resize_logits, to_input, train_one_epoch
 from trainables.metrics import ConfusionMatrix
 from trainables.options import TrainingOptions
 from trainables.seeds import derived_seed
-from trainables.training import evaluate, predicted_class, resize_logits, to_input, train_one_epoch
 from trainables.updates import Updater
 
 from ..mini import TinyNet, write
