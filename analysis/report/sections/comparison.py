@@ -50,7 +50,7 @@ def draw_comparison(results: Results) -> Drawing | None:
         axes.annotate(f"{value:.3f}", (value, place), (0, 7), textcoords="offset points", ha="center", fontsize=9)
     baseline = frame.loc[frame["label"] == BASELINE, metric]
     if len(baseline):
-        axes.axvline(baseline.iloc[0], color=light(colors[BASELINE]), linewidth=1, linestyle=(0, (2, 3)), zorder=0)
+        axes.axvline(baseline.iloc[0], color=colors[BASELINE], linewidth=1, linestyle=(0, (2, 3)), zorder=0)
     floor = results.comparison.loc[results.comparison["label"] == MAJORITY, metric]
     if len(floor):
         axes.axvline(floor.iloc[0], color=light("warn"), linewidth=1.4, linestyle=(0, (5, 3)))
