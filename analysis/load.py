@@ -38,6 +38,18 @@ def load_trials(run_dir: Path) -> pd.DataFrame:
     return frame[[*COLUMNS, *(column for column in frame if column not in COLUMNS)]]
 
 
+def load_events(run_dir: Path) -> list[Event]:
+    """The events of a run's journal, in their order.
+
+    Raises:
+        DataError: If the journal is missing or was altered.
+    """
+    path = run_dir / JOURNAL_FILE
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: give the folder of a run, such as runs/NAME")
+    return list(read_events(path))
+
+
 def load_curves(run_dir: Path) -> pd.DataFrame:
     """Metrics of every trial after every epoch.
 
@@ -48,12 +60,9 @@ def load_curves(run_dir: Path) -> pd.DataFrame:
     Raises:
         DataError: If the journal is missing or was altered.
     """
-    path = run_dir / JOURNAL_FILE
-    if not path.is_file():
-        raise DataError(f"{path} does not exist: give the folder of a run, such as runs/NAME")
     suggested: dict[str, Event] = {}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for event in read_events(path):
+    for event in load_events(run_dir):
         kind, trial_id = event["event"], str(event.get("trial_id", ""))
         if kind == "suggested":
             suggested[trial_id] = event

@@ -16,8 +16,9 @@ from analysis.candidates import configurations, seeds_frame
 from analysis.dead import Dead, dead_labels
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.failures import measure as failures
+from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
-from analysis.load import load_curves, load_trials
+from analysis.load import load_curves, load_events, load_trials
 from analysis.scores import score_labels, units_of
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES
 from sweep.manifest import SweepManifest
@@ -54,6 +55,8 @@ class Results:
         cost: One row per label; columns `comparison.COST_COLUMNS`.
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
         curves: One row per trial and epoch: trial_id, label, phase, epoch, seconds, then the metrics.
+        foreseen: The sweep's plan beside what happened; columns `foreseen.COLUMNS`, empty where it had none.
+        without_time: What a time budget had no room for, one sentence each.
         evaluations: By trial id, and `majority`.
         answer: Best beside baseline; None where one of them has no checkpoint.
         dead: The labels that learnt nothing, and why.
@@ -74,6 +77,8 @@ class Results:
     cost: pd.DataFrame
     seeds: pd.DataFrame
     curves: pd.DataFrame
+    foreseen: pd.DataFrame
+    without_time: tuple[str, ...]
     evaluations: Mapping[str, Evaluation]
     answer: Answer | None
     dead: Mapping[str, Dead]
@@ -122,7 +127,7 @@ def build_results(
         raise UsageError(f"split must be test or val, top >= 0, iou within 0 .. 1, not {split}, {top}, {iou}")
     manifest = manifest or open_run(run_dir)
     objective = recorded_objective(manifest)
-    trials, curves = load_trials(run_dir), load_curves(run_dir)
+    trials, curves, events = load_trials(run_dir), load_curves(run_dir), load_events(run_dir)
     folders = _label_folders(run_dir)
     added, notes = _top_folders(run_dir, manifest, trials, folders, top)
     folders.update(added)
@@ -156,6 +161,8 @@ def build_results(
         cost=comparison.cost_frame(labels, evaluations, trials),
         seeds=seeds_frame(trials, objective.key, first=chief_keys(manifest)),
         curves=curves,
+        foreseen=foreseen_frame(manifest.plan, trials, curves, events),
+        without_time=tuple(without_time(events)),
         evaluations=evaluations,
         answer=told,
         dead=dead_labels(trial_ids, evaluations),

@@ -26,22 +26,22 @@ from trainables.registry import Scalar
 from trainables.words import counted
 
 if TYPE_CHECKING:
+    from sweep.plan import Plan
+    from sweep.planning import Asked
+    from trainables.cost import Cost
     from trainables.data import SegmentationData, Splits
     from trainables.execution import Execution
 
 
-def show_plan(
+def show_question(
     console: Console,
     space: SearchSpace,
     base: Mapping[str, Scalar],
     data: SegmentationData,
     splits: Splits,
     *,
-    trials: int,
-    max_epochs: int,
     how: str,
     execution: Execution,
-    note: str,
 ) -> None:
     """Says what will be tried on which data.
 
@@ -51,17 +51,12 @@ def show_plan(
         base: Keys common to all trials.
         data: The data set.
         splits: Its splits.
-        trials: Of the search.
-        max_epochs: Of a full trial.
         how: Sampler, scheduler and trials at once.
         execution: Of every trial.
-        note: At which epochs trials are compared.
     """
-    table = Table(box=None, show_header=False, padding=(0, 1))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = _rows()
     table.add_row("space", f"{space.name} - {space.description}")
-    table.add_row("", f"{len(space.parameters)} parameters, labels by {space.label_by}")
+    table.add_row("", f"{len(space.parameters)} parameters, labels by {space.label_by}; {how}")
     known = space.trial_config(base, space.start[0] if space.start else {})
     table.add_row(BASELINE, describe(known))
     table.add_row(
@@ -71,16 +66,101 @@ def show_plan(
     )
     for warning in splits.warnings:
         table.add_row("", Text(warning, style="yellow"))
-    table.add_row("budget", f"{trials} trials of up to {max_epochs} epochs; {how}")
-    if untried := _untried(space, trials):
-        table.add_row("", Text(untried, style="yellow"))
-    table.add_row("", Text(note, style="dim"))
     table.add_row("execution", describe_execution(execution))
     console.print(Panel(table, title="what will be tried", title_align="left", border_style="dim"))
 
 
+def show_plan(console: Console, plan: Plan, asked: Asked, *, slots: int, note: str) -> None:
+    """Says what the budget buys.
+
+    Args:
+        console: Where to.
+        plan: Of the sweep.
+        asked: What the command asked for.
+        slots: Trials at once.
+        note: At which epochs trials are compared.
+    """
+    table = _rows()
+    about = "about " if asked.time_budget is not None and asked.trials is None else ""
+    table.add_row("search", f"{about}{counted(plan.trials, 'trial')} of up to {counted(plan.max_epochs, 'epoch')}")
+    if untried := _untried(plan.starting_points, asked.trials):
+        table.add_row("", Text(untried, style="yellow"))
+    elif not plan.search_is_possible:
+        which = f"{plan.trials} of the" if plan.trials < plan.starting_points else "the"
+        told = f"no room for a search: {which} {plan.starting_points} starting points of the space are tried"
+        table.add_row("", Text(told, style="yellow"))
+    table.add_row("", Text(note, style="dim"))
+    epochs = f"{plan.search_epochs:.0f} epochs are expected, and {plan.finish_epochs:.0f} to finish stopped labels"
+    table.add_row("", epochs)
+    costs = [f"{one.model} {one.cost.epoch_seconds:.3g} s" for one in plan.costs]
+    if costs:
+        table.add_row("one epoch", f"{', '.join(costs)} (measured with {min(slots, 4)} at once)")
+        bound = "" if asked.time_budget is None else f" of {time_text(asked.time_budget)}"
+        parts = f"{plan.trials_seconds:.0f} s of trials, {plan.report_seconds:.0f} s kept for the report on val"
+        table.add_row("time", f"about {_rounded(plan.seconds)}{bound}: {parts}")
+        gpu = f", {plan.gpu_hours:.2g} GPU hours" if plan.gpu_hours else ""
+        table.add_row("needs", f"{_bytes(plan.memory_bytes)} of memory, up to {_bytes(plan.disk_bytes)} on disk{gpu}")
+    else:
+        table.add_row("time", "not predicted: the trials run on machines that this one cannot measure")
+    table.add_row("evidence", "one seed per configuration: the best is a candidate, and no gain can be confirmed")
+    console.print(Panel(table, title="plan", title_align="left", border_style="dim"))
+
+
+def show_costs(console: Console, rows: Sequence[tuple[str, Cost]]) -> None:
+    """The table of `--check`: what was tried, and what it costs or why it cannot be trained.
+
+    Args:
+        console: Where to.
+        rows: Descriptions and costs.
+    """
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("tried")
+    for name in ("epoch", "start", "memory", "checkpoint"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for what, cost in rows:
+        if cost.fault:
+            table.add_row(escape(what), "", "", "", "", Text(cost.fault, style="red"))
+            continue
+        seconds = (f"{cost.epoch_seconds:.2f} s", f"{cost.build_seconds:.2f} s")
+        numbers = (*seconds, _bytes(cost.memory_bytes), _bytes(cost.checkpoint_bytes))
+        table.add_row(escape(what), *numbers, Text("ok", style="green"))
+    console.print(table)
+
+
+def time_text(seconds: float) -> str:
+    """A time as `--time-budget` takes it, such as 90s, 30m or 1h30m."""
+    whole = round(seconds)
+    parts = [(whole // 86400, "d"), (whole % 86400 // 3600, "h"), (whole % 3600 // 60, "m"), (whole % 60, "s")]
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
+
+
+def _rounded(seconds: float) -> str:
+    """A prediction, not finer than it deserves."""
+    step = 10 if seconds < 600 else 60 if seconds < 7200 else 600
+    return time_text(max(step, round(seconds / step) * step))
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 2**30:.1f} GiB" if number >= 2**29 else f"{number / 2**20:.0f} MiB"
+
+
+def _rows() -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
 def show_space(
-    console: Console, space: SearchSpace, base: Mapping[str, Scalar], *, trials: int, own_size: bool, note: str
+    console: Console,
+    space: SearchSpace,
+    base: Mapping[str, Scalar],
+    *,
+    trials: int | None,
+    own_size: bool,
+    own_epochs: bool = True,
+    note: str,
 ) -> None:
     """Prints the compiled space: every key with its role, default, range, condition and reason.
 
@@ -88,8 +168,9 @@ def show_space(
         console: Where to.
         space: With overrides fixed.
         base: Keys common to all trials.
-        trials: Of the search.
+        trials: Of the search; None where the time budget decides.
         own_size: Whether the image size was set; else it is the data set's, whatever `base` holds.
+        own_epochs: Whether the epochs were set; else they follow from the time budget.
         note: At which epochs trials are compared.
     """
     searched = [parameter.key for parameter in space.parameters]
@@ -98,6 +179,8 @@ def show_space(
     held = {key: value for key, value in {**base, **space.fixed}.items() if key not in searched}
     if not own_size:
         held["image_size"] = "the data set's own"
+    if not own_epochs:
+        held["epochs"] = "from the time budget"
     width = max(map(len, ["parameter", *searched, *held]))
     console.print(Text(f"{'parameter':<{width}}  {'role':<10}  default", style="bold"))
     for parameter in space.parameters:
@@ -113,14 +196,13 @@ def show_space(
         label = BASELINE if index == 0 else space.label(config.flat())
         line = Text(f"{label}: {describe(config, size=own_size)}")
         console.print(Padding(line, (0, 0, 0, 2), expand=False))
-    if untried := _untried(space, trials):
+    if untried := _untried(len(space.start), trials):
         console.print(Text(untried, style="yellow"))
 
 
-def _untried(space: SearchSpace, trials: int) -> str:
+def _untried(points: int, trials: int | None) -> str:
     """Says that there are fewer trials than starting points; empty if there are enough."""
-    points = len(space.start)
-    if trials >= points:
+    if trials is None or trials >= points:
         return ""
     return f"{points} starting points are tried first, but there are only {trials} trials: use --trials {points}"
 
@@ -235,6 +317,19 @@ def show_answer(
         return
     console.print(f"[bold]next[/bold]      {escape(commands.report(run_dir))}", highlight=False, soft_wrap=True)
     console.print(f"          opens the test split, opened {counted(openings, 'time')} so far", highlight=False)
+
+
+def show_time(console: Console, budget: float, *, took: float) -> None:
+    """Says how long the whole command took, beside the time that it was given.
+
+    Args:
+        console: Where to.
+        budget: Seconds.
+        took: Seconds, over all resumes.
+    """
+    late = took > 1.05 * budget
+    told = f"took {time_text(took)} of {time_text(budget)}" + (", longer than it was given" if late else "")
+    console.print(f"[bold]time[/bold]      {told}", highlight=False, style="yellow" if late else None)
 
 
 def _dead_text(dead: Mapping[str, str], labels: Mapping[str, TrialView]) -> str:

@@ -8,7 +8,7 @@ from search_spaces import find_space
 from search_spaces.common import known_good_training
 from search_spaces.core.space import SearchSpace
 from sweep.config import SweepConfig
-from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_MODELS
+from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_EPOCHS, DEFAULT_MODELS
 from trainables.config import format_size, parse_value
 from trainables.errors import ConfigError, UsageError
 from trainables.paths import check_name
@@ -20,6 +20,8 @@ RESERVED = {"epochs": "--max-epochs", "model.name": "--models", "model.weights":
 
 def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[SearchSpace, dict[str, Scalar]]:
     """Compiles the space with `--set` applied, and the keys that all trials share.
+
+    Where the epochs are not asked for, the base holds a default until the sweep's plan says how many there are.
 
     Raises:
         UsageError: If a key is unknown, a value impossible, or a starting point is not a valid configuration.
@@ -36,7 +38,7 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     space = find_space(config.space)(list(config.models), config.weights).fix(overrides)
     base: dict[str, Scalar] = {
         "image_size": format_size(default_size),
-        "epochs": config.max_epochs,
+        "epochs": config.max_epochs or DEFAULT_EPOCHS,
         "model.name": config.models[0],
         "model.weights": config.weights,
         "seed": config.seed,

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.core.space import SearchSpace
+from sweep.forecast import TimeLimit
 from sweep.journal import Event, Journal
 from sweep.manifest import Budget
 from sweep.objectives import Objective
 from sweep.phases import KINDS, Context, Finish, Phase, Proposal, Search
+from sweep.plan import Plan
 from sweep.trials import TrialTable, TrialView
 from sweep.verify import published_labels
 from trainables.registry import Scalar
@@ -53,6 +55,8 @@ class Conductor:
         seed: The sweep's seed.
         objective: What ranks trials.
         gpus_per_trial: For the account of GPU time.
+        plan: What the budget was expected to buy; with one, a time budget bounds the whole command.
+        slots: Trials that run at once.
         clock: Seconds, monotonic.
     """
 
@@ -68,13 +72,18 @@ class Conductor:
         seed: int,
         objective: Objective,
         gpus_per_trial: float = 0.0,
+        plan: Plan | None = None,
+        slots: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.journal = journal
         self.budget = budget
         self.objective = objective
         self.table = TrialTable(KINDS)
-        context = Context(self.table, objective, budget, gpus_per_trial, self.elapsed, journal.append)
+        self.limit = None
+        if plan is not None and budget.time_budget is not None:
+            self.limit = TimeLimit(budget.time_budget, plan, slots, self.elapsed)
+        context = Context(self.table, objective, budget, gpus_per_trial, self.elapsed, journal.append, self.limit)
         self.search = Search(context, space=space, base=base, sampler=sampler, scheduler=scheduler, seed=seed)
         self._phases: dict[str, Phase] = {phase.name: phase for phase in (self.search, Finish(context))}
         self._clock = clock
@@ -84,9 +93,13 @@ class Conductor:
         journal.follow(self._on_event)
         self._unfinished = [trial for trial in self.table.open()]
 
-    def start(self) -> None:
-        """Starts the clock; on a journal with trials, says that the sweep goes on."""
-        self._started = self._clock()
+    def start(self, *, before: float = 0.0) -> None:
+        """Starts the clock; on a journal with trials, says that the sweep goes on.
+
+        Args:
+            before: Seconds that this command has spent already.
+        """
+        self._started = self._clock() - before
         if not self.journal.of("suggested"):
             return
         self.journal.append("resumed", spent_s=self._spent)
@@ -153,6 +166,10 @@ class Conductor:
         if labels and labels != published_labels(self.journal.events):
             self.journal.append("published", labels=labels)
 
+    def on_close(self) -> None:
+        """Writes down that the command is done, its report included."""
+        self.journal.append("closed", spent_s=self.elapsed())
+
     def elapsed(self) -> float:
         """Seconds spent so far, over all resumes."""
         running = self._clock() - self._started if self._started is not None else 0.0
@@ -169,6 +186,8 @@ class Conductor:
         if event["event"] == "decision":
             self._decided.add(event["trial_id"])
         self.table.apply(event)
+        if self.limit is not None:
+            self.limit.forecast.on_event(event)
         for phase in self._phases.values():
             phase.on_event(event, replayed=replayed)
 
@@ -184,6 +203,7 @@ class Conductor:
             config=dict(proposal.config),
             params=dict(proposal.params),
             source=proposal.source,
+            spent_s=self.elapsed(),
             **continued,
         )
         return self.table.trials[proposal.trial_id]

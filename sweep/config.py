@@ -46,9 +46,10 @@ class SweepConfig:
     group_by: str | None
     models: tuple[str, ...]
     weights: str
-    trials: int
-    max_epochs: int
+    trials: int | None
+    max_epochs: int | None
     time_budget: float | None
+    accept_plan: bool
     gpu_hours: float | None
     sampler: str
     scheduler: str

@@ -21,6 +21,12 @@ from trainables.models import MODELS, WEIGHTS
 DEFAULT_MODELS = ("lraspp_mobilenet_v3_large",)
 DEFAULT_ARCHITECTURES = ("fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")
 
+DEFAULT_TRIALS, DEFAULT_EPOCHS = 5, 5
+"""Where only the other of `--trials` and `--max-epochs` is given, and no time budget."""
+DEMO_SECONDS = 240.0
+"""The time budget of a sweep on embedded images of which nothing else is said."""
+
+
 Mode = Literal["start", "resume", "extend"]
 
 
@@ -85,18 +91,22 @@ def _add_what(what: argparse._ActionsContainer) -> None:
 
 def _add_how(how: argparse._ActionsContainer, mode: Mode) -> None:
     if mode == "start":
-        how.add_argument("--trials", type=_positive, default=5, metavar="N", help="search trials (default: 5)")
         how.add_argument(
-            "--max-epochs", type=_positive, default=5, metavar="N", help="epochs of a full trial (default: 5)"
+            "--trials", type=_positive, metavar="N", help="search trials (default: what the time budget has room for)"
+        )
+        how.add_argument(
+            "--max-epochs", type=_positive, metavar="N", help="epochs of a full trial (default: from the time budget)"
         )
     how.add_argument(
         "--time-budget",
         type=duration,
         metavar="30m",
-        help="end the search then; the best of each label are still trained to full budget",
+        help="of the whole command, its report on val included (default: 4m on embedded images without --trials and "
+        "--max-epochs; on your own a plan is proposed)",
     )
     if mode != "start":
         return
+    how.add_argument("--accept-plan", action="store_true", help="start with the time budget that is proposed")
     how.add_argument("--gpu-hours", type=_positive_float, metavar="H", help="end the search after so many GPU hours")
     how.add_argument("--sampler", metavar="NAME", default="tpe", help=f"{', '.join(SAMPLERS)} (default: tpe)")
     how.add_argument("--scheduler", metavar="NAME", default="asha", help=f"{', '.join(SCHEDULERS)} (default: asha)")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from search_spaces.core.space import SearchSpace
+from sweep.plan import Plan
 from sweep.resources import Resources
 from sweep.versions import Hardware
 from trainables import commands
@@ -87,14 +88,17 @@ class Budget:
     Attributes:
         trials: Search trials.
         max_epochs: Epochs of a full trial.
-        time_budget: Seconds of the search in all, over all resumes; None for no limit.
+        time_budget: Seconds in all, over all resumes: of the whole command where there is a plan, else of the search;
+            None for no limit.
         gpu_hours: GPU hours of the search; None for no limit.
+        open_ended: Whether `trials` is only what the time budget is expected to have room for.
     """
 
     trials: int
     max_epochs: int
     time_budget: float | None = None
     gpu_hours: float | None = None
+    open_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ class SweepManifest:
         execution: How every trial is run.
         tracking: Weights & Biases.
         plugins: The user's own components.
+        plan: What the budget was expected to buy; None in runs that made no plan.
     """
 
     name: str
@@ -154,6 +159,7 @@ class SweepManifest:
     execution: Execution = field(default_factory=Execution)
     tracking: TrackingRecord = field(default_factory=TrackingRecord)
     plugins: tuple[PluginRecord, ...] = ()
+    plan: Plan | None = None
 
     # Holds for the sections too. An unknown key is refused: `save` would lose it.
     __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}

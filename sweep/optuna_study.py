@@ -73,6 +73,10 @@ class Suggestions:
             self.study.tell(trial, state=TrialState.FAIL)  # samplers and the mirror pass over it
         return None
 
+    def drop(self, trial_id: str) -> None:
+        """Takes a suggestion back that will not be tried; it is not made again."""
+        self.study.tell(self._open.pop(trial_id), state=TrialState.FAIL)
+
     def apply(self, event: Event) -> None:
         """Records a result or an end; events of trials that the study did not suggest are ignored."""
         trial = self._open.get(event.get("trial_id", ""))

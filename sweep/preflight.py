@@ -14,6 +14,7 @@ from sweep.compiled import plan_space, values_of
 from sweep.config import SweepConfig
 from trainables.augmentations import preflight
 from trainables.config import parse_size
+from trainables.cost import BYTES_PER_PARAMETER
 from trainables.data import DATASETS, SegmentationData, Splits
 from trainables.data.check import CheckResult, check
 from trainables.data.splits.given import make_splits
@@ -21,13 +22,10 @@ from trainables.errors import DataError
 from trainables.models import ensure_weights, parameter_count
 from trainables.registry import Scalar
 
-BYTES_PER_PARAMETER = 12
-"""Of a checkpoint in training: weights and two moments of AdamW in float32."""
-
 
 @dataclass(frozen=True)
-class Plan:
-    """What a sweep will try on which data."""
+class Prepared:
+    """What a sweep will try on which data, as far as it is known before its plan."""
 
     space: SearchSpace
     base: Mapping[str, Scalar]
@@ -36,7 +34,7 @@ class Plan:
     checked: CheckResult
 
 
-def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None = None) -> Plan:
+def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None = None) -> Prepared:
     """Builds space and data set and checks all that can be checked without Ray.
 
     Raises:
@@ -60,22 +58,25 @@ def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None 
     models = [str(model) for model in values_of(space, base, "model.name")]
     for model, weights in itertools.product(models, values_of(space, base, "model.weights")):
         ensure_weights(model, str(weights))
-    check_disk(models, trials=config.trials + _labels(space, config.trials), runs_dir=config.runs_dir)
-    return Plan(space, base, data, splits, checked)
+    return Prepared(space, base, data, splits, checked)
 
 
-def check_disk(models: Sequence[str], *, trials: int, runs_dir: Path) -> None:
+def checkpoint_bytes(models: Sequence[str]) -> int:
+    """Of a checkpoint in training of the largest of some models, at least."""
+    return max(parameter_count(model, 21) for model in models) * BYTES_PER_PARAMETER
+
+
+def check_disk(needed: int, *, trials: int, runs_dir: Path) -> None:
     """Refuses a sweep whose checkpoints cannot fit.
 
     Args:
-        models: Of which the largest counts.
-        trials: Those of the search, and those that finish a label's stopped representative.
+        needed: Bytes of them, at most.
+        trials: How many they are of, for the message.
         runs_dir: Where they are written; need not exist.
 
     Raises:
         DataError: With the bytes needed and free.
     """
-    needed = max(parameter_count(model, 21) for model in models) * BYTES_PER_PARAMETER * trials
     existing = next(folder for folder in [runs_dir.resolve(), *runs_dir.resolve().parents] if folder.is_dir())
     free = shutil.disk_usage(existing).free
     if free < needed:
@@ -83,10 +84,3 @@ def check_disk(models: Sequence[str], *, trials: int, runs_dir: Path) -> None:
             f"{trials} trials (with those that finish a label) need up to {needed / 2**30:.1f} GiB for checkpoints, "
             f"{existing} has {free / 2**30:.1f} GiB free: free space, lower --trials, or give another --runs-dir"
         )
-
-
-def _labels(space: SearchSpace, trials: int) -> int:
-    """The most labels that a sweep can have: a label's best trial, if it was stopped, is finished by one more."""
-    parameter = next((p for p in space.parameters if p.key == space.label_by), None)
-    known = 1 if parameter is None else len(parameter.choices) if parameter.kind == "choice" else trials
-    return min(known, trials)

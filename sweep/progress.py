@@ -98,7 +98,9 @@ class LiveView:
             if (value := objective.value(trial.metrics)) is not None
         }
         text = Text()
-        text.append(f"{sum(not t.is_open for t in search)}/{conductor.budget.trials} trials", style="bold")
+        about = "about " if conductor.limit is not None and conductor.budget.open_ended else ""
+        ended = sum(not trial.is_open for trial in search)
+        text.append(f"{ended} of {about}{conductor.search.expected_trials()} trials", style="bold")
         if scored:
             best = conductor.table.trials[max(scored, key=lambda one: objective.goodness(scored[one]))]
             text.append(f"   best so far {objective.show(scored[best.trial_id])} ({best.label}, epoch {best.epochs})")
@@ -109,7 +111,9 @@ class LiveView:
         return text
 
     def _time_left(self) -> float | None:
-        """Seconds if no further trial is stopped early."""
+        """Seconds if no further trial is stopped early; what is left of a time budget where there is one."""
+        if self._conductor.limit is not None:
+            return max(0.0, self._conductor.limit.left())
         trials = list(self._conductor.table.trials.values())
         results = [result["seconds"] for trial in trials for result in trial.results]
         if not results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -19,23 +20,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done; 1 something failed, reported with the cure; 2 bad usage; 130 interrupted, resume command printed.
     """
+    started = time.monotonic()
     arguments = sys.argv[1:] if arguments is None else arguments
     console = Console(highlight=False)
     try:
         config = from_command_line(arguments)
         if isinstance(config, SweepConfig) and config.show:
             return show(config, console)
-        from sweep import modes  # loads torch and Optuna, which help and `--show` have no use for
-
+        # What follows loads torch and Optuna, which help and `--show` have no use for.
         if isinstance(config, GoOnConfig):
-            return modes.go_on(config, console)
+            from sweep.go_on import go_on
+
+            return go_on(config, console, started=started)
         if not arguments:
             console.print(
                 "a demonstration: no flags, so this sweeps augmentation policies on embedded images, for a few "
                 "minutes. Ctrl-C stops it; --help lists the flags.",
                 soft_wrap=True,
             )
-        return modes.start(config, console)
+        from sweep.start import start
+
+        return start(config, console, started=started)
     except SegsweepError as error:
         Console(stderr=True, highlight=False).print(f"[bold red]error[/bold red] {escape(str(error))}", soft_wrap=True)
         return error.exit_code

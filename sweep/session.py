@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from sweep import answer, progress
 from sweep.compiled import values_of
@@ -24,12 +22,13 @@ from sweep.journal import JOURNAL_FILE, Journal
 from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, recorded_objective
 from sweep.optuna_study import STUDY_FILE, mirror
+from sweep.reporting import report_on_val
 from sweep.resources import Machines
 from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import TrialView
 from sweep.trials_csv import TRIALS_FILE
 from sweep.verify import published_event, published_labels
-from trainables import commands, plugins
+from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_checkpoint, publish, read_record
 from trainables.config import parse_size
 from trainables.data.cache.decoded import DecodedCache, class_pixels
@@ -73,6 +72,7 @@ class Session:
         machines: Where trials run.
         options: Of this command.
         console: Where to say things.
+        started: When the command started, on the monotonic clock.
         warnings: To be shown when there is room.
     """
 
@@ -83,12 +83,13 @@ class Session:
     machines: Machines
     options: Options
     console: Console
+    started: float = field(default_factory=time.monotonic)
     warnings: list[str] = field(default_factory=list)
 
     def conduct(self) -> int:
         """Runs the sweep until nothing is left and says what came out; returns the exit code."""
         conductor = self._conductor()
-        conductor.start()
+        conductor.start(before=time.monotonic() - self.started + self._unrecorded())
         if conductor.finished:
             self.console.print("every trial of this sweep has ended; --extend N tries more")
             self._write_views(conductor)
@@ -114,7 +115,11 @@ class Session:
         tracker.close(timeout=30)
         for warning in self.warnings:
             self.console.print(warning, style="yellow", markup=False, soft_wrap=True)
-        return self._answer(conductor, reported=reported)
+        conductor.on_close()
+        code = self._answer(conductor, reported=reported)
+        if conductor.limit is not None:
+            answer.show_time(self.console, conductor.limit.budget, took=conductor.elapsed())
+        return code
 
     def _conductor(self) -> Conductor:
         manifest = self.manifest
@@ -128,7 +133,17 @@ class Session:
             seed=manifest.seed,
             objective=recorded_objective(manifest),
             gpus_per_trial=manifest.resources.gpus_per_trial,
+            plan=manifest.plan,
+            slots=manifest.resources.concurrent,
         )
+
+    def _unrecorded(self) -> float:
+        """Seconds between the journal's last event and the end of a driver that was killed: its views show them."""
+        timed = [event for event in self.journal.events if "spent_s" in event]
+        views = self.run_dir / TRIALS_FILE
+        if not timed or not views.is_file() or timed[-1]["event"] in ("interrupted", "closed"):
+            return 0.0
+        return max(0.0, views.stat().st_mtime - datetime.fromisoformat(timed[-1]["time"]).timestamp())
 
     def _tracker(self) -> Tracker:
         manifest = self.manifest
@@ -309,59 +324,6 @@ def with_settings(manifest: SweepManifest, journal: Journal) -> SweepManifest:
     for event in journal.of("settings"):
         manifest = manifest.with_settings(event.get("changed"), journal.path)
     return manifest
-
-
-def report_on_val(run_dir: Path, console: Console, *, pictures: int) -> bool:
-    """Writes the report on val in a process of its own and shows how far it is; says whether it was written.
-
-    If it fails, only the report is missing.
-    """
-    command = commands.subprocess_command(
-        "analysis.report",
-        str(run_dir),
-        *("--split", "val"),
-        *("--pictures", str(pictures)),
-        "--plain-progress",
-        *plugins.flags(),
-    )
-    with (
-        console.status("writing the report on val") as status,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
-        ) as process,
-    ):
-        errors = _read_aside(process)
-        try:
-            for line in process.stdout or ():
-                what, _, count = line.strip().partition("\t")
-                if count:
-                    status.update(f"writing the report on val: {escape(what)} {count}")
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.kill()
-            code = None
-    if code is None:
-        console.print("[yellow]interrupted[/yellow] while the report on val was written; every trial is kept")
-        console.print(f"  {commands.report(run_dir, '--split', 'val')}", markup=False, soft_wrap=True)
-        return False
-    if code != 0:
-        told = "\n".join(errors()) or f"exit code {code}"
-        console.print(f"[red]the report on val failed[/red]: {escape(told)}", soft_wrap=True)
-        console.print(f"  again: {commands.report(run_dir, '--split', 'val')}", markup=False, soft_wrap=True)
-    return code == 0
-
-
-def _read_aside(process: subprocess.Popen[str]) -> Callable[[], list[str]]:
-    """Reads a process's errors in a thread, so that it never waits for a reader; gives them when it has ended."""
-    lines: list[str] = []
-    thread = threading.Thread(target=lambda: lines.extend(line.rstrip() for line in process.stderr or ()), daemon=True)
-    thread.start()
-
-    def ended() -> list[str]:
-        thread.join(5)
-        return lines
-
-    return ended
 
 
 class _Views:

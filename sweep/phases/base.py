@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from sweep.forecast import TimeLimit
 from sweep.journal import Event
 from sweep.manifest import Budget
 from sweep.objectives import Objective
-from sweep.trials import PhaseKind, TrialTable, TrialView
+from sweep.trials import PhaseKind, TrialTable, TrialView, finish_id
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Context:
         gpus_per_trial: For the account of GPU time.
         elapsed: Seconds spent so far, over all resumes.
         note: Writes an event to the journal: `note("exhausted", reason=...)`.
+        limit: The time that the whole command must keep; None where it has no plan.
     """
 
     table: TrialTable
@@ -70,6 +72,20 @@ class Context:
     gpus_per_trial: float
     elapsed: Callable[[], float]
     note: Callable[..., Event]
+    limit: TimeLimit | None = None
+
+    def to_finish(self) -> list[TrialView]:
+        """Trials that represent a label and were stopped early, the best first; continued ones are left out."""
+        chosen = self.table.representatives(self.objective).values()
+        waiting = [t for t in chosen if t.state == "stopped" and finish_id(t.trial_id) not in self.table.trials]
+        return sorted(waiting, key=lambda t: -self.objective.goodness(t.metrics[self.objective.key]))
+
+    def seconds_to_go(self, trials: Iterable[TrialView]) -> list[float]:
+        """Of each trial until its full budget; empty without a time limit."""
+        limit = self.limit
+        if limit is None:
+            return []
+        return [limit.forecast.trial_seconds(t.config, int(t.config["epochs"]) - t.epochs) for t in trials]
 
 
 class Phase(ABC):

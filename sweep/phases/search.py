@@ -14,6 +14,9 @@ from trainables.errors import ConfigError
 from trainables.labels import BASELINE
 from trainables.registry import Scalar
 
+DRAWS = 10
+"""Suggestions that may be too long for the time that is left before the search is over."""
+
 
 class Search(Phase):
     """Tries configurations of a space.
@@ -47,27 +50,83 @@ class Search(Phase):
         self._scheduler = scheduler_for(space, scheduler)
         self._rule = SCHEDULERS.get(self._scheduler)(context.budget.max_epochs)
         self._advice: dict[str, str | None] = {}
-        self._nothing_new = False
+        self._over: set[str] = set()
+        self._skipped: set[int] = set()
 
     def next(self) -> Proposal | None:
         """A starting point, or a suggestion of the sampler."""
         if not self._may_go_on():
             return None
+        return self._next_start() or self._next_suggestion()
+
+    def _next_start(self) -> Proposal | None:
+        """The first starting point that was not tried, and for which there is time."""
+        for index in range(len(self._trials()) + len(self._skipped), len(self.space.start)):
+            point = self.space.start[index]
+            config = self.space.trial_config(self.base, point).flat()
+            if index > 0 and (why := self._why_too_long(config)):
+                self.context.note("skipped", start=index, label=self.space.label(config), reason=why)
+                continue
+            trial_id, number = self._identity()
+            params = self.suggestions.ask(trial_id, number, fixed=dict(point))
+            source = "known_good" if number == 0 else "start"
+            return self._proposal(trial_id, number, params or {}, source)
+        return None
+
+    def _next_suggestion(self) -> Proposal | None:
+        trial_id, number = self._identity()
+        why = ""
+        for _ in range(DRAWS):
+            params = self.suggestions.ask(trial_id, number)
+            if params is None:
+                reason = f"{self.space.name} holds no configuration that was not tried"
+                self.context.note("exhausted", reason=reason)
+                return None
+            proposal = self._proposal(trial_id, number, params, "sampler")
+            why = self._why_too_long(proposal.config)
+            if not why:
+                return proposal
+            self.suggestions.drop(trial_id)
+        self.context.note("time_over", reason=why)
+        return None
+
+    def _identity(self) -> tuple[str, int]:
         number = len(self._trials())
-        trial_id = f"t{number:03d}"
-        start = dict(self.space.start[number]) if number < len(self.space.start) else None
-        params = self.suggestions.ask(trial_id, number, fixed=start)
-        if params is None:
-            reason = f"{self.space.name} holds no configuration that was not tried"
-            self.context.note("exhausted", reason=reason)
-            return None
+        return f"t{number:03d}", number
+
+    def _proposal(self, trial_id: str, number: int, params: Mapping[str, Scalar], source: str) -> Proposal:
         config = self.space.trial_config(self.base, params).flat()
         wrong = {key: value for key, value in params.items() if config.get(key) != value}
         if wrong:
             raise ConfigError(f"the space {self.space.name} suggests what no configuration holds: {wrong}")
         label = BASELINE if number == 0 else self.space.label(config)
-        source = "known_good" if number == 0 else "start" if start is not None else "sampler"
         return Proposal(trial_id, number, label, config, params, source)
+
+    def _why_too_long(self, config: Mapping[str, Scalar]) -> str:
+        """Why a trial could not end in time, with what must still come after it; empty if it can."""
+        limit = self.context.limit
+        if limit is None:
+            return ""
+        seconds = limit.forecast.trial_seconds(config, int(config["epochs"]))
+        running = self.context.seconds_to_go(trial for trial in self._trials() if trial.is_open)
+        finishing = self.context.seconds_to_go(self.context.to_finish())
+        then = max(sum(finishing) / limit.slots, max(finishing, default=0.0))
+        if limit.fits(max([seconds, *running]), then=then):
+            return ""
+        after = f" and {then:.0f} s to finish labels" if then else ""
+        return f"it would take {seconds:.0f} s{after}, and {max(0.0, limit.left()):.0f} s are left"
+
+    def expected_trials(self) -> int:
+        """Trials of the search when it ends, as far as can be foreseen."""
+        limit, begun = self.context.limit, len(self._trials())
+        if limit is None or not self.context.budget.open_ended:
+            return self.context.budget.trials
+        ended = [trial for trial in self._trials() if not trial.is_open]
+        if self._over or not ended:
+            return max(begun, 0 if self._over else limit.plan.trials)
+        each = sum(trial.seconds for trial in ended) / len(ended) + limit.forecast.start_seconds()
+        finishing = sum(self.context.seconds_to_go(self.context.to_finish()))
+        return begun + max(0, int((limit.left() * limit.slots - finishing) / each) - limit.slots)
 
     def done(self) -> bool:
         """Whether the budget is spent or the space exhausted, and every trial has ended."""
@@ -78,7 +137,15 @@ class Search(Phase):
         if trial.label == BASELINE:
             return None
         advice = self._advice.get(trial.trial_id)
-        return Stop(self._scheduler, advice) if advice is not None else self._spent()
+        return Stop(self._scheduler, advice) if advice is not None else self._late(trial) or self._spent()
+
+    def _late(self, trial: TrialView) -> Stop | None:
+        limit = self.context.limit
+        if limit is None:
+            return None
+        (seconds,) = self.context.seconds_to_go([trial])
+        late = limit.overrun(seconds - limit.forecast.start_seconds())
+        return Stop("time budget", f"its last epoch would end {late:.0f} s too late") if late > 0 else None
 
     def on_event(self, event: Event, *, replayed: bool) -> None:
         """Shows results to the stop rule, and everything to the study."""
@@ -86,8 +153,12 @@ class Search(Phase):
         own = event.get("trial_id", "") in self.context.table.trials and self._owns(event["trial_id"])
         if kind == "suggested" and replayed and own:
             self.suggestions.ask(event["trial_id"], event["number"], fixed=event["params"])
-        elif kind == "exhausted":
-            self._nothing_new = True
+        elif kind in ("exhausted", "time_over"):
+            self._over.add(kind)
+        elif kind == "skipped":
+            self._skipped.add(event["start"])
+        elif kind == "settings" and "time_budget" in event["changed"].get("budget", {}):
+            self._over.discard("time_over")
         elif kind == "result" and own:
             value = self.context.objective.value(event["metrics"])
             if value is not None:
@@ -102,12 +173,15 @@ class Search(Phase):
         return self.context.table.of_phase(self.name)
 
     def _may_go_on(self) -> bool:
-        return len(self._trials()) < self.context.budget.trials and not self._nothing_new and self._spent() is None
+        budget = self.context.budget
+        few_enough = len(self._trials()) < budget.trials or (budget.open_ended and self.context.limit is not None)
+        return few_enough and not self._over and self._spent() is None
 
     def _spent(self) -> Stop | None:
         budget = self.context.budget
-        if budget.time_budget is not None and self.context.elapsed() >= budget.time_budget:
-            return Stop("time budget", f"{budget.time_budget:g} s are over")
+        of_search = budget.time_budget if self.context.limit is None else None
+        if of_search is not None and self.context.elapsed() >= of_search:
+            return Stop("time budget", f"{of_search:g} s are over")
         hours = sum(trial.seconds for trial in self._trials()) * self.context.gpus_per_trial / 3600
         if budget.gpu_hours is not None and hours >= budget.gpu_hours:
             return Stop("GPU budget", f"{budget.gpu_hours:g} GPU hours are over")

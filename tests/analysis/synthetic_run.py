@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.answer import Answer
 from analysis.candidates import seeds_frame
+from analysis.foreseen import COLUMNS as FORESEEN_COLUMNS
 from analysis.results import Results
 from search_spaces import SearchSpace, When
 from search_spaces.core.parameter import Parameter, choice
@@ -312,6 +313,8 @@ def make_results(
         cost=cost,
         seeds=seeds_frame(trials_frame, "val/miou"),
         curves=pd.DataFrame(curve_rows, columns=["trial_id", "label", "phase", "epoch", "val/miou"]),
+        foreseen=pd.DataFrame(columns=list(FORESEEN_COLUMNS)),
+        without_time=(),
         evaluations=evaluations,
         answer=_answer(records, {row["label"]: row["iou"] for row in comparison}),
         dead={},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -195,3 +196,51 @@ def checkpoints_at(events: list[Event], ahead: int) -> dict[str, int]:
 def prefixes(journal: Journal) -> Iterator[int]:
     """Every length at which a kill can have cut it, the empty one included."""
     yield from range(len(journal.events) + 1)
+
+
+def drive_in_time(
+    conductor: Conductor,
+    clock: Clock,
+    *,
+    slots: int,
+    seconds_of: Callable[[Mapping[str, Any]], float],
+    start_seconds: float = 2.0,
+    disk: dict[str, int] | None = None,
+    until: float = float("inf"),
+) -> bool:
+    """Runs a conductor whose trials run side by side, each in its own time.
+
+    Args:
+        conductor: Not begun.
+        clock: The conductor's.
+        slots: Trials at once.
+        seconds_of: Seconds of an epoch of a configuration.
+        start_seconds: Between a suggestion and the first epoch.
+        disk: Checkpoints that outlive the driver.
+        until: When the driver is killed, on the clock.
+
+    Returns:
+        Whether the sweep came to its end.
+    """
+    disk = {} if disk is None else disk
+    conductor.start()
+    running: list[tuple[float, int, Worker]] = []
+    count = 0
+    while True:
+        while len(running) < slots and (task := conductor.next()) is not None:
+            count += 1
+            heapq.heappush(
+                running, (clock.now + start_seconds + seconds_of(task.config), count, Worker(task, scores, disk))
+            )
+        if not running:
+            assert conductor.finished, "nothing runs and nothing is handed out, yet the sweep is not over"
+            return True
+        at, number, worker = heapq.heappop(running)
+        if at > until:
+            clock.now = max(clock.now, until)
+            return False
+        clock.now = at
+        result = {**worker.step(), "seconds": seconds_of(worker.task.config)}
+        done = "metrics" not in result or result["epoch"] >= worker.task.config["epochs"]
+        if not conductor.on_trial_result(worker.task.trial_id, result) and not done:
+            heapq.heappush(running, (at + seconds_of(worker.task.config), number, worker))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from PIL import Image
 
 from sweep import run
 from sweep.manifest import SweepManifest
+from sweep.measuring import TOGETHER, measure_everything, measure_models
+from sweep.plan import MeasuredCost
+from trainables.cost import Cost
 from trainables.errors import WiringError
+from trainables.losses import LOSSES
 
 from ..mini import write
 
@@ -55,6 +60,10 @@ def sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
     monkeypatch.setattr(sweep.tuner, "ray_session", forbidden)
     monkeypatch.setattr("ray.init", forbidden)
+    cost = Cost(0.3, 4.5, 0.5, 2**30, 2**25)
+    costs = (MeasuredCost("lraspp_mobilenet_v3_large", "64x64", cost),)
+    monkeypatch.setattr("sweep.start.measure_models", lambda *what, **how: costs)
+    monkeypatch.setattr("sweep.start.measure_everything", lambda *what, **how: ([("the model", cost)], costs))
     return Command(tmp_path, capsys)
 
 
@@ -147,12 +156,59 @@ def test_what_the_machine_does_not_have_is_refused(sweep: Command, mini_root: Pa
     assert not sweep.runs.exists()
 
 
-def test_check_says_what_would_be_tried_and_leaves_nothing(sweep: Command, mini_root: Path) -> None:
-    outcome = sweep("--data", "folder", "--data-root", str(mini_root), "--space", "loss", "--trials", "3", "--check")
+def test_check_tries_everything_says_what_it_costs_and_leaves_nothing(
+    sweep: Command, mini_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.start.measure_everything", measure_everything)
+    data = ("--data", "folder", "--data-root", str(mini_root), "--set", "image_size=32x32", "--set", "batch_size=2")
+    outcome = sweep(*data, "--space", "loss", "--trials", "3", "--concurrent", "1", "--check")
     assert outcome.code == 0
     for expected in ("loss - Which loss", "3 classes", "24 train", "sealed", "3 trials of up to 5 epochs", "can start"):
         assert expected in outcome.out, expected
+    rows = [line for line in outcome.out.splitlines() if line.rstrip().endswith(" ok")]
+    tried = [f"loss.name {name}" for name in (*LOSSES, "cross_entropy+dice", "cross_entropy+lovasz")]
+    for expected in ("lraspp_mobilenet_v3_large at 32x32", *tried, TOGETHER):
+        assert sum(expected in f"{row} " for row in rows) >= 1, expected
     assert not sweep.runs.exists()
+
+
+def test_what_cannot_be_trained_here_is_told_before_anything_starts(
+    sweep: Command, mini_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = Cost(fault="out of the machine's memory: lower batch_size (now 8)")
+    rows = [("the model", faulty), ("the loss", Cost(0.1, 1.0, 0.1))]
+    monkeypatch.setattr("sweep.start.measure_everything", lambda *what, **how: (rows, ()))
+    data = ("--data", "folder", "--data-root", str(mini_root), "--max-epochs", "2")
+    outcome = sweep(*data, "--check")
+    assert outcome.code == 1
+    assert "out of the machine's memory" in outcome.out and "1 of 2 cannot be trained here" in outcome.out
+    monkeypatch.setattr("sweep.start.measure_models", measure_models)
+    monkeypatch.setattr("sweep.measuring.measure_apart", lambda configs, *what, **how: [faulty for _ in configs])
+    outcome = sweep(*data)
+    assert outcome.code == 1
+    assert "lraspp_mobilenet_v3_large at 256x256: out of the machine's memory" in outcome.err
+    assert not sweep.runs.exists()
+
+
+def test_sweep_on_ones_own_data_is_asked_how_long_it_may_take(sweep: Command, mini_root: Path) -> None:
+    data = ("--data", "folder", "--data-root", str(mini_root), "--space", "augment")
+    outcome = sweep(*data)
+    assert outcome.code == 2
+    found = re.search(r"Proposed: --time-budget (\w+), which has room for about (\d+) trials", outcome.err)
+    assert found and int(found[2]) >= 10 and "--accept-plan" in outcome.err
+    assert not sweep.runs.exists()
+    accepted = sweep(*data, "--check", "--accept-plan")
+    assert accepted.code == 0 and f"of {found[1]}: " in accepted.out
+    given = sweep(*data, "--check", "--time-budget", found[1])
+    assert given.code == 0 and f"of {found[1]}: " in given.out
+    short = sweep(*data, "--time-budget", "20s")
+    assert short.code == 2 and "is too short" in short.err
+
+
+def test_sweep_without_any_flag_plans_four_minutes_on_embedded_images(sweep: Command) -> None:
+    outcome = sweep("--check")
+    assert outcome.code == 0
+    assert re.search(r"about \d+ trials of up to \d+ epochs", outcome.out) and "of 4m: " in outcome.out
 
 
 def test_warnings_about_the_data_are_readable(sweep: Command, tmp_path: Path) -> None:
@@ -169,7 +225,7 @@ def test_warnings_about_the_data_are_readable(sweep: Command, tmp_path: Path) ->
 @pytest.mark.parametrize("space", ["augment", "loss", "lr", "architecture", "baseline", "full"])
 def test_show_prints_the_compiled_space_without_any_data(sweep: Command, tmp_path: Path, space: str) -> None:
     absent = ("--data", "folder", "--data-root", str(tmp_path / "nowhere"))
-    outcome = sweep("--space", space, "--show", *absent)
+    outcome = sweep("--space", space, "--show", *absent, "--max-epochs", "5")
     assert outcome.code == 0
     assert "learning-rate schedules span all 5 epochs" in outcome.out
     assert "baseline: " in outcome.out
@@ -177,6 +233,7 @@ def test_show_prints_the_compiled_space_without_any_data(sweep: Command, tmp_pat
     rows = [line.split() for line in held.out.splitlines()]
     assert ["image_size", "fixed", "64x80"] in rows
     assert ["batch_size", "fixed", "2"] in rows
+    assert ["epochs", "fixed", "from", "the", "time", "budget"] in rows
 
 
 def test_space_is_written_as_yaml_edited_and_given_back(sweep: Command, tmp_path: Path) -> None:
@@ -199,7 +256,8 @@ def test_space_is_written_as_yaml_edited_and_given_back(sweep: Command, tmp_path
 
 def test_plan_says_how_trials_are_executed_and_compared(sweep: Command, mini_root: Path) -> None:
     data = ("--data", "folder", "--data-root", str(mini_root), "--gpus-per-trial", "0")
-    outcome = sweep(*data, "--check", "--precision", "bf16", "--cache-limit", "1G", "--workers", "1")
+    how = ("--precision", "bf16", "--cache-limit", "1G", "--workers", "1")
+    outcome = sweep(*data, "--check", "--max-epochs", "5", *how)
     assert "bf16 on cpu, channels last, 1 thread per trial, 1 loader process, decoded images up to 1 GiB" in outcome.out
     assert "asha compares trials at epoch 2" in outcome.out
     refused = sweep(*data, "--check", "--precision", "fp16")
@@ -250,6 +308,6 @@ def test_run_folder_is_removed_when_the_run_cannot_be_written_down(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(SweepManifest, "save", fails)
-    outcome = sweep("--data", "folder", "--data-root", str(mini_root), "--name", "mine")
+    outcome = sweep("--data", "folder", "--data-root", str(mini_root), "--name", "mine", "--trials", "2")
     assert outcome.code == 130
     assert not (sweep.runs / "mine").exists()

@@ -215,7 +215,7 @@ def test_files_that_are_no_configuration_are_bad_usage(tmp_path: Path, content: 
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("trials: null", "trials: needs a value"),
+        ("seed: null", "seed: needs a value"),
         ("space: {a: b}", "space: needs a value"),
         ("trials: true", "trials: 'true' must be a whole number above 0"),
         ("trials: 0", "trials: '0' must be a whole number above 0"),

@@ -105,17 +105,18 @@ def test_more_processors_per_trial_change_threads_and_concurrency(
 ) -> None:
     from sweep.resources import Machines
 
-    monkeypatch.setattr("sweep.modes.available", lambda address: Machines(8, 0))
+    monkeypatch.setattr("sweep.start.available", lambda address: Machines(8, 0))
+    monkeypatch.setattr("sweep.go_on.available", lambda address: Machines(8, 0))
     stage.start()
     assert stage.sessions[-1].manifest.resources.concurrent == 8
     stage.resume("--cpus-per-trial", "4")
     manifest = stage.sessions[-1].manifest
     assert (manifest.resources.cpus_per_trial, manifest.resources.concurrent) == (4, 2)
     assert manifest.execution.threads == 4
-    monkeypatch.setattr("sweep.modes.available", lambda address: Machines(4, 0))
+    monkeypatch.setattr("sweep.go_on.available", lambda address: Machines(4, 0))
     stage.resume()
     assert stage.sessions[-1].manifest.resources.concurrent == 1, "on a smaller machine fewer fit"
-    monkeypatch.setattr("sweep.modes.available", lambda address: Machines(2, 0))
+    monkeypatch.setattr("sweep.go_on.available", lambda address: Machines(2, 0))
     code, errors = stage.resume()
     assert code == 2 and "asks for 4 CPUs, there are 2: lower --cpus-per-trial" in errors
 
@@ -160,7 +161,7 @@ def test_file_of_the_space_can_be_given_again_while_it_says_the_same(stage: Stag
     held = "{image_size: 48x64, optimizer.momentum: 0.8, optimizer.weight_decay: 0.01}"
     path.write_text(
         f"space: {space}\ndata: folder\ndata-root: {stage.root}\nset: {held}\nname: mine\n"
-        "models: [fcn_resnet18, fcn_resnet50]\nweights: none\n"
+        "models: [fcn_resnet18, fcn_resnet50]\nweights: none\ntrials: 5\n"
     )
     assert stage("--config", str(path)) == (0, "")
     assert stage("--config", str(path), "--resume") == (0, "")
@@ -367,3 +368,12 @@ def test_run_of_the_version_before_goes_on(own: Stage) -> None:
         del split["groups"]
     (run_dir / "manifest.json").write_text(json.dumps(content))
     assert own.resume() == (0, "")
+
+
+def test_more_trials_of_a_sweep_bounded_by_time_need_more_time(stage: Stage) -> None:
+    stage.start("--time-budget", "10m")
+    code, errors = stage("--extend", "4", "--name", "mine")
+    assert code == 2 and "time budget of 10m" in errors and "--time-budget 20m" in errors
+    assert stage.resume() == (0, "")
+    assert stage("--extend", "4", "--name", "mine", "--time-budget", "20m") == (0, "")
+    assert stage.sessions[-1].manifest.budget.time_budget == 1200

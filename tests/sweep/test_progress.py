@@ -12,12 +12,26 @@ from rich.console import Console
 
 from search_spaces import SPACES
 from search_spaces.core.parameter import readable
-from sweep.answer import describe_execution, show_answer, show_plan, show_ray, show_space
+from sweep.answer import (
+    describe_execution,
+    show_answer,
+    show_costs,
+    show_plan,
+    show_question,
+    show_ray,
+    show_space,
+    show_time,
+    time_text,
+)
+from sweep.flags import duration
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import objective_of
+from sweep.plan import MeasuredCost, Plan
+from sweep.planning import Asked
 from sweep.progress import LiveView
 from trainables import commands
+from trainables.cost import Cost
 from trainables.execution import Execution, TrialData
 
 from .simulated import OBJECTIVE, SPACE, drive, make, scores
@@ -75,7 +89,7 @@ def test_live_view_shows_trials_best_so_far_and_time_left(tmp_path: Path) -> Non
         conductor.start()
         page = console()
         page.print(view.render())
-        assert "0/6 trials" in text(page)
+        assert "0 of 6 trials" in text(page)
         assert "left" not in text(page), "nothing is known before the first epoch"
         tasks = [conductor.next(), conductor.next()]
         best = 0.0
@@ -218,33 +232,81 @@ def test_terminal_says_truly_whether_ray_asks_for_a_token(url: str | None, prote
     assert ("it asks for a token" in text(page)) == (url is not None and protected)
 
 
-def test_plan_says_what_is_tried_on_which_data(mini_data: TrialData) -> None:
+def test_question_says_what_is_tried_on_which_data(mini_data: TrialData) -> None:
     page = console()
     splits = mini_data.data.splits()
-    show_plan(
-        page, SPACE, BASE, mini_data.data, splits, trials=8, max_epochs=4, how="tpe, asha, 2 at once",
-        execution=Execution(device="cuda", precision="bf16", workers=3), note="compared at epoch 2",
+    show_question(
+        page, SPACE, BASE, mini_data.data, splits, how="tpe, asha, 2 at once",
+        execution=Execution(device="cuda", precision="bf16", workers=3),
     )  # fmt: skip
     shown = text(page)
     for expected in (
         SPACE.description,
         "3 classes",
         f"{len(splits.test)} test (sealed)",
-        "8 trials of up to 4 epochs",
-        "compared at epoch 2",
+        "tpe, asha, 2 at once",
         "bf16 on cuda, channels last, 1 thread per trial, 3 loader processes, decoded images up to 8 GiB",
     ):
         assert expected in shown
 
 
-def test_plan_warns_of_labels_that_so_few_trials_leave_out(mini_data: TrialData) -> None:
-    for trials, warned in ((len(SPACE.start) - 1, True), (len(SPACE.start), False)):
+PLAN = Plan(
+    trials=8, max_epochs=4, starting_points=5, compared="at epoch 2", search_epochs=24.0, finish_epochs=6.0,
+    prepare_seconds=20.0, trials_seconds=170.0, report_seconds=40.0, gpu_hours=0.0, memory_bytes=3 * 2**30,
+    disk_bytes=400 * 2**20, costs=(MeasuredCost("lraspp_resnet18", "96x128", Cost(0.3, 4.5, 0.5, 2**30, 2**25)),),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("plan", "asked", "told"),
+    [
+        (PLAN, Asked(8, 4, None), [
+            "8 trials of up to 4 epochs", "24 epochs are expected, and 6 to finish", "lraspp_resnet18 5 s",
+            "about 3m50s: 170 s of trials, 40 s kept for the report on val",
+            "3.0 GiB of memory, up to 400 MiB on disk", "no gain can be confirmed",
+        ]),
+        (PLAN, Asked(None, None, 300.0), ["about 8 trials", "about 3m50s of 5m"]),
+        (dataclasses.replace(PLAN, trials=3), Asked(None, None, 90.0), ["no room for a search: 3 of the 5 starting"]),
+        (dataclasses.replace(PLAN, trials=5), Asked(None, None, 90.0), ["no room for a search: the 5 starting points"]),
+        (dataclasses.replace(PLAN, costs=()), Asked(8, 4, None), ["not predicted"]),
+        (dataclasses.replace(PLAN, gpu_hours=1.25), Asked(8, 4, None), ["1.2 GPU hours"]),
+    ],
+)  # fmt: skip
+def test_plan_says_what_the_budget_buys(plan: Plan, asked: Asked, told: list[str]) -> None:
+    page = console()
+    show_plan(page, plan, asked, slots=2, note="compared at epoch 2")
+    for expected in ["compared at epoch 2", *told]:
+        assert expected in text(page)
+
+
+def test_costs_are_a_table_and_what_cannot_be_trained_says_why() -> None:
+    page = console()
+    show_costs(page, [("fcn_resnet50 at 96x128", PLAN.costs[0].cost), ("loss.name dice", Cost(fault="out of memory"))])
+    assert "5.00 s" in text(page) and "1.0 GiB" in text(page) and "ok" in text(page) and "out of memory" in text(page)
+
+
+@pytest.mark.parametrize(("took", "late"), [(290.0, False), (310.0, False), (330.0, True)])
+def test_time_is_told_beside_what_was_given(took: float, late: bool) -> None:
+    page = console()
+    show_time(page, 300.0, took=took)
+    assert f"took {time_text(took)} of 5m" in text(page)
+    assert ("longer than it was given" in text(page)) is late
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"), [(90, "1m30s"), (1800, "30m"), (5400, "1h30m"), (86400, "1d"), (0, "0s")]
+)
+def test_times_are_written_as_they_are_read(seconds: float, written: str) -> None:
+    assert time_text(seconds) == written
+    assert seconds == 0 or duration(written) == seconds
+
+
+def test_plan_warns_of_labels_that_so_few_trials_leave_out() -> None:
+    for trials, warned in ((4, True), (5, False)):
         page = console()
-        show_plan(
-            page, SPACE, BASE, mini_data.data, mini_data.data.splits(), trials=trials, max_epochs=4, how="",
-            execution=Execution(), note="",
-        )  # fmt: skip
-        assert (f"--trials {len(SPACE.start)}" in text(page)) is warned
+        show_plan(page, PLAN, Asked(trials, 4, None), slots=1, note="")
+        assert ("--trials 5" in text(page)) is warned
+    for trials, warned in ((len(SPACE.start) - 1, True), (len(SPACE.start), False), (None, False)):
         page = console()
         show_space(page, SPACE, BASE, trials=trials, own_size=True, note="")
         assert (f"--trials {len(SPACE.start)}" in text(page)) is warned

@@ -19,7 +19,7 @@ from analysis.report.page import SECTIONS, Evidence, Material, Section, render_s
 from analysis.report.tables import readable
 from analysis.results import Results
 from search_spaces.core.parameter import Parameter
-from sweep.manifest import SplitRecords
+from sweep.manifest import Budget, SplitRecords
 from sweep.trials_csv import CONFIG, config_columns
 from trainables import commands
 from trainables.words import counted
@@ -49,6 +49,8 @@ def run_section(material: Material) -> Section:
         trials=readable(results.trials),
         states=_count_states(results.trials),
         cost=readable(results.cost),
+        foreseen=readable(results.foreseen),
+        without_time=results.without_time,
     )
 
 
@@ -104,7 +106,7 @@ def run_facts(results: Results) -> list[tuple[str, str]]:
         ("Splits", manifest.data.origin),
         ("Objective", f"{manifest.objective} ({manifest.direction})"),
         ("Sampler, scheduler", f"{manifest.search.sampler}, {manifest.search.scheduler}"),
-        ("Budget", f"{budget.trials} trials of up to {budget.max_epochs} epochs"),
+        ("Budget", budget_text(budget)),
         ("Concurrent trials", str(resources.concurrent)),
         ("Seed", str(manifest.seed)),
         (
@@ -116,6 +118,15 @@ def run_facts(results: Results) -> list[tuple[str, str]]:
         ("GPUs", ", ".join(hardware.gpus) or "none"),
         ("Platform", hardware.platform),
     ]
+
+
+def budget_text(budget: Budget) -> str:
+    """What a sweep was allowed to spend, in words."""
+    about = "about " if budget.open_ended else ""
+    text = f"{about}{counted(budget.trials, 'trial')} of up to {counted(budget.max_epochs, 'epoch')}"
+    if budget.time_budget is not None:
+        text += f", within {budget.time_budget:.0f} s"
+    return text if budget.gpu_hours is None else f"{text}, {budget.gpu_hours:g} GPU hours"
 
 
 def _count_states(trials: pd.DataFrame) -> str:

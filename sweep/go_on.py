@@ -1,13 +1,10 @@
-"""What `python -m sweep.run` does: start a sweep, or go on with one; `sweep.show` shows its space."""
+"""`python -m sweep.run --resume` and `--extend`: what may change of a sweep that goes on, and what may not."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
-import sys
+import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,83 +13,31 @@ from rich.markup import escape
 
 from sweep import answer
 from sweep.again import space_fault, splits_fault
-from sweep.config import CHANGEABLE, GoOnConfig, SweepConfig
-from sweep.manifest import Budget, SearchRecord, SweepManifest, TrackingRecord
-from sweep.objectives import objective_of, recorded_objective
-from sweep.preflight import Plan, prepare
-from sweep.resources import Machines, Resources, available, plan_execution, plan_resources
-from sweep.schedulers import comparison_note, scheduler_for
+from sweep.config import CHANGEABLE, GoOnConfig
+from sweep.manifest import SweepManifest
+from sweep.objectives import recorded_objective
+from sweep.resources import Machines, available, plan_execution, plan_resources
 from sweep.session import Options, Session, open_journal, trial_data, with_settings
-from sweep.verify import describe_data, open_data, open_run, version_changes
-from sweep.versions import describe_hardware, package_versions
+from sweep.verify import open_data, open_run, version_changes
 from trainables import commands, plugins
 from trainables.config import parse_value
 from trainables.data import SegmentationData
-from trainables.data.splits.frozen import freeze_splits
 from trainables.errors import DataError, UsageError
-from trainables.execution import Execution
 from trainables.run_folder import MANIFEST_FILE
 
 _OF_SPLITS = ("splits", "group_by")
 """Flags that are compared when the data are open."""
 
 
-def start(config: SweepConfig, console: Console) -> int:
-    """Checks everything, makes the run folder and runs the sweep; returns the exit code."""
-    run_dir = config.run_dir
-    if os.path.lexists(run_dir):
-        raise UsageError(f"{run_dir} exists: go on with it ({commands.resume(run_dir)}) or give another --name")
-    machines = available(config.address)
-    with console.status("checking the data") as status:
-        plan = prepare(config, progress=lambda done, total: status.update(f"checking the data: {done}/{total} images"))
-    resources = plan_resources(
-        machines,
-        cpus_per_trial=config.cpus_per_trial,
-        gpus_per_trial=config.gpus_per_trial,
-        concurrent=config.concurrent,
-    )
-    execution = plan_execution(
-        resources,
-        precision=config.precision,
-        channels_last=config.channels_last,
-        compile=config.compile,
-        workers=config.workers,
-        cache_bytes=config.cache_limit,
-    )
-    scheduler = scheduler_for(plan.space, config.scheduler)
-    answer.show_plan(
-        console,
-        plan.space,
-        plan.base,
-        plan.data,
-        plan.splits,
-        trials=config.trials,
-        max_epochs=config.max_epochs,
-        how=f"{config.sampler}, {scheduler}, {resources.concurrent} at once",
-        execution=execution,
-        note=comparison_note(scheduler, config.max_epochs),
-    )
-    for offender in plan.checked.warnings:
-        console.print(f"[yellow]warning[/yellow] {escape(str(offender))}", soft_wrap=True)
-    if config.check:
-        console.print("[green]checked[/green]: data, weights, space and resources; this sweep can start")
-        return 0
-    run_dir.mkdir(parents=True)
-    try:
-        freeze_splits(plan.data, plan.splits, run_dir, hashes=plan.checked.hashes)
-        manifest = _manifest(config, plan, resources, execution)
-        manifest.save(run_dir)
-    except BaseException:
-        shutil.rmtree(run_dir, ignore_errors=True)
-        raise
-    options = Options(config.address, config.dashboard, config.report, config.pictures)
-    with open_journal(run_dir) as journal:
-        data = trial_data(run_dir, plan.data)
-        return Session(run_dir, manifest, journal, data, machines, options, console).conduct()
+def go_on(config: GoOnConfig, console: Console, *, started: float | None = None) -> int:
+    """Compares a run with what it began with, applies what may change, and runs what is left; returns the exit code.
 
-
-def go_on(config: GoOnConfig, console: Console) -> int:
-    """Compares a run with what it began with, applies what may change, and runs what is left; returns the exit code."""
+    Args:
+        config: What is asked for.
+        console: Where to say things.
+        started: When the command started, on the monotonic clock; now by default.
+    """
+    started = time.monotonic() if started is None else started
     run_dir = config.runs_dir / config.name if config.name else _latest_run(config.runs_dir)
     written = open_run(run_dir)
     own = plugins.load_recorded(written.plugins, config.plugins, run=run_dir)
@@ -103,6 +48,7 @@ def go_on(config: GoOnConfig, console: Console) -> int:
         with console.status("comparing the data with what the sweep began with"):
             data = open_data(run_dir, manifest, root=config.data_root)
             _refuse_other_splits(config, data, run_dir)
+        _refuse_more_without_time(config, manifest)
         machines = available(config.address)
         changed = _changes(config.changes, manifest, machines)
         console.print(f"going on with [bold]{escape(str(run_dir))}[/bold]")
@@ -129,7 +75,23 @@ def go_on(config: GoOnConfig, console: Console) -> int:
             written.save(run_dir)
         manifest = with_settings(written, journal)
         options = Options(config.address, config.dashboard, config.report, config.pictures)
-        return Session(run_dir, manifest, journal, trial_data(run_dir, data), machines, options, console).conduct()
+        seen = trial_data(run_dir, data)
+        return Session(run_dir, manifest, journal, seen, machines, options, console, started=started).conduct()
+
+
+def _refuse_more_without_time(config: GoOnConfig, manifest: SweepManifest) -> None:
+    """Refuses more trials of a sweep that is bounded by a time budget, unless it is given more time.
+
+    Raises:
+        UsageError: With the budget, and what to type.
+    """
+    budget = manifest.budget.time_budget
+    if config.extend and manifest.plan is not None and budget is not None and "time_budget" not in config.changes:
+        more = answer.time_text(2 * budget)
+        raise UsageError(
+            f"this sweep tries what its time budget of {answer.time_text(budget)} has room for: give it more, in all, "
+            f"with --time-budget {more} or another"
+        )
 
 
 def _changes(asked: Mapping[str, Any], manifest: SweepManifest, machines: Machines) -> dict[str, dict[str, Any]]:
@@ -265,34 +227,6 @@ def _held(manifest: SweepManifest) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     return "not set" if value is None else str(value)
-
-
-def _manifest(config: SweepConfig, plan: Plan, resources: Resources, execution: Execution) -> SweepManifest:
-    return SweepManifest(
-        name=config.run_dir.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=("python", "-m", "sweep.run", *sys.argv[1:]),
-        seed=config.seed,
-        data=describe_data(
-            plan.data,
-            config.data_root,
-            config.run_dir,
-            origin=plan.splits.origin,
-            warnings=[*plan.splits.warnings, *map(str, plan.checked.warnings)],
-        ),
-        space=plan.space,
-        base=plan.base,
-        budget=Budget(config.trials, config.max_epochs, config.time_budget, config.gpu_hours),
-        search=SearchRecord(config.sampler, config.scheduler),
-        objective=config.objective,
-        direction=objective_of(config.objective).metric.direction,
-        resources=resources,
-        hardware=describe_hardware(),
-        versions=package_versions(),
-        execution=execution,
-        tracking=TrackingRecord(config.wandb or TrackingRecord.wandb, config.wandb_project or TrackingRecord.project),
-        plugins=tuple(plugin.record() for plugin in plugins.loaded()),
-    )
 
 
 def _latest_run(runs_dir: Path) -> Path:

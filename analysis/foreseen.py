@@ -1,0 +1,58 @@
+"""What a sweep's plan foresaw, beside what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from sweep.journal import Event
+from sweep.plan import Plan
+from sweep.trials_csv import CONFIG, PARENT
+
+COLUMNS = ("what", "foreseen", "happened")
+
+
+def foreseen_frame(
+    plan: Plan | None, trials: pd.DataFrame, curves: pd.DataFrame, events: Sequence[Event]
+) -> pd.DataFrame:
+    """The plan beside the outcome: trials, epochs, seconds of an epoch of each model, time of the whole command.
+
+    Args:
+        plan: Of the sweep; None in runs that made none.
+        trials: As in `trials.csv`.
+        curves: One row per trial and epoch, with `seconds`.
+        events: Of the journal.
+
+    Returns:
+        Columns `COLUMNS`, all text; empty without a plan. What is not known yet is `-`.
+    """
+    if plan is None:
+        return pd.DataFrame(columns=list(COLUMNS))
+    parents = trials[PARENT] if PARENT in trials else pd.Series("", index=trials.index)
+    continued = set(trials.loc[parents != "", "trial_id"])
+    rows = [
+        ("trials of the search", f"{plan.trials}", f"{len(trials) - len(continued)}"),
+        ("epochs of the search", f"{plan.search_epochs:.0f}", f"{(~curves['trial_id'].isin(continued)).sum()}"),
+        ("epochs that finish labels", f"{plan.finish_epochs:.0f}", f"{curves['trial_id'].isin(continued).sum()}"),
+    ]
+    seconds = curves.merge(trials, on="trial_id", suffixes=("", "_of_trial"))
+    for one in plan.costs:
+        own = (seconds[f"{CONFIG}model.name"] == one.model) & (seconds[f"{CONFIG}image_size"] == one.image_size)
+        mean = seconds.loc[own, "seconds"].mean()
+        shown = f"{mean:.2f}" if own.any() else "-"
+        rows.append((f"seconds of an epoch, {one.model} at {one.image_size}", f"{one.cost.epoch_seconds:.2f}", shown))
+    closed = [event["spent_s"] for event in events if event["event"] == "closed"]
+    happened = f"{closed[-1]:.0f}" if closed else "-"
+    rows.append(("seconds of the whole command", f"{plan.seconds:.0f}", happened))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def without_time(events: Sequence[Event]) -> list[str]:
+    """What a time budget had no room for, one sentence each."""
+    told = {
+        "skipped": "the starting point of {label} was not tried: {reason}",
+        "unfinished": "{trial_id} was not trained to its last epoch: {reason}",
+        "time_over": "no further trial was begun: {reason}",
+    }
+    return [told[event["event"]].format(**event) for event in events if event["event"] in told]

@@ -1,0 +1,143 @@
+"""How long trials will take: as measured before the sweep at first, then as they report; and what still fits."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweep.journal import Event
+from sweep.plan import MeasuredCost, Plan
+
+WORKER_SECONDS = 7.0
+"""For the first trial of each place: its process starts and loads torch."""
+TRIAL_SECONDS = 1.0
+"""Of a trial beside its epochs, until the first has reported: placing, building, writing."""
+_KINDS = ("model.name", "image_size", "training.freeze", "loss.name", "augment.policy", "batch_size")
+"""Keys that decide what an epoch costs, the most important first."""
+_RECENT = 20
+"""Epochs that an estimate is made of."""
+
+
+class Forecast:
+    """Seconds of epochs and trials; follows the journal.
+
+    An epoch counts from one result to the next, with all that is written in between. The estimate of an epoch is the
+    mean of the latest of its kind: of the same model, size, loss and policy where there are any, else of the same model
+    and size, else what was measured before the sweep, times how far such measurements were off for others.
+
+    Args:
+        costs: Measured before the sweep.
+    """
+
+    def __init__(self, costs: Iterable[MeasuredCost]) -> None:
+        self._costs = {(one.model, one.image_size): one.cost.epoch_seconds for one in costs}
+        self._epochs: dict[tuple[Any, ...], deque[float]] = {}
+        self._configs: dict[str, Mapping[str, Any]] = {}
+        self._last: dict[str, float] = {}
+        self._overheads: list[float] = []
+        self._fresh: set[str] = set()
+
+    def on_event(self, event: Event) -> None:
+        """Learns from an event; the times are the conductor's, which do not count pauses."""
+        kind, trial_id = event["event"], event.get("trial_id", "")
+        if kind == "suggested" and "spent_s" in event:
+            self._configs[trial_id] = event["config"]
+            self._last[trial_id] = event["spent_s"]
+            self._fresh.add(trial_id)
+        elif kind == "result" and trial_id in self._last:
+            config = self._configs[trial_id]
+            took = event["spent_s"] - self._last[trial_id]
+            self._last[trial_id] = event["spent_s"]
+            if trial_id in self._fresh:  # with the start of the trial, which is told apart
+                self._fresh.discard(trial_id)
+                self._overheads.append(max(0.0, took - event["seconds"]))
+                took = event["seconds"]
+            for length in (2, len(_KINDS)):
+                self._epochs.setdefault(_kind(config, length), deque(maxlen=_RECENT)).append(took)
+        elif kind in ("resumed", "restarted"):
+            gone = list(self._last) if kind == "resumed" else [trial_id]
+            for one in gone:  # what they report next took a start of unknown length
+                self._last.pop(one, None)
+
+    def epoch_seconds(self, config: Mapping[str, Any]) -> float:
+        """Of one epoch of a configuration."""
+        for length in (len(_KINDS), 2):
+            seen = self._epochs.get(_kind(config, length))
+            if seen:
+                return statistics.fmean(seen)
+        return self._costs.get((str(config["model.name"]), str(config["image_size"])), 0.0) * self._ratio()
+
+    def _ratio(self) -> float:
+        """Epochs as they reported to epochs as they were measured, over all models that have both."""
+        pairs = [
+            statistics.fmean(seen) / measured
+            for (model, size), measured in self._costs.items()
+            if measured > 0 and (seen := self._epochs.get((model, size)))
+        ]
+        return statistics.fmean(pairs) if pairs else 1.0
+
+    def start_seconds(self) -> float:
+        """Of a trial beside its epochs."""
+        return statistics.median(self._overheads) if len(self._overheads) > 2 else TRIAL_SECONDS
+
+    def trial_seconds(self, config: Mapping[str, Any], epochs: int) -> float:
+        """Of so many epochs of a trial that is begun or continued."""
+        return self.start_seconds() + epochs * self.epoch_seconds(config)
+
+    def measured(self) -> dict[tuple[str, str], float]:
+        """Seconds of an epoch of each model and size, as trials reported them."""
+        return {
+            (model, size): statistics.fmean(seen)
+            for (model, size) in self._costs
+            if (seen := self._epochs.get((model, size)))
+        }
+
+
+def _kind(config: Mapping[str, Any], length: int) -> tuple[Any, ...]:
+    return tuple(str(config.get(key, "")) for key in _KINDS[:length])
+
+
+@dataclass
+class TimeLimit:
+    """The time that a sweep must keep, from the start of its command to the end of its report on val.
+
+    Attributes:
+        budget: Seconds in all, over all resumes; the pauses between them are not counted.
+        plan: Made from it.
+        slots: Trials that run at once.
+        elapsed: Seconds spent so far.
+        forecast: Of trials.
+    """
+
+    budget: float
+    plan: Plan
+    slots: int
+    elapsed: Callable[[], float]
+    forecast: Forecast = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forecast = Forecast(self.plan.costs)
+
+    @property
+    def end(self) -> float:
+        """When the last trial must have ended, in seconds spent."""
+        return self.budget - self.plan.report_seconds
+
+    def left(self) -> float:
+        """Seconds until then."""
+        return self.end - self.elapsed()
+
+    def fits(self, seconds: float, *, then: float = 0.0) -> bool:
+        """Whether something that takes so long now, and then something else, ends in time."""
+        return self.elapsed() + seconds + then <= self.end
+
+    def overrun(self, seconds: float) -> float:
+        """By how many seconds something that takes so long from now on would end too late, beyond what is tolerated."""
+        return self.elapsed() + seconds - self.end - TOLERANCE * self.budget
+
+
+TOLERANCE = 0.02
+"""Share of the budget by which a trial that is running may end too late, rather than be stopped."""

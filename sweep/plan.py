@@ -1,0 +1,67 @@
+"""What a sweep's budget buys, as data: printed first, kept in the manifest, compared with the outcome in the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainables.cost import Cost
+
+
+@dataclass(frozen=True)
+class MeasuredCost:
+    """What a model costs at an image size, with the known-good settings otherwise.
+
+    Attributes:
+        model: Name of the model.
+        image_size: HEIGHTxWIDTH.
+        cost: As measured while as many processes ran as trials will.
+    """
+
+    model: str
+    image_size: str
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep as it was foreseen.
+
+    Attributes:
+        trials: Of the search; with a time budget and without `--trials` what fits decides, and this is a prediction.
+        max_epochs: Of a full trial.
+        starting_points: How many the space has; they are tried first.
+        compared: When the stop rule compares trials, in words; empty if it never does.
+        search_epochs: Expected of the search, over all trials.
+        finish_epochs: Expected of labels whose best trial was stopped, and is trained to the end.
+        prepare_seconds: From the start of the command to its first trial.
+        trials_seconds: Expected of search and finish.
+        report_seconds: Kept for the report on val.
+        gpu_hours: Expected.
+        memory_bytes: The most that all trials that run at once hold, of the machine's or of its GPUs' memory.
+        disk_bytes: The most that checkpoints can take.
+        costs: Of every model and size.
+    """
+
+    trials: int
+    max_epochs: int
+    starting_points: int
+    compared: str
+    search_epochs: float
+    finish_epochs: float
+    prepare_seconds: float
+    trials_seconds: float
+    report_seconds: float
+    gpu_hours: float
+    memory_bytes: int
+    disk_bytes: int
+    costs: tuple[MeasuredCost, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Expected of the whole command."""
+        return self.prepare_seconds + self.trials_seconds + self.report_seconds
+
+    @property
+    def search_is_possible(self) -> bool:
+        """Whether more than the starting points are tried."""
+        return self.trials > self.starting_points

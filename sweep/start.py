@@ -1,0 +1,203 @@
+"""`python -m sweep.run`: everything from the flags of a new sweep to its first trial."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.markup import escape
+
+from sweep import answer
+from sweep.compiled import values_of
+from sweep.config import SweepConfig
+from sweep.flags import DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
+from sweep.manifest import Budget, SearchRecord, SweepManifest, TrackingRecord
+from sweep.measuring import measure_everything, measure_models
+from sweep.objectives import objective_of
+from sweep.plan import Plan
+from sweep.planning import Asked, Setting, make_plan, propose
+from sweep.preflight import Prepared, check_disk, checkpoint_bytes, prepare
+from sweep.resources import Resources, available, plan_execution, plan_resources
+from sweep.schedulers import comparison_note, scheduler_for
+from sweep.session import Options, Session, open_journal, trial_data
+from sweep.verify import describe_data
+from sweep.versions import describe_hardware, package_versions
+from trainables import commands, plugins
+from trainables.cost import Cost
+from trainables.data.splits.frozen import freeze_splits
+from trainables.errors import UsageError
+from trainables.execution import Execution
+
+
+def start(config: SweepConfig, console: Console, *, started: float | None = None) -> int:
+    """Checks everything, makes the run folder and runs the sweep; returns the exit code.
+
+    Args:
+        config: What is asked for.
+        console: Where to say things.
+        started: When the command started, on the monotonic clock; now by default.
+    """
+    started = time.monotonic() if started is None else started
+    run_dir = config.run_dir
+    if os.path.lexists(run_dir):
+        raise UsageError(f"{run_dir} exists: go on with it ({commands.resume(run_dir)}) or give another --name")
+    machines = available(config.address)
+    with console.status("checking the data") as status:
+        ready = prepare(config, progress=lambda done, total: status.update(f"checking the data: {done}/{total} images"))
+    resources = plan_resources(
+        machines,
+        cpus_per_trial=config.cpus_per_trial,
+        gpus_per_trial=config.gpus_per_trial,
+        concurrent=config.concurrent,
+    )
+    execution = plan_execution(
+        resources,
+        precision=config.precision,
+        channels_last=config.channels_last,
+        compile=config.compile,
+        workers=config.workers,
+        cache_bytes=config.cache_limit,
+    )
+    scheduler = scheduler_for(ready.space, config.scheduler)
+    answer.show_question(
+        console,
+        ready.space,
+        ready.base,
+        ready.data,
+        ready.splits,
+        how=f"{config.sampler}, {scheduler}, {resources.concurrent} at once",
+        execution=execution,
+    )
+    for offender in ready.checked.warnings:
+        console.print(f"[yellow]warning[/yellow] {escape(str(offender))}", soft_wrap=True)
+    root = config.data_root
+    setting = Setting(
+        space=ready.space,
+        base=ready.base,
+        costs=(),
+        scheduler=scheduler,
+        slots=resources.concurrent,
+        gpus_per_trial=resources.gpus_per_trial,
+        spent=time.monotonic() - started,
+        report=config.report,
+    )
+    if config.check:
+        rows, costs = measure_everything(ready, resources, execution, root=root, console=console)
+        return _check(config, rows, dataclasses.replace(setting, costs=costs), console)
+    costs = measure_models(ready, resources, execution, root=root, console=console)
+    setting = dataclasses.replace(setting, costs=costs, spent=time.monotonic() - started)
+    asked = _asked(config, setting)
+    plan = make_plan(setting, asked)
+    answer.show_plan(console, plan, asked, slots=resources.concurrent, note=comparison_note(scheduler, plan.max_epochs))
+    _check_disk(config, plan, setting)
+    run_dir.mkdir(parents=True)
+    try:
+        freeze_splits(ready.data, ready.splits, run_dir, hashes=ready.checked.hashes)
+        manifest = _manifest(config, ready, plan, asked, resources, execution)
+        manifest.save(run_dir)
+    except BaseException:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        raise
+    options = Options(config.address, config.dashboard, config.report, config.pictures)
+    with open_journal(run_dir) as journal:
+        data = trial_data(run_dir, ready.data)
+        return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
+
+
+def _check(config: SweepConfig, rows: Sequence[tuple[str, Cost]], setting: Setting, console: Console) -> int:
+    """Shows what was measured for `--check`, and the plan; returns the exit code."""
+    if rows:
+        answer.show_costs(console, rows)
+    else:
+        told = "the trials will run on GPUs, and this machine has none: costs are not measured"
+        console.print(told, style="yellow", soft_wrap=True)
+    faulty = sum(bool(cost.fault) for _, cost in rows)
+    if faulty:
+        console.print(f"[red]this sweep cannot start[/red]: {faulty} of {len(rows)} cannot be trained here")
+        return 1
+    asked = _asked(dataclasses.replace(config, accept_plan=True), setting)
+    plan = make_plan(setting, asked)
+    note = comparison_note(setting.scheduler, plan.max_epochs)
+    answer.show_plan(console, plan, asked, slots=setting.slots, note=note)
+    _check_disk(config, plan, setting)
+    console.print("[green]checked[/green]: data, weights, space, resources and costs; this sweep can start")
+    return 0
+
+
+def _check_disk(config: SweepConfig, plan: Plan, setting: Setting) -> None:
+    """Refuses a sweep whose checkpoints cannot fit; counted from the models where they were not measured.
+
+    Raises:
+        DataError: With the bytes needed and free.
+    """
+    models = [str(model) for model in values_of(setting.space, setting.base, "model.name")]
+    trials = plan.trials + min(setting.label_count, plan.trials)
+    check_disk(plan.disk_bytes or checkpoint_bytes(models) * trials, trials=trials, runs_dir=config.runs_dir)
+
+
+def _manifest(
+    config: SweepConfig, ready: Prepared, plan: Plan, asked: Asked, resources: Resources, execution: Execution
+) -> SweepManifest:
+    return SweepManifest(
+        name=config.run_dir.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=("python", "-m", "sweep.run", *sys.argv[1:]),
+        seed=config.seed,
+        data=describe_data(
+            ready.data,
+            config.data_root,
+            config.run_dir,
+            origin=ready.splits.origin,
+            warnings=[*ready.splits.warnings, *map(str, ready.checked.warnings)],
+        ),
+        space=ready.space,
+        base={**ready.base, "epochs": plan.max_epochs},
+        budget=Budget(
+            plan.trials,
+            plan.max_epochs,
+            time_budget=asked.time_budget,
+            gpu_hours=config.gpu_hours,
+            open_ended=asked.time_budget is not None and asked.trials is None,
+        ),
+        search=SearchRecord(config.sampler, config.scheduler),
+        objective=config.objective,
+        direction=objective_of(config.objective).metric.direction,
+        resources=resources,
+        hardware=describe_hardware(),
+        versions=package_versions(),
+        execution=execution,
+        tracking=TrackingRecord(config.wandb or TrackingRecord.wandb, config.wandb_project or TrackingRecord.project),
+        plugins=tuple(plugin.record() for plugin in plugins.loaded()),
+        plan=plan,
+    )
+
+
+def _asked(config: SweepConfig, setting: Setting) -> Asked:
+    """The budget that a command asks for, or that it leaves to us.
+
+    Raises:
+        UsageError: If it asks for none on a user's own data, with a proposal and what it would buy.
+    """
+    trials, epochs = config.trials, config.max_epochs
+    if config.time_budget is not None:
+        return Asked(trials, epochs, config.time_budget)
+    if trials is not None or epochs is not None:
+        return Asked(trials or DEFAULT_TRIALS, epochs or DEFAULT_EPOCHS, None)
+    if config.data_root is None and not config.download:
+        return Asked(None, None, DEMO_SECONDS)
+    proposed = Asked(None, None, propose(setting))
+    if config.accept_plan:
+        return proposed
+    plan = make_plan(setting, proposed)
+    time_budget = answer.time_text(proposed.time_budget or 0.0)
+    raise UsageError(
+        f"say how long this sweep may take. Proposed: --time-budget {time_budget}, which has room for about "
+        f"{plan.trials} trials of up to {plan.max_epochs} epochs ({plan.starting_points} starting points first) and "
+        f"the report on val\nto accept it: --accept-plan; or give another --time-budget, or --trials and --max-epochs"
+    )

@@ -1,0 +1,56 @@
+"""The plan beside the outcome, against numbers worked by hand."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.foreseen import COLUMNS, foreseen_frame, without_time
+from sweep.plan import MeasuredCost, Plan
+from trainables.cost import Cost
+
+PLAN = Plan(
+    trials=3, max_epochs=2, starting_points=2, compared="", search_epochs=5.0, finish_epochs=1.0, prepare_seconds=10.0,
+    trials_seconds=60.0, report_seconds=20.0, gpu_hours=0.0, memory_bytes=0, disk_bytes=0,
+    costs=(MeasuredCost("a", "32x32", Cost(0, 9.0, 1.0)), MeasuredCost("b", "32x32", Cost(0, 90.0, 10.0))),
+)  # fmt: skip
+TRIALS = pd.DataFrame(
+    {
+        "trial_id": ["t000", "t001", "t001-finish"],
+        "config/model.name": ["a", "a", "a"],
+        "config/image_size": ["32x32"] * 3,
+        "parent": ["", "", "t001"],
+    }
+)
+CURVES = pd.DataFrame(
+    {"trial_id": ["t000", "t000", "t001", "t001-finish"], "epoch": [1, 2, 1, 2], "seconds": [11.0, 13.0, 12.0, 16.0]}
+)
+EVENTS = [
+    {"event": "skipped", "start": 1, "label": "b", "reason": "it would take 900 s, and 20 s are left"},
+    {"event": "unfinished", "trial_id": "t002", "reason": "40 s to its last epoch, 20 s left"},
+    {"event": "closed", "spent_s": 123.4},
+]
+
+
+def test_plan_stands_beside_what_happened() -> None:
+    frame = foreseen_frame(PLAN, TRIALS, CURVES, EVENTS)
+    assert list(frame.columns) == list(COLUMNS)
+    assert [tuple(row) for row in frame.itertuples(index=False)] == [
+        ("trials of the search", "3", "2"),
+        ("epochs of the search", "5", "3"),
+        ("epochs that finish labels", "1", "1"),
+        ("seconds of an epoch, a at 32x32", "10.00", "13.00"),
+        ("seconds of an epoch, b at 32x32", "100.00", "-"),
+        ("seconds of the whole command", "90", "123"),
+    ]
+
+
+def test_run_without_a_plan_has_nothing_to_compare_and_an_open_one_no_time() -> None:
+    assert foreseen_frame(None, TRIALS, CURVES, EVENTS).empty
+    assert foreseen_frame(PLAN, TRIALS.drop(columns="parent"), CURVES, [])["happened"].iloc[-1] == "-"
+
+
+def test_what_there_was_no_time_for_is_told() -> None:
+    assert without_time(EVENTS) == [
+        "the starting point of b was not tried: it would take 900 s, and 20 s are left",
+        "t002 was not trained to its last epoch: 40 s to its last epoch, 20 s left",
+    ]

@@ -1,0 +1,183 @@
+"""From a budget to a plan, and a sweep that keeps it: predictions against hand-worked ones, ends against the budget."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces import SPACES, SearchSpace
+from sweep.forecast import TOLERANCE, TRIAL_SECONDS, WORKER_SECONDS
+from sweep.journal import Journal
+from sweep.manifest import Budget
+from sweep.plan import MeasuredCost, Plan
+from sweep.planning import Asked, Setting, make_plan, predict, propose
+from trainables.cost import Cost
+from trainables.errors import UsageError
+from trainables.labels import BASELINE, BEST
+
+from .simulated import Clock, decisions, drive_in_time, fraction, make
+
+LRASPP, DEEPLAB, FCN = "lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50"
+COSTS = {LRASPP: 3.0, DEEPLAB: 8.0, FCN: 60.0}
+"""Seconds of an epoch."""
+
+
+def setting(space: str = "augment", models: tuple[str, ...] = (LRASPP,), **changes: Any) -> Setting:
+    compiled: SearchSpace = SPACES.get(space)(list(models), "none")
+    base = {"image_size": "96x128", "model.name": models[0], "model.weights": "none", "epochs": 5, "seed": 0}
+    costs = tuple(
+        MeasuredCost(model, "96x128", Cost(0.3, 0.9 * COSTS[model], 0.1 * COSTS[model], 10**9, 10**7))
+        for model in models
+    )
+    options: dict[str, Any] = {"scheduler": "asha", "slots": 2, "gpus_per_trial": 0.0, "spent": 10.0, "report": True}
+    return Setting(compiled, base, costs, **{**options, **changes})
+
+
+@pytest.mark.parametrize(("trials", "slots"), [(1, 1), (5, 1), (5, 2), (6, 4)])
+def test_prediction_without_a_stop_rule_is_that_of_an_abacus(trials: int, slots: int) -> None:
+    found = predict(setting(scheduler="none", slots=slots), trials, 4)
+    rounds = math.ceil(trials / slots)
+    assert found.search_epochs == 4 * trials and found.finish_epochs == 0
+    assert found.seconds == pytest.approx(WORKER_SECONDS + rounds * (TRIAL_SECONDS + 4 * 3.0))
+    assert found.busy_seconds == pytest.approx(slots * WORKER_SECONDS + trials * (TRIAL_SECONDS + 4 * 3.0))
+
+
+def test_a_stop_rule_saves_epochs_and_costs_those_that_finish_labels() -> None:
+    stopped, whole = predict(setting(), 30, 12), predict(setting(scheduler="none"), 30, 12)
+    assert 0.3 * whole.search_epochs < stopped.search_epochs < 0.8 * whole.search_epochs
+    assert stopped.finish_epochs > 0 and stopped.seconds < whole.seconds
+
+
+@pytest.mark.parametrize("minutes", [2, 4, 10, 60, 600])
+@pytest.mark.parametrize(("space", "models"), [("augment", (LRASPP,)), ("architecture", (FCN, DEEPLAB, LRASPP))])
+def test_plan_stays_within_its_budget_and_uses_it(space: str, models: tuple[str, ...], minutes: int) -> None:
+    if space == "architecture" and minutes < 10:
+        pytest.skip("too short for three models, the largest of which takes a minute per epoch")
+    plan = make_plan(setting(space, models), Asked(None, None, 60.0 * minutes))
+    assert plan.seconds <= 60 * minutes
+    if plan.trials < 400 and plan.max_epochs < 100 and minutes >= 10:
+        assert plan.seconds > 0.7 * 60 * minutes, "what is given is spent"
+    assert plan.search_is_possible == (plan.trials > len(SPACES.get(space)(list(models), "none").start))
+
+
+def test_longer_budgets_buy_more() -> None:
+    plans = [make_plan(setting(), Asked(None, None, 60.0 * minutes)) for minutes in (2, 4, 10, 60, 600)]
+    assert [plan.max_epochs for plan in plans] == sorted(plan.max_epochs for plan in plans)
+    assert [plan.trials for plan in plans] == sorted(plan.trials for plan in plans)
+
+
+def test_what_is_asked_for_is_kept() -> None:
+    assert make_plan(setting(), Asked(7, 9, None)).trials == 7
+    assert make_plan(setting(), Asked(None, 9, 600.0)).max_epochs == 9
+    given = make_plan(setting(), Asked(20, None, 600.0))
+    assert given.trials == 20 and given.seconds <= 600
+    assert make_plan(setting(), Asked(7, 9, 30.0)).max_epochs == 9, "both given: the budget is only a bound"
+
+
+def test_budget_without_room_for_one_trial_says_the_least_that_has_it() -> None:
+    with pytest.raises(UsageError, match=r"--time-budget of 20 s is too short.*give --time-budget (\d+)m") as caught:
+        make_plan(setting(), Asked(None, None, 20.0))
+    minutes = int(str(caught.value).rsplit("--time-budget ", 1)[1].split("m")[0])
+    assert make_plan(setting(), Asked(None, None, 60.0 * minutes)).trials >= 1
+
+
+def test_proposal_has_room_for_every_starting_point_and_as_many_suggestions() -> None:
+    for models in ((LRASPP,), (FCN, DEEPLAB, LRASPP)):
+        of = setting("augment" if len(models) == 1 else "architecture", models)
+        plan = make_plan(of, Asked(None, None, propose(of)))
+        assert plan.trials >= 2 * plan.starting_points and plan.max_epochs >= 8
+
+
+def timed(
+    path: Path,
+    budget: float,
+    *,
+    slots: int,
+    off: float,
+    until: float = float("inf"),
+    clock: Clock,
+    disk: dict[str, int],
+) -> tuple[Journal, bool, Plan]:
+    """A sweep over losses whose epochs take `off` times what was measured, and vary by a tenth."""
+    space = SPACES.get("loss")([LRASPP], "none")
+    of = setting("loss", slots=slots)
+    plan = make_plan(of, Asked(None, None, budget))
+    journal = Journal(path)
+    conductor = make(
+        journal,
+        space=space,
+        base={**of.base, "epochs": plan.max_epochs},
+        budget=Budget(plan.trials, plan.max_epochs, time_budget=budget, open_ended=True),
+        plan=plan,
+        slots=slots,
+        clock=clock,
+    )
+    if not journal.events:
+        clock.now += plan.prepare_seconds
+    ended = drive_in_time(
+        conductor,
+        clock,
+        slots=slots,
+        seconds_of=lambda config: 3.0 * off * (0.95 + 0.1 * fraction(config)),
+        disk=disk,
+        until=until,
+    )
+    return journal, ended, plan
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("off", [0.5, 1.0, 1.6])
+def test_sweep_ends_in_time_whatever_was_measured(tmp_path: Path, slots: int, off: float) -> None:
+    budget, clock = 900.0, Clock()
+    journal, ended, plan = timed(tmp_path / "journal.jsonl", budget, slots=slots, off=off, clock=clock, disk={})
+    with journal:
+        assert ended
+        conductor = make(journal, space=SPACES.get("loss")([LRASPP], "none"))
+        end = budget - plan.report_seconds
+        assert clock.now <= end + TOLERANCE * budget
+        assert clock.now > 0.8 * end, "and is not given away"
+        labels = conductor.labels()
+        assert BASELINE in labels and BEST in labels
+        trials = conductor.table.of_phase("search")
+        assert (len(trials) > plan.trials) == (off < 1) or off == 1.0
+        for event in journal.of("suggested"):
+            assert event["spent_s"] < end
+
+
+def test_killed_and_resumed_sweep_ends_in_time_too(tmp_path: Path) -> None:
+    budget, path, disk = 900.0, tmp_path / "journal.jsonl", {}
+    spent, ended = 0.0, False
+    for kill in (200.0, 210.0, 450.0, float("inf")):
+        clock = Clock()
+        clock.now = 5000.0 * len(disk)  # the pause is not counted
+        begun = clock.now
+        journal, ended, plan = timed(
+            path, budget, slots=2, off=1.2, until=begun + kill - spent if spent else kill, clock=clock, disk=disk
+        )
+        with journal:
+            spent += clock.now - begun
+    assert ended and spent <= budget - plan.report_seconds + TOLERANCE * budget + 3 * 3.0 * 1.2
+    with Journal(path) as journal:
+        again = decisions(journal)
+        assert len({event[1] for event in again if event[0] == "suggested"}) == len(journal.of("suggested"))
+
+
+def test_what_there_was_no_time_for_is_written_down(tmp_path: Path) -> None:
+    clock = Clock()
+    journal, ended, _ = timed(tmp_path / "journal.jsonl", 150.0, slots=1, off=3.0, clock=clock, disk={})
+    with journal:
+        assert ended
+        told = [event for event in journal.events if event["event"] in ("skipped", "time_over", "unfinished")]
+        assert told and all("s left" in event["reason"] or "s are left" in event["reason"] for event in told)
+
+
+def test_without_a_plan_the_budget_is_that_of_the_search(tmp_path: Path) -> None:
+    clock = Clock()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, budget=Budget(50, 4, time_budget=60.0), clock=clock)
+        drive_in_time(conductor, clock, slots=1, seconds_of=lambda config: 3.0)
+        assert clock.now > 60
+        assert not journal.of("unfinished")

@@ -1,0 +1,272 @@
+"""What a trial costs on this machine: measured with a few batches, before a sweep is planned around it.
+
+Measuring runs in processes of their own (`measure_apart`): what they take of the memory is given back, and a model that
+does not fit ends such a process and not the sweep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainables import commands, plugins
+from trainables.data import DATASETS
+from trainables.errors import SegsweepError
+from trainables.execution import Execution, TrialData
+
+SECONDS = 1.5
+"""For which batches are trained once the first of them has warmed up; one more batch at least, unless the first took
+longer than this four times over."""
+BATCHES = 12
+"""Most different batches that are measured with."""
+BYTES_PER_PARAMETER = 12
+"""Of a checkpoint in training: weights and two moments of AdamW in float32."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one configuration costs.
+
+    Attributes:
+        build_seconds: To build the trial.
+        train_seconds: Of the training part of an epoch, without validation.
+        val_seconds: Of validating once.
+        memory_bytes: The most that the trial's process held: of the machine's memory, or of the GPU's on a GPU.
+        checkpoint_bytes: Of a checkpoint in training.
+        fault: Why the configuration cannot be trained here; empty if it can.
+    """
+
+    build_seconds: float = 0.0
+    train_seconds: float = 0.0
+    val_seconds: float = 0.0
+    memory_bytes: int = 0
+    checkpoint_bytes: int = 0
+    fault: str = ""
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Of an epoch with its validation."""
+        return self.train_seconds + self.val_seconds
+
+
+def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) -> Cost:
+    """Trains a few batches of a configuration, validates one, and says what whole epochs would take.
+
+    Args:
+        config: Flat configuration.
+        data: Train and val of the sweep; only as many images are read as a few batches need.
+        execution: As of the sweep's trials.
+
+    Raises:
+        SegsweepError: If it cannot be trained: it is not a valid configuration, does not fit into the memory, or
+            diverges at once.
+    """
+    from trainables.config import TrialConfig
+    from trainables.loops import evaluate, train_one_epoch
+    from trainables.metrics import ConfusionMatrix
+    from trainables.trial import Trial
+
+    asked = TrialConfig.from_flat(config)
+    part = TrialData(data.data, data.train[: asked.batch_size * BATCHES], data.val[: asked.batch_size])
+    _forget_peak()
+    started = time.perf_counter()
+    trial = Trial(asked, part, execution=execution)
+    build = time.perf_counter() - started
+
+    def train(seconds: float) -> float:
+        """Seconds per batch."""
+        trained: list[float] = []
+        began = time.perf_counter()
+        train_one_epoch(
+            trial.model,
+            _for_a_while(trial.train_loader, seconds, trained),
+            loss=trial.loss,
+            updater=trial.updater,
+            aux_weight=trial.model.aux_weight,
+            normalisation=trial.model.normalisation,
+            device=trial.device,
+        )
+        _wait_for(execution)
+        return (time.perf_counter() - began) / len(trained)
+
+    def validate() -> float:
+        began = time.perf_counter()
+        matrix = ConfusionMatrix(len(data.data.classes))
+        evaluate(trial.updater.evaluated, trial.val_loader, [matrix], device=trial.device, precision=trial.precision)
+        _wait_for(execution)
+        return (time.perf_counter() - began) / len(part.val)
+
+    per_batch, per_image = train(0.0), validate()
+    if per_batch < 4 * SECONDS:
+        per_batch, per_image = train(SECONDS), validate()
+    return Cost(
+        build_seconds=build,
+        train_seconds=per_batch * max(1, len(data.train) // asked.batch_size),
+        val_seconds=per_image * len(data.val),
+        memory_bytes=_peak_bytes(execution),
+        checkpoint_bytes=sum(parameter.numel() for parameter in trial.model.parameters()) * BYTES_PER_PARAMETER,
+    )
+
+
+def measure_apart(
+    configs: Sequence[Mapping[str, Any]],
+    data: TrialData,
+    execution: Execution,
+    *,
+    at_once: int = 1,
+    root: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Cost]:
+    """The cost of each configuration, measured in processes that run at once as the trials of a sweep will.
+
+    Every process measures every configuration, each in another order, so that each is measured beside others; the mean
+    of the times and the largest memory count.
+
+    Args:
+        configs: Flat configurations.
+        data: Of the sweep.
+        execution: Of its trials.
+        at_once: How many trials run at once.
+        root: Where the data set was opened; None for an embedded one.
+        progress: Called with how many measurements are done, and of how many.
+    """
+    if not configs:
+        return []
+    order = {
+        "data": {"name": data.data.name, "root": None if root is None else str(root)},
+        "train": data.train,
+        "val": data.val,
+        "execution": dataclasses.asdict(execution),
+    }
+    command = commands.subprocess_command("trainables.cost", *plugins.flags())
+    found: list[list[Cost]] = [[] for _ in configs]
+    with tempfile.TemporaryDirectory() as folder:
+        helpers = []
+        for number in range(at_once):
+            turn = [(place + number * len(configs) // at_once) % len(configs) for place in range(len(configs))]
+            path = Path(folder, f"order-{number}.json")
+            path.write_text(json.dumps({**order, "configs": [dict(configs[place]) for place in turn]}))
+            with path.open() as stdin, path.with_suffix(".err").open("w") as errors:
+                helper = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=errors, text=True)
+            helpers.append((turn, helper, path.with_suffix(".err")))
+        try:
+            done = 0
+            for turn, helper, errors_path in helpers:
+                for place, line in zip(turn, helper.stdout or (), strict=False):
+                    found[place].append(Cost(**json.loads(line)))
+                    done += 1
+                    if progress:
+                        progress(done, at_once * len(configs))
+                if helper.wait() != 0:
+                    why = _ended(helper.returncode, errors_path)
+                    for place in turn:
+                        if not found[place]:
+                            found[place].append(Cost(fault=why))
+                            break
+        finally:
+            for _, helper, _ in helpers:
+                if helper.poll() is None:
+                    helper.kill()
+                helper.wait()
+                if helper.stdout:
+                    helper.stdout.close()
+    return [_together(costs) for costs in found]
+
+
+def _ended(code: int, errors: Path) -> str:
+    told = errors.read_text(errors="replace").strip().splitlines()
+    if code < 0:
+        return f"the process that measured it was ended by signal {-code}: most likely it ran out of memory"
+    return told[-1] if told else f"the process that measured it ended with exit code {code}"
+
+
+def _together(costs: Sequence[Cost]) -> Cost:
+    if not costs:
+        return Cost(fault="not measured: the process that measures ended before its turn")
+    faulty = next((cost for cost in costs if cost.fault), None)
+    if faulty is not None:
+        return faulty
+
+    def mean(name: str) -> float:
+        return float(sum(getattr(cost, name) for cost in costs) / len(costs))
+
+    return Cost(
+        build_seconds=mean("build_seconds"),
+        train_seconds=mean("train_seconds"),
+        val_seconds=mean("val_seconds"),
+        memory_bytes=max(cost.memory_bytes for cost in costs),
+        checkpoint_bytes=costs[0].checkpoint_bytes,
+    )
+
+
+def _for_a_while(batches: Any, seconds: float, trained: list[float]) -> Iterator[Any]:
+    """Batches until some seconds are over, one at least; notes when each began."""
+    began = time.perf_counter()
+    for batch in batches:
+        if trained and time.perf_counter() - began >= seconds:
+            return
+        trained.append(time.perf_counter())
+        yield batch
+
+
+def _wait_for(execution: Execution) -> None:
+    if execution.device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def _forget_peak() -> None:
+    """Makes the peak of this process's memory its present use, where the system can do that."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_bytes(execution: Execution) -> int:
+    if execution.device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_reserved())
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def main() -> int:
+    """Measures what an order on the standard input asks for; prints one line of JSON per configuration."""
+    plugins.load_given(sys.argv[1:])
+    order = json.load(sys.stdin)
+    data = DATASETS.get(order["data"]["name"])(root=order["data"]["root"] and Path(order["data"]["root"]))
+    seen = TrialData(data, tuple(order["train"]), tuple(order["val"]))
+    execution = Execution(**order["execution"])
+    for config in order["configs"]:
+        try:
+            cost = measure(config, seen, execution)
+        except SegsweepError as error:
+            cost = Cost(fault=str(error).splitlines()[0])
+        except Exception as error:
+            cost = Cost(fault=f"{type(error).__name__}: {error}")
+        print(json.dumps(dataclasses.asdict(cost)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
