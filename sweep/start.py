@@ -27,7 +27,7 @@ from sweep.resources import Resources, available, plan_execution, plan_resources
 from sweep.schedulers import comparison_note, scheduler_for
 from sweep.session import Options, Session, open_journal, trial_data
 from sweep.verify import describe_data
-from sweep.versions import describe_hardware, package_versions
+from sweep.versions import describe_hardware, memory_bytes, package_versions
 from trainables import commands, plugins
 from trainables.cost import Cost
 from trainables.data.splits.frozen import freeze_splits
@@ -96,6 +96,8 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     plan = make_plan(setting, asked)
     answer.show_plan(console, plan, asked, slots=resources.concurrent, note=comparison_note(scheduler, plan.max_epochs))
     _check_disk(config, plan, setting)
+    if warning := memory_warning(plan, resources):
+        console.print(warning, style="yellow", soft_wrap=True)
     run_dir.mkdir(parents=True)
     try:
         freeze_splits(ready.data, ready.splits, run_dir, hashes=ready.checked.hashes)
@@ -128,6 +130,18 @@ def _check(config: SweepConfig, rows: Sequence[tuple[str, Cost]], setting: Setti
     _check_disk(config, plan, setting)
     console.print("[green]checked[/green]: data, weights, space, resources and costs; this sweep can start")
     return 0
+
+
+def memory_warning(plan: Plan, resources: Resources) -> str:
+    """Says that the trials which run at once may not fit into this machine's memory; empty if they do, or on GPUs."""
+    there = memory_bytes()
+    if resources.gpus_per_trial or there is None or plan.memory_bytes <= 0.9 * there:
+        return ""
+    fit = max(1, int(0.9 * there * resources.concurrent / plan.memory_bytes))
+    return (
+        f"{resources.concurrent} trials at once may hold {plan.memory_bytes / 2**30:.0f} GiB, and this machine has "
+        f"{there / 2**30:.0f} GiB: --concurrent {fit} is safe"
+    )
 
 
 def _check_disk(config: SweepConfig, plan: Plan, setting: Setting) -> None:

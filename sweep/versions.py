@@ -43,6 +43,11 @@ class Hardware:
     platform: str
 
 
+def memory_bytes() -> int | None:
+    """Of this machine; None where nobody says."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+
+
 def package_versions() -> dict[str, str]:
     """Versions of Python, of our code, and of the packages that decide a result (`absent` where one is missing)."""
     versions = {"python": platform.python_version(), "code": code_version()}
@@ -58,11 +63,11 @@ def describe_hardware() -> Hardware:
     """The machine that this process runs on."""
     import torch
 
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
+    memory = memory_bytes()
     return Hardware(
         cpu=_processor_name(),
         cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
-        memory_gib=round(memory, 1) if memory else None,
+        memory_gib=round(memory / 2**30, 1) if memory else None,
         gpus=tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())),
         platform=platform.platform(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.plan import MeasuredCost, Plan
 from sweep.planning import Asked, Setting, make_plan, predict, propose
+from sweep.resources import Resources
 from trainables.cost import Cost
 from trainables.errors import UsageError
 from trainables.labels import BASELINE, BEST
@@ -181,3 +183,18 @@ def test_without_a_plan_the_budget_is_that_of_the_search(tmp_path: Path) -> None
         drive_in_time(conductor, clock, slots=1, seconds_of=lambda config: 3.0)
         assert clock.now > 60
         assert not journal.of("unfinished")
+
+
+@pytest.mark.parametrize(
+    ("gib", "gpus", "told"),
+    [(2.0, 0.0, "--concurrent 2 is safe"), (1.0, 0.0, ""), (2.0, 1.0, ""), (9.0, 0.0, "--concurrent 1")],
+)
+def test_trials_that_may_not_fit_into_the_memory_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, gib: float, gpus: float, told: str
+) -> None:
+    from sweep import start
+
+    monkeypatch.setattr(start, "memory_bytes", lambda: 6 * 2**30)
+    plan = dataclasses.replace(make_plan(setting(slots=4), Asked(5, 5, None)), memory_bytes=int(4 * gib * 2**30))
+    warning = start.memory_warning(plan, Resources(1.0, gpus, 4))
+    assert told in warning and bool(warning) == bool(told)
