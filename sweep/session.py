@@ -138,12 +138,17 @@ class Session:
         )
 
     def _unrecorded(self) -> float:
-        """Seconds between the journal's last event and the end of a driver that was killed: its views show them."""
+        """Seconds between the journal's last event and the end of a driver that was killed: its views show them.
+
+        No more than an epoch can take: a copied file is younger than what it tells.
+        """
         timed = [event for event in self.journal.events if "spent_s" in event]
         views = self.run_dir / TRIALS_FILE
         if not timed or not views.is_file() or timed[-1]["event"] in ("interrupted", "closed"):
             return 0.0
-        return max(0.0, views.stat().st_mtime - datetime.fromisoformat(timed[-1]["time"]).timestamp())
+        gone = views.stat().st_mtime - datetime.fromisoformat(timed[-1]["time"]).timestamp()
+        longest = max((event["seconds"] for event in self.journal.of("result")), default=0.0)
+        return min(max(0.0, gone), longest + REFRESH_SECONDS)
 
     def _tracker(self) -> Tracker:
         manifest = self.manifest

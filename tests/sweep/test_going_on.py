@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -377,3 +380,26 @@ def test_more_trials_of_a_sweep_bounded_by_time_need_more_time(stage: Stage) -> 
     assert stage.resume() == (0, "")
     assert stage("--extend", "4", "--name", "mine", "--time-budget", "20m") == (0, "")
     assert stage.sessions[-1].manifest.budget.time_budget == 1200
+
+
+@pytest.mark.parametrize(
+    ("last", "after", "counted"),
+    [
+        *(("result", 4.0, 4.0), ("result", -4.0, 0.0), ("result", 86400.0, 15.0)),
+        *(("interrupted", 4.0, 0.0), ("closed", 4.0, 0.0)),
+    ],
+)
+def test_time_of_a_driver_that_was_killed_is_counted_as_far_as_an_epoch_can_take(
+    stage: Stage, last: str, after: float, counted: float
+) -> None:
+    run_dir = stage.start()
+    with Journal(run_dir / "journal.jsonl") as journal:
+        journal.append("result", trial_id="t000", epoch=1, seconds=10.0, metrics={}, spent_s=20.0)
+        event = journal.append(last, spent_s=30.0, **({"seconds": 9.0} if last == "result" else {}))
+    views = run_dir / "trials.csv"
+    views.write_text("")
+    written = datetime.fromisoformat(event["time"]).timestamp() + after
+    os.utime(views, (written, written))
+    with Journal(run_dir / "journal.jsonl") as journal:
+        session = dataclasses.replace(stage.sessions[-1], journal=journal)
+        assert session._unrecorded() == pytest.approx(counted, abs=0.01)
