@@ -18,9 +18,10 @@ def show(config: SweepConfig, console: Console) -> int:
     if config.as_yaml:
         print(to_yaml(space), end="")
         return 0
-    note = "how many epochs a trial has follows from the time budget"
+    scheduler = scheduler_for(space, config.scheduler)
+    note = f"how many epochs a trial has, and when {scheduler} compares trials, follow from the time budget"
     if config.max_epochs is not None:
-        note = comparison_note(scheduler_for(space, config.scheduler), config.max_epochs)
+        note = comparison_note(scheduler, config.max_epochs)
     own_size = "image_size" in config.set_
     own_epochs = config.max_epochs is not None
     answer.show_space(console, space, base, trials=config.trials, own_size=own_size, own_epochs=own_epochs, note=note)
