@@ -335,7 +335,8 @@ def test_sampler(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @of("scheduler")
 def test_scheduler(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "patient" in help_of_a_sweep(capsys, file)
-    assert "patient compares trials at the very end" in show(capsys, file, "--scheduler", "patient", "--max-epochs", "5")
+    shown = show(capsys, file, "--scheduler", "patient", "--max-epochs", "5")
+    assert "patient compares trials at the very end" in shown
     assert SCHEDULERS.get("patient")(3).observe("a", 1, 0.5) is None
 
 
