@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sweep.phase_kinds import EXPLORING
 from sweep.trials_csv import CONFIG, config_columns
 from trainables.labels import BASELINE
 from trainables.words import some_of
@@ -54,7 +55,7 @@ def count_candidates(trials: pd.DataFrame) -> Candidates:
     Args:
         trials: The rows of `trials.csv`.
     """
-    chosen_from = (trials["phase"] == "search") & trials["state"].isin(["completed", "stopped"])
+    chosen_from = trials["phase"].isin(EXPLORING) & trials["state"].isin(["completed", "stopped"])
     return Candidates(int(chosen_from.sum()), int(configurations(trials)[chosen_from].nunique()))
 
 

@@ -18,7 +18,7 @@ from sweep.forecast import TimeLimit
 from sweep.journal import Event, Journal
 from sweep.manifest import Budget
 from sweep.objectives import Objective
-from sweep.phases import KINDS, Context, Finish, Phase, Proposal, Search
+from sweep.phases import Context, Finish, Phase, Proposal, Search
 from sweep.plan import Plan
 from sweep.trials import TrialTable, TrialView
 from sweep.verify import published_labels
@@ -79,13 +79,13 @@ class Conductor:
         self.journal = journal
         self.budget = budget
         self.objective = objective
-        self.table = TrialTable(KINDS)
+        self.table = TrialTable()
         self.limit = None
         if plan is not None and budget.time_budget is not None:
             self.limit = TimeLimit(budget.time_budget, plan, slots, self.elapsed)
         context = Context(self.table, objective, budget, gpus_per_trial, self.elapsed, journal.append, self.limit)
         self.search = Search(context, space=space, base=base, sampler=sampler, scheduler=scheduler, seed=seed)
-        self._phases: dict[str, Phase] = {phase.name: phase for phase in (self.search, Finish(context))}
+        self._phases: dict[str, Phase] = {phase.kind.name: phase for phase in (self.search, Finish(context))}
         self._clock = clock
         self._spent = 0.0
         self._started: float | None = None
@@ -199,7 +199,7 @@ class Conductor:
             seed=proposal.config["seed"],
             number=proposal.number,
             label=proposal.label,
-            phase=phase.name,
+            phase=phase.kind.name,
             config=dict(proposal.config),
             params=dict(proposal.params),
             source=proposal.source,

@@ -12,25 +12,13 @@ from typing import Any
 
 from sweep.journal import Event
 from sweep.objectives import Objective
+from sweep.phase_kinds import kind_of
 from sweep.trials_csv import CONFIG, PARENT, ordered
 from trainables.files import write_atomically
 from trainables.labels import BASELINE, BEST, in_order
 from trainables.paths import check_name
 
 OPEN_STATES = ("pending", "running")
-
-
-@dataclass(frozen=True)
-class PhaseKind:
-    """What the trials of a phase may be used for.
-
-    Attributes:
-        explores: They try configurations; the best of a label represents it.
-        may_be_best: One of them can become `best`.
-    """
-
-    explores: bool
-    may_be_best: bool
 
 
 @dataclass
@@ -83,15 +71,10 @@ class TrialView:
 
 
 class TrialTable:
-    """All trials of a run; follows a journal.
+    """All trials of a run; follows a journal."""
 
-    Args:
-        kinds: What the trials of each phase may be used for, by the phase's name; those of an unknown one for nothing.
-    """
-
-    def __init__(self, kinds: Mapping[str, PhaseKind]) -> None:
+    def __init__(self) -> None:
         self.trials: dict[str, TrialView] = {}
-        self._kinds = kinds
 
     def apply(self, event: Event) -> None:
         """Applies one event.
@@ -134,10 +117,7 @@ class TrialTable:
 
     def explored(self) -> list[TrialView]:
         """The trials that try configurations, in the order in which they were suggested."""
-        return [trial for trial in self.trials.values() if self._kind(trial).explores]
-
-    def _kind(self, trial: TrialView) -> PhaseKind:
-        return self._kinds.get(trial.phase, PhaseKind(explores=False, may_be_best=False))
+        return [trial for trial in self.trials.values() if kind_of(trial.phase).explores]
 
     def open(self) -> list[TrialView]:
         """Trials that have not ended."""
@@ -185,7 +165,7 @@ class TrialTable:
             trial
             for trial in self.trials.values()
             if trial.state == "completed"
-            and self._kind(trial).may_be_best
+            and kind_of(trial.phase).may_be_best
             and objective.value(trial.metrics) is not None
         ]
 

@@ -21,7 +21,15 @@ MAY_IMPORT = {
     "sweep": {"trainables", "search_spaces", "sweep"},
     "analysis": {
         *("trainables", "search_spaces", "analysis"),
-        *("sweep.journal", "sweep.manifest", "sweep.objectives", "sweep.plan", "sweep.trials_csv", "sweep.verify"),
+        *(
+            "sweep.journal",
+            "sweep.manifest",
+            "sweep.objectives",
+            "sweep.phase_kinds",
+            "sweep.plan",
+            "sweep.trials_csv",
+            "sweep.verify",
+        ),
     },
 }
 ONLY_IN = {
@@ -99,7 +107,15 @@ FLOORS = (
     ("search_spaces.core", "search_spaces.common"),
     ("search_spaces",),
     ("search_spaces.preview",),
-    ("sweep.journal", "sweep.objectives", "sweep.resources", "sweep.versions", "sweep.samplers", "sweep.trials_csv"),
+    (
+        "sweep.journal",
+        "sweep.objectives",
+        "sweep.resources",
+        "sweep.versions",
+        "sweep.samplers",
+        "sweep.trials_csv",
+        "sweep.phase_kinds",
+    ),
     ("sweep.plan",),
     ("sweep.manifest", "sweep.forecast"),
     ("sweep.verify", "sweep.trials", "sweep.schedulers", "sweep.floor"),

@@ -11,7 +11,8 @@ from sweep.forecast import TimeLimit
 from sweep.journal import Event
 from sweep.manifest import Budget
 from sweep.objectives import Objective
-from sweep.trials import PhaseKind, TrialTable, TrialView, finish_id
+from sweep.phase_kinds import PhaseKind
+from sweep.trials import TrialTable, TrialView, finish_id
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,9 @@ class Phase(ABC):
     """One phase. Its decisions are functions of the events that it was shown.
 
     Attributes:
-        name: In the journal and in `trials.csv`.
-        kind: What its trials may be used for.
+        kind: Its name, and what its trials may be used for.
     """
 
-    name: ClassVar[str]
     kind: ClassVar[PhaseKind]
 
     @abstractmethod

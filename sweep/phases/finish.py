@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sweep.journal import Event
+from sweep.phase_kinds import FINISH
 from sweep.phases.base import Context, Phase, Proposal
-from sweep.trials import PhaseKind, TrialView, finish_id
+from sweep.trials import TrialView, finish_id
 
 
 class Finish(Phase):
@@ -14,8 +15,7 @@ class Finish(Phase):
         context: Of the sweep.
     """
 
-    name = "finish"
-    kind = PhaseKind(explores=False, may_be_best=True)
+    kind = FINISH
 
     def __init__(self, context: Context) -> None:
         self.context = context

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from search_spaces.core.space import SearchSpace
 from sweep.journal import Event
 from sweep.optuna_study import Suggestions
+from sweep.phase_kinds import SEARCH
 from sweep.phases.base import Context, Phase, Proposal, Stop
 from sweep.schedulers import SCHEDULERS, scheduler_for
-from sweep.trials import PhaseKind, TrialView
+from sweep.trials import TrialView
 from trainables.errors import ConfigError
 from trainables.labels import BASELINE
 from trainables.registry import Scalar
@@ -30,8 +31,7 @@ class Search(Phase):
         seed: The sweep's seed.
     """
 
-    name = "search"
-    kind = PhaseKind(explores=True, may_be_best=True)
+    kind = SEARCH
 
     def __init__(
         self,
@@ -167,10 +167,10 @@ class Search(Phase):
         self.suggestions.apply(event)
 
     def _owns(self, trial_id: str) -> bool:
-        return self.context.table.trials[trial_id].phase == self.name
+        return self.context.table.trials[trial_id].phase == self.kind.name
 
     def _trials(self) -> list[TrialView]:
-        return self.context.table.of_phase(self.name)
+        return self.context.table.of_phase(self.kind.name)
 
     def _may_go_on(self) -> bool:
         budget = self.context.budget

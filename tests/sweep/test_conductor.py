@@ -16,7 +16,6 @@ from search_spaces import SPACES
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import objective_of
-from sweep.phases import KINDS
 from sweep.trials import TrialTable
 from trainables.errors import ConfigError
 from trainables.labels import BASELINE, BEST
@@ -51,7 +50,7 @@ def finished(path: Path, *, outcome: Outcome = scores, **options: Any) -> Journa
 
 def check_invariants(journal: Journal, *, trials: int) -> None:
     """What must hold of every journal of a finished sweep, read from its events alone."""
-    table = TrialTable(KINDS)
+    table = TrialTable()
     for event in journal.events:
         table.apply(event)
     suggested = [event["trial_id"] for event in journal.of("suggested")]

@@ -15,7 +15,6 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from sweep.journal import Journal
-from sweep.phases import KINDS
 from sweep.trials import TrialTable
 from trainables.checkpoint import load_model
 from trainables.data import DATASETS
@@ -59,7 +58,7 @@ def test_terminal_tells_plan_dashboard_answer_and_next_command(sweep: tuple[Path
 
 def test_journal_trials_and_study_agree(sweep: tuple[Path, str, str]) -> None:
     run, _, _ = sweep
-    table = TrialTable(KINDS)
+    table = TrialTable()
     with Journal(run / "journal.jsonl") as journal:
         for event in journal.events:
             table.apply(event)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from sweep.objectives import objective_of
-from sweep.phases import KINDS
 from sweep.trials import TrialTable, finish_id
 from trainables.paths import UnsafePathError
 
@@ -42,7 +41,7 @@ def ended(trial_id: str, state: str, reason: str = "") -> dict[str, Any]:
 
 
 def table_of(*events: dict[str, Any]) -> TrialTable:
-    table = TrialTable(KINDS)
+    table = TrialTable()
     for event in events:
         table.apply(event)
     return table
@@ -64,7 +63,7 @@ def whole(
 
 def seeded(scores: dict[str, list[float]]) -> TrialTable:
     """A sweep of models, each trained with several seeds; the first trial is the baseline."""
-    table = TrialTable(KINDS)
+    table = TrialTable()
     number = 0
     for model, of_model in scores.items():
         for seed, score in enumerate(of_model):

@@ -20,6 +20,7 @@ from analysis.report.tables import readable
 from analysis.results import Results
 from search_spaces.core.parameter import Parameter
 from sweep.manifest import Budget, SplitRecords
+from sweep.phase_kinds import EXPLORING
 from sweep.trials_csv import CONFIG, config_columns
 from trainables import commands
 from trainables.words import counted
@@ -145,7 +146,7 @@ def draw_hyperparameters(results: Results) -> Drawing | None:
     trials = results.trials
     if metric not in trials:
         return None
-    trials = trials[(trials["phase"] == "search") & np.isfinite(pd.to_numeric(trials[metric], errors="coerce"))]
+    trials = trials[trials["phase"].isin(EXPLORING) & np.isfinite(pd.to_numeric(trials[metric], errors="coerce"))]
     columns = numeric_hyperparameters(trials)
     if len(trials) < MIN_TRIALS or not columns:
         return None
