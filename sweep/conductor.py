@@ -102,9 +102,10 @@ class Conductor:
         self._started = self._clock() - before
         if not self.journal.of("suggested"):
             return
-        self.journal.append("resumed", spent_s=self._spent)
+        self.journal.append("resumed", spent_s=self.elapsed())
         for trial in self._unfinished:
-            if trial.results:  # the sweep may have died between a result and what follows from it
+            # The sweep may have died between a result and what follows from it; and there is less time than there was.
+            if trial.results or self.limit is not None:
                 self._judge(trial)
         self._unfinished = [trial for trial in self._unfinished if trial.is_open]
 
