@@ -126,7 +126,8 @@ def make_plan(setting: Setting, asked: Asked) -> Plan:
         asked: By the command; without a time budget, both numbers.
 
     Raises:
-        UsageError: If the time budget is too short for one trial and the report.
+        UsageError: If the time budget is too short for one trial and the report, or the length of trials cannot follow
+            from it because nothing could be measured.
     """
     epochs, trials = asked.max_epochs, asked.trials
     if asked.time_budget is not None and (epochs is None or trials is None):
@@ -163,6 +164,13 @@ def propose(setting: Setting) -> float:
 def _fit(setting: Setting, asked: Asked, budget: float) -> tuple[int, int]:
     """Epochs and trials for a time budget."""
     least = len(setting.space.start) if asked.trials is None else asked.trials
+    if not setting.costs:
+        if asked.max_epochs is None:
+            raise UsageError(
+                "what an epoch costs cannot be measured on this machine, since the trials will run on others: give "
+                "--max-epochs beside --time-budget; the number of trials follows from what they report"
+            )
+        return asked.max_epochs, least
 
     def room(epochs: int) -> int:
         """Trials of a length that fit: a guess that is put right by what is predicted for it."""

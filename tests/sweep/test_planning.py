@@ -86,6 +86,14 @@ def test_budget_without_room_for_one_trial_says_the_least_that_has_it() -> None:
     assert make_plan(setting(), Asked(None, None, 60.0 * minutes)).trials >= 1
 
 
+def test_without_measurements_the_epochs_must_be_given() -> None:
+    blind = dataclasses.replace(setting(), costs=())
+    with pytest.raises(UsageError, match="give --max-epochs beside --time-budget"):
+        make_plan(blind, Asked(None, None, 600.0))
+    plan = make_plan(blind, Asked(None, 9, 600.0))
+    assert (plan.trials, plan.max_epochs, plan.costs) == (plan.starting_points, 9, ())
+
+
 def test_proposal_has_room_for_every_starting_point_and_as_many_suggestions() -> None:
     for models in ((LRASPP,), (FCN, DEEPLAB, LRASPP)):
         of = setting("augment" if len(models) == 1 else "architecture", models)
