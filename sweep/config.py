@@ -53,6 +53,7 @@ class SweepConfig:
     gpu_hours: float | None
     sampler: str
     scheduler: str
+    warm_start: Path | None
     objective: str
     cpus_per_trial: float | None
     gpus_per_trial: float | None

@@ -86,6 +86,12 @@ def _add_what(what: argparse._ActionsContainer) -> None:
         metavar="KEY=VALUE",
         help="hold a key for all trials, such as image_size=144x192 or optimizer.lr=0.01",
     )
+    what.add_argument(
+        "--warm-start",
+        type=expanded,
+        metavar="RUN",
+        help="try the best points of an earlier run too, after the space's own",
+    )
     what.add_argument("--objective", metavar="METRIC", default=DEFAULT_OBJECTIVE, help=f"{', '.join(objectives())}")
 
 

@@ -8,13 +8,20 @@ from search_spaces import to_yaml
 from sweep import answer
 from sweep.compiled import plan_space
 from sweep.config import SweepConfig
+from sweep.objectives import objective_of
 from sweep.schedulers import comparison_note, scheduler_for
+from sweep.warm_start import warm_start
 
 
 def show(config: SweepConfig, console: Console) -> int:
     """Prints the compiled space, or writes it as YAML; returns the exit code."""
     # No data set is built: a space can be read where its images are not.
     space, base = plan_space(config, (96, 128))
+    if config.warm_start is not None:
+        warm = warm_start(space, base, config.warm_start, objective_of(config.objective))
+        space = warm.space
+        for line in warm.lines(config.warm_start):
+            console.print(line, markup=False, soft_wrap=True)
     if config.as_yaml:
         print(to_yaml(space), end="")
         return 0

@@ -28,6 +28,7 @@ from sweep.schedulers import comparison_note, scheduler_for
 from sweep.session import Options, Session, open_journal, trial_data
 from sweep.verify import describe_data
 from sweep.versions import describe_hardware, memory_bytes, package_versions
+from sweep.warm_start import warm_start
 from trainables import commands, plugins
 from trainables.cost import Cost
 from trainables.data.splits.frozen import freeze_splits
@@ -64,6 +65,11 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         workers=config.workers,
         cache_bytes=config.cache_limit,
     )
+    if config.warm_start is not None:
+        warm = warm_start(ready.space, ready.base, config.warm_start, objective_of(config.objective))
+        ready = dataclasses.replace(ready, space=warm.space)
+        for line in warm.lines(config.warm_start):
+            console.print(line, markup=False, soft_wrap=True)
     scheduler = scheduler_for(ready.space, config.scheduler)
     answer.show_question(
         console,

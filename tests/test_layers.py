@@ -127,6 +127,7 @@ FLOORS = (
     ("sweep.compiled",),
     ("sweep.preflight", "sweep.planning"),
     ("sweep.answer", "sweep.measuring"),
+    ("sweep.warm_start",),
     ("sweep.session", "sweep.show"),
     ("sweep.start", "sweep.go_on"),
     ("sweep.run",),
