@@ -13,6 +13,7 @@ import pytest
 import analysis.failures.measure
 import analysis.report.__main__
 import search_spaces.preview
+import sweep.replay
 import trainables.data.check
 import trainables.train
 from sweep.config import GoOnConfig, SweepConfig, from_command_line
@@ -56,6 +57,8 @@ def test_other_commands_are_read_by_their_parsers() -> None:
     assert isinstance(from_command_line(words(commands.start_sweep("--name", "other"))), SweepConfig)
     assert search_spaces.preview.parser().parse_args(words(commands.preview()))
     assert words(commands.components()) == []
+    asked = sweep.replay.parser().parse_args(words(commands.replay(RUN, "t003")))
+    assert (asked.run, asked.trial) == (RUN, "t003")
     trainables.train.parser().parse_args(words(commands.command("trainables.train", "--trial", RUN / "trial.json")))
 
 

@@ -129,7 +129,7 @@ FLOORS = (
     ("sweep.answer", "sweep.measuring"),
     ("sweep.warm_start",),
     ("sweep.session", "sweep.show"),
-    ("sweep.start", "sweep.go_on"),
+    ("sweep.start", "sweep.go_on", "sweep.replay"),
     ("sweep.run",),
     ("analysis.colours", "analysis.statistics", "analysis.load", "analysis.candidates", "analysis.foreseen"),
     ("analysis.kept", "analysis.pictures", "analysis.outputs"),

@@ -23,6 +23,7 @@ SUBCOMMANDS = {
     "train": "trainables.train",
     "preview": "search_spaces.preview",
     "failures": "analysis.failures",
+    "replay": "sweep.replay",
     "tracking": "sweep.tracking",
     "components": "trainables.components",
 }
@@ -86,6 +87,11 @@ def extend(run_dir: Path, trials: int, *arguments: str) -> str:
 def report(run_dir: Path, *arguments: str) -> str:
     """Writes a run's report; on test unless `--split val` is among the arguments."""
     return command("analysis.report", run_dir.as_posix(), *arguments)
+
+
+def replay(run_dir: Path, trial: str) -> str:
+    """Trains a trial of a run again and compares the digits."""
+    return command("sweep.replay", run_dir.as_posix(), trial)
 
 
 def check_data(name: str, root: Path | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -14,10 +15,15 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
+from sweep import replay
 from sweep.journal import Journal
+from sweep.manifest import SweepManifest
 from sweep.trials import TrialTable
+from sweep.verify import open_data
 from trainables.checkpoint import load_model
 from trainables.data import DATASETS
+from trainables.data.splits.frozen import load_split
+from trainables.execution import TrialData
 
 from ..command import ray_processes, script
 from ..command import run as run_command
@@ -122,6 +128,35 @@ def test_test_split_was_opened_once_however_often_the_report_is_written(sweep: t
     assert len(openings.read_text().splitlines()) == 1
     test_hash = json.loads((run / "manifest.json").read_text())["data"]["splits"]["test"]["hash"]
     assert json.loads(openings.read_text())["split_hash"] == test_hash
+
+
+def test_trials_are_replayed_digit_for_digit_and_other_digits_are_told(
+    sweep: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _, _ = sweep
+    with (run / "trials.csv").open() as stream:
+        stopped = [row["trial_id"] for row in csv.DictReader(stream) if row["parent"]]
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    for trial in ("baseline", *stopped[:1]):
+        assert replay.main([str(run), trial]) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        assert "equal: every metric of" in told and "over 6 epochs, and so are its weights" in told
+    assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before, "nothing is written"
+    assert replay.main([str(run), "t999"]) == 2
+    assert "has no trial 't999'; it has t000" in " ".join(capsys.readouterr().err.split())
+    other = dataclasses.replace(SweepManifest.load(run), seed=0)
+    with Journal(run / "journal.jsonl") as journal:
+        table = TrialTable()
+        for event in journal.events:
+            table.apply(event)
+    trial = table.trials["t000"]
+    results = replay.history(table, trial)[:2]
+    results[1] = {**results[1], "metrics": {**results[1]["metrics"], "val/miou": 0.5}}
+    ids = {name: load_split(run, name).ids for name in ("train", "val")}
+    seen = TrialData(open_data(run, other), ids["train"], ids["val"])
+    found = replay.replay(run, trial, results, seen, other)
+    assert not found.is_equal and found.same_weights is None
+    assert [list(one.differing) for one in found.epochs] == [[], ["val/miou"]]
 
 
 def test_trials_never_saw_a_test_image(sweep: tuple[Path, str, str]) -> None:
