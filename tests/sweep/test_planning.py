@@ -14,6 +14,7 @@ from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.plan import MeasuredCost, Plan
 from sweep.planning import Asked, Setting, make_plan, predict, propose
+from sweep.schedulers import SCHEDULERS
 from trainables.cost import Cost
 from trainables.errors import UsageError
 from trainables.labels import BASELINE, BEST
@@ -49,6 +50,21 @@ def test_a_stop_rule_saves_epochs_and_costs_those_that_finish_labels() -> None:
     stopped, whole = predict(setting(), 30, 12), predict(setting(scheduler="none"), 30, 12)
     assert 0.3 * whole.search_epochs < stopped.search_epochs < 0.8 * whole.search_epochs
     assert stopped.finish_epochs > 0 and stopped.seconds < whole.seconds
+
+
+@pytest.mark.parametrize("rule", list(SCHEDULERS))
+def test_every_stop_rule_can_be_planned_with(rule: str) -> None:
+    found, whole = predict(setting(scheduler=rule), 30, 12), predict(setting(scheduler="none"), 30, 12)
+    third = 30 * 4  # epochs that every trial gets
+    assert third < found.search_epochs <= whole.search_epochs
+    assert (found.search_epochs < whole.search_epochs) == (found.finish_epochs > 0) == (rule != "none")
+    assert make_plan(setting(scheduler=rule), Asked(30, 12, None)).compared == SCHEDULERS.get(rule)(12).epochs()
+
+
+def test_hyperband_spends_more_than_asha_and_early_discarding_less() -> None:
+    epochs = {rule: predict(setting(scheduler=rule), 40, 12).search_epochs for rule in SCHEDULERS}
+    assert epochs["epoch"] < epochs["asha"] < epochs["hyperband"] < epochs["none"]
+    assert epochs["epoch"] == pytest.approx(40 * 4 + 40 / 3 * 8, rel=0.15), "a third of them goes on for the other 8"
 
 
 @pytest.mark.parametrize("minutes", [2, 4, 10, 60, 600])
