@@ -12,11 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from search_spaces import SPACES
+from search_spaces import SPACES, SearchSpace
+from search_spaces.core.parameter import choice, number
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import objective_of
 from sweep.phases import KINDS
+from sweep.samplers import SAMPLERS
+from sweep.schedulers import SCHEDULERS
 from sweep.trials import TrialTable
 from trainables.errors import ConfigError
 from trainables.labels import BASELINE, BEST
@@ -37,6 +40,21 @@ from .simulated import (
 )
 
 EPOCHS = 4
+TWO_NUMBERS = SearchSpace(
+    name="two",
+    description="",
+    parameters=(
+        number("optimizer.lr", 0.01, 0.05, step=0.01),
+        number("training.ema", 0.0, 0.9, step=0.3),
+        choice("loss.name", ("cross_entropy", "focal")),
+    ),
+    label_by="loss.name",
+    start=(
+        {"optimizer.lr": 0.01, "training.ema": 0.0, "loss.name": "cross_entropy"},
+        {"optimizer.lr": 0.01, "training.ema": 0.0, "loss.name": "focal"},
+    ),
+)
+"""A space for every sampler: without conditions, and with a grid."""
 
 HIGHEST = objective_of(OBJECTIVE)
 LOWEST = dataclasses.replace(HIGHEST, metric=dataclasses.replace(HIGHEST.metric, direction="min"))
@@ -109,7 +127,7 @@ def test_trial_0_is_the_known_good_point_and_starting_points_come_next(tmp_path:
     seed=st.integers(0, 10_000),
     slots=st.integers(1, 5),
     deaths=st.sampled_from([0.0, 0.1, 0.3]),
-    scheduler=st.sampled_from(["asha", "median", "none"]),
+    scheduler=st.sampled_from(list(SCHEDULERS)),
     kills=st.lists(st.integers(0, 25), max_size=3),
     interrupted=st.booleans(),
 )
@@ -146,7 +164,9 @@ def test_no_trial_is_lost_or_doubled_whatever_the_order_the_deaths_and_the_kills
         assert told == states
 
 
-@pytest.mark.parametrize(("scheduler", "ahead"), [("asha", 0), ("asha", 1), ("median", 0)])
+@pytest.mark.parametrize(
+    ("scheduler", "ahead"), [("asha", 0), ("asha", 1), ("median", 0), ("hyperband", 0), ("epoch", 0)]
+)
 def test_sweep_killed_after_any_event_decides_as_one_that_never_stopped(
     tmp_path: Path, scheduler: str, ahead: int
 ) -> None:
@@ -161,6 +181,20 @@ def test_sweep_killed_after_any_event_decides_as_one_that_never_stopped(
                 drive(make(journal, scheduler=scheduler), outcome=troubled, disk=disk)
                 after = whole.events[length - 1]["event"] if length else "nothing"
                 assert decisions(journal) == expected, f"cut behind event {length}, a {after!r}"
+
+
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_killed_sweep_decides_as_one_that_never_stopped_whatever_the_sampler(tmp_path: Path, sampler: str) -> None:
+    options: dict[str, Any] = {"sampler": sampler, "space": TWO_NUMBERS, "budget": Budget(9, EPOCHS)}
+    with finished(tmp_path / "whole.jsonl", **options) as whole:
+        expected = decisions(whole)
+        assert len({event["config"]["optimizer.lr"] for event in whole.of("suggested")}) > 2
+        every = 12 if sampler == "gp" else 1  # a suggestion of it takes half a second
+        for length in list(prefixes(whole))[::every]:
+            with Journal(cut(whole.path, tmp_path / "cut.jsonl", length)) as journal:
+                disk = checkpoints_at(journal.events, 0)
+                drive(make(journal, **options), disk=disk)
+                assert decisions(journal) == expected, f"cut behind event {length}"
 
 
 def test_sweep_killed_again_and_again_decides_as_one_that_never_stopped(tmp_path: Path) -> None:
