@@ -16,7 +16,7 @@ from search_spaces import SPACES, SearchSpace
 from search_spaces.core.parameter import choice, number
 from sweep.journal import Journal
 from sweep.manifest import Budget
-from sweep.objectives import objective_of
+from sweep.objectives import Objective, objective_of
 from sweep.phases import KINDS
 from sweep.samplers import SAMPLERS
 from sweep.schedulers import SCHEDULERS
@@ -85,8 +85,15 @@ def check_invariants(journal: Journal, *, trials: int) -> None:
     baseline = search[0]
     assert baseline.label == BASELINE
     assert baseline.state != "stopped", "everything is compared with it"
+    unfinished = {event["trial_id"] for event in journal.of("unfinished")}
+    assert len(unfinished) == len(journal.of("unfinished")), "told twice"
+    of_baseline = {result["epoch"]: result["metrics"][OBJECTIVE] for result in baseline.results}
     for label, chosen in table.representatives(objective_of(OBJECTIVE)).items():
         final = table.final(chosen)
+        if chosen.trial_id in unfinished:
+            assert chosen.state == "stopped" and chosen.metrics[OBJECTIVE] < of_baseline[chosen.epochs] / 2
+            assert f"{chosen.trial_id}-finish" not in table.trials
+            continue
         finish = table.trials.get(f"{chosen.trial_id}-finish")
         assert final.state == "completed" or (finish is not None and finish.state in ("infeasible", "failed")), label
     for event in journal.of("decision"):
@@ -174,6 +181,8 @@ def test_sweep_killed_after_any_event_decides_as_one_that_never_stopped(
     with finished(tmp_path / "whole.jsonl", outcome=troubled, scheduler=scheduler) as whole:
         expected = decisions(whole)
         assert {"decision", "ended", "suggested"} == {kind for kind, *_ in expected}
+        hopeless = [event["trial_id"] for event in whole.of("unfinished")]
+        assert hopeless
         for length in prefixes(whole):
             path = cut(whole.path, tmp_path / "cut.jsonl", length)
             with Journal(path) as journal:
@@ -181,6 +190,7 @@ def test_sweep_killed_after_any_event_decides_as_one_that_never_stopped(
                 drive(make(journal, scheduler=scheduler), outcome=troubled, disk=disk)
                 after = whole.events[length - 1]["event"] if length else "nothing"
                 assert decisions(journal) == expected, f"cut behind event {length}, a {after!r}"
+                assert [event["trial_id"] for event in journal.of("unfinished")] == hopeless
 
 
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
@@ -222,6 +232,46 @@ def test_extended_sweep_goes_on_where_a_longer_one_would_be(tmp_path: Path) -> N
         extended = [event["params"] for event in journal.of("suggested")]
     with finished(tmp_path / "longer.jsonl", budget=Budget(13, EPOCHS), scheduler="none") as longer:
         assert [event["params"] for event in longer.of("suggested")] == extended
+
+
+@pytest.mark.parametrize("objective", [HIGHEST, LOWEST], ids=["max", "min"])
+def test_label_far_behind_the_baseline_is_not_trained_to_the_end(tmp_path: Path, objective: Objective) -> None:
+    """The baseline has 0.4; just within twice as bad is finished, just beyond is not."""
+    better = objective is HIGHEST
+
+    def outcome(config: Any, epoch: int) -> dict[str, Any]:
+        score = {"cross_entropy": 0.4, "focal": 0.21 if better else 0.79, "dice": 0.19 if better else 0.81}
+        return {"metrics": {OBJECTIVE: score.get(config["loss.name"], 0.4)}}
+
+    options: dict[str, Any] = {"objective": objective, "budget": Budget(len(SPACE.start), EPOCHS), "scheduler": "epoch"}
+    with finished(tmp_path / "journal.jsonl", outcome=outcome, **options) as journal:
+        (event,) = journal.of("unfinished")
+        told = "0.1900 at epoch 2 is below 0.2000, half of" if better else "0.8100 at epoch 2 is above 0.8000, twice"
+        assert event["reason"] == f"{told} what the baseline had there" and event["by"] == "baseline"
+        conductor = make(journal, **options)
+        trials = {trial.trial_id: trial for trial in conductor.table.trials.values()}
+        assert trials[event["trial_id"]].label == "dice" and trials[event["trial_id"]].state == "stopped"
+        assert "focal" in conductor.labels() and "dice" not in conductor.labels()
+        finish = [trial.label for trial in conductor.table.of_phase("finish")]
+        assert "focal" in finish and "dice" not in finish
+        journal.append("settings", changed={"budget": {"time_budget": 900.0}})
+        drive(conductor, outcome=outcome)
+        assert len(journal.of("unfinished")) == 1, "more time gives no more hope"
+
+
+@pytest.mark.parametrize("score", [0.0, None])
+def test_without_a_score_of_the_baseline_every_label_is_finished(tmp_path: Path, score: float | None) -> None:
+    def outcome(config: Any, epoch: int) -> dict[str, Any]:
+        if config["loss.name"] == "cross_entropy":
+            return {"infeasible": "diverged"} if score is None else {"metrics": {OBJECTIVE: score}}
+        return {"metrics": {OBJECTIVE: 0.001 * len(config["loss.name"])}}
+
+    options: dict[str, Any] = {"budget": Budget(len(SPACE.start), EPOCHS)}
+    with finished(tmp_path / "journal.jsonl", outcome=outcome, **options) as journal:
+        assert not journal.of("unfinished")
+        table = make(journal, **options).table
+        assert table.of_phase("finish")
+        assert all(table.final(t).state == "completed" for t in table.representatives(HIGHEST).values())
 
 
 def test_time_budget_ends_the_search_but_not_the_labels(tmp_path: Path) -> None:

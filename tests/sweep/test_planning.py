@@ -187,6 +187,7 @@ def test_what_there_was_no_time_for_is_written_down(tmp_path: Path) -> None:
     with journal:
         assert ended
         told = [event for event in journal.events if event["event"] in ("skipped", "time_over", "unfinished")]
+        told = [event for event in told if event.get("by") != "baseline"]
         assert told and all("s left" in event["reason"] or "s are left" in event["reason"] for event in told)
 
 
@@ -196,4 +197,4 @@ def test_without_a_plan_the_budget_is_that_of_the_search(tmp_path: Path) -> None
         conductor = make(journal, budget=Budget(50, 4, time_budget=60.0), clock=clock)
         drive_in_time(conductor, clock, slots=1, seconds_of=lambda config: 3.0)
         assert clock.now > 60
-        assert not journal.of("unfinished")
+        assert {event["by"] for event in journal.of("unfinished")} <= {"baseline"}

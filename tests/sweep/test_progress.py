@@ -34,7 +34,7 @@ from trainables import commands
 from trainables.cost import Cost
 from trainables.execution import Execution, TrialData
 
-from .simulated import OBJECTIVE, SPACE, drive, make, scores
+from .simulated import OBJECTIVE, SPACE, drive, make, scores, troubled
 
 AWKWARD = "RuntimeError: [enforce fail] cannot write [/tmp/x] (a [bold]word[/bold]"
 """What libraries say; to Rich it looks like markup."""
@@ -54,6 +54,17 @@ def console(*, terminal: bool = False) -> Console:
 def text(on: Console) -> str:
     assert isinstance(on.file, io.StringIO)
     return on.file.getvalue()
+
+
+def test_label_that_is_not_finished_is_told_with_the_reason(tmp_path: Path) -> None:
+    page = console()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, budget=Budget(7, 4))
+        with LiveView(page, conductor, concurrent=1):
+            drive(conductor, outcome=troubled)
+        (event,) = journal.of("unfinished")
+    told = f"tversky is not trained to its last epoch ({event['trial_id']}): {event['reason']}"
+    assert told in text(page)
 
 
 def test_a_line_for_every_trial_that_ends_where_there_is_no_terminal(tmp_path: Path) -> None:
