@@ -21,7 +21,6 @@ def show(config: SweepConfig, console: Console) -> int:
     note = "how many epochs a trial has follows from the time budget"
     if config.max_epochs is not None:
         note = comparison_note(scheduler_for(space, config.scheduler), config.max_epochs)
-    own_size = "image_size" in config.set_
     own_epochs = config.max_epochs is not None
-    answer.show_space(console, space, base, trials=config.trials, own_size=own_size, own_epochs=own_epochs, note=note)
+    answer.show_space(console, space, base, trials=config.trials, own_epochs=own_epochs, note=note)
     return 0
