@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from search_spaces import SPACES, SearchSpace
@@ -18,7 +19,7 @@ from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import Objective, objective_of
 from sweep.phases import KINDS
-from sweep.samplers import SAMPLERS
+from sweep.samplers import SAMPLERS, Draw
 from sweep.schedulers import SCHEDULERS
 from sweep.trials import TrialTable
 from trainables.errors import ConfigError
@@ -207,6 +208,22 @@ def test_killed_sweep_decides_as_one_that_never_stopped_whatever_the_sampler(tmp
                 assert decisions(journal) == expected, f"cut behind event {length}"
 
 
+def test_sampler_is_told_of_the_plan_the_trial_and_what_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws: list[tuple[int, int, int, int]] = []
+    real = SAMPLERS.get("random")
+
+    def spy(draw: Draw) -> BaseSampler:
+        draws.append((draw.sweep_seed, draw.number, draw.trials, len(draw.asked)))
+        return real(draw)
+
+    monkeypatch.setattr(SAMPLERS, "get", lambda name: spy)
+    finished(tmp_path / "journal.jsonl", sampler="random", budget=Budget(12, EPOCHS), seed=7).close()
+    starts = len(SPACE.start)
+    assert draws == [(7, number, 12, number) for number in range(starts, 12)], "starting points need no sampler"
+
+
 def test_sweep_killed_again_and_again_decides_as_one_that_never_stopped(tmp_path: Path) -> None:
     with finished(tmp_path / "whole.jsonl", outcome=troubled) as whole:
         expected = decisions(whole)
@@ -257,6 +274,21 @@ def test_label_far_behind_the_baseline_is_not_trained_to_the_end(tmp_path: Path,
         journal.append("settings", changed={"budget": {"time_budget": 900.0}})
         drive(conductor, outcome=outcome)
         assert len(journal.of("unfinished")) == 1, "more time gives no more hope"
+
+
+def test_sweep_killed_before_it_gave_up_a_label_is_not_finished(tmp_path: Path) -> None:
+    def outcome(config: Any, epoch: int) -> dict[str, Any]:
+        return {"metrics": {OBJECTIVE: 0.1 if config["loss.name"] == "dice" else 0.4}}
+
+    options: dict[str, Any] = {"budget": Budget(len(SPACE.start), EPOCHS), "scheduler": "epoch"}
+    with finished(tmp_path / "whole.jsonl", outcome=outcome, **options) as whole:
+        (at,) = [index for index, event in enumerate(whole.events) if event["event"] == "unfinished"]
+        assert make(whole, **options).finished
+    with Journal(cut(whole.path, tmp_path / "cut.jsonl", at)) as journal:
+        conductor = make(journal, **options)
+        assert not conductor.table.open() and not conductor.finished
+        drive(conductor, outcome=outcome)
+        assert [event["reason"] for event in journal.of("unfinished")] == [whole.events[at]["reason"]]
 
 
 @pytest.mark.parametrize("score", [0.0, None])
