@@ -49,7 +49,10 @@ def foreseen_frame(
 
 
 def without_time(events: Sequence[Event]) -> list[str]:
-    """What a time budget had no room for, one sentence each."""
+    """What was not tried or not trained to its end, and why, one sentence each.
+
+    A time budget had no room for it, or a label was too far behind the baseline to be finished.
+    """
     told = {
         "skipped": "the starting point of {label} was not tried: {reason}",
         "unfinished": "{trial_id} was not trained to its last epoch: {reason}",

@@ -56,7 +56,7 @@ class Results:
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
         curves: One row per trial and epoch: trial_id, label, phase, epoch, seconds, then the metrics.
         foreseen: The sweep's plan beside what happened; columns `foreseen.COLUMNS`, empty where it had none.
-        without_time: What a time budget had no room for, one sentence each.
+        without_time: What was not tried or not trained to its end, and why, one sentence each.
         evaluations: By trial id, and `majority`.
         answer: Best beside baseline; None where one of them has no checkpoint.
         dead: The labels that learnt nothing, and why.

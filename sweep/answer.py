@@ -158,18 +158,18 @@ def show_space(
     base: Mapping[str, Scalar],
     *,
     trials: int | None,
-    own_size: bool,
     own_epochs: bool = True,
     note: str,
 ) -> None:
-    """Prints the compiled space: every key with its role, default, range, condition and reason.
+    """Prints the compiled space: every key once, with its role, default, range, condition and reason.
+
+    An image size that the space neither searches nor holds is the data set's, whatever `base` has.
 
     Args:
         console: Where to.
         space: With overrides fixed.
         base: Keys common to all trials.
         trials: Of the search; None where the time budget decides.
-        own_size: Whether the image size was set; else it is the data set's, whatever `base` holds.
         own_epochs: Whether the epochs were set; else they follow from the time budget.
         note: At which epochs trials are compared.
     """
@@ -177,6 +177,7 @@ def show_space(
     console.print(f"[bold]{escape(space.name)}[/bold] - {escape(space.description)}", highlight=False)
     console.print(f"Labels by [bold]{space.label_by}[/bold]; {note}.\n", highlight=False)
     held = {key: value for key, value in {**base, **space.fixed}.items() if key not in searched}
+    own_size = "image_size" in {*searched, *space.fixed}
     if not own_size:
         held["image_size"] = "the data set's own"
     if not own_epochs:

@@ -9,6 +9,7 @@ from search_spaces.common import known_good_training
 from search_spaces.core.space import SearchSpace
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_EPOCHS, DEFAULT_MODELS
+from sweep.samplers import check_sampler
 from trainables.config import format_size, parse_value
 from trainables.errors import ConfigError, UsageError
 from trainables.paths import check_name
@@ -24,7 +25,8 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     Where the epochs are not asked for, the base holds a default until the sweep's plan says how many there are.
 
     Raises:
-        UsageError: If a key is unknown, a value impossible, or a starting point is not a valid configuration.
+        UsageError: If a key is unknown, a value impossible, a starting point is not a valid configuration, or the
+            sampler cannot search the space.
     """
     faults = [f"--set {key}: use {RESERVED[key]}" for key in config.set_ if key in RESERVED]
     overrides: dict[str, Scalar] = {}
@@ -45,6 +47,7 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     }
     base.update(known_good_training(config.weights))
     _check_reserved(config, space, base)
+    check_sampler(config.sampler, space)
     configs = [space.trial_config(base, point) for point in space.start]
     parameter = next((p for p in space.parameters if p.key == space.label_by), None)
     names = {space.label(config.flat()) for config in configs} | set(map(str, parameter.ends() if parameter else ()))

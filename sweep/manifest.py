@@ -103,7 +103,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """How a space is searched: names of `sweep.optuna_study.SAMPLERS` and of `sweep.schedulers.SCHEDULERS`."""
+    """How a space is searched: names of `sweep.samplers.SAMPLERS` and of `sweep.schedulers.SCHEDULERS`."""
 
     sampler: str
     scheduler: str

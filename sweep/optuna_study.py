@@ -13,9 +13,8 @@ from optuna.trial import TrialState
 from search_spaces.core.space import SearchSpace
 from sweep.journal import Event
 from sweep.objectives import Objective
-from sweep.samplers import SAMPLERS
+from sweep.samplers import SAMPLERS, Draw
 from trainables.registry import Scalar
-from trainables.seeds import derived_seed
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -35,20 +34,21 @@ class Suggestions:
         space: What to ask for.
         sampler: Name in `SAMPLERS`.
         seed: The sweep's seed.
+        trials: Planned.
         objective: What ranks.
     """
 
-    def __init__(self, space: SearchSpace, *, sampler: str, seed: int, objective: Objective) -> None:
+    def __init__(self, space: SearchSpace, *, sampler: str, seed: int, trials: int, objective: Objective) -> None:
         self._space = space
         self._make_sampler = SAMPLERS.get(sampler)
         self._seed = seed
+        self._trials = trials
         self._objective = objective
         self._open: dict[str, optuna.Trial] = {}
         self._asked: list[dict[str, Scalar]] = []
         self.study = optuna.create_study(
             study_name="sweep",
             direction="maximize" if objective.metric.direction == "max" else "minimize",
-            sampler=self._make_sampler(seed),
         )
 
     def ask(self, trial_id: str, number: int, fixed: Mapping[str, Scalar] | None = None) -> dict[str, Scalar] | None:
@@ -59,18 +59,29 @@ class Suggestions:
         Returns:
             The parameters, or None if `ATTEMPTS` draws brought nothing new: the space is exhausted.
         """
+        params = self._draw(number) if fixed is None else dict(fixed)
+        if params is None:
+            return None
+        # What a sampler leaves in the trial that it draws for would be missing when the journal is replayed.
+        self.study.sampler = optuna.samplers.RandomSampler(seed=0)
+        self.study.enqueue_trial(params)
+        trial = self.study.ask()
+        params = self._space.suggest(trial)
+        trial.set_user_attr("trial_id", trial_id)
+        self._open[trial_id] = trial
+        self._asked.append(params)
+        return params
+
+    def _draw(self, number: int) -> dict[str, Scalar] | None:
+        """Parameters that were not asked for before, from trials of the study that are thrown away."""
         for attempt in range(ATTEMPTS):
-            self.study.sampler = self._make_sampler(derived_seed("sampler", self._seed, number, attempt))
-            if fixed is not None:
-                self.study.enqueue_trial(dict(fixed))
+            draw = Draw(self._space, self._seed, number, attempt, self._trials, self._asked)
+            self.study.sampler = self._make_sampler(draw)
             trial = self.study.ask()
             params = self._space.suggest(trial)
-            if params not in self._asked or fixed is not None:
-                trial.set_user_attr("trial_id", trial_id)
-                self._open[trial_id] = trial
-                self._asked.append(params)
-                return params
             self.study.tell(trial, state=TrialState.FAIL)  # samplers and the mirror pass over it
+            if params not in self._asked:
+                return params
         return None
 
     def drop(self, trial_id: str) -> None:

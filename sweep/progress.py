@@ -122,11 +122,13 @@ class LiveView:
         per_epoch = sum(results) / len(results)
         epochs = sum(budget.max_epochs - trial.epochs for trial in trials if trial.is_open)
         epochs += budget.max_epochs * max(0, budget.trials - len(self._conductor.table.explored()))
-        stopped = self._conductor.table.representatives(self._conductor.objective)
-        epochs += sum(budget.max_epochs - t.epochs for t in stopped.values() if t.state == "stopped")
+        epochs += sum(budget.max_epochs - trial.epochs for trial in self._conductor.search.context.to_finish())
         return float(per_epoch * epochs / self._concurrent)
 
     def _on_event(self, event: Event) -> None:
+        if event["event"] == "unfinished":
+            label = self._conductor.table.trials[event["trial_id"]].label
+            self.notice(f"{label} is not trained to its last epoch ({event['trial_id']}): {event['reason']}")
         if self._live is None and event["event"] == "ended":
             trial = self._conductor.table.trials[event["trial_id"]]
             objective = self._conductor.objective

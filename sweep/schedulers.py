@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from trainables.registry import Registry
+from trainables.words import counted
 
 if TYPE_CHECKING:
     from search_spaces.core.space import SearchSpace
@@ -73,7 +74,8 @@ class Asha:
         cutoff = float(np.percentile(rivals, (1 - 1 / self.reduction) * 100))
         if value >= cutoff:
             return None
-        return f"{value:.4f} at epoch {epoch} is below {cutoff:.4f}, the cut-off of {len(rivals)} rivals there"
+        told = counted(len(rivals), "rival")
+        return f"{value:.4f} at epoch {epoch} is below {cutoff:.4f}, the cut-off of {told} there"
 
     def epochs(self) -> str:
         """Its rungs."""
@@ -81,6 +83,76 @@ class Asha:
             return ""
         *first, last = map(str, self.rungs)
         return f"at epochs {', '.join(first)} and {last}" if first else f"at epoch {last}"
+
+
+class Hyperband:
+    """Several brackets of ASHA with later and later first rungs; in the last one nobody is stopped.
+
+    Hyperband (Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", 2018) as Ray's
+    AsyncHyperBandScheduler with several brackets runs it: a trial is compared within its bracket only. Trials are dealt
+    out in turn, in the order of their first results. If early scores mislead, the later brackets do not suffer.
+
+    Args:
+        grace: Epochs before the first rung of the first bracket; in each further one `reduction` times as many.
+        reduction: About one in `reduction` trials passes a rung.
+        max_epochs: The full budget.
+    """
+
+    def __init__(self, *, grace: int, reduction: float, max_epochs: int) -> None:
+        self.brackets: list[Asha] = []
+        first = float(grace)
+        while first < max_epochs:
+            self.brackets.append(Asha(grace=round(first), reduction=reduction, max_epochs=max_epochs))
+            first *= reduction
+        self.brackets.append(Asha(grace=max_epochs, reduction=reduction, max_epochs=max_epochs))
+        self.dealt: dict[str, Asha] = {}
+
+    def observe(self, trial_id: str, epoch: int, value: float) -> str | None:
+        """Shows the score to the trial's bracket."""
+        bracket = self.dealt.setdefault(trial_id, self.brackets[len(self.dealt) % len(self.brackets)])
+        return bracket.observe(trial_id, epoch, value)
+
+    def epochs(self) -> str:
+        """The rungs of each bracket."""
+        if len(self.brackets) == 1:
+            return ""
+        return ", or ".join(bracket.epochs() or "never" for bracket in self.brackets) + ", by bracket"
+
+
+class EarlyDiscard:
+    """Compares all trials at one and the same early epoch, and lets only the best of them go on.
+
+    Egele et al., "The Unreasonable Effectiveness of Early Discarding after One Epoch in Neural Network Hyperparameter
+    Optimization" (2024), for trials that end one after the other: who is among the best `share` of those seen so far,
+    itself included, or is the very best, is trained to the end.
+
+    Args:
+        epoch: When.
+        share: Of the trials.
+        max_epochs: The full budget.
+    """
+
+    def __init__(self, *, epoch: int, share: float, max_epochs: int) -> None:
+        self.epoch = epoch
+        self.share = share
+        self.max_epochs = max_epochs
+        self.scores: dict[str, float] = {}
+
+    def observe(self, trial_id: str, epoch: int, value: float) -> str | None:
+        """Records the score at the epoch and ranks it."""
+        if epoch != self.epoch or epoch >= self.max_epochs or trial_id in self.scores:
+            return None
+        self.scores[trial_id] = value
+        seen = len(self.scores)
+        go_on = max(1, math.floor(seen * self.share + 1e-9))
+        rank = 1 + sum(other > value for other in self.scores.values())
+        if rank <= go_on:
+            return None
+        return f"{value:.4f} at epoch {epoch} is number {rank} of {seen} there, of which {go_on} may go on"
+
+    def epochs(self) -> str:
+        """The epoch."""
+        return f"at epoch {self.epoch}" if self.epoch < self.max_epochs else ""
 
 
 class Median:
@@ -140,6 +212,18 @@ def asha(max_epochs: int) -> Asha:
 def median(max_epochs: int) -> Median:
     """The median rule from a third of the budget."""
     return Median(grace=grace_epochs(max_epochs), max_epochs=max_epochs)
+
+
+@SCHEDULERS.register("hyperband")
+def hyperband(max_epochs: int) -> Hyperband:
+    """Hyperband with a reduction of 2 from a third of the budget: three brackets, in the last nobody is stopped."""
+    return Hyperband(grace=grace_epochs(max_epochs), reduction=2, max_epochs=max_epochs)
+
+
+@SCHEDULERS.register("epoch")
+def epoch(max_epochs: int) -> EarlyDiscard:
+    """All trials to a third of the budget, the best third of them to its end."""
+    return EarlyDiscard(epoch=grace_epochs(max_epochs), share=1 / 3, max_epochs=max_epochs)
 
 
 @SCHEDULERS.register("none")

@@ -20,7 +20,7 @@ def show(config: SweepConfig, console: Console) -> int:
     if config.warm_start is not None:
         warm = warm_start(space, base, config.warm_start, objective_of(config.objective))
         space = warm.space
-        for line in warm.lines(config.warm_start):
+        for line in [] if config.as_yaml else warm.lines(config.warm_start):
             console.print(line, markup=False, soft_wrap=True)
     if config.as_yaml:
         print(to_yaml(space), end="")
@@ -29,7 +29,6 @@ def show(config: SweepConfig, console: Console) -> int:
     note = f"how many epochs a trial has, and when {scheduler} compares trials, follow from the time budget"
     if config.max_epochs is not None:
         note = comparison_note(scheduler, config.max_epochs)
-    own_size = "image_size" in config.set_
     own_epochs = config.max_epochs is not None
-    answer.show_space(console, space, base, trials=config.trials, own_size=own_size, own_epochs=own_epochs, note=note)
+    answer.show_space(console, space, base, trials=config.trials, own_epochs=own_epochs, note=note)
     return 0

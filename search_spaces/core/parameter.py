@@ -137,6 +137,17 @@ class Parameter:
             return self.choices
         return (int(self.low), int(self.high)) if self.kind == "int" else (self.low, self.high)
 
+    def grid(self) -> tuple[Scalar, ...] | None:
+        """Every value, in ascending order or that of the choices; None for a range without steps."""
+        if self.kind == "choice":
+            return self.choices
+        step = self.step or (1 if self.kind == "int" else None)
+        if self.log or step is None:
+            return None
+        low, high, wide = (Decimal(str(number)) for number in (self.low, self.high, step))
+        values = (low + index * wide for index in range(int((high - low) / wide) + 1))
+        return tuple(int(value) if self.kind == "int" else float(value) for value in values)
+
     def range_text(self) -> str:
         """The range as a person reads it."""
         if self.kind == "choice":

@@ -102,6 +102,29 @@ class SearchSpace:
                 chosen[parameter.key] = point.get(parameter.key, 0)
         return chosen
 
+    def grid(self) -> Iterator[dict[str, Scalar]]:
+        """Every point that a trial can have, conditions kept.
+
+        Raises:
+            ValueError: If a parameter has a range without steps.
+        """
+
+        def follow(chosen: dict[str, Scalar], rest: tuple[Parameter, ...]) -> Iterator[dict[str, Scalar]]:
+            if not rest:
+                yield chosen
+                return
+            first, *others = rest
+            if not all(condition.holds(chosen) for condition in first.when):
+                yield from follow(chosen, tuple(others))
+                return
+            values = first.grid()
+            if values is None:
+                raise ValueError(f"{first.key} has no grid")
+            for value in values:
+                yield from follow({**chosen, first.key: value}, tuple(others))
+
+        yield from follow({}, self.parameters)
+
     def fix(self, overrides: Mapping[str, Scalar], *, reason: str = HELD) -> SearchSpace:
         """The space with some keys held at a value for every trial.
 

@@ -13,6 +13,10 @@ from sweep.manifest import Budget
 from sweep.objectives import Objective
 from sweep.phase_kinds import PhaseKind
 from sweep.trials import TrialTable, TrialView, finish_id
+from trainables.labels import BASELINE
+
+HOPELESS = 2.0
+"""How many times worse than the baseline at the same epoch a label may be, and still be trained to the end."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,35 @@ class Context:
     limit: TimeLimit | None = None
 
     def to_finish(self) -> list[TrialView]:
+        """Trials that represent a label, were stopped early and are worth their last epochs, the best first."""
+        return [trial for trial in self.stopped() if not self.hopeless(trial)]
+
+    def stopped(self) -> list[TrialView]:
         """Trials that represent a label and were stopped early, the best first; continued ones are left out."""
         chosen = self.table.representatives(self.objective).values()
         waiting = [t for t in chosen if t.state == "stopped" and finish_id(t.trial_id) not in self.table.trials]
         return sorted(waiting, key=lambda t: -self.objective.goodness(t.metrics[self.objective.key]))
+
+    def hopeless(self, trial: TrialView) -> str:
+        """Why a trial is not worth its last epochs; empty if it is, or if the baseline has no score to compare with.
+
+        It is not if, where it was stopped, its score was below half of the baseline's at the same epoch; of an
+        objective of which less is better, above twice of it.
+        """
+        baseline = self._of_baseline(trial.epochs)
+        if baseline is None or baseline <= 0:
+            return ""
+        score, show = trial.metrics[self.objective.key], self.objective.show
+        if self.objective.metric.direction == "max":
+            too_bad, told = score < baseline / HOPELESS, f"below {show(baseline / HOPELESS)}, half of"
+        else:
+            too_bad, told = score > baseline * HOPELESS, f"above {show(baseline * HOPELESS)}, twice"
+        return f"{show(score)} at epoch {trial.epochs} is {told} what the baseline had there" if too_bad else ""
+
+    def _of_baseline(self, epoch: int) -> float | None:
+        """The baseline's score at an epoch."""
+        results = (result for t in self.table.explored() if t.label == BASELINE for result in t.results)
+        return next((self.objective.value(result["metrics"]) for result in results if result["epoch"] == epoch), None)
 
     def seconds_to_go(self, trials: Iterable[TrialView]) -> list[float]:
         """Of each trial until its full budget; empty without a time limit."""

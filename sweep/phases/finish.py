@@ -1,4 +1,7 @@
-"""The finish: the best trial of each label, where it was stopped early, goes on to the full budget."""
+"""The finish: the best trial of each label, where it was stopped early, goes on to the full budget.
+
+A label that is far behind the baseline, or for which there is no time, is left as it is; that is written down.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ from sweep.journal import Event
 from sweep.phase_kinds import FINISH
 from sweep.phases.base import Context, Phase, Proposal
 from sweep.trials import TrialView, finish_id
+
+BY_BASELINE, BY_TIME = "baseline", "time budget"
+"""Why a label is not finished."""
 
 
 class Finish(Phase):
@@ -19,10 +25,12 @@ class Finish(Phase):
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self._given_up: set[str] = set()
+        self._given_up: dict[str, str] = {}
 
     def next(self) -> Proposal | None:
         """The continuation of the next label's representative."""
+        for hopeless, why in self._hopeless():
+            self._give_up(hopeless, BY_BASELINE, why)
         for parent in self._waiting():
             if not self._fits(parent):
                 continue
@@ -39,15 +47,15 @@ class Finish(Phase):
         return None
 
     def done(self) -> bool:
-        """Whether every label's representative was trained to the end, has failed to be, or has no time for it."""
-        return not self._waiting()
+        """Whether every label's representative was trained to the end, has failed to be, or was given up."""
+        return not self._waiting() and not self._hopeless()
 
     def on_event(self, event: Event, *, replayed: bool) -> None:
-        """Remembers whose time is over; another time budget asks again."""
+        """Remembers who was given up; where the time was over, another time budget asks again."""
         if event["event"] == "unfinished":
-            self._given_up.add(event["trial_id"])
+            self._given_up[event["trial_id"]] = event.get("by", BY_TIME)
         elif event["event"] == "settings" and "time_budget" in event["changed"].get("budget", {}):
-            self._given_up.clear()
+            self._given_up = {trial_id: by for trial_id, by in self._given_up.items() if by != BY_TIME}
 
     def _fits(self, parent: TrialView) -> bool:
         """Whether there is time to train it to the end; if not, that is written down."""
@@ -58,8 +66,16 @@ class Finish(Phase):
         if limit.fits(seconds):
             return True
         reason = f"{seconds:.0f} s to its last epoch, {max(0.0, limit.left()):.0f} s left"
-        self.context.note("unfinished", trial_id=parent.trial_id, reason=reason)
+        self._give_up(parent, BY_TIME, reason)
         return False
+
+    def _give_up(self, parent: TrialView, by: str, reason: str) -> None:
+        self.context.note("unfinished", trial_id=parent.trial_id, by=by, reason=reason)
+
+    def _hopeless(self) -> list[tuple[TrialView, str]]:
+        """Representatives that are far behind the baseline, with the reason, where that was not written down yet."""
+        told = [(trial, self.context.hopeless(trial)) for trial in self.context.stopped()]
+        return [(trial, why) for trial, why in told if why and trial.trial_id not in self._given_up]
 
     def _waiting(self) -> list[TrialView]:
         """Representatives below full budget; if a finish trial fails, its label has no trial at full budget."""

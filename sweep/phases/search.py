@@ -46,7 +46,9 @@ class Search(Phase):
         self.context = context
         self.space = space
         self.base = dict(base)
-        self.suggestions = Suggestions(space, sampler=sampler, seed=seed, objective=context.objective)
+        self.suggestions = Suggestions(
+            space, sampler=sampler, seed=seed, trials=context.budget.trials, objective=context.objective
+        )
         self._scheduler = scheduler_for(space, scheduler)
         self._rule = SCHEDULERS.get(self._scheduler)(context.budget.max_epochs)
         self._advice: dict[str, str | None] = {}

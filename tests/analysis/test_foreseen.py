@@ -27,6 +27,12 @@ CURVES = pd.DataFrame(
 EVENTS = [
     {"event": "skipped", "start": 1, "label": "b", "reason": "it would take 900 s, and 20 s are left"},
     {"event": "unfinished", "trial_id": "t002", "reason": "40 s to its last epoch, 20 s left"},
+    {
+        "event": "unfinished",
+        "trial_id": "t003",
+        "by": "baseline",
+        "reason": "0.0500 at epoch 2 is below 0.1750, half of",
+    },
     {"event": "closed", "spent_s": 123.4},
 ]
 
@@ -49,8 +55,9 @@ def test_run_without_a_plan_has_nothing_to_compare_and_an_open_one_no_time() -> 
     assert foreseen_frame(PLAN, TRIALS.drop(columns="parent"), CURVES, [])["happened"].iloc[-1] == "-"
 
 
-def test_what_there_was_no_time_for_is_told() -> None:
+def test_what_was_left_undone_is_told_with_the_reason() -> None:
     assert without_time(EVENTS) == [
         "the starting point of b was not tried: it would take 900 s, and 20 s are left",
         "t002 was not trained to its last epoch: 40 s to its last epoch, 20 s left",
+        "t003 was not trained to its last epoch: 0.0500 at epoch 2 is below 0.1750, half of",
     ]

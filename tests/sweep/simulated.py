@@ -34,12 +34,15 @@ def fraction(*parts: object) -> float:
 
 
 def scores(config: Mapping[str, Any], epoch: int) -> dict[str, Any]:
-    """Every trial trains to the end."""
-    return {"metrics": {OBJECTIVE: fraction(config) * 0.6 + 0.05 * epoch / config["epochs"]}}
+    """Every trial trains to the end, and none is twice as good as another."""
+    return {"metrics": {OBJECTIVE: 0.35 + fraction(config) * 0.25 + 0.05 * epoch / config["epochs"]}}
 
 
 def troubled(config: Mapping[str, Any], epoch: int) -> dict[str, Any]:
-    """Some diverge, some fail: two of the starting points for certain, of the others one in six each."""
+    """Some diverge, some fail: two of the starting points for certain, of the others one in six each.
+
+    With the loss `tversky` nothing is learnt.
+    """
     known_good = config["optimizer.lr"] == 3e-3
     if known_good and config["loss.name"] == "cross_entropy":
         return scores(config, epoch)
@@ -49,6 +52,8 @@ def troubled(config: Mapping[str, Any], epoch: int) -> dict[str, Any]:
         return {"infeasible": "diverged"}
     if epoch == at and (luck > 5 / 6 or (known_good and config["loss.name"] == "dice")):
         return {"failed": "RuntimeError: broken"}
+    if config["loss.name"] == "tversky":
+        return {"metrics": {OBJECTIVE: 0.02 + 0.01 * luck}}
     return scores(config, epoch)
 
 
@@ -90,7 +95,7 @@ class Worker:
 
 
 def make(journal: Journal, **changes: Any) -> Conductor:
-    """A conductor of 12 trials of 4 epochs: two more than TPE draws at random to start with."""
+    """A conductor of 12 trials of 4 epochs; TPE learns after the starting points."""
     options: dict[str, Any] = {
         "space": SPACE,
         "base": {"image_size": "32x32", "epochs": 4, "model.name": "lraspp_mobilenet_v3_large", "model.weights": "none",

@@ -109,6 +109,28 @@ def test_impossible_value_is_bad_usage(sweep: Command, arguments: str, told: str
     assert not sweep.runs.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--sampler gp", "gp cannot search the space augment: .*: use tpe, qmc or random, or hold augment.policy"),
+        ("--sampler nsga2 --space lr", "nsga2 cannot search the space lr: not every trial has optimizer.momentum: use"),
+        ("--sampler grid --space lr", "grid cannot search the space lr: optimizer.lr, .* give a step or choices"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["--show", "--check", "--no-report"])
+def test_space_that_a_sampler_cannot_search_is_refused_before_anything_runs(
+    sweep: Command, arguments: str, told: str, mode: str
+) -> None:
+    outcome = sweep(*arguments.split(), mode)
+    assert outcome.code == 2
+    assert re.search(told, " ".join(outcome.err.split())), outcome.err
+    assert not sweep.runs.exists()
+
+
+def test_sampler_can_search_a_space_whose_conditions_are_decided(sweep: Command) -> None:
+    assert sweep("--sampler", "gp", "--space", "lr", "--set", "optimizer.name=sgd", "--show").code == 0
+
+
 def test_data_root_that_does_not_exist_is_told_with_what_was_expected(sweep: Command, tmp_path: Path) -> None:
     for name in ("folder", "camvid", "voc2012"):
         outcome = sweep("--data", name, "--data-root", str(tmp_path / "nowhere"))

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from search_spaces import SPACES
+from search_spaces import SPACES, SearchSpace
+from search_spaces.core.parameter import choice, number
 from sweep.journal import Journal
 from sweep.manifest import Budget
-from sweep.objectives import objective_of
+from sweep.objectives import Objective, objective_of
+from sweep.samplers import SAMPLERS, Draw
+from sweep.schedulers import SCHEDULERS
 from sweep.trials import TrialTable
 from trainables.errors import ConfigError
 from trainables.labels import BASELINE, BEST
@@ -36,6 +40,21 @@ from .simulated import (
 )
 
 EPOCHS = 4
+TWO_NUMBERS = SearchSpace(
+    name="two",
+    description="",
+    parameters=(
+        number("optimizer.lr", 0.01, 0.05, step=0.01),
+        number("training.ema", 0.0, 0.9, step=0.3),
+        choice("loss.name", ("cross_entropy", "focal")),
+    ),
+    label_by="loss.name",
+    start=(
+        {"optimizer.lr": 0.01, "training.ema": 0.0, "loss.name": "cross_entropy"},
+        {"optimizer.lr": 0.01, "training.ema": 0.0, "loss.name": "focal"},
+    ),
+)
+"""A space for every sampler: without conditions, and with a grid."""
 
 HIGHEST = objective_of(OBJECTIVE)
 LOWEST = dataclasses.replace(HIGHEST, metric=dataclasses.replace(HIGHEST.metric, direction="min"))
@@ -66,8 +85,15 @@ def check_invariants(journal: Journal, *, trials: int) -> None:
     baseline = search[0]
     assert baseline.label == BASELINE
     assert baseline.state != "stopped", "everything is compared with it"
+    unfinished = {event["trial_id"] for event in journal.of("unfinished")}
+    assert len(unfinished) == len(journal.of("unfinished")), "told twice"
+    of_baseline = {result["epoch"]: result["metrics"][OBJECTIVE] for result in baseline.results}
     for label, chosen in table.representatives(objective_of(OBJECTIVE)).items():
         final = table.final(chosen)
+        if chosen.trial_id in unfinished:
+            assert chosen.state == "stopped" and chosen.metrics[OBJECTIVE] < of_baseline[chosen.epochs] / 2
+            assert f"{chosen.trial_id}-finish" not in table.trials
+            continue
         finish = table.trials.get(f"{chosen.trial_id}-finish")
         assert final.state == "completed" or (finish is not None and finish.state in ("infeasible", "failed")), label
     for event in journal.of("decision"):
@@ -108,7 +134,7 @@ def test_trial_0_is_the_known_good_point_and_starting_points_come_next(tmp_path:
     seed=st.integers(0, 10_000),
     slots=st.integers(1, 5),
     deaths=st.sampled_from([0.0, 0.1, 0.3]),
-    scheduler=st.sampled_from(["asha", "median", "none"]),
+    scheduler=st.sampled_from(list(SCHEDULERS)),
     kills=st.lists(st.integers(0, 25), max_size=3),
     interrupted=st.booleans(),
 )
@@ -145,7 +171,9 @@ def test_no_trial_is_lost_or_doubled_whatever_the_order_the_deaths_and_the_kills
         assert told == states
 
 
-@pytest.mark.parametrize(("scheduler", "ahead"), [("asha", 0), ("asha", 1), ("median", 0)])
+@pytest.mark.parametrize(
+    ("scheduler", "ahead"), [("asha", 0), ("asha", 1), ("median", 0), ("hyperband", 0), ("epoch", 0)]
+)
 def test_sweep_killed_after_any_event_decides_as_one_that_never_stopped(
     tmp_path: Path, scheduler: str, ahead: int
 ) -> None:
@@ -153,6 +181,8 @@ def test_sweep_killed_after_any_event_decides_as_one_that_never_stopped(
     with finished(tmp_path / "whole.jsonl", outcome=troubled, scheduler=scheduler) as whole:
         expected = decisions(whole)
         assert {"decision", "ended", "suggested"} == {kind for kind, *_ in expected}
+        hopeless = [event["trial_id"] for event in whole.of("unfinished")]
+        assert hopeless
         for length in prefixes(whole):
             path = cut(whole.path, tmp_path / "cut.jsonl", length)
             with Journal(path) as journal:
@@ -160,6 +190,37 @@ def test_sweep_killed_after_any_event_decides_as_one_that_never_stopped(
                 drive(make(journal, scheduler=scheduler), outcome=troubled, disk=disk)
                 after = whole.events[length - 1]["event"] if length else "nothing"
                 assert decisions(journal) == expected, f"cut behind event {length}, a {after!r}"
+                assert [event["trial_id"] for event in journal.of("unfinished")] == hopeless
+
+
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_killed_sweep_decides_as_one_that_never_stopped_whatever_the_sampler(tmp_path: Path, sampler: str) -> None:
+    options: dict[str, Any] = {"sampler": sampler, "space": TWO_NUMBERS, "budget": Budget(9, EPOCHS)}
+    with finished(tmp_path / "whole.jsonl", **options) as whole:
+        expected = decisions(whole)
+        assert len({event["config"]["optimizer.lr"] for event in whole.of("suggested")}) > 2
+        every = 12 if sampler == "gp" else 1  # a suggestion of it takes half a second
+        for length in list(prefixes(whole))[::every]:
+            with Journal(cut(whole.path, tmp_path / "cut.jsonl", length)) as journal:
+                disk = checkpoints_at(journal.events, 0)
+                drive(make(journal, **options), disk=disk)
+                assert decisions(journal) == expected, f"cut behind event {length}"
+
+
+def test_sampler_is_told_of_the_plan_the_trial_and_what_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws: list[tuple[int, int, int, int]] = []
+    real = SAMPLERS.get("random")
+
+    def spy(draw: Draw) -> BaseSampler:
+        draws.append((draw.sweep_seed, draw.number, draw.trials, len(draw.asked)))
+        return real(draw)
+
+    monkeypatch.setattr(SAMPLERS, "get", lambda name: spy)
+    finished(tmp_path / "journal.jsonl", sampler="random", budget=Budget(12, EPOCHS), seed=7).close()
+    starts = len(SPACE.start)
+    assert draws == [(7, number, 12, number) for number in range(starts, 12)], "starting points need no sampler"
 
 
 def test_sweep_killed_again_and_again_decides_as_one_that_never_stopped(tmp_path: Path) -> None:
@@ -187,6 +248,61 @@ def test_extended_sweep_goes_on_where_a_longer_one_would_be(tmp_path: Path) -> N
         extended = [event["params"] for event in journal.of("suggested")]
     with finished(tmp_path / "longer.jsonl", budget=Budget(13, EPOCHS), scheduler="none") as longer:
         assert [event["params"] for event in longer.of("suggested")] == extended
+
+
+@pytest.mark.parametrize("objective", [HIGHEST, LOWEST], ids=["max", "min"])
+def test_label_far_behind_the_baseline_is_not_trained_to_the_end(tmp_path: Path, objective: Objective) -> None:
+    """The baseline has 0.4; just within twice as bad is finished, just beyond is not."""
+    better = objective is HIGHEST
+
+    def outcome(config: Any, epoch: int) -> dict[str, Any]:
+        score = {"cross_entropy": 0.4, "focal": 0.21 if better else 0.79, "dice": 0.19 if better else 0.81}
+        return {"metrics": {OBJECTIVE: score.get(config["loss.name"], 0.4)}}
+
+    options: dict[str, Any] = {"objective": objective, "budget": Budget(len(SPACE.start), EPOCHS), "scheduler": "epoch"}
+    with finished(tmp_path / "journal.jsonl", outcome=outcome, **options) as journal:
+        (event,) = journal.of("unfinished")
+        told = "0.1900 at epoch 2 is below 0.2000, half of" if better else "0.8100 at epoch 2 is above 0.8000, twice"
+        assert event["reason"] == f"{told} what the baseline had there" and event["by"] == "baseline"
+        conductor = make(journal, **options)
+        trials = {trial.trial_id: trial for trial in conductor.table.trials.values()}
+        assert trials[event["trial_id"]].label == "dice" and trials[event["trial_id"]].state == "stopped"
+        assert "focal" in conductor.labels() and "dice" not in conductor.labels()
+        finish = [trial.label for trial in conductor.table.of_phase("finish")]
+        assert "focal" in finish and "dice" not in finish
+        journal.append("settings", changed={"budget": {"time_budget": 900.0}})
+        drive(conductor, outcome=outcome)
+        assert len(journal.of("unfinished")) == 1, "more time gives no more hope"
+
+
+def test_sweep_killed_before_it_gave_up_a_label_is_not_finished(tmp_path: Path) -> None:
+    def outcome(config: Any, epoch: int) -> dict[str, Any]:
+        return {"metrics": {OBJECTIVE: 0.1 if config["loss.name"] == "dice" else 0.4}}
+
+    options: dict[str, Any] = {"budget": Budget(len(SPACE.start), EPOCHS), "scheduler": "epoch"}
+    with finished(tmp_path / "whole.jsonl", outcome=outcome, **options) as whole:
+        (at,) = [index for index, event in enumerate(whole.events) if event["event"] == "unfinished"]
+        assert make(whole, **options).finished
+    with Journal(cut(whole.path, tmp_path / "cut.jsonl", at)) as journal:
+        conductor = make(journal, **options)
+        assert not conductor.table.open() and not conductor.finished
+        drive(conductor, outcome=outcome)
+        assert [event["reason"] for event in journal.of("unfinished")] == [whole.events[at]["reason"]]
+
+
+@pytest.mark.parametrize("score", [0.0, None])
+def test_without_a_score_of_the_baseline_every_label_is_finished(tmp_path: Path, score: float | None) -> None:
+    def outcome(config: Any, epoch: int) -> dict[str, Any]:
+        if config["loss.name"] == "cross_entropy":
+            return {"infeasible": "diverged"} if score is None else {"metrics": {OBJECTIVE: score}}
+        return {"metrics": {OBJECTIVE: 0.001 * len(config["loss.name"])}}
+
+    options: dict[str, Any] = {"budget": Budget(len(SPACE.start), EPOCHS)}
+    with finished(tmp_path / "journal.jsonl", outcome=outcome, **options) as journal:
+        assert not journal.of("unfinished")
+        table = make(journal, **options).table
+        assert table.of_phase("finish")
+        assert all(table.final(t).state == "completed" for t in table.representatives(HIGHEST).values())
 
 
 def test_time_budget_ends_the_search_but_not_the_labels(tmp_path: Path) -> None:

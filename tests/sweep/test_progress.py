@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from search_spaces import SPACES
-from search_spaces.core.parameter import readable
+from search_spaces import SPACES, SearchSpace
+from search_spaces.common import known_good_training
+from search_spaces.core.parameter import choice, number, readable
 from sweep.answer import (
     describe_execution,
     show_answer,
@@ -32,9 +34,10 @@ from sweep.planning import Asked
 from sweep.progress import LiveView
 from trainables import commands
 from trainables.cost import Cost
+from trainables.errors import ConfigError
 from trainables.execution import Execution, TrialData
 
-from .simulated import OBJECTIVE, SPACE, drive, make, scores
+from .simulated import OBJECTIVE, SPACE, drive, make, scores, troubled
 
 AWKWARD = "RuntimeError: [enforce fail] cannot write [/tmp/x] (a [bold]word[/bold]"
 """What libraries say; to Rich it looks like markup."""
@@ -54,6 +57,17 @@ def console(*, terminal: bool = False) -> Console:
 def text(on: Console) -> str:
     assert isinstance(on.file, io.StringIO)
     return on.file.getvalue()
+
+
+def test_label_that_is_not_finished_is_told_with_the_reason(tmp_path: Path) -> None:
+    page = console()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, budget=Budget(7, 4))
+        with LiveView(page, conductor, concurrent=1):
+            drive(conductor, outcome=troubled)
+        (event,) = journal.of("unfinished")
+    told = f"tversky is not trained to its last epoch ({event['trial_id']}): {event['reason']}"
+    assert told in text(page)
 
 
 def test_a_line_for_every_trial_that_ends_where_there_is_no_terminal(tmp_path: Path) -> None:
@@ -308,7 +322,7 @@ def test_plan_warns_of_labels_that_so_few_trials_leave_out() -> None:
         assert ("--trials 5" in text(page)) is warned
     for trials, warned in ((len(SPACE.start) - 1, True), (len(SPACE.start), False), (None, False)):
         page = console()
-        show_space(page, SPACE, BASE, trials=trials, own_size=True, note="")
+        show_space(page, SPACE, BASE, trials=trials, note="")
         assert (f"--trials {len(SPACE.start)}" in text(page)) is warned
 
 
@@ -322,8 +336,9 @@ def test_execution_says_what_is_on() -> None:
 @pytest.mark.parametrize("name", list(SPACES))
 def test_space_is_shown_with_every_parameter_and_its_reason(name: str, width: int) -> None:
     page = Console(file=io.StringIO(), width=width, highlight=False, no_color=True)
-    space = SPACES.get(name)(["lraspp_mobilenet_v3_large", "fcn_resnet50"], "none").fix({"batch_size": 4})
-    show_space(page, space, BASE, trials=len(space.start), own_size=True, note="compared at epoch 2")
+    space = SPACES.get(name)(["lraspp_mobilenet_v3_large", "fcn_resnet50"], "none")
+    space = space.fix({"batch_size": 4, "image_size": "32x32"})
+    show_space(page, space, BASE, trials=len(space.start), note="compared at epoch 2")
     shown = text(page)
     joined = " ".join(shown.split())
     for parameter in space.parameters:
@@ -344,6 +359,47 @@ def test_key_that_is_searched_is_not_shown_as_held() -> None:
     page = console()
     space = SPACES.get("lr")(["lraspp_mobilenet_v3_large"], "imagenet")
     base = {**BASE, "model.weights": "imagenet", "training.backbone_lr": 0.1}
-    show_space(page, space, base, trials=5, own_size=False, note="")
+    show_space(page, space, base, trials=5, note="")
     rows = [line.split() for line in text(page).splitlines() if line.startswith(("training.backbone_lr", "image_size"))]
     assert rows == [["training.backbone_lr", "nuisance", "0.1"], ["image_size", "fixed", "the", "data", "set's", "own"]]
+
+
+ONE, THREE = (
+    ("lraspp_mobilenet_v3_large",),
+    ("fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"),
+)
+SIZES = SearchSpace(
+    name="sizes",
+    description="Which size?",
+    parameters=(choice("image_size", ("32x32", "64x64")), number("training.ema", 0.0, 0.9)),
+    label_by="image_size",
+    start=({"image_size": "32x32", "training.ema": 0.0},),
+    fixed={"batch_size": 4},
+)
+
+
+def shown_keys(space: SearchSpace, base: Mapping[str, Any], *, own_epochs: bool) -> list[str]:
+    page = console()
+    show_space(page, space, base, trials=None, own_epochs=own_epochs, note="")
+    rows = text(page).split("  default\n")[1].split("\nTried first")[0].splitlines()
+    return [row.split()[0] for row in rows if row and not row.startswith(" ")]
+
+
+@pytest.mark.parametrize("weights", ["none", "imagenet", "coco_voc"])
+@pytest.mark.parametrize("models", [ONE, THREE], ids=["one", "three"])
+@pytest.mark.parametrize("name", [*SPACES, "sizes"])
+def test_no_key_of_a_space_is_shown_twice_whatever_is_held(name: str, models: tuple[str, ...], weights: str) -> None:
+    whole = SIZES if name == "sizes" else SPACES.get(name)(list(models), weights)
+    base = {**BASE, "model.name": models[0], "model.weights": weights, **known_good_training(weights)}
+    ends = [{p.key: p.ends()[-1]} for p in whole.parameters]
+    held: list[dict[str, Any]] = [{}, {"image_size": "64x64", "batch_size": 2}, {"training.backbone_lr": 1.0}, *ends]
+    for overrides in held:
+        try:
+            space = whole.fix(overrides)
+        except ConfigError:
+            continue  # the key exists in no trial with this value
+        expected = {*base, *space.fixed, *(p.key for p in space.parameters)}
+        for own_epochs in (False, True):
+            keys = shown_keys(space, base, own_epochs=own_epochs)
+            assert len(keys) == len(set(keys)), overrides
+            assert set(keys) == expected

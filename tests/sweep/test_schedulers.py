@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.schedulers.async_hyperband import _Bracket
 
-from sweep.schedulers import SCHEDULERS, Asha, Median, comparison_note, grace_epochs
+from sweep.schedulers import (
+    SCHEDULERS,
+    Asha,
+    EarlyDiscard,
+    Hyperband,
+    Median,
+    comparison_note,
+    grace_epochs,
+)
 from trainables.errors import UnknownNameError
 from trainables.optimizers import SCHEDULES
 
@@ -74,6 +83,91 @@ def test_asha_by_hand() -> None:
     assert rule.rungs[2] == {"a": 0.5, "b": 0.1, "c": 0.36, "d": 0.5}
 
 
+def brute_force_bracket(history: list[Result], rungs: list[list[int]], reduction: int) -> bool:
+    """Stop below the quantile of those of the same bracket who were at this rung before; brackets are dealt in turn."""
+    trial_id, epoch, value = history[-1]
+    order = list(dict.fromkeys(name for name, *_ in history))
+
+    def bracket(name: str) -> int:
+        return order.index(name) % len(rungs)
+
+    if epoch not in rungs[bracket(trial_id)]:
+        return False
+    rivals = [
+        score
+        for name, at, score in history[:-1]
+        if (bracket(name), at) == (bracket(trial_id), epoch) and name != trial_id
+    ]
+    if len(rivals) < reduction - 1:
+        return False
+    return bool(value < np.quantile(rivals, 1 - 1 / reduction))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("rule", "rungs", "reduction"),
+    [
+        (Asha(grace=2, reduction=3, max_epochs=20), [[2, 6, 18]], 3),
+        (Hyperband(grace=2, reduction=3, max_epochs=20), [[2, 6, 18], [6, 18], [18], []], 3),
+        (Hyperband(grace=4, reduction=2, max_epochs=12), [[4, 8], [8], []], 2),
+        (Hyperband(grace=2, reduction=2, max_epochs=2), [[]], 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_brackets_stop_whom_the_brute_force_loop_stops(
+    rule: Asha | Hyperband, rungs: list[list[int]], reduction: int, seed: int
+) -> None:
+    rule = copy.deepcopy(rule)
+    history: list[Result] = []
+    stops = 0
+    for result in interleaved(np.random.default_rng(seed), 24, 20):
+        history.append(result)
+        stop = rule.observe(*result) is not None
+        assert stop == brute_force_bracket(history, rungs, reduction), result
+        stops += stop
+    assert (stops > 8) == any(rungs)
+
+
+def test_hyperband_by_hand() -> None:
+    rule = Hyperband(grace=2, reduction=2, max_epochs=6)  # rungs 2 and 4; 4; none
+    for trial_id in "abcdef":
+        assert rule.observe(trial_id, 1, 0.0) is None
+    assert rule.observe("a", 2, 0.5) is None
+    assert rule.observe("b", 2, 0.1) is None, "its bracket begins at 4"
+    assert rule.observe("c", 2, 0.1) is None, "nobody of its bracket is stopped"
+    assert rule.observe("d", 2, 0.4) == "0.4000 at epoch 2 is below 0.5000, the cut-off of 1 rival there"
+    assert rule.observe("b", 4, 0.3) is None, "d is not of its bracket"
+    assert rule.observe("e", 4, 0.2) is not None
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("share", [1 / 3, 0.25])
+def test_early_discard_keeps_whom_a_sorted_list_has_on_top(seed: int, share: float) -> None:
+    rule = EarlyDiscard(epoch=3, share=share, max_epochs=9)
+    seen: list[float] = []
+    kept = 0
+    for trial_id, at, score in interleaved(np.random.default_rng(seed), 30, 9):
+        told = rule.observe(trial_id, at, score)
+        if at != 3:
+            assert told is None
+            continue
+        seen.append(score)
+        worst = sorted(seen, reverse=True)[max(1, int(len(seen) * share + 1e-9)) - 1]
+        assert (told is None) == (score >= worst)
+        kept += told is None
+    assert 30 * share * 0.5 < kept < 30 * share * 2.5
+
+
+def test_early_discard_by_hand() -> None:
+    rule = EarlyDiscard(epoch=2, share=1 / 3, max_epochs=6)
+    assert rule.observe("a", 2, 0.5) is None, "the best of one"
+    assert rule.observe("b", 2, 0.4) == "0.4000 at epoch 2 is number 2 of 2 there, of which 1 may go on"
+    assert rule.observe("c", 2, 0.6) is None
+    assert [rule.observe(trial_id, 2, 0.5) is None for trial_id in "def"] == [False, False, True], "two of six"
+    assert rule.observe("a", 2, 0.0) is None, "a repeated result is not another"
+    assert SCHEDULERS.get("epoch")(2).epochs() == "", "at the full budget there is nothing to save"
+
+
 def brute_force_median(history: list[Result], grace: int, least: int) -> bool:
     """Golovin et al.: stop if the best so far is strictly below the median of the others' running averages."""
     trial_id, epoch, _ = history[-1]
@@ -134,19 +228,23 @@ def test_first_comparison_comes_after_the_known_good_schedule_has_peaked(epochs:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from(["asha", "median"]), st.integers(0, 1000), st.integers(4, 12), st.floats(-1, 1), st.integers(1, 3)
+    st.sampled_from(["asha", "median", "hyperband", "epoch"]),
+    st.integers(0, 1000),
+    st.integers(4, 12),
+    st.floats(-1, 1),
+    st.integers(1, 3),
 )
 def test_trial_is_only_ranked_against_others_at_its_own_epoch(
     name: str, seed: int, epochs: int, shift: float, past: int
 ) -> None:
-    """What rivals scored later, or (ASHA) at any other epoch, changes no verdict."""
+    """What rivals scored later, or (but for the median rule) at any other epoch, changes no verdict."""
     results = list(interleaved(np.random.default_rng(seed), 8, epochs))
     rule = SCHEDULERS.get(name)(epochs)
     for index, (trial_id, epoch, score) in enumerate(results):
         verdict = rule.observe(trial_id, epoch, score)
         again = SCHEDULERS.get(name)(epochs)
         for rival, at, value in results[:index]:
-            elsewhere = at != epoch if name == "asha" else at > epoch
+            elsewhere = at > epoch if name == "median" else at != epoch
             again.observe(rival, at, value + shift * past if elsewhere and rival != trial_id else value)
         assert again.observe(trial_id, epoch, score) == verdict
 
@@ -157,7 +255,11 @@ def test_note_says_when_trials_are_compared_and_how_to_compare_finished_ones() -
     assert "asha compares trials at epoch 2, each with others at the same epoch" in note
     assert "--scheduler none" in note
     assert "every epoch from 3 on" in comparison_note("median", 9)
-    for scheduler, epochs in (("none", 5), ("asha", 2), ("median", 2), ("asha", 1)):
+    assert "hyperband compares trials at epochs 4 and 8, or at epoch 8, or never, by bracket, each" in comparison_note(
+        "hyperband", 12
+    )
+    assert "epoch compares trials at epoch 4, each" in comparison_note("epoch", 12)
+    for scheduler, epochs in (("none", 5), ("asha", 2), ("median", 2), ("asha", 1), ("hyperband", 2), ("epoch", 2)):
         assert comparison_note(scheduler, epochs).endswith("every trial runs to its end")
     assert Asha(grace=2, reduction=3, max_epochs=20).epochs() == "at epochs 2, 6 and 18"
     assert Asha(grace=2, reduction=3, max_epochs=8).epochs() == "at epochs 2 and 6"
