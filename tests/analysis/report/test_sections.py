@@ -16,7 +16,7 @@ from analysis.report.gallery import Gallery
 from analysis.report.page import SECTIONS, Evidence, Material, build_sections
 from analysis.report.parts import FailedPart, Parts
 from analysis.report.sections.answer import caveats, lead_claims, other_claims
-from analysis.report.sections.run import differences, space_frame
+from analysis.report.sections.run import differences, run_section, space_frame
 from analysis.scores import score_labels
 from sweep.objectives import objective_of, objectives
 from trainables.labels import MAJORITY
@@ -343,3 +343,10 @@ def test_the_space_is_told_with_ranges_scale_and_condition(results) -> None:
     assert list(table.loc["optimizer.lr", ["range", "scale"]]) == ["0.0001 .. 0.01", "log"]
     assert list(table.loc["augment.policy", ["range", "scale"]]) == ["none, free", ""]
     assert table.loc["augment.rotate.limit", "when"] == "augment.policy = free"
+
+
+def test_what_was_left_undone_is_told_also_where_nothing_was_foreseen(results) -> None:
+    undone = "t003 was not trained to its last epoch: 0.0500 at epoch 2 is below 0.1750"
+    for told in ((), (undone,)):
+        material = Material(replace(results, without_time=told), {}, Gallery((), 0, 0))
+        assert (f"Not done: {undone}." in plain(run_section(material).html)) == bool(told)
