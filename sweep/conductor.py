@@ -82,7 +82,7 @@ class Conductor:
         self.table = TrialTable()
         self.limit = None
         if plan is not None and budget.time_budget is not None:
-            self.limit = TimeLimit(budget.time_budget, plan, slots, self.elapsed)
+            self.limit = TimeLimit(budget.time_budget, plan, slots, self.elapsed, self._count_labels)
         context = Context(self.table, objective, budget, gpus_per_trial, self.elapsed, journal.append, self.limit)
         self.search = Search(context, space=space, base=base, sampler=sampler, scheduler=scheduler, seed=seed)
         self._phases: dict[str, Phase] = {phase.kind.name: phase for phase in (self.search, Finish(context))}
@@ -179,6 +179,9 @@ class Conductor:
     def labels(self) -> dict[str, TrialView]:
         """The trial that represents each label at full budget."""
         return self.table.labels(self.objective)
+
+    def _count_labels(self) -> int:
+        return len({trial.label for trial in self.table.explored()})
 
     def _on_event(self, event: Event) -> None:
         replayed = self._started is None

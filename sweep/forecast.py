@@ -109,6 +109,7 @@ class TimeLimit:
         plan: Made from it.
         slots: Trials that run at once.
         elapsed: Seconds spent so far.
+        labels: How many labels there are so far.
         forecast: Of trials.
     """
 
@@ -116,6 +117,7 @@ class TimeLimit:
     plan: Plan
     slots: int
     elapsed: Callable[[], float]
+    labels: Callable[[], int]
     forecast: Forecast = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,7 +126,8 @@ class TimeLimit:
     @property
     def end(self) -> float:
         """When the last trial must have ended, in seconds spent."""
-        return self.budget - self.plan.report_seconds
+        more = max(0, self.labels() - self.plan.labels)
+        return self.budget - self.plan.report_seconds - more * self.plan.label_seconds
 
     def left(self) -> float:
         """Seconds until then."""

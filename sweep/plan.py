@@ -35,7 +35,9 @@ class Plan:
         finish_epochs: Expected of labels whose best trial was stopped, and is trained to the end.
         prepare_seconds: From the start of the command to its first trial.
         trials_seconds: Expected of search and finish.
-        report_seconds: Kept for the report on val.
+        report_seconds: Kept for the report on val, with as many labels as are expected.
+        labels: How many these are.
+        label_seconds: Of the report for each label.
         gpu_hours: Expected.
         memory_bytes: The most that all trials that run at once hold, of the machine's or of its GPUs' memory.
         disk_bytes: The most that checkpoints can take.
@@ -51,6 +53,8 @@ class Plan:
     prepare_seconds: float
     trials_seconds: float
     report_seconds: float
+    labels: int
+    label_seconds: float
     gpu_hours: float
     memory_bytes: int
     disk_bytes: int

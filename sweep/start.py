@@ -92,6 +92,8 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         gpus_per_trial=resources.gpus_per_trial,
         spent=time.monotonic() - started,
         report=config.report,
+        val_images=len(ready.splits.val),
+        val_pixels=_mean_pixels(ready),
     )
     if config.check:
         rows, costs = measure_everything(ready, resources, execution, root=root, console=console)
@@ -116,6 +118,12 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     with open_journal(run_dir) as journal:
         data = trial_data(run_dir, ready.data)
         return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
+
+
+def _mean_pixels(ready: Prepared) -> float:
+    """Of a mask of val, from a few of them."""
+    some = ready.splits.val[:: max(1, len(ready.splits.val) // 5)]
+    return sum(ready.data.mask(image_id).size for image_id in some) / len(some)
 
 
 def _check(config: SweepConfig, rows: Sequence[tuple[str, Cost]], setting: Setting, console: Console) -> int:

@@ -10,7 +10,7 @@ from trainables.cost import Cost
 
 PLAN = Plan(
     trials=3, max_epochs=2, starting_points=2, compared="", search_epochs=5.0, finish_epochs=1.0, prepare_seconds=10.0,
-    trials_seconds=60.0, report_seconds=20.0, gpu_hours=0.0, memory_bytes=0, disk_bytes=0,
+    trials_seconds=60.0, report_seconds=20.0, labels=1, label_seconds=1.0, gpu_hours=0.0, memory_bytes=0, disk_bytes=0,
     costs=(MeasuredCost("a", "32x32", Cost(0, 9.0, 1.0)), MeasuredCost("b", "32x32", Cost(0, 90.0, 10.0))),
 )  # fmt: skip
 TRIALS = pd.DataFrame(

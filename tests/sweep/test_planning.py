@@ -14,7 +14,7 @@ from sweep.forecast import TOLERANCE, TRIAL_SECONDS, WORKER_SECONDS
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.plan import MeasuredCost, Plan
-from sweep.planning import Asked, Setting, make_plan, predict, propose
+from sweep.planning import END_SECONDS, REPORT_SECONDS, Asked, Setting, make_plan, predict, propose
 from sweep.resources import Resources
 from sweep.schedulers import SCHEDULERS
 from trainables.cost import Cost
@@ -36,6 +36,7 @@ def setting(space: str = "augment", models: tuple[str, ...] = (LRASPP,), **chang
         for model in models
     )
     options: dict[str, Any] = {"scheduler": "asha", "slots": 2, "gpus_per_trial": 0.0, "spent": 10.0, "report": True}
+    options |= {"val_images": 100, "val_pixels": 12288.0}
     return Setting(compiled, base, costs, **{**options, **changes})
 
 
@@ -110,6 +111,15 @@ def test_without_measurements_the_epochs_must_be_given() -> None:
     assert (plan.trials, plan.max_epochs, plan.costs) == (plan.starting_points, 9, ())
 
 
+def test_report_is_given_time_for_each_label_and_its_images() -> None:
+    few, many = (make_plan(setting(val_images=images), Asked(20, 5, None)) for images in (100, 1000))
+    assert few.labels == many.labels == len([*SPACES.get("augment")([LRASPP], "none").parameters[0].choices])
+    assert few.report_seconds == pytest.approx(END_SECONDS + REPORT_SECONDS + few.labels * few.label_seconds, abs=0.2)
+    assert many.label_seconds > 8 * few.label_seconds - 8 * 0.3
+    none = make_plan(setting(report=False), Asked(20, 5, None))
+    assert none.report_seconds == END_SECONDS and none.label_seconds == 0
+
+
 def test_proposal_has_room_for_every_starting_point_and_as_many_suggestions() -> None:
     for models in ((LRASPP,), (FCN, DEEPLAB, LRASPP)):
         of = setting("augment" if len(models) == 1 else "architecture", models)
@@ -162,7 +172,8 @@ def test_sweep_ends_in_time_whatever_was_measured(tmp_path: Path, slots: int, of
     with journal:
         assert ended
         conductor = make(journal, space=SPACES.get("loss")([LRASPP], "none"))
-        end = budget - plan.report_seconds
+        known = len({event["label"] for event in journal.of("suggested")})
+        end = budget - plan.report_seconds - max(0, known - plan.labels) * plan.label_seconds
         assert clock.now <= end + TOLERANCE * budget
         assert clock.now > 0.8 * end, "and is not given away"
         labels = conductor.labels()

@@ -266,8 +266,9 @@ def test_question_says_what_is_tried_on_which_data(mini_data: TrialData) -> None
 
 PLAN = Plan(
     trials=8, max_epochs=4, starting_points=5, compared="at epoch 2", search_epochs=24.0, finish_epochs=6.0,
-    prepare_seconds=20.0, trials_seconds=170.0, report_seconds=40.0, gpu_hours=0.0, memory_bytes=3 * 2**30,
-    disk_bytes=400 * 2**20, costs=(MeasuredCost("lraspp_resnet18", "96x128", Cost(0.3, 4.5, 0.5, 2**30, 2**25)),),
+    prepare_seconds=20.0, trials_seconds=170.0, report_seconds=40.0, labels=5, label_seconds=4.0, gpu_hours=0.0,
+    memory_bytes=3 * 2**30, disk_bytes=400 * 2**20,
+    costs=(MeasuredCost("lraspp_resnet18", "96x128", Cost(0.3, 4.5, 0.5, 2**30, 2**25)),),
 )  # fmt: skip
 
 
