@@ -9,8 +9,9 @@ from sweep.journal import Event
 from sweep.phase_kinds import FINISH
 from sweep.phases.base import Context, Phase, Proposal
 from sweep.trials import TrialView, finish_id
+from trainables.labels import BASELINE
 
-BY_BASELINE, BY_TIME = "baseline", "time budget"
+BY_BASELINE, BY_TIME = BASELINE, "time budget"
 """Why a label is not finished."""
 
 

@@ -16,7 +16,6 @@ from sweep.measuring import TOGETHER, measure_everything, measure_models
 from sweep.plan import MeasuredCost
 from trainables.cost import Cost
 from trainables.errors import WiringError
-from trainables.losses import LOSSES
 
 from ..mini import write
 
@@ -179,16 +178,23 @@ def test_what_the_machine_does_not_have_is_refused(sweep: Command, mini_root: Pa
 
 
 def test_check_tries_everything_says_what_it_costs_and_leaves_nothing(
-    sweep: Command, mini_root: Path, monkeypatch: pytest.MonkeyPatch
+    sweep: Command, mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweep.start.measure_everything", measure_everything)
+    monkeypatch.setattr("trainables.cost.SECONDS", 0.0)
+    space = tmp_path / "mine.yaml"
+    space.write_text(
+        "name: mine\nlabel_by: loss.name\nparameters:\n"
+        "  loss.name: {choices: [cross_entropy, dice], default: cross_entropy}\n"
+        "  augment.policy: {choices: [none, flip], default: none}\n"
+    )
     data = ("--data", "folder", "--data-root", str(mini_root), "--set", "image_size=32x32", "--set", "batch_size=2")
-    outcome = sweep(*data, "--space", "loss", "--trials", "3", "--concurrent", "1", "--check")
+    outcome = sweep(*data, "--space", str(space), "--trials", "3", "--concurrent", "1", "--check")
     assert outcome.code == 0
-    for expected in ("loss - Which loss", "3 classes", "24 train", "sealed", "3 trials of up to 5 epochs", "can start"):
+    for expected in ("mine", "3 classes", "24 train", "sealed", "3 trials of up to 5 epochs", "can start"):
         assert expected in outcome.out, expected
     rows = [line for line in outcome.out.splitlines() if line.rstrip().endswith(" ok")]
-    tried = [f"loss.name {name}" for name in (*LOSSES, "cross_entropy+dice", "cross_entropy+lovasz")]
+    tried = [*(f"loss.name {name}" for name in ("cross_entropy", "dice")), "augment.policy none", "augment.policy flip"]
     for expected in ("lraspp_mobilenet_v3_large at 32x32", *tried, TOGETHER):
         assert sum(expected in f"{row} " for row in rows) >= 1, expected
     assert not sweep.runs.exists()

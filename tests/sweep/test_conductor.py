@@ -199,7 +199,7 @@ def test_killed_sweep_decides_as_one_that_never_stopped_whatever_the_sampler(tmp
     with finished(tmp_path / "whole.jsonl", **options) as whole:
         expected = decisions(whole)
         assert len({event["config"]["optimizer.lr"] for event in whole.of("suggested")}) > 2
-        every = 12 if sampler == "gp" else 1  # a suggestion of it takes half a second
+        every = 24 if sampler == "gp" else 1  # a suggestion of it takes half a second
         for length in list(prefixes(whole))[::every]:
             with Journal(cut(whole.path, tmp_path / "cut.jsonl", length)) as journal:
                 disk = checkpoints_at(journal.events, 0)
