@@ -75,7 +75,8 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
     from trainables.metrics import ConfusionMatrix
     from trainables.trial import Trial
 
-    asked = TrialConfig.from_flat(config)
+    # More steps are taken than a short trial on few images has: the schedule must not end before.
+    asked = TrialConfig.from_flat({**config, "epochs": max(int(config["epochs"]), 2 * BATCHES)})
     part = TrialData(data.data, data.train[: asked.batch_size * BATCHES], data.val[: asked.batch_size])
     _forget_peak()
     started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from trainables.config import TrialConfig
 from trainables.cost import BYTES_PER_PARAMETER, Cost, measure, measure_apart
 from trainables.execution import Execution, TrialData
 from trainables.models import build_model
+from trainables.optimizers import SCHEDULES
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -33,6 +35,13 @@ def test_epochs_are_extrapolated_from_batches_and_images(mini_data: TrialData, m
     assert found.train_seconds == pytest.approx(4.0 * (len(mini_data.train) // 2))
     assert found.val_seconds == pytest.approx(1.0 / 2 * len(mini_data.val))
     assert found.epoch_seconds == found.train_seconds + found.val_seconds
+
+
+def test_trial_of_a_single_step_can_be_measured(mini_data: TrialData) -> None:
+    few = dataclasses.replace(mini_data, train=mini_data.train[:2], val=mini_data.val[:1])
+    for schedule in SCHEDULES:
+        found = measure(config(epochs=1, batch_size=2, **{"schedule.name": schedule}), few, Execution())
+        assert found.epoch_seconds > 0
 
 
 def test_memory_and_checkpoint_are_those_of_the_model(mini_data: TrialData) -> None:
