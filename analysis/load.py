@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +51,19 @@ def load_events(run_dir: Path) -> list[Event]:
     return list(read_events(path))
 
 
-def load_curves(run_dir: Path) -> pd.DataFrame:
+def curves_frame(events: Iterable[Event]) -> pd.DataFrame:
     """Metrics of every trial after every epoch.
+
+    Args:
+        events: Of the journal.
 
     Returns:
         Columns `trial_id`, `label`, `phase`, `epoch`, `seconds`, then one per metric; by trial in the order of their
         suggestion, then by epoch. An epoch reported twice (once before, once after a resume) keeps its last values.
-
-    Raises:
-        DataError: If the journal is missing or was altered.
     """
     suggested: dict[str, Event] = {}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for event in load_events(run_dir):
+    for event in events:
         kind, trial_id = event["event"], str(event.get("trial_id", ""))
         if kind == "suggested":
             suggested[trial_id] = event

@@ -18,7 +18,7 @@ from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.failures import measure as failures
 from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
-from analysis.load import load_curves, load_events, load_trials
+from analysis.load import curves_frame, load_events, load_trials
 from analysis.scores import score_labels, units_of
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES
 from sweep.manifest import SweepManifest
@@ -127,7 +127,8 @@ def build_results(
         raise UsageError(f"split must be test or val, top >= 0, iou within 0 .. 1, not {split}, {top}, {iou}")
     manifest = manifest or open_run(run_dir)
     objective = recorded_objective(manifest)
-    trials, curves, events = load_trials(run_dir), load_curves(run_dir), load_events(run_dir)
+    trials, events = load_trials(run_dir), load_events(run_dir)
+    curves = curves_frame(events)
     folders = _label_folders(run_dir)
     added, notes = _top_folders(run_dir, manifest, trials, folders, top)
     folders.update(added)

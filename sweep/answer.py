@@ -70,14 +70,14 @@ def show_question(
     console.print(Panel(table, title="what will be tried", title_align="left", border_style="dim"))
 
 
-def show_plan(console: Console, plan: Plan, asked: Asked, *, slots: int, note: str) -> None:
+def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note: str) -> None:
     """Says what the budget buys.
 
     Args:
         console: Where to.
         plan: Of the sweep.
         asked: What the command asked for.
-        slots: Trials at once.
+        at_once: Processes that measured the costs side by side.
         note: At which epochs trials are compared.
     """
     table = _rows()
@@ -94,7 +94,7 @@ def show_plan(console: Console, plan: Plan, asked: Asked, *, slots: int, note: s
     table.add_row("", epochs)
     costs = [f"{one.model} {one.cost.epoch_seconds:.3g} s" for one in plan.costs]
     if costs:
-        table.add_row("one epoch", f"{', '.join(costs)} (measured with {min(slots, 4)} at once)")
+        table.add_row("one epoch", f"{', '.join(costs)} (measured with {at_once} at once)")
         bound = "" if asked.time_budget is None else f" of {time_text(asked.time_budget)}"
         parts = f"{plan.trials_seconds:.0f} s of trials, {plan.report_seconds:.0f} s kept for the report on val"
         table.add_row("time", f"about {_rounded(plan.seconds)}{bound}: {parts}")

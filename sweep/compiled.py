@@ -49,7 +49,7 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     _check_reserved(config, space, base)
     check_sampler(config.sampler, space)
     configs = [space.trial_config(base, point) for point in space.start]
-    parameter = next((p for p in space.parameters if p.key == space.label_by), None)
+    parameter = space.parameter(space.label_by)
     names = {space.label(config.flat()) for config in configs} | set(map(str, parameter.ends() if parameter else ()))
     for name in sorted(names):
         check_name(name, f"a value of {space.label_by}, which names the labels of space {space.name},")
@@ -58,7 +58,7 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
 
 def values_of(space: SearchSpace, base: Mapping[str, Scalar], key: str) -> tuple[Scalar, ...]:
     """The values that a key can have in the trials of a space: a parameter's choices, or the one that is held."""
-    parameter = next((p for p in space.parameters if p.key == key), None)
+    parameter = space.parameter(key)
     return parameter.ends() if parameter is not None else ({**base, **space.fixed}[key],)
 
 

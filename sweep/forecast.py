@@ -87,14 +87,6 @@ class Forecast:
         """Of so many epochs of a trial that is begun or continued."""
         return self.start_seconds() + epochs * self.epoch_seconds(config)
 
-    def measured(self) -> dict[tuple[str, str], float]:
-        """Seconds of an epoch of each model and size, as trials reported them."""
-        return {
-            (model, size): statistics.fmean(seen)
-            for (model, size) in self._costs
-            if (seen := self._epochs.get((model, size)))
-        }
-
 
 def _kind(config: Mapping[str, Any], length: int) -> tuple[Any, ...]:
     return tuple(str(config.get(key, "")) for key in _KINDS[:length])

@@ -24,6 +24,11 @@ TOGETHER = "the most expensive of each, together"
 """The last row of the table of `--check`."""
 
 
+def processes(resources: Resources) -> int:
+    """How many measure at once: as many as trials will run, up to `AT_ONCE`; on GPUs one."""
+    return 1 if resources.gpus_per_trial else min(AT_ONCE, resources.concurrent)
+
+
 def measure_models(
     ready: Prepared, resources: Resources, execution: Execution, *, root: Path | None, console: Console
 ) -> tuple[MeasuredCost, ...]:
@@ -92,7 +97,7 @@ def variants(space: SearchSpace, base: Mapping[str, Scalar]) -> list[tuple[str, 
     """
     found = [(f"{one['model.name']} at {one['image_size']}", one) for one in probes(space, base)]
     for key in ("loss.name", "augment.policy"):
-        parameter = next((p for p in space.parameters if p.key == key), None)
+        parameter = space.parameter(key)
         for value in parameter.ends() if parameter is not None else ():
             found.append((f"{key} {value}", _with(space, base, {key: value}, always_on=True)))
     return found
@@ -159,13 +164,12 @@ def _measured(
     console: Console,
 ) -> list[Cost]:
     data = TrialData(ready.data, tuple(ready.splits.train), tuple(ready.splits.val))
-    at_once = 1 if resources.gpus_per_trial else min(AT_ONCE, resources.concurrent)
     with console.status("measuring what an epoch costs") as status:
         return measure_apart(
             configs,
             data,
             execution,
-            at_once=at_once,
+            at_once=processes(resources),
             root=root,
             progress=lambda done, total: status.update(f"measuring what an epoch costs: {done}/{total}"),
         )

@@ -103,11 +103,11 @@ class Setting:
         """From the start of the command to the first trial."""
         return self.spent + RAY_SECONDS
 
-    @property
-    def label_count(self) -> int:
-        """The most labels that the sweep can have, beside the winner."""
-        by = next((p for p in self.space.parameters if p.key == self.space.label_by), None)
-        return 1 if by is None else len(by.choices) if by.kind == "choice" else len(self.space.start)
+    def labels(self, trials: int) -> int:
+        """The most labels that a sweep with so many trials can have, beside the winner."""
+        by = self.space.parameter(self.space.label_by)
+        most = 1 if by is None else len(by.choices) if by.kind == "choice" else len(self.space.start)
+        return min(most, trials)
 
     @property
     def label_seconds(self) -> float:
@@ -121,7 +121,7 @@ class Setting:
         """Of the report on val of a sweep with so many trials, and of what comes before it."""
         if not self.report:
             return END_SECONDS
-        return END_SECONDS + REPORT_SECONDS + min(self.label_count, trials) * self.label_seconds
+        return END_SECONDS + REPORT_SECONDS + self.labels(trials) * self.label_seconds
 
     def points(self) -> list[Mapping[str, Scalar]]:
         """Flat keys of the starting points."""
@@ -159,12 +159,12 @@ def make_plan(setting: Setting, asked: Asked) -> Plan:
         prepare_seconds=round(setting.prepare_seconds, 1),
         trials_seconds=round(predicted.seconds, 1),
         report_seconds=round(setting.report_seconds(trials), 1),
-        labels=min(setting.label_count, trials),
+        labels=setting.labels(trials),
         label_seconds=round(setting.label_seconds, 2),
         gpu_hours=round(predicted.busy_seconds * setting.gpus_per_trial / 3600, 3),
         memory_bytes=max((one.cost.memory_bytes for one in setting.costs), default=0) * setting.slots,
         disk_bytes=max((one.cost.checkpoint_bytes for one in setting.costs), default=0)
-        * (trials + min(setting.label_count, trials)),
+        * (trials + setting.labels(trials)),
         costs=setting.costs,
     )
 

@@ -18,7 +18,7 @@ from sweep.compiled import values_of
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
 from sweep.manifest import Budget, SearchRecord, SweepManifest, TrackingRecord
-from sweep.measuring import measure_everything, measure_models
+from sweep.measuring import measure_everything, measure_models, processes
 from sweep.objectives import objective_of
 from sweep.plan import Plan
 from sweep.planning import Asked, Setting, make_plan, propose
@@ -97,13 +97,10 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     )
     if config.check:
         rows, costs = measure_everything(ready, resources, execution, root=root, console=console)
-        return _check(config, rows, dataclasses.replace(setting, costs=costs), console)
+        return _check(config, rows, dataclasses.replace(setting, costs=costs), resources, console)
     costs = measure_models(ready, resources, execution, root=root, console=console)
     setting = dataclasses.replace(setting, costs=costs, spent=time.monotonic() - started)
-    asked = _asked(config, setting)
-    plan = make_plan(setting, asked)
-    answer.show_plan(console, plan, asked, slots=resources.concurrent, note=comparison_note(scheduler, plan.max_epochs))
-    _check_disk(config, plan, setting)
+    plan, asked = _planned(config, setting, resources, console)
     if warning := memory_warning(plan, resources):
         console.print(warning, style="yellow", soft_wrap=True)
     run_dir.mkdir(parents=True)
@@ -126,7 +123,28 @@ def _mean_pixels(ready: Prepared) -> float:
     return sum(ready.data.mask(image_id).size for image_id in some) / len(some)
 
 
-def _check(config: SweepConfig, rows: Sequence[tuple[str, Cost]], setting: Setting, console: Console) -> int:
+def _planned(config: SweepConfig, setting: Setting, resources: Resources, console: Console) -> tuple[Plan, Asked]:
+    """Makes the plan and shows it.
+
+    Raises:
+        UsageError: As `_asked` and `make_plan`.
+        DataError: As `_check_disk`.
+    """
+    asked = _asked(config, setting)
+    plan = make_plan(setting, asked)
+    note = comparison_note(setting.scheduler, plan.max_epochs)
+    answer.show_plan(console, plan, asked, at_once=processes(resources), note=note)
+    _check_disk(config, plan, setting)
+    return plan, asked
+
+
+def _check(
+    config: SweepConfig,
+    rows: Sequence[tuple[str, Cost]],
+    setting: Setting,
+    resources: Resources,
+    console: Console,
+) -> int:
     """Shows what was measured for `--check`, and the plan; returns the exit code."""
     if rows:
         answer.show_costs(console, rows)
@@ -137,11 +155,7 @@ def _check(config: SweepConfig, rows: Sequence[tuple[str, Cost]], setting: Setti
     if faulty:
         console.print(f"[red]this sweep cannot start[/red]: {faulty} of {len(rows)} cannot be trained here")
         return 1
-    asked = _asked(dataclasses.replace(config, accept_plan=True), setting)
-    plan = make_plan(setting, asked)
-    note = comparison_note(setting.scheduler, plan.max_epochs)
-    answer.show_plan(console, plan, asked, slots=setting.slots, note=note)
-    _check_disk(config, plan, setting)
+    _planned(dataclasses.replace(config, accept_plan=True), setting, resources, console)
     console.print("[green]checked[/green]: data, weights, space, resources and costs; this sweep can start")
     return 0
 
@@ -165,7 +179,7 @@ def _check_disk(config: SweepConfig, plan: Plan, setting: Setting) -> None:
         DataError: With the bytes needed and free.
     """
     models = [str(model) for model in values_of(setting.space, setting.base, "model.name")]
-    trials = plan.trials + min(setting.label_count, plan.trials)
+    trials = plan.trials + setting.labels(plan.trials)
     check_disk(plan.disk_bytes or checkpoint_bytes(models) * trials, trials=trials, runs_dir=config.runs_dir)
 
 

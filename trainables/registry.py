@@ -125,6 +125,7 @@ class Registry(Generic[F]):
         self._places: dict[str, str] = table()
         self._ranks: dict[str, int] = table()
         self._resolved: dict[str, F] = table()
+        self._noted: set[str] = set()
         self._told: dict[str, Mapping[str, Hyperparameter]] = {}
         _REGISTRIES.append(self)
 
@@ -157,7 +158,8 @@ class Registry(Generic[F]):
         if not self._loaded and not _ADDED:
             return memory().recall(fact, loaded)
         found = loaded()
-        if not _ADDED:
+        if not _ADDED and fact not in self._noted:
+            self._noted.add(fact)
             memory().note(fact, found)
         return found
 

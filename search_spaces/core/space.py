@@ -232,6 +232,10 @@ class SearchSpace:
         """
         return TrialConfig.from_flat({**base, **self.fixed, **point})
 
+    def parameter(self, key: str) -> Parameter | None:
+        """The parameter of a key; None if the space does not search it."""
+        return next((parameter for parameter in self.parameters if parameter.key == key), None)
+
     def label(self, flat: Mapping[str, Scalar]) -> str:
         """The label of a trial that is not the baseline."""
         return str(flat[self.label_by])

@@ -7,7 +7,7 @@ import re
 import pandas as pd
 import pytest
 
-from analysis.load import load_curves, load_trials
+from analysis.load import curves_frame, load_events, load_trials
 from sweep.journal import Journal
 from trainables import commands
 from trainables.errors import DataError
@@ -76,7 +76,7 @@ def test_curves_are_one_row_a_trial_and_epoch_in_the_order_of_suggestion(tmp_pat
             {"event": "decision", "trial_id": "0001", "epoch": 2, "action": "stop", "by": "asha", "reason": "low"},
         ],
     )
-    curves = load_curves(tmp_path)
+    curves = curves_frame(load_events(tmp_path))
     assert curves[["trial_id", "epoch"]].values.tolist() == [["0001", 1], ["0001", 2], ["0000", 1]]
     assert curves["label"].tolist() == ["geometric", "geometric", "baseline"]
     assert curves["val/miou"].tolist() == [0.2, 0.3, 0.1]
@@ -86,13 +86,13 @@ def test_curves_are_one_row_a_trial_and_epoch_in_the_order_of_suggestion(tmp_pat
 
 def test_an_epoch_told_again_after_a_resume_counts_once(tmp_path):
     write_journal(tmp_path, [suggested("0", "baseline"), result("0", 1, 0.1), result("0", 1, 0.15)])
-    assert load_curves(tmp_path)["val/miou"].tolist() == [0.15]
+    assert curves_frame(load_events(tmp_path))["val/miou"].tolist() == [0.15]
 
 
 @pytest.mark.parametrize("tail", ['{"event": "result", "trial_id": "0", "ep', ""])
 def test_a_torn_last_line_is_left_out(tmp_path, tail):
     write_journal(tmp_path, [suggested("0", "baseline"), result("0", 1, 0.1)], tail)
-    assert load_curves(tmp_path)["epoch"].tolist() == [1]
+    assert curves_frame(load_events(tmp_path))["epoch"].tolist() == [1]
 
 
 def test_a_journal_that_was_altered_is_refused_with_its_line_and_the_cure(tmp_path):
@@ -100,14 +100,14 @@ def test_a_journal_that_was_altered_is_refused_with_its_line_and_the_cure(tmp_pa
     path = tmp_path / "journal.jsonl"
     path.write_text(path.read_text(encoding="utf-8").replace('"val/miou":0.1', '"val/miou":0.9'), encoding="utf-8")
     with pytest.raises(DataError, match=r"(?s)line 2 does not match its seal.*restore the file from a backup"):
-        load_curves(tmp_path)
+        curves_frame(load_events(tmp_path))
 
 
 def test_a_journal_without_results_gives_an_empty_frame_and_none_an_error(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
-        load_curves(tmp_path)
+        curves_frame(load_events(tmp_path))
     write_journal(tmp_path, [suggested("0", "baseline")])
-    frame = load_curves(tmp_path)
+    frame = curves_frame(load_events(tmp_path))
     assert isinstance(frame, pd.DataFrame)
     assert len(frame) == 0
     assert "epoch" in frame
@@ -116,8 +116,8 @@ def test_a_journal_without_results_gives_an_empty_frame_and_none_an_error(tmp_pa
 def test_rays_own_folder_is_not_read(tmp_path):
     (tmp_path / "trials.csv").write_text(f"{HEAD}\n0,baseline,search,3,completed,,6,12.5,0.0,0.5,0.003,\n")
     write_journal(tmp_path, [suggested("0", "baseline"), result("0", 1, 0.1)])
-    without = load_trials(tmp_path), load_curves(tmp_path)
+    without = load_trials(tmp_path), curves_frame(load_events(tmp_path))
     (tmp_path / "tune" / "0").mkdir(parents=True)
     (tmp_path / "tune" / "0" / "result.json").write_text('{"val/miou": 0.99}')
     pd.testing.assert_frame_equal(without[0], load_trials(tmp_path))
-    pd.testing.assert_frame_equal(without[1], load_curves(tmp_path))
+    pd.testing.assert_frame_equal(without[1], curves_frame(load_events(tmp_path)))

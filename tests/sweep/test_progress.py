@@ -289,7 +289,7 @@ PLAN = Plan(
 )  # fmt: skip
 def test_plan_says_what_the_budget_buys(plan: Plan, asked: Asked, told: list[str]) -> None:
     page = console()
-    show_plan(page, plan, asked, slots=2, note="compared at epoch 2")
+    show_plan(page, plan, asked, at_once=2, note="compared at epoch 2")
     for expected in ["compared at epoch 2", *told]:
         assert expected in text(page)
 
@@ -319,7 +319,7 @@ def test_times_are_written_as_they_are_read(seconds: float, written: str) -> Non
 def test_plan_warns_of_labels_that_so_few_trials_leave_out() -> None:
     for trials, warned in ((4, True), (5, False)):
         page = console()
-        show_plan(page, PLAN, Asked(trials, 4, None), slots=1, note="")
+        show_plan(page, PLAN, Asked(trials, 4, None), at_once=1, note="")
         assert ("--trials 5" in text(page)) is warned
     for trials, warned in ((len(SPACE.start) - 1, True), (len(SPACE.start), False), (None, False)):
         page = console()
