@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from sweep.journal import Event
-from sweep.plan import Plan
+from sweep.plan import NOT_DONE, Plan, not_done
 from sweep.trials_csv import CONFIG, PARENT
 
 COLUMNS = ("what", "foreseen", "happened")
@@ -49,13 +49,5 @@ def foreseen_frame(
 
 
 def without_time(events: Sequence[Event]) -> list[str]:
-    """What was not tried or not trained to its end, and why, one sentence each.
-
-    A time budget had no room for it, or a label was too far behind the baseline to be finished.
-    """
-    told = {
-        "skipped": "the starting point of {label} was not tried: {reason}",
-        "unfinished": "{trial_id} was not trained to its last epoch: {reason}",
-        "time_over": "no further trial was begun: {reason}",
-    }
-    return [told[event["event"]].format(**event) for event in events if event["event"] in told]
+    """What was not tried or not trained to its end, and why, one sentence each (`sweep.plan.NOT_DONE`)."""
+    return [not_done(event) for event in events if event["event"] in NOT_DONE]

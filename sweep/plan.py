@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sweep.journal import Event
 from trainables.cost import Cost
+
+NOT_DONE = {
+    "skipped": "the starting point of {label} was not tried: {reason}",
+    "unfinished": "{trial_id} was not trained to its last epoch: {reason}",
+    "time_over": "no further trial was begun: {reason}",
+}
+"""Events of the journal for which a time budget had no room, or which were not worth it, as sentences."""
+
+
+def not_done(event: Event) -> str:
+    """The sentence of an event of `NOT_DONE`."""
+    return NOT_DONE[event["event"]].format(**event)
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ END_SECONDS = 4.0
 REPORT_SECONDS = 10.0
 """Of the report on val beside what grows with labels and images: a process that loads its libraries, tables, page."""
 IMAGE_SECONDS, PIXEL_SECONDS = 0.02, 1.2e-7
-"""Of the report for each image of a label and each pixel of it, beside the model: regions, pictures, files. From
-reports on 100 drawn scenes and on 127 images of VOC, on two cores."""
+"""Of the report for each image of a label and each pixel of it, beside the model: regions, pictures, files. Estimates:
+`benchmarks/on_time.py` shows whether they are long enough."""
 EPOCHS = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 """Lengths of a full trial that a time budget chooses from."""
 SIMULATIONS = 8

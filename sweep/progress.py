@@ -13,6 +13,7 @@ from rich.text import Text
 
 from sweep.conductor import Conductor
 from sweep.journal import Event
+from sweep.plan import NOT_DONE, not_done
 
 STATE_STYLES = {
     "running": "cyan",
@@ -129,6 +130,8 @@ class LiveView:
         if event["event"] == "unfinished":
             label = self._conductor.table.trials[event["trial_id"]].label
             self.notice(f"{label} is not trained to its last epoch ({event['trial_id']}): {event['reason']}")
+        elif event["event"] in NOT_DONE:
+            self.notice(not_done(event))
         if self._live is None and event["event"] == "ended":
             trial = self._conductor.table.trials[event["trial_id"]]
             objective = self._conductor.objective

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from search_spaces.core.space import SearchSpace
@@ -115,8 +116,8 @@ class Search(Phase):
         then = max(sum(finishing) / limit.slots, max(finishing, default=0.0))
         if limit.fits(max([seconds, *running]), then=then):
             return ""
-        after = f" and {then:.0f} s to finish labels" if then else ""
-        return f"it would take {seconds:.0f} s{after}, and {max(0.0, limit.left()):.0f} s are left"
+        after = f" and {math.ceil(then)} s to finish labels" if then else ""
+        return f"it would take {math.ceil(seconds)} s{after}, and {max(0, int(limit.left()))} s are left"
 
     def expected_trials(self) -> int:
         """Trials of the search when it ends, as far as can be foreseen."""

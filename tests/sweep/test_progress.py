@@ -404,3 +404,13 @@ def test_no_key_of_a_space_is_shown_twice_whatever_is_held(name: str, models: tu
             keys = shown_keys(space, base, own_epochs=own_epochs)
             assert len(keys) == len(set(keys)), overrides
             assert set(keys) == expected
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_there_is_no_time_for_is_told_while_the_sweep_runs(tmp_path: Path, terminal: bool) -> None:
+    page = console(terminal=terminal)
+    with Journal(tmp_path / "journal.jsonl") as journal, LiveView(page, make(journal), concurrent=1):
+        journal.append("skipped", start=3, label="dice", reason="it would take 66 s, and 65 s are left")
+        journal.append("time_over", reason="it would take 66 s, and 64 s are left")
+    assert "the starting point of dice was not tried: it would take 66 s, and 65 s are left" in text(page)
+    assert "no further trial was begun: it would take 66 s, and 64 s are left" in text(page)
