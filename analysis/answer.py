@@ -134,6 +134,6 @@ def answer(
         chosen_here=chosen_here,
         val_ranks=objective.ranks({one: record.metrics.get(objective.key, math.nan) for one, record in labels.items()}),
         split_ranks=objective.ranks(split),
-        units="groups" if units.grouped else "images",
+        units=units.name,
         unit_count=units.count,
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweep.phase_kinds import EXPLORING
+from sweep.phase_kinds import CONFIRM, EXPLORING
 from sweep.trials_csv import CONFIG, config_columns
 from trainables.labels import BASELINE
 from trainables.words import some_of
@@ -74,6 +74,7 @@ def seeds_frame(trials: pd.DataFrame, objective: str, *, first: Sequence[str] = 
     rows: list[list[object]] = []
     if objective in trials:
         complete = trials[(trials["state"] == "completed") & trials[objective].notna()]
+        complete = complete[_of_one_kind(complete)]
         reference = _flat(trials[trials["label"] == BASELINE])
         # A configuration that was suggested twice with one seed was trained once more, and says nothing new.
         once = complete.assign(configuration=configurations(complete)).drop_duplicates(["configuration", SEED])
@@ -84,6 +85,14 @@ def seeds_frame(trials: pd.DataFrame, objective: str, *, first: Sequence[str] = 
                 scores = group[objective]
                 rows.append([names, told, len(group), scores.mean(), scores.min(), scores.max()])
     return pd.DataFrame(rows, columns=list(SEED_COLUMNS))
+
+
+def _of_one_kind(complete: pd.DataFrame) -> list[bool]:
+    """Which trials count: of a configuration with fresh seeds those alone, since the search picked its other ones."""
+    numbers = configurations(complete)
+    fresh = complete["phase"] == CONFIRM.name
+    again = set(numbers[fresh])
+    return [bool(own) or number not in again for own, number in zip(fresh, numbers, strict=True)]
 
 
 def changes(config: Mapping[str, Any], reference: Mapping[str, Any], *, first: Sequence[str] = ()) -> list[str]:
@@ -122,8 +131,11 @@ def show_value(value: Any) -> str:
 
 def _flat(trials: pd.DataFrame) -> dict[str, Any]:
     """The configuration in the first of some rows of `trials.csv`; empty where there is no row."""
-    if trials.empty:
-        return {}
-    row = trials.iloc[0].dropna()
+    return {} if trials.empty else flat_configuration(trials.iloc[0])
+
+
+def flat_configuration(row: pd.Series[Any]) -> dict[str, Any]:
+    """The configuration in a row of `trials.csv`."""
+    row = row.dropna()
     values = {key.removeprefix(CONFIG): row[key] for key in config_columns(row.index)}
     return {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}

@@ -36,7 +36,7 @@ def comparison_columns() -> tuple[str, ...]:
     return (
         *("label", "trial_id", "model", "policy", "loss", "epochs", "seeds", "images"),
         *score_columns(),
-        *("params", "latency_ms", "train_seconds"),
+        *("params", "latency_ms", "train_seconds", "evidence"),
     )
 
 
@@ -46,9 +46,20 @@ def per_class_columns() -> tuple[str, ...]:
 
 
 def comparison_frame(
-    labels: Mapping[str, TrialRecord], evaluations: Mapping[str, Evaluation], scores: Mapping[str, Scores]
+    labels: Mapping[str, TrialRecord],
+    evaluations: Mapping[str, Evaluation],
+    scores: Mapping[str, Scores],
+    *,
+    evidence: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """The table `comparison`: a row a label, then the floor `majority` where it was evaluated."""
+    """The table `comparison`: one row per label, then the floor `majority` where it was evaluated.
+
+    Args:
+        labels: Records by label.
+        evaluations: By trial id.
+        scores: By trial id.
+        evidence: What a label's claim to be better rests on, by label.
+    """
     rows: list[dict[str, object]] = []
     for label, record in labels.items():
         config = record.config.flat()
@@ -66,12 +77,13 @@ def comparison_frame(
                 "params": record.parameters,
                 "latency_ms": evaluations[record.trial_id].latency_ms,
                 "train_seconds": record.train_seconds,
+                "evidence": (evidence or {}).get(label, ""),
             }
         )
     if MAJORITY in evaluations:
         rows.append(
             {
-                **dict.fromkeys(("trial_id", "model", "policy", "loss"), ""),
+                **dict.fromkeys(("trial_id", "model", "policy", "loss", "evidence"), ""),
                 "label": MAJORITY,
                 "images": len(evaluations[MAJORITY].image_ids),
                 **_score_columns(scores[MAJORITY]),

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from sweep.journal import Event
+from sweep.phase_kinds import CONFIRM, EXPLORING, FINISH, SEARCH
 from sweep.plan import NOT_DONE, Plan, not_done
-from sweep.trials_csv import CONFIG, PARENT
+from sweep.trials_csv import CONFIG
 
 COLUMNS = ("what", "foreseen", "happened")
 
@@ -29,12 +30,13 @@ def foreseen_frame(
     """
     if plan is None:
         return pd.DataFrame(columns=list(COLUMNS))
-    parents = trials[PARENT] if PARENT in trials else pd.Series("", index=trials.index)
-    continued = set(trials.loc[parents != "", "trial_id"])
+    trained = curves["trial_id"].map(trials.set_index("trial_id")["phase"]).value_counts()
+    searched = int(trials["phase"].isin(EXPLORING).sum())
     rows = [
-        ("trials of the search", f"{plan.trials}", f"{len(trials) - len(continued)}"),
-        ("epochs of the search", f"{plan.search_epochs:.0f}", f"{(~curves['trial_id'].isin(continued)).sum()}"),
-        ("epochs that finish labels", f"{plan.finish_epochs:.0f}", f"{curves['trial_id'].isin(continued).sum()}"),
+        ("trials of the search", f"{plan.trials}", f"{searched}"),
+        ("epochs of the search", f"{plan.search_epochs:.0f}", f"{trained.get(SEARCH.name, 0)}"),
+        ("epochs that finish labels", f"{plan.finish_epochs:.0f}", f"{trained.get(FINISH.name, 0)}"),
+        ("epochs with fresh seeds", f"{plan.confirm_epochs:.0f}", f"{trained.get(CONFIRM.name, 0)}"),
     ]
     seconds = curves.merge(trials, on="trial_id", suffixes=("", "_of_trial"))
     for one in plan.costs:

@@ -13,6 +13,7 @@ import torch
 from analysis import comparison
 from analysis.answer import Answer, answer
 from analysis.candidates import configurations, seeds_frame
+from analysis.confirmation import confirmation_frame, on_split, seed_folders
 from analysis.dead import Dead, dead_labels
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.failures import measure as failures
@@ -20,9 +21,12 @@ from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
 from analysis.load import curves_frame, load_events, load_trials
 from analysis.scores import score_labels, units_of
-from analysis.statistics import MIN_GROUPS, MIN_IMAGES
+from analysis.statistics import MIN_GROUPS, MIN_IMAGES, enough
+from sweep.claims import Outcome
 from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, recorded_objective
+from sweep.phase_kinds import kind_of
+from sweep.verdict import Verdict, last_verdict, why_unconfirmed
 from sweep.verify import load_run_split, open_data, open_run, published
 from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, load_trial, publish
@@ -54,6 +58,9 @@ class Results:
         trials: One row per trial, as in `trials.csv`.
         cost: One row per label; columns `comparison.COST_COLUMNS`.
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
+        verdict: What fresh seeds showed on the split; None where there are none.
+        confirmation: One row per configuration with fresh seeds; columns `confirmation.COLUMNS`.
+        unconfirmed: Why there are no fresh seeds, or fewer than planned; empty if nothing says so.
         curves: One row per trial and epoch: trial_id, label, phase, epoch, seconds, then the metrics.
         foreseen: The sweep's plan beside what happened; columns `foreseen.COLUMNS`, empty where it had none.
         without_time: What was not tried or not trained to its end, and why, one sentence each.
@@ -76,6 +83,9 @@ class Results:
     trials: pd.DataFrame
     cost: pd.DataFrame
     seeds: pd.DataFrame
+    verdict: Verdict | None
+    confirmation: pd.DataFrame
+    unconfirmed: str
     curves: pd.DataFrame
     foreseen: pd.DataFrame
     without_time: tuple[str, ...]
@@ -133,15 +143,25 @@ def build_results(
     added, notes = _top_folders(run_dir, manifest, trials, folders, top)
     folders.update(added)
     labels = {label: load_trial(folder) for label, folder in folders.items()}
+    verdict = last_verdict(events)
+    again: dict[str, Path] = {}
+    if split != "val":
+        again, missing = seed_folders(run_dir, verdict)
+        notes += missing
+        verdict = verdict if again else None
     data = data or open_data(run_dir, manifest)
     images = load_run_split(run_dir, split)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
 
     evaluations = evaluate_checkpoints(
-        run_dir, folders, data, images, device=device, workers=workers, progress=progress
+        run_dir, {**folders, **again}, data, images, device=device, workers=workers, progress=progress
     )
     floor = evaluate_majority(run_dir, data, images, load_split(run_dir, "train").ids, progress=progress)
     evaluations[MAJORITY] = floor
+    if verdict is not None and again:
+        verdict = on_split(verdict, objective, evaluations)
+    of_labels = {record.trial_id for record in labels.values()}
+    evaluations = {trial_id: one for trial_id, one in evaluations.items() if trial_id in {*of_labels, MAJORITY}}
     scores = score_labels(evaluations, resamples=resamples, seed=manifest.seed, progress=progress)
     names = [info.name for info in data.classes]
     trial_ids = {label: record.trial_id for label, record in labels.items()}
@@ -154,12 +174,17 @@ def build_results(
         split=split,
         classes=tuple(data.classes),
         labels=labels,
-        comparison=comparison.comparison_frame(labels, evaluations, scores),
+        comparison=comparison.comparison_frame(
+            labels, evaluations, scores, evidence=_evidence(labels, verdict, trials)
+        ),
         per_class=comparison.per_class_frame(trial_ids, evaluations, names),
         iou_thresholds=comparison.threshold_frame(trial_ids, evaluations),
         failures=find_failures(trial_ids, evaluations, data, iou_limit=iou, progress=progress),
         trials=trials,
         cost=comparison.cost_frame(labels, evaluations, trials),
+        verdict=verdict,
+        confirmation=confirmation_frame(verdict, objective),
+        unconfirmed=why_unconfirmed(events),
         seeds=seeds_frame(trials, objective.key, first=chief_keys(manifest)),
         curves=curves,
         foreseen=foreseen_frame(manifest.plan, trials, curves, events),
@@ -170,6 +195,18 @@ def build_results(
         openings=openings_seen(run_dir, manifest.data.splits.test.hash),
         notes=(*notes, *_notes(labels, manifest, floor, names)),
     )
+
+
+def _evidence(labels: Mapping[str, TrialRecord], verdict: Verdict | None, trials: pd.DataFrame) -> dict[str, str]:
+    """What the row of the winner rests on: a candidate, unless fresh seeds told it from the baseline."""
+    if BEST not in labels or BASELINE not in labels or labels[BEST].trial_id == labels[BASELINE].trial_id:
+        return {}
+    if verdict is None:
+        return {BEST: "candidate: one seed, chosen on val"}
+    source = comparison.lineage(labels[BEST].trial_id, trials)[-1]
+    outcome = next((one.outcome for one in verdict.contrasts if one.name == source), Outcome.UNDECIDED)
+    told = {Outcome.BETTER: f"confirmed on {verdict.split}", Outcome.WORSE: "worse than the baseline"}
+    return {BEST: told.get(outcome, "candidate: not told from the baseline")}
 
 
 def chief_keys(manifest: SweepManifest) -> list[str]:
@@ -249,7 +286,8 @@ def _top_folders(
     trials = trials.assign(configuration=configurations(trials))
     held = {load_trial(folder).trial_id for folder in folders.values()}
     shown = set(trials.loc[trials["trial_id"].isin(held), "configuration"])
-    complete = trials[(trials["state"] == "completed") & trials[manifest.objective].notna()]
+    may_be_best = trials["phase"].map(lambda phase: kind_of(phase).may_be_best)
+    complete = trials[(trials["state"] == "completed") & trials[manifest.objective].notna() & may_be_best]
     others = complete[~complete["configuration"].isin(shown)].groupby("configuration", sort=False)
     ranked = others.agg(trial_id=("trial_id", "first"), score=(manifest.objective, "mean"))
     lowest_first = recorded_objective(manifest).metric.direction == "min"
@@ -278,7 +316,7 @@ def _notes(
     units = units_of(floor)
     if units.grouped:
         notes.append(f"images come in {units.count} groups of similar ones; intervals are over groups, not over images")
-    if not units.enough:
+    if not enough(units):
         least, what = (MIN_GROUPS, "groups") if units.grouped else (MIN_IMAGES, "images")
         notes.append(
             f"{floor.split} has {units.count} {what}: too few for intervals, which need at least {least} {what}"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.kept import Evaluation, OnStep
-from analysis.statistics import Statistic, Units, bootstrap_interval, sampling_units
-from trainables.metrics import Floats, Metric, Replicates, all_metrics
+from analysis.statistics import Statistic, bootstrap_interval
+from trainables.metrics import Floats, Metric, Replicates, Units, all_metrics, sampling_units
 
 
 @dataclass(frozen=True)

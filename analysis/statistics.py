@@ -1,20 +1,18 @@
 """How far a number measured on these images would move on other images: intervals, as pure functions on arrays.
 
-A replicate of the bootstrap is a vector of weights: how often each image was drawn. A statistic takes many replicates
-at once, weights of shape (R, N), so that sums over images are one matrix product. Where images come in groups (frames
-of a video, slices of a patient) whole groups are drawn, and all images of a group share its weight.
+A statistic takes many replicates of a split at once (`trainables.metrics.resampling`), weights of shape (R, N), so that
+sums over images are one matrix product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
-from trainables.metrics import Floats
+from trainables.metrics import Floats, Units, replicate_weights
 
 Statistic = Callable[[Floats], Floats]
 """Weights of shape (R, N) to values of shape (R,) or (K, R)."""
@@ -25,29 +23,6 @@ MIN_IMAGES = 20
 MIN_GROUPS = 5
 """Fewer groups give no interval: resamples of four are too few to reach its ends (docs/METRICS.md)."""
 
-BATCH_WEIGHTS = 2**21
-"""Weights (replicates times images) that a statistic is given at once: 16 MiB, however many images there are."""
-
-
-@dataclass(frozen=True)
-class Units:
-    """What is drawn in a replicate.
-
-    Attributes:
-        of_image: Unit of each image, integers 0 .. count - 1 of shape (N,).
-        count: Number of units.
-        grouped: Whether units are groups of images.
-    """
-
-    of_image: npt.NDArray[np.intp]
-    count: int
-    grouped: bool
-
-    @property
-    def enough(self) -> bool:
-        """Whether there are enough of them for an interval."""
-        return self.count >= (MIN_GROUPS if self.grouped else MIN_IMAGES)
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -57,16 +32,9 @@ class Interval:
     high: Floats
 
 
-def sampling_units(groups: Sequence[str | None]) -> Units:
-    """The units of images: their groups, or the images themselves where they have none.
-
-    Args:
-        groups: Group of each image, None for an image of its own.
-    """
-    names = [("image", str(place)) if group is None else ("group", group) for place, group in enumerate(groups)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    of_image = np.array([numbers[name] for name in names], dtype=np.intp)
-    return Units(of_image, len(numbers), grouped=any(group is not None for group in groups))
+def enough(units: Units) -> bool:
+    """Whether there are enough units for an interval."""
+    return units.count >= (MIN_GROUPS if units.grouped else MIN_IMAGES)
 
 
 def bootstrap_interval(
@@ -90,17 +58,12 @@ def bootstrap_interval(
         seed: Of the draws; the same seed gives the same draws to every statistic.
 
     Returns:
-        The interval; NaN where there are too few units (`Units.enough`) or the statistic is not defined on a replicate.
+        The interval; NaN where there are too few units (`enough`) or the statistic is not defined on a replicate.
     """
-    if not units.enough:
+    if not enough(units):
         shape = statistic(np.ones((1, len(units.of_image)))).shape[:-1]
         return Interval(np.full(shape, np.nan), np.full(shape, np.nan))
-    rng = np.random.default_rng(seed)
-    batch = max(1, BATCH_WEIGHTS // len(units.of_image))
-    values = []
-    for start in range(0, resamples, batch):
-        draws = rng.integers(0, units.count, (min(batch, resamples - start), units.count))
-        values.append(statistic(draw_counts(draws, units.count)[:, units.of_image]))
+    values = [statistic(weights) for weights in replicate_weights(units, resamples=resamples, seed=seed)]
     tail = (1 - expanded_confidence(confidence, units.count)) / 2
     low, high = np.quantile(np.concatenate(values, axis=-1), (tail, 1 - tail), axis=-1)
     return Interval(np.asarray(low), np.asarray(high))
@@ -137,10 +100,3 @@ def paired_interval(
     return bootstrap_interval(
         lambda weights: first(weights) - second(weights), units, confidence=confidence, resamples=resamples, seed=seed
     )
-
-
-def draw_counts(draws: npt.NDArray[np.intp], count: int) -> Floats:
-    """How often each unit was drawn: draws of shape (R, D) with entries below `count` to counts of shape (R, count)."""
-    offsets = np.arange(len(draws))[:, None] * count
-    counts = np.bincount((draws + offsets).ravel(), minlength=len(draws) * count)
-    return counts.reshape(len(draws), count).astype(np.float64)

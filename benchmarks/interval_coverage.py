@@ -17,8 +17,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from analysis.statistics import bootstrap_interval, draw_counts, sampling_units
-from trainables.metrics import iou, mean_over_classes, mean_over_split_classes, weighted_sum
+from analysis.statistics import bootstrap_interval
+from trainables.metrics import (
+    draw_counts,
+    iou,
+    mean_over_classes,
+    mean_over_split_classes,
+    sampling_units,
+    weighted_sum,
+)
 
 PRESENCE = np.array([1, 1, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.06])
 RECALL = np.array([0.95, 0.9, 0.85, 0.8, 0.7, 0.65, 0.5, 0.6, 0.5])

@@ -29,12 +29,13 @@ import torch
 
 from analysis.kept import RESULTS_FILE, Evaluation
 from analysis.scores import score_labels
-from analysis.statistics import draw_counts, expanded_confidence
+from analysis.statistics import expanded_confidence
 from trainables import metrics
 from trainables.metrics import (
     IGNORE,
     SCORE_LEVELS,
     ScoreHistogram,
+    draw_counts,
     mean_over_classes,
     mean_over_split_classes,
     quantise_scores,

@@ -16,19 +16,19 @@ from rich.text import Text
 
 from search_spaces import Parameter, SearchSpace
 from search_spaces.core.parameter import readable
+from sweep.claims import Outcome
 from sweep.objectives import Objective
 from sweep.trials import TrialView
 from sweep.trials_csv import TRIALS_FILE
+from sweep.verdict import named, sentence
 from trainables import commands
 from trainables.config import TrialConfig, format_size
 from trainables.labels import BASELINE, BEST
 from trainables.registry import Scalar
-from trainables.words import counted
+from trainables.words import counted, time_text
 
 if TYPE_CHECKING:
-    from sweep.plan import Plan
-    from sweep.planning import Asked
-    from trainables.cost import Cost
+    from sweep.verdict import Verdict
     from trainables.data import SegmentationData, Splits
     from trainables.execution import Execution
 
@@ -54,7 +54,7 @@ def show_question(
         how: Sampler, scheduler and trials at once.
         execution: Of every trial.
     """
-    table = _rows()
+    table = rows()
     table.add_row("space", f"{space.name} - {space.description}")
     table.add_row("", f"{len(space.parameters)} parameters, labels by {space.label_by}; {how}")
     known = space.trial_config(base, space.start[0] if space.start else {})
@@ -70,82 +70,8 @@ def show_question(
     console.print(Panel(table, title="what will be tried", title_align="left", border_style="dim"))
 
 
-def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note: str) -> None:
-    """Says what the budget buys.
-
-    Args:
-        console: Where to.
-        plan: Of the sweep.
-        asked: What the command asked for.
-        at_once: Processes that measured the costs side by side.
-        note: At which epochs trials are compared.
-    """
-    table = _rows()
-    about = "about " if asked.time_budget is not None and asked.trials is None else ""
-    table.add_row("search", f"{about}{counted(plan.trials, 'trial')} of up to {counted(plan.max_epochs, 'epoch')}")
-    if untried := _untried(plan.starting_points, asked.trials):
-        table.add_row("", Text(untried, style="yellow"))
-    elif not plan.search_is_possible:
-        which = f"{plan.trials} of the" if plan.trials < plan.starting_points else "the"
-        told = f"no room for a search: {which} {plan.starting_points} starting points of the space are tried"
-        table.add_row("", Text(told, style="yellow"))
-    table.add_row("", Text(note, style="dim"))
-    epochs = f"{plan.search_epochs:.0f} epochs are expected, and {plan.finish_epochs:.0f} to finish stopped labels"
-    table.add_row("", epochs)
-    costs = [f"{one.model} {one.cost.epoch_seconds:.3g} s" for one in plan.costs]
-    if costs:
-        table.add_row("one epoch", f"{', '.join(costs)} (measured with {at_once} at once)")
-        bound = "" if asked.time_budget is None else f" of {time_text(asked.time_budget)}"
-        parts = f"{plan.trials_seconds:.0f} s of trials, {plan.report_seconds:.0f} s kept for the report on val"
-        table.add_row("time", f"about {_rounded(plan.seconds)}{bound}: {parts}")
-        gpu = f", {plan.gpu_hours:.2g} GPU hours" if plan.gpu_hours else ""
-        table.add_row("needs", f"{_bytes(plan.memory_bytes)} of memory, up to {_bytes(plan.disk_bytes)} on disk{gpu}")
-    else:
-        table.add_row("time", "not predicted: the trials run on machines that this one cannot measure")
-    table.add_row("evidence", "one seed per configuration: the best is a candidate, and no gain can be confirmed")
-    console.print(Panel(table, title="plan", title_align="left", border_style="dim"))
-
-
-def show_costs(console: Console, rows: Sequence[tuple[str, Cost]]) -> None:
-    """The table of `--check`: what was tried, and what it costs or why it cannot be trained.
-
-    Args:
-        console: Where to.
-        rows: Descriptions and costs.
-    """
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column("tried")
-    for name in ("epoch", "start", "memory", "checkpoint"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
-    for what, cost in rows:
-        if cost.fault:
-            table.add_row(escape(what), "", "", "", "", Text(cost.fault, style="red"))
-            continue
-        seconds = (f"{cost.epoch_seconds:.2f} s", f"{cost.build_seconds:.2f} s")
-        numbers = (*seconds, _bytes(cost.memory_bytes), _bytes(cost.checkpoint_bytes))
-        table.add_row(escape(what), *numbers, Text("ok", style="green"))
-    console.print(table)
-
-
-def time_text(seconds: float) -> str:
-    """A time as `--time-budget` takes it, such as 90s, 30m or 1h30m."""
-    whole = round(seconds)
-    parts = [(whole // 86400, "d"), (whole % 86400 // 3600, "h"), (whole % 3600 // 60, "m"), (whole % 60, "s")]
-    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
-
-
-def _rounded(seconds: float) -> str:
-    """A prediction, not finer than it deserves."""
-    step = 10 if seconds < 600 else 60 if seconds < 7200 else 600
-    return time_text(max(step, round(seconds / step) * step))
-
-
-def _bytes(number: int) -> str:
-    return f"{number / 2**30:.1f} GiB" if number >= 2**29 else f"{number / 2**20:.0f} MiB"
-
-
-def _rows() -> Table:
+def rows() -> Table:
+    """A table of names and what they are, without lines."""
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -197,11 +123,11 @@ def show_space(
         label = BASELINE if index == 0 else space.label(config.flat())
         line = Text(f"{label}: {describe(config, size=own_size)}")
         console.print(Padding(line, (0, 0, 0, 2), expand=False))
-    if untried := _untried(len(space.start), trials):
+    if untried := untried_text(len(space.start), trials):
         console.print(Text(untried, style="yellow"))
 
 
-def _untried(points: int, trials: int | None) -> str:
+def untried_text(points: int, trials: int | None) -> str:
     """Says that there are fewer trials than starting points; empty if there are enough."""
     if trials is None or trials >= points:
         return ""
@@ -284,6 +210,8 @@ def show_answer(
     run_dir: Path,
     openings: int,
     failed: int,
+    verdict: Verdict | None = None,
+    unconfirmed: str = "",
 ) -> None:
     """The best configuration, its score beside the baseline's, where the run is, what to type next.
 
@@ -296,6 +224,8 @@ def show_answer(
         run_dir: The run.
         openings: Of its test split so far.
         failed: How many trials failed.
+        verdict: What fresh seeds showed; None where there are none.
+        unconfirmed: Why there are none, or fewer than planned; empty if none were asked for.
     """
     best = labels[BEST]
     config = TrialConfig.from_flat(best.config)
@@ -308,8 +238,11 @@ def show_answer(
         highlight=False,
         soft_wrap=True,
     )
-    told = escape(_score_text(labels, seeds, dead, objective))
-    console.print(f"[bold]{objective.key}[/bold]  {told}", highlight=False, soft_wrap=True)
+    if verdict is None or dead.keys() & {BASELINE, BEST}:
+        told = escape(_score_text(labels, seeds, dead, objective, unconfirmed))
+        console.print(f"[bold]{objective.key}[/bold]  {told}", highlight=False, soft_wrap=True)
+    else:
+        _show_verdict(console, verdict, objective, unconfirmed)
     troubled = f"; {failed} trials failed, see logs/ and {TRIALS_FILE} there" if failed else ""
     console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)
     if len(dead) == len(labels):
@@ -351,8 +284,23 @@ def _plural(reason: str) -> str:
     return f"{verb.removesuffix('s')} {rest}"
 
 
+def _show_verdict(console: Console, verdict: Verdict, objective: Objective, unconfirmed: str) -> None:
+    """What fresh seeds showed, and the means behind it."""
+    style = {Outcome.BETTER: "bold green", Outcome.WORSE: "bold yellow"}.get(verdict.outcome, "bold yellow")
+    told = f"on {verdict.split}, {sentence(verdict, objective)}"
+    console.print(f"[{style}]verdict[/{style}]   {escape(told)}", highlight=False, soft_wrap=True)
+    means = [f"{named(one)} {objective.show(one.mean)}" for one in verdict.configurations]
+    console.print(f"          means over seeds: {escape(', '.join(means))}", highlight=False, soft_wrap=True)
+    if unconfirmed:
+        console.print(f"          fewer seeds than planned: {escape(unconfirmed)}", highlight=False, soft_wrap=True)
+
+
 def _score_text(
-    labels: Mapping[str, TrialView], seeds: Sequence[TrialView], dead: Mapping[str, str], objective: Objective
+    labels: Mapping[str, TrialView],
+    seeds: Sequence[TrialView],
+    dead: Mapping[str, str],
+    objective: Objective,
+    unconfirmed: str,
 ) -> str:
     """The score of the best configuration beside the baseline's; a mean and a range where it has several seeds."""
     best, baseline = labels[BEST], labels.get(BASELINE)
@@ -371,4 +319,6 @@ def _score_text(
     if BEST in dead:
         return f"{score}  (baseline {objective.show(other)}; neither is a result)"
     gain = best.metrics[objective.key] - other
-    return f"{score}  (baseline {objective.show(other)}, {gain:+.4f}; one seed each and chosen on val: no evidence yet)"
+    why = f": {unconfirmed}" if unconfirmed else ""
+    told = "one seed each and chosen on val: a candidate, no evidence yet"
+    return f"{score}  (baseline {objective.show(other)}, {gain:+.4f}; {told}{why})"

@@ -18,9 +18,11 @@ from sweep.forecast import TimeLimit
 from sweep.journal import Event, Journal
 from sweep.manifest import Budget
 from sweep.objectives import Objective
-from sweep.phases import Context, Finish, Phase, Proposal, Search
+from sweep.phases import Confirm, Context, Finish, Phase, Proposal, Search
+from sweep.phases.confirm import repeated
 from sweep.plan import Plan
 from sweep.trials import TrialTable, TrialView
+from sweep.verdict import Confirmed, Verdict, last_verdict
 from sweep.verify import published_labels
 from trainables.registry import Scalar
 
@@ -43,7 +45,7 @@ class Task:
 
 
 class Conductor:
-    """A sweep from its first suggestion to the last label trained to full budget.
+    """A sweep from its first suggestion to the last trial with a fresh seed.
 
     Args:
         journal: New, or of the sweep to go on with.
@@ -85,7 +87,11 @@ class Conductor:
             self.limit = TimeLimit(budget.time_budget, plan, slots, self.elapsed, self._count_labels)
         context = Context(self.table, objective, budget, gpus_per_trial, self.elapsed, journal.append, self.limit)
         self.search = Search(context, space=space, base=base, sampler=sampler, scheduler=scheduler, seed=seed)
-        self._phases: dict[str, Phase] = {phase.kind.name: phase for phase in (self.search, Finish(context))}
+        self.confirm = Confirm(context, seed=seed, top=budget.confirm_top, seeds=budget.confirm_seeds)
+        if self.limit is not None:
+            self.limit.kept = self.confirm.seconds
+        phases = (self.search, Finish(context), self.confirm)
+        self._phases: dict[str, Phase] = {phase.kind.name: phase for phase in phases}
         self._clock = clock
         self._spent = 0.0
         self._started: float | None = None
@@ -167,6 +173,11 @@ class Conductor:
         if labels and labels != published_labels(self.journal.events):
             self.journal.append("published", labels=labels)
 
+    def on_verdict(self, verdict: Verdict | None) -> None:
+        """Writes down what fresh seeds showed, unless it was there before."""
+        if verdict is not None and verdict != last_verdict(self.journal.events):
+            self.journal.append("verdict", **verdict.to_json())
+
     def on_close(self) -> None:
         """Writes down that the command is done, its report included."""
         self.journal.append("closed", spent_s=self.elapsed())
@@ -179,6 +190,22 @@ class Conductor:
     def labels(self) -> dict[str, TrialView]:
         """The trial that represents each label at full budget."""
         return self.table.labels(self.objective)
+
+    def confirmed(self) -> list[Confirmed]:
+        """The configurations that were trained again with fresh seeds, the baseline first; empty if there are none."""
+        found = []
+        for group in self.table.confirmed(self.objective):
+            first = group[0]
+            found.append(
+                Confirmed(
+                    trial_id=repeated(first.trial_id),
+                    label=first.label,
+                    trials=tuple(trial.trial_id for trial in group),
+                    seeds=tuple(int(trial.config["seed"]) for trial in group),
+                    scores=tuple(trial.metrics[self.objective.key] for trial in group),
+                )
+            )
+        return found
 
     def _count_labels(self) -> int:
         return len({trial.label for trial in self.table.explored()})

@@ -50,6 +50,7 @@ class SweepConfig:
     max_epochs: int | None
     time_budget: float | None
     accept_plan: bool
+    confirm: int | None
     gpu_hours: float | None
     sampler: str
     scheduler: str
@@ -209,6 +210,8 @@ def _validate(config: SweepConfig) -> None:
         faults.append("--check and --show are two commands: give one of them")
     if config.as_yaml and not config.show:
         faults.append("--as-yaml goes with --show")
+    if config.confirm == 1:
+        faults.append("--confirm 1: one seed cannot show how far a seed moves a score; give 0, or 2 and more")
     if not 0 <= config.seed < 2**31:
         faults.append(f"--seed {config.seed}: must be between 0 and {2**31 - 1}")
     if faults:

@@ -113,6 +113,13 @@ def _add_how(how: argparse._ActionsContainer, mode: Mode) -> None:
     if mode != "start":
         return
     how.add_argument("--accept-plan", action="store_true", help="start with the time budget that is proposed")
+    how.add_argument(
+        "--confirm",
+        type=whole,
+        metavar="SEEDS",
+        help="train the best few and the baseline again with so many fresh seeds (default: as many as the plan has "
+        "room for; 0: none)",
+    )
     how.add_argument("--gpu-hours", type=_positive_float, metavar="H", help="end the search after so many GPU hours")
     how.add_argument("--sampler", metavar="NAME", default="tpe", help=f"{', '.join(SAMPLERS)} (default: tpe)")
     how.add_argument("--scheduler", metavar="NAME", default="asha", help=f"{', '.join(SCHEDULERS)} (default: asha)")

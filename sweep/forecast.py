@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -103,6 +104,7 @@ class TimeLimit:
         elapsed: Seconds spent so far.
         labels: How many labels there are so far.
         forecast: Of trials.
+        kept: Seconds that the search leaves to what comes after it: the confirmation.
     """
 
     budget: float
@@ -111,6 +113,7 @@ class TimeLimit:
     elapsed: Callable[[], float]
     labels: Callable[[], int]
     forecast: Forecast = field(init=False)
+    kept: Callable[[], float] = field(init=False, default=lambda: 0.0)
 
     def __post_init__(self) -> None:
         self.forecast = Forecast(self.plan.costs)
@@ -132,6 +135,18 @@ class TimeLimit:
     def overrun(self, seconds: float) -> float:
         """By how many seconds something that takes so long from now on would end too late, beyond what is tolerated."""
         return self.elapsed() + seconds - self.end - TOLERANCE * self.budget
+
+
+def makespan(each: float, trials: int, slots: int, *, before: float = 0.0) -> float:
+    """Seconds until trials of one length have ended that begin as places get free.
+
+    Args:
+        each: Seconds of a trial.
+        trials: How many.
+        slots: Places.
+        before: Seconds that are still to be worked on trials that are running.
+    """
+    return max(each * math.ceil(trials / slots), (before + each * trials) / slots)
 
 
 TOLERANCE = 0.02

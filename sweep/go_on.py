@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from sweep import answer
 from sweep.again import space_fault, splits_fault
 from sweep.config import CHANGEABLE, GoOnConfig
 from sweep.manifest import SweepManifest
@@ -24,6 +23,7 @@ from trainables.config import parse_value
 from trainables.data import SegmentationData
 from trainables.errors import DataError, UsageError
 from trainables.run_folder import MANIFEST_FILE
+from trainables.words import time_text
 
 _OF_SPLITS = ("splits", "group_by")
 """Flags that are compared when the data are open."""
@@ -87,9 +87,9 @@ def _refuse_more_without_time(config: GoOnConfig, manifest: SweepManifest) -> No
     """
     budget = manifest.budget.time_budget
     if config.extend and manifest.plan is not None and budget is not None and "time_budget" not in config.changes:
-        more = answer.time_text(2 * budget)
+        more = time_text(2 * budget)
         raise UsageError(
-            f"this sweep tries what its time budget of {answer.time_text(budget)} has room for: give it more, in all, "
+            f"this sweep tries what its time budget of {time_text(budget)} has room for: give it more, in all, "
             f"with --time-budget {more} or another"
         )
 
@@ -213,6 +213,7 @@ def _held(manifest: SweepManifest) -> dict[str, Any]:
         "trials": budget.trials,
         "max_epochs": budget.max_epochs,
         "gpu_hours": budget.gpu_hours,
+        "confirm": budget.confirm_seeds,
         "sampler": manifest.search.sampler,
         "scheduler": manifest.search.scheduler,
         "seed": manifest.seed,

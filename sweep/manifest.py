@@ -92,6 +92,8 @@ class Budget:
             None for no limit.
         gpu_hours: GPU hours of the search; None for no limit.
         open_ended: Whether `trials` is only what the time budget is expected to have room for.
+        confirm_top: Configurations that are trained again with fresh seeds beside the baseline; 0 for none.
+        confirm_seeds: Fresh seeds of each.
     """
 
     trials: int
@@ -99,6 +101,8 @@ class Budget:
     time_budget: float | None = None
     gpu_hours: float | None = None
     open_ended: bool = False
+    confirm_top: int = 0
+    confirm_seeds: int = 0
 
 
 @dataclass(frozen=True)

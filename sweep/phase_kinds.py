@@ -25,8 +25,10 @@ class PhaseKind:
 
 SEARCH = PhaseKind("search", explores=True, may_be_best=True)
 FINISH = PhaseKind("finish", explores=False, may_be_best=True)
+CONFIRM = PhaseKind("confirm", explores=False, may_be_best=False)
+ABLATE = PhaseKind("ablate", explores=False, may_be_best=False)
 
-KINDS = {kind.name: kind for kind in (SEARCH, FINISH)}
+KINDS = {kind.name: kind for kind in (SEARCH, FINISH, CONFIRM, ABLATE)}
 """By name."""
 
 EXPLORING = tuple(kind.name for kind in KINDS.values() if kind.explores)

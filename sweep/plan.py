@@ -11,6 +11,8 @@ NOT_DONE = {
     "skipped": "the starting point of {label} was not tried: {reason}",
     "unfinished": "{trial_id} was not trained to its last epoch: {reason}",
     "time_over": "no further trial was begun: {reason}",
+    "confirm_over": "no further seed was trained: {reason}",
+    "left_out": "{trial_id} was trained with no further seed: {reason}",
 }
 """Events of the journal for which a time budget had no room, or which were not worth it, as sentences."""
 
@@ -18,6 +20,15 @@ NOT_DONE = {
 def not_done(event: Event) -> str:
     """The sentence of an event of `NOT_DONE`."""
     return NOT_DONE[event["event"]].format(**event)
+
+
+GAIN = 0.02
+"""The gain whose chance of being confirmed a plan tells."""
+SEED_SD = 0.012
+"""How far a seed moves a score, before anything was trained (docs/benchmarks.md)."""
+IMAGE_SPREAD = 0.1
+"""How far one other image would move a difference of two configurations times the number of images, before anything was
+trained: n images move it by this over the square root of n (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,13 @@ class Plan:
         memory_bytes: The most that all trials that run at once hold, of the machine's or of its GPUs' memory.
         disk_bytes: The most that checkpoints can take.
         costs: Of every model and size.
+        confirm_top: Configurations that are trained again with fresh seeds beside the baseline; 0 for none.
+        confirm_seeds: Fresh seeds of each.
+        confirm_epochs: Expected of them.
+        confirm_seconds: Expected of them.
+        image_sd: How far other images would move a difference, as assumed (`IMAGE_SPREAD`).
+        power: How often a true gain of `GAIN` is expected to be claimed on val.
+        detectable: A true gain that is expected to be claimed in 8 of 10 cases.
     """
 
     trials: int
@@ -72,11 +90,18 @@ class Plan:
     memory_bytes: int
     disk_bytes: int
     costs: tuple[MeasuredCost, ...]
+    confirm_top: int = 0
+    confirm_seeds: int = 0
+    confirm_epochs: float = 0.0
+    confirm_seconds: float = 0.0
+    image_sd: float = 0.0
+    power: float = 0.0
+    detectable: float = 0.0
 
     @property
     def seconds(self) -> float:
         """Expected of the whole command."""
-        return self.prepare_seconds + self.trials_seconds + self.report_seconds
+        return self.prepare_seconds + self.trials_seconds + self.confirm_seconds + self.report_seconds
 
     @property
     def search_is_possible(self) -> bool:

@@ -1,58 +1,28 @@
-"""From a budget to a plan: how many trials of how many epochs, and what that is expected to take.
-
-Predictions come from a simulation of the search: trials with drawn learning curves on the places that there are,
-stopped by the sweep's own rule, the labels' best finished at the end. Only the costs are measured.
-"""
+"""From a budget to a plan: how many trials of how many epochs, with how much confirmation."""
 
 from __future__ import annotations
 
-import heapq
 import math
-import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from search_spaces.core.space import SearchSpace
+from sweep.claims import Design, detectable, power
 from sweep.forecast import TRIAL_SECONDS, WORKER_SECONDS
-from sweep.plan import MeasuredCost, Plan
+from sweep.plan import GAIN, IMAGE_SPREAD, SEED_SD, Plan
+from sweep.predicting import Confirmation, Setting, predict, seconds_of
 from sweep.schedulers import SCHEDULERS
 from trainables.errors import UsageError
-from trainables.labels import BASELINE
-from trainables.registry import Scalar
 
-RAY_SECONDS = 8.0
-"""To start Ray, and to end it."""
-END_SECONDS = 4.0
-"""From the last trial's end on: Ray ends, models are published."""
-REPORT_SECONDS = 10.0
-"""Of the report on val beside what grows with labels and images: a process that loads its libraries, tables, page."""
-IMAGE_SECONDS, PIXEL_SECONDS = 0.02, 1.2e-7
-"""Of the report for each image of a label and each pixel of it, beside the model: regions, pictures, files. Estimates:
-`benchmarks/on_time.py` shows whether they are long enough."""
+CONFIRMATIONS = tuple(Confirmation(top, seeds) for top, seeds in ((1, 3), (2, 3), (2, 4), (2, 5), (3, 5), (3, 6)))
+"""From the cheapest to the dearest."""
+CONFIRM_SHARE, CHEAPEST_SHARE = 1 / 3, 0.6
+"""The most of all epochs that goes into the confirmation, and into the cheapest one: without it there is no verdict."""
+LEAST_CONFIRMED = (8, 12, 20, math.inf)
+"""A budget is spent on trials longer than so many epochs only once there is room for the next confirmation: 8 epochs go
+with the cheapest of `CONFIRMATIONS`, 12 with the second."""
 EPOCHS = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 """Lengths of a full trial that a time budget chooses from."""
-SIMULATIONS = 8
 MOST_TRIALS = 400
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a search is expected to come to.
-
-    Attributes:
-        search_epochs: Over all its trials.
-        finish_epochs: Of labels that are trained to the end afterwards.
-        seconds: From the first trial's start to the last one's end.
-        busy_seconds: Sum over the places.
-    """
-
-    search_epochs: float
-    finish_epochs: float
-    seconds: float
-    busy_seconds: float
 
 
 @dataclass(frozen=True)
@@ -63,77 +33,22 @@ class Asked:
         trials: `--trials`.
         max_epochs: `--max-epochs`.
         time_budget: `--time-budget`, in seconds.
+        confirm: `--confirm`: fresh seeds of each configuration that is trained again.
     """
 
     trials: int | None
     max_epochs: int | None
     time_budget: float | None
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a plan depends on beside the budget.
-
-    Attributes:
-        space: What varies.
-        base: Keys common to all trials.
-        costs: Of every model and size; empty where they could not be measured.
-        scheduler: Name of the stop rule.
-        slots: Trials at once.
-        gpus_per_trial: For GPU hours.
-        spent: Seconds since the start of the command.
-        report: Whether a report on val is written.
-        val_images: Of the val split.
-        val_pixels: Of its masks, in the mean.
-    """
-
-    space: SearchSpace
-    base: Mapping[str, Scalar]
-    costs: tuple[MeasuredCost, ...]
-    scheduler: str
-    slots: int
-    gpus_per_trial: float
-    spent: float
-    report: bool
-    val_images: int
-    val_pixels: float
-
-    @property
-    def prepare_seconds(self) -> float:
-        """From the start of the command to the first trial."""
-        return self.spent + RAY_SECONDS
-
-    def labels(self, trials: int) -> int:
-        """The most labels that a sweep with so many trials can have, beside the winner."""
-        by = self.space.parameter(self.space.label_by)
-        most = 1 if by is None else len(by.choices) if by.kind == "choice" else len(self.space.start)
-        return min(most, trials)
-
-    @property
-    def label_seconds(self) -> float:
-        """Of the report for each label: it is evaluated, and its masks are kept, measured and drawn."""
-        if not self.report:
-            return 0.0
-        validation = max((one.cost.val_seconds for one in self.costs), default=0.0)
-        return validation + self.val_images * (IMAGE_SECONDS + PIXEL_SECONDS * self.val_pixels)
-
-    def report_seconds(self, trials: int) -> float:
-        """Of the report on val of a sweep with so many trials, and of what comes before it."""
-        if not self.report:
-            return END_SECONDS
-        return END_SECONDS + REPORT_SECONDS + self.labels(trials) * self.label_seconds
-
-    def points(self) -> list[Mapping[str, Scalar]]:
-        """Flat keys of the starting points."""
-        return [{**self.base, **self.space.fixed, **point} for point in self.space.start]
+    confirm: int | None = None
 
 
 def make_plan(setting: Setting, asked: Asked) -> Plan:
     """What a budget buys.
 
     With a time budget, the number of trials and their length follow from it where they are not given: the longest
-    trials of which there is room for every starting point, and for at least three quarters as many trials as they have
-    epochs. A budget without room for that is spent on the starting points.
+    trials of which there is room for every starting point, for at least three quarters as many trials as they have
+    epochs, and for a confirmation that goes with their length (`LEAST_CONFIRMED`). A budget without room for that is
+    spent on the starting points and on fresh seeds.
 
     Args:
         setting: Of the sweep.
@@ -145,10 +60,12 @@ def make_plan(setting: Setting, asked: Asked) -> Plan:
     """
     epochs, trials = asked.max_epochs, asked.trials
     if asked.time_budget is not None and (epochs is None or trials is None):
-        epochs, trials = _fit(setting, asked, asked.time_budget)
-    if epochs is None or trials is None:
+        epochs, trials, confirm = _fit(setting, asked, asked.time_budget)
+    elif epochs is None or trials is None:
         raise ValueError("without a time budget both numbers are needed")
-    predicted = predict(setting, trials, epochs)
+    else:
+        confirm = _affordable(setting, asked, trials, epochs)
+    predicted = predict(setting, trials, epochs, confirm)
     return Plan(
         trials=trials,
         max_epochs=epochs,
@@ -164,21 +81,59 @@ def make_plan(setting: Setting, asked: Asked) -> Plan:
         gpu_hours=round(predicted.busy_seconds * setting.gpus_per_trial / 3600, 3),
         memory_bytes=max((one.cost.memory_bytes for one in setting.costs), default=0) * setting.slots,
         disk_bytes=max((one.cost.checkpoint_bytes for one in setting.costs), default=0)
-        * (trials + setting.labels(trials)),
+        * (trials + confirm.trials + setting.labels(trials)),
         costs=setting.costs,
+        confirm_top=confirm.top,
+        confirm_seeds=confirm.seeds,
+        confirm_epochs=round(predicted.confirm_epochs, 1),
+        confirm_seconds=round(predicted.confirm_seconds, 1),
+        **_hopes(confirm, trials, setting.val_images),
     )
+
+
+def _hopes(confirm: Confirmation, trials: int, images: int) -> dict[str, float]:
+    """What a confirmation can hope to find on val: fields of the plan."""
+    if not confirm.trials:
+        return {}
+    image_sd = IMAGE_SPREAD / math.sqrt(images)
+    design = Design((confirm.seeds,) * (confirm.top + 1), units=images, chosen_from=max(confirm.top, trials - 1))
+    return {
+        "image_sd": round(image_sd, 4),
+        "power": round(power(GAIN, design, SEED_SD, image_sd), 2),
+        "detectable": round(detectable(design, SEED_SD, image_sd), 4),
+    }
+
+
+def _affordable(setting: Setting, asked: Asked, trials: int, epochs: int) -> Confirmation:
+    """The dearest confirmation within `CONFIRM_SHARE` of all epochs, or the cheapest there is."""
+    search = predict(setting, trials, epochs, simulations=2)
+    spent = search.search_epochs + search.finish_epochs
+    options = _confirmations(setting, asked, trials)
+    fitting = [one for one in options if one.trials * epochs <= _share(one, spent)]
+    return fitting[-1] if fitting else options[0]
+
+
+def _confirmations(setting: Setting, asked: Asked, trials: int) -> list[Confirmation]:
+    """Those that a sweep with so many trials can have, from the cheapest; at least one, which may be none."""
+    varied = [parameter.key for parameter in setting.space.parameters if parameter.key != "seed"]
+    if not varied or trials < 2 or asked.confirm == 0:
+        return [Confirmation()]
+    possible = [one for one in CONFIRMATIONS if one.top < trials]
+    if asked.confirm is None:
+        return possible
+    return [Confirmation(top, asked.confirm) for top in dict.fromkeys(one.top for one in possible)]
 
 
 def propose(setting: Setting) -> float:
     """A time budget, in seconds, in which every starting point is tried at length and the sampler is asked as often."""
     trials = 2 * len(setting.space.start)
-    wanted = _command_seconds(setting, trials, 15) * 1.1
+    wanted = _command_seconds(setting, trials, 15, _affordable(setting, Asked(trials, 15, None), trials, 15)) * 1.1
     steps = [60 * m for m in (5, 10, 15, 20, 30, 45)] + [3600 * h for h in (1, 1.5, 2, 3, 4, 6, 8, 12, 18, 24, 36, 48)]
     return next((step for step in steps if step >= wanted), math.ceil(wanted / 86400) * 86400.0)
 
 
-def _fit(setting: Setting, asked: Asked, budget: float) -> tuple[int, int]:
-    """Epochs and trials for a time budget."""
+def _fit(setting: Setting, asked: Asked, budget: float) -> tuple[int, int, Confirmation]:
+    """Epochs, trials and confirmation for a time budget."""
     least = len(setting.space.start) if asked.trials is None else asked.trials
     if not setting.costs:
         if asked.max_epochs is None:
@@ -186,11 +141,14 @@ def _fit(setting: Setting, asked: Asked, budget: float) -> tuple[int, int]:
                 "what an epoch costs cannot be measured on this machine, since the trials will run on others: give "
                 "--max-epochs beside --time-budget; the number of trials follows from what they report"
             )
-        return asked.max_epochs, least
+        return asked.max_epochs, least, _affordable(setting, asked, least, asked.max_epochs)
 
-    def room(epochs: int) -> int:
-        """Trials of a length that fit: a guess that is put right by what is predicted for it."""
+    def room(epochs: int, confirm: Confirmation) -> int:
+        """Trials of a length that fit beside a confirmation: a guess put right by what is predicted for it."""
         available = budget - setting.prepare_seconds - setting.report_seconds(least)
+        available -= predict(setting, max(2, least), epochs, confirm, simulations=1).confirm_seconds
+        if available <= 0:
+            return 0
         trials, fitting = max(least, 4), 0
         for _ in range(6):
             seconds = predict(setting, trials, epochs, simulations=2).seconds
@@ -203,12 +161,31 @@ def _fit(setting: Setting, asked: Asked, budget: float) -> tuple[int, int]:
             trials = closer
         return fitting
 
+    def searched(trials: int, epochs: int) -> float:
+        return predict(setting, trials, epochs, simulations=1).search_epochs if trials else 0.0
+
+    def options(epochs: int) -> list[tuple[int, Confirmation]]:
+        """Trials with the confirmation beside them, the dearest first, where it takes no more than its share."""
+        possible = [(room(epochs, one), one) for one in _confirmations(setting, asked, asked.trials or MOST_TRIALS)]
+        return [
+            (trials, one)
+            for trials, one in reversed(possible)
+            if trials > one.top and one.trials * epochs <= _share(one, searched(trials, epochs))
+        ]
+
+    def most(epochs: int) -> tuple[int, Confirmation] | None:
+        """The dearest confirmation beside which there is room for enough trials, if it is enough for such lengths."""
+        enough = max(least, math.ceil(0.75 * epochs) if asked.trials is None else 0)
+        fitting = [(trials, one) for trials, one in options(epochs) if trials >= enough]
+        needed = 0 if asked.confirm is not None else _least_trials(epochs)
+        return next(((trials, one) for trials, one in fitting if one.trials >= needed or not varied), None)
+
+    varied = _confirmations(setting, asked, MOST_TRIALS)[0].trials > 0
     lengths = EPOCHS if asked.max_epochs is None else (asked.max_epochs,)
-    fitting = {epochs: room(epochs) for epochs in lengths}
-    wanted = [e for e, n in fitting.items() if n >= max(least, math.ceil(0.75 * e) if asked.trials is None else 0)]
-    epochs = max(wanted, default=lengths[0])
-    trials = fitting[epochs] if asked.trials is None else asked.trials
-    while asked.trials is None and trials > 1 and _command_seconds(setting, trials, epochs) > budget:
+    found = next(((epochs, *pair) for epochs in reversed(lengths) if (pair := most(epochs)) is not None), None)
+    epochs, trials, confirm = found or _tight(lengths[0], room, _confirmations(setting, asked, MOST_TRIALS)[0])
+    trials = trials if asked.trials is None else asked.trials
+    while asked.trials is None and trials > 1 and _command_seconds(setting, trials, epochs, confirm) > budget:
         trials -= max(1, trials // 20)
     shortest = _first_trial_seconds(setting, epochs)
     if shortest > budget:
@@ -216,93 +193,36 @@ def _fit(setting: Setting, asked: Asked, budget: float) -> tuple[int, int]:
             f"--time-budget of {budget:.0f} s is too short: starting, one trial of {epochs} epochs and the report take "
             f"about {shortest:.0f} s here; give --time-budget {math.ceil(1.2 * shortest / 60)}m or more"
         )
-    return epochs, max(1, trials)
+    return epochs, max(1, trials), confirm if trials > confirm.top else Confirmation()
 
 
-def _command_seconds(setting: Setting, trials: int, epochs: int) -> float:
-    return setting.prepare_seconds + predict(setting, trials, epochs).seconds + setting.report_seconds(trials)
+def _tight(
+    epochs: int, room: Callable[[int, Confirmation], int], cheapest: Confirmation
+) -> tuple[int, int, Confirmation]:
+    """What a budget that is too small for a search has room for: starting points, and seeds if there are two."""
+    trials = room(epochs, cheapest)
+    if trials > cheapest.top:
+        return epochs, trials, cheapest
+    return epochs, room(epochs, Confirmation()), Confirmation()
+
+
+def _share(confirm: Confirmation, search_epochs: float) -> float:
+    """The most epochs that a confirmation may take beside a search of so many."""
+    share = CHEAPEST_SHARE if confirm == CONFIRMATIONS[0] else CONFIRM_SHARE
+    return share / (1 - share) * search_epochs
+
+
+def _least_trials(epochs: int) -> int:
+    """Trials of the confirmation that a search with trials of this length should have room for."""
+    return next(one.trials for most, one in zip(LEAST_CONFIRMED, CONFIRMATIONS, strict=False) if epochs <= most)
+
+
+def _command_seconds(setting: Setting, trials: int, epochs: int, confirm: Confirmation) -> float:
+    predicted = predict(setting, trials, epochs, confirm)
+    return setting.prepare_seconds + predicted.all_seconds + setting.report_seconds(trials)
 
 
 def _first_trial_seconds(setting: Setting, epochs: int) -> float:
     """Of a command that trains nothing but the baseline."""
-    seconds = _seconds_of(setting, setting.points()[0]) * epochs
+    seconds = seconds_of(setting, setting.points()[0]) * epochs
     return setting.prepare_seconds + WORKER_SECONDS + TRIAL_SECONDS + seconds + setting.report_seconds(1)
-
-
-def _seconds_of(setting: Setting, config: Mapping[str, Scalar]) -> float:
-    """Of an epoch of a configuration, as measured."""
-    model, size = str(config["model.name"]), str(config["image_size"])
-    return next((one.cost.epoch_seconds for one in setting.costs if (one.model, one.image_size) == (model, size)), 0.0)
-
-
-def predict(setting: Setting, trials: int, epochs: int, *, simulations: int = SIMULATIONS) -> Prediction:
-    """Simulates a search; the mean of several.
-
-    Args:
-        setting: Of the sweep.
-        trials: Of the search.
-        epochs: Of a full trial.
-        simulations: How many.
-    """
-    told = []
-    for seed in range(simulations):
-        told.append(_simulate(setting, trials, epochs, np.random.default_rng([seed, trials, epochs])))
-    return Prediction(*(statistics.fmean(getattr(one, name) for one in told) for name in Prediction.__annotations__))
-
-
-def _simulate(setting: Setting, trials: int, epochs: int, rng: np.random.Generator) -> Prediction:
-    """One search: the rule sees scores of drawn quality that rise towards it, with noise from epoch to epoch."""
-    rule = SCHEDULERS.get(setting.scheduler)(epochs)
-    configs = list(_configs(setting, trials, rng))
-    seconds = [_seconds_of(setting, config) for config in configs]
-    quality = rng.normal(size=trials)
-    reached = [0] * trials
-    free = [(WORKER_SECONDS, place) for place in range(setting.slots)]
-    heapq.heapify(free)
-    events: list[tuple[float, int, int]] = []  # when an epoch ends, of which trial, on which place
-    next_trial, now = 0, 0.0
-
-    def begin() -> None:
-        nonlocal next_trial
-        while free and next_trial < trials:
-            at, place = heapq.heappop(free)
-            heapq.heappush(events, (at + TRIAL_SECONDS + seconds[next_trial], next_trial, place))
-            next_trial += 1
-
-    begin()
-    while events:
-        now, trial, place = heapq.heappop(events)
-        reached[trial] += 1
-        share = reached[trial] / epochs
-        score = quality[trial] - 3 * math.exp(-3 * share) + rng.normal(scale=0.2)
-        stopped = reached[trial] < epochs and rule.observe(f"t{trial}", reached[trial], score) and trial > 0
-        if reached[trial] >= epochs or stopped:
-            heapq.heappush(free, (now, place))
-            begin()
-        else:
-            heapq.heappush(events, (now + seconds[trial], trial, place))
-    best: dict[Any, int] = {}
-    for trial, config in enumerate(configs):
-        label = BASELINE if trial == 0 else config.get(setting.space.label_by, trial)
-        if label not in best or (reached[trial], quality[trial]) > (reached[best[label]], quality[best[label]]):
-            best[label] = trial
-    stopped_early = [trial for trial in best.values() if reached[trial] < epochs]
-    finish = [(epochs - reached[trial]) * seconds[trial] + TRIAL_SECONDS for trial in stopped_early]
-    search = sum(e * s + TRIAL_SECONDS for e, s in zip(reached, seconds, strict=True))
-    return Prediction(
-        search_epochs=float(sum(reached)),
-        finish_epochs=float(sum(epochs - reached[trial] for trial in stopped_early)),
-        seconds=now + max(sum(finish) / setting.slots, max(finish, default=0.0)),
-        busy_seconds=search + sum(finish) + setting.slots * WORKER_SECONDS,
-    )
-
-
-def _configs(setting: Setting, trials: int, rng: np.random.Generator) -> Iterable[Mapping[str, Scalar]]:
-    """What decides cost and label of each trial: the starting points, then draws from the choices of the space."""
-    points = setting.points()
-    yield from points[:trials]
-    keys = {"model.name", "image_size", setting.space.label_by}
-    varied = {p.key: p.ends() for p in setting.space.parameters if p.key in keys and p.kind == "choice"}
-    held = {**setting.base, **setting.space.fixed}
-    for _ in range(trials - len(points)):
-        yield {**held, **{key: values[int(rng.integers(len(values)))] for key, values in varied.items()}}

@@ -93,11 +93,7 @@ class LiveView:
         conductor = self._conductor
         search = conductor.table.explored()
         objective = conductor.objective
-        scored = {
-            trial.trial_id: value
-            for trial in conductor.table.trials.values()
-            if (value := objective.value(trial.metrics)) is not None
-        }
+        scored = {trial.trial_id: value for trial in search if (value := objective.value(trial.metrics)) is not None}
         text = Text()
         about = "about " if conductor.limit is not None and conductor.budget.open_ended else ""
         ended = sum(not trial.is_open for trial in search)

@@ -22,14 +22,24 @@ from sweep.journal import JOURNAL_FILE, Journal
 from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, recorded_objective
 from sweep.optuna_study import STUDY_FILE, mirror
+from sweep.phases.confirm import confirming
 from sweep.reporting import report_on_val
 from sweep.resources import Machines
 from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import TrialView
 from sweep.trials_csv import TRIALS_FILE
+from sweep.verdict import Verdict, decide, last_verdict, why_unconfirmed
 from sweep.verify import published_event, published_labels
 from trainables import commands
-from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_checkpoint, publish, read_record
+from trainables.checkpoint import (
+    CHECKPOINTS,
+    MODEL_FILE,
+    MODEL_FILES,
+    latest_checkpoint,
+    publish,
+    read_record,
+    read_val_counts,
+)
 from trainables.config import parse_size
 from trainables.data.cache.decoded import DecodedCache, class_pixels
 from trainables.data.splits.frozen import load_split
@@ -37,6 +47,7 @@ from trainables.data.splits.openings import openings_seen
 from trainables.errors import INTERRUPTED, SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.labels import BEST
+from trainables.metrics import Collected, sampling_units
 from trainables.paths import consists_of, remove_own, within
 from trainables.run_folder import BEST_MODELS, REPORT, REPORT_FILE
 
@@ -94,6 +105,7 @@ class Session:
             self.console.print("every trial of this sweep has ended; --extend N tries more")
             self._write_views(conductor)
             self._publish(conductor)
+            conductor.on_verdict(self._verdict(conductor))
             there = (self.run_dir / REPORT / REPORT_FILE).is_file()
             reported = there or not conductor.labels() or self._report()
             return self._answer(conductor, reported=reported)
@@ -109,6 +121,7 @@ class Session:
         if stopped_by is not None:
             return self._interrupted(tracker)
         self._publish(conductor)
+        conductor.on_verdict(self._verdict(conductor))
         reported = not conductor.labels() or self._report()
         if self.options.report and conductor.labels():
             tracker.report(self.run_dir / REPORT)
@@ -256,6 +269,27 @@ class Session:
         told_now = published_event(folders)
         conductor.on_publish({label: {"trial_id": labels[label].trial_id, **told_now[label]} for label in labels})
 
+    def _verdict(self, conductor: Conductor) -> Verdict | None:
+        """What fresh seeds showed on val; None where there are none."""
+        configurations = conductor.confirmed()
+        choice = confirming(self.journal.events)
+        if not configurations or choice is None:
+            return None
+
+        def collected(trial_id: str) -> Collected | None:
+            checkpoint = latest_checkpoint(within(self.run_dir, CHECKPOINTS, trial_id))
+            counts = None if checkpoint is None else read_val_counts(checkpoint)
+            return None if counts is None else counts.collected()
+
+        return decide(
+            configurations,
+            conductor.objective,
+            split="val",
+            collected=collected,
+            units=sampling_units(load_split(self.run_dir, "val").groups),
+            chosen_from=int(choice["chosen_from"]),
+        )
+
     def _answer(self, conductor: Conductor, *, reported: bool) -> int:
         labels = conductor.labels()
         failed = [trial for trial in conductor.table.trials.values() if trial.state == "failed"]
@@ -270,6 +304,8 @@ class Session:
             self.console,
             labels,
             seeds=conductor.table.seeds(labels[BEST], conductor.objective),
+            verdict=last_verdict(self.journal.events),
+            unconfirmed=why_unconfirmed(self.journal.events),
             dead=self._dead(labels, conductor.objective),
             objective=conductor.objective,
             run_dir=self.run_dir,

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.markup import escape
 
-from sweep import answer
+from sweep import answer, plan_view
 from sweep.compiled import values_of
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
@@ -21,7 +21,8 @@ from sweep.manifest import Budget, SearchRecord, SweepManifest, TrackingRecord
 from sweep.measuring import measure_everything, measure_models, processes
 from sweep.objectives import objective_of
 from sweep.plan import Plan
-from sweep.planning import Asked, Setting, make_plan, propose
+from sweep.planning import Asked, make_plan, propose
+from sweep.predicting import Setting
 from sweep.preflight import Prepared, check_disk, checkpoint_bytes, prepare
 from sweep.resources import Resources, available, plan_execution, plan_resources
 from sweep.schedulers import comparison_note, scheduler_for
@@ -34,6 +35,7 @@ from trainables.cost import Cost
 from trainables.data.splits.frozen import freeze_splits
 from trainables.errors import UsageError
 from trainables.execution import Execution
+from trainables.words import time_text
 
 
 def start(config: SweepConfig, console: Console, *, started: float | None = None) -> int:
@@ -133,7 +135,7 @@ def _planned(config: SweepConfig, setting: Setting, resources: Resources, consol
     asked = _asked(config, setting)
     plan = make_plan(setting, asked)
     note = comparison_note(setting.scheduler, plan.max_epochs)
-    answer.show_plan(console, plan, asked, at_once=processes(resources), note=note)
+    plan_view.show_plan(console, plan, asked, at_once=processes(resources), note=note)
     _check_disk(config, plan, setting)
     return plan, asked
 
@@ -147,7 +149,7 @@ def _check(
 ) -> int:
     """Shows what was measured for `--check`, and the plan; returns the exit code."""
     if rows:
-        answer.show_costs(console, rows)
+        plan_view.show_costs(console, rows)
     else:
         told = "the trials will run on GPUs, and this machine has none: costs are not measured"
         console.print(told, style="yellow", soft_wrap=True)
@@ -179,7 +181,7 @@ def _check_disk(config: SweepConfig, plan: Plan, setting: Setting) -> None:
         DataError: With the bytes needed and free.
     """
     models = [str(model) for model in values_of(setting.space, setting.base, "model.name")]
-    trials = plan.trials + setting.labels(plan.trials)
+    trials = plan.trials + (plan.confirm_top + 1) * plan.confirm_seeds + setting.labels(plan.trials)
     check_disk(plan.disk_bytes or checkpoint_bytes(models) * trials, trials=trials, runs_dir=config.runs_dir)
 
 
@@ -206,6 +208,8 @@ def _manifest(
             time_budget=asked.time_budget,
             gpu_hours=config.gpu_hours,
             open_ended=asked.time_budget is not None and asked.trials is None,
+            confirm_top=plan.confirm_top,
+            confirm_seeds=plan.confirm_seeds,
         ),
         search=SearchRecord(config.sampler, config.scheduler),
         objective=config.objective,
@@ -226,18 +230,18 @@ def _asked(config: SweepConfig, setting: Setting) -> Asked:
     Raises:
         UsageError: If it asks for none on a user's own data, with a proposal and what it would buy.
     """
-    trials, epochs = config.trials, config.max_epochs
+    trials, epochs, confirm = config.trials, config.max_epochs, config.confirm
     if config.time_budget is not None:
-        return Asked(trials, epochs, config.time_budget)
+        return Asked(trials, epochs, config.time_budget, confirm)
     if trials is not None or epochs is not None:
-        return Asked(trials or DEFAULT_TRIALS, epochs or DEFAULT_EPOCHS, None)
+        return Asked(trials or DEFAULT_TRIALS, epochs or DEFAULT_EPOCHS, None, confirm)
     if config.data_root is None and not config.download:
-        return Asked(None, None, DEMO_SECONDS)
-    proposed = Asked(None, None, propose(setting))
+        return Asked(None, None, DEMO_SECONDS, confirm)
+    proposed = Asked(None, None, propose(setting), confirm)
     if config.accept_plan:
         return proposed
     plan = make_plan(setting, proposed)
-    time_budget = answer.time_text(proposed.time_budget or 0.0)
+    time_budget = time_text(proposed.time_budget or 0.0)
     raise UsageError(
         f"say how long this sweep may take. Proposed: --time-budget {time_budget}, which has room for about "
         f"{plan.trials} trials of up to {plan.max_epochs} epochs ({plan.starting_points} starting points first) and "

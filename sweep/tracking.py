@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweep.journal import Event
+from sweep.journal import JOURNAL_FILE, Event, read_events
+from sweep.verdict import Verdict, named
 from sweep.verify import open_run
 from trainables import commands
 from trainables.config import TrialConfig
@@ -72,6 +73,7 @@ class Tracker:
         self._warn = warn
         self._runs: dict[str, Any] = {}
         self._results: dict[str, list[Event]] = {}
+        self._verdict: Event | None = None
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if mode != "disabled":
@@ -80,6 +82,8 @@ class Tracker:
 
     def on_event(self, event: Event) -> None:
         """Queues an event; returns at once."""
+        if event["event"] == "verdict":
+            self._verdict = event
         if self._thread is not None and event["event"] in ("suggested", "result", "ended"):
             self._queue.put(lambda: self._log(event))
 
@@ -166,6 +170,7 @@ class Tracker:
         if comparison.is_file():
             for row in pd.read_csv(comparison).to_dict("records"):
                 run.summary[f"{row['label']}/iou"] = row["iou"]
+        run.summary.update(verdict_summary(self._verdict))
         run.finish()
 
     def _start(self, name: str, config: Mapping[str, Any], *, job_type: str) -> Any:
@@ -190,6 +195,17 @@ class Tracker:
         run.define_metric("epoch")
         run.define_metric("*", step_metric="epoch")
         return run
+
+
+def verdict_summary(event: Event | None) -> dict[str, Any]:
+    """What W&B shows of a verdict in the summary of the report's run; a candidate where there is none."""
+    if event is None:
+        return {"evidence": "candidate: one seed, chosen on val"}
+    verdict = Verdict.from_json(event)
+    leading = verdict.leading
+    numbers = {name: getattr(leading, name) for name in ("difference", "low", "high", "chance", "detectable", "seeds")}
+    told = {"outcome": verdict.outcome.value, "configuration": named(verdict.of(leading.name)), "split": verdict.split}
+    return {"evidence": "fresh seeds", **{f"verdict/{name}": value for name, value in {**told, **numbers}.items()}}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -220,6 +236,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mode=resolve_mode(asked.wandb, warn=warn),
         warn=warn,
     )
+    for event in read_events(asked.run / JOURNAL_FILE):
+        if event["event"] == "verdict":
+            tracker.on_event(event)
     tracker.report(report)
     return 0 if tracker.close(timeout=120) else 1
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sweep.journal import Event
 from sweep.objectives import Objective
-from sweep.phase_kinds import kind_of
+from sweep.phase_kinds import CONFIRM, kind_of
 from sweep.trials_csv import CONFIG, PARENT, ordered
 from trainables.files import write_atomically
 from trainables.labels import BASELINE, BEST, in_order
@@ -28,7 +28,7 @@ class TrialView:
     Attributes:
         trial_id: `t000` for search trials; `t000-finish` for the continuation of one.
         label: `baseline`, or the value of the key that names the space's labels.
-        phase: `search` or `finish`.
+        phase: Name of a `sweep.phase_kinds.PhaseKind`.
         config: Flat configuration.
         params: What the search chose.
         parent: The search trial that a `finish` trial continues.
@@ -135,7 +135,7 @@ class TrialTable:
         for trial in self.explored():
             if trial.state in ("completed", "stopped") and objective.value(trial.metrics) is not None:
                 by_label.setdefault(trial.label, []).append(trial)
-        return {label: _best_configuration(trials, objective)[0] for label, trials in by_label.items()}
+        return {label: ranked_configurations(trials, objective)[0][0] for label, trials in by_label.items()}
 
     def final(self, trial: TrialView) -> TrialView:
         """The continuation of a search trial if it has a completed one, else the trial itself."""
@@ -145,6 +145,7 @@ class TrialTable:
     def labels(self, objective: Objective) -> dict[str, TrialView]:
         """The trial in `best/` for each label: only trials at full budget; `baseline` first, `best` the winner.
 
+        Where configurations were trained again with fresh seeds, the best is the one with the best mean over them.
         No configuration is listed twice: a label whose trial differs from the baseline in the seed alone is left
         out, and where the best configuration is the baseline's own, `best` is the baseline's trial.
         """
@@ -156,7 +157,9 @@ class TrialTable:
             label: trial for label, trial in complete.items() if label == BASELINE or configuration(trial) != baseline
         }
         if everyone:
-            chosen[BEST] = _best_configuration(everyone, objective)[0]
+            winner = self._confirmed_winner(objective)
+            own = [trial for trial in everyone if winner is None or configuration(trial) == winner]
+            chosen[BEST] = ranked_configurations(own or everyone, objective)[0][0]
         return {label: chosen[label] for label in in_order(chosen)}
 
     def completed(self, objective: Objective) -> list[TrialView]:
@@ -168,6 +171,25 @@ class TrialTable:
             and kind_of(trial.phase).may_be_best
             and objective.value(trial.metrics) is not None
         ]
+
+    def confirmed(self, objective: Objective) -> list[list[TrialView]]:
+        """The trials with fresh seeds that came to their end, by configuration; the baseline's first.
+
+        Nothing where there are not at least two seeds of the baseline and of another configuration; configurations with
+        one seed are left out.
+        """
+        groups: dict[tuple[tuple[str, Any], ...], list[TrialView]] = {}
+        for trial in self.of_phase(CONFIRM.name):
+            if trial.state == "completed" and objective.value(trial.metrics) is not None:
+                groups.setdefault(configuration(trial), []).append(trial)
+        several = sorted(
+            (group for group in groups.values() if len(group) > 1), key=lambda group: group[0].label != BASELINE
+        )
+        return several if len(several) > 1 and several[0][0].label == BASELINE else []
+
+    def _confirmed_winner(self, objective: Objective) -> tuple[tuple[str, Any], ...] | None:
+        groups = self.confirmed(objective)
+        return configuration(max(groups, key=lambda group: mean_goodness(group, objective))[0]) if groups else None
 
     def seeds(self, trial: TrialView, objective: Objective) -> list[TrialView]:
         """All trials at full budget of a trial's configuration, whatever their seeds."""
@@ -212,17 +234,21 @@ def configuration(trial: TrialView) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((key, value) for key, value in trial.config.items() if key != "seed"))
 
 
-def _best_configuration(trials: Iterable[TrialView], objective: Objective) -> list[TrialView]:
-    """The trials of the configuration that ranks first: by epochs, then by mean score, then by its first trial."""
+def mean_goodness(trials: Iterable[TrialView], objective: Objective) -> float:
+    """Mean score of trials that have one, turned so that higher is better."""
+    return statistics.fmean(objective.goodness(trial.metrics[objective.key]) for trial in trials)
+
+
+def ranked_configurations(trials: Iterable[TrialView], objective: Objective) -> list[list[TrialView]]:
+    """The trials of each configuration, the first of the ranking first: by epochs, by mean score, by first trial."""
     groups: dict[tuple[tuple[str, Any], ...], list[TrialView]] = {}
     for trial in trials:
         groups.setdefault(configuration(trial), []).append(trial)
 
     def rank(group: list[TrialView]) -> tuple[int, float, int]:
-        mean = statistics.fmean(objective.goodness(trial.metrics[objective.key]) for trial in group)
-        return group[0].epochs, mean, -group[0].number
+        return group[0].epochs, mean_goodness(group, objective), -group[0].number
 
-    return max((_longest(group) for group in groups.values()), key=rank)
+    return sorted((_longest(group) for group in groups.values()), key=rank, reverse=True)
 
 
 def _longest(trials: list[TrialView]) -> list[TrialView]:

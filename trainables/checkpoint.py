@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -26,6 +28,7 @@ from trainables import commands
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError
 from trainables.files import write_json
+from trainables.metrics import ImageCounts
 from trainables.models import build_model
 from trainables.paths import UnsafePathError, remove_own
 from trainables.record import TrialRecord
@@ -37,10 +40,12 @@ TRAINED_FILE = "trained.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
 TRIAL_FILE = "trial.json"
+VAL_FILE = "val.safetensors"
+"""What the model of a finished trial did on each image of val (`ImageCounts`)."""
 SUMS_FILE = "sha256.json"
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds the checkpoint folder of each trial."""
-CHECKPOINT_FILES = (MODEL_FILE, TRAINED_FILE, OPTIMIZER_FILE, STATE_FILE, SUMS_FILE)
+CHECKPOINT_FILES = (MODEL_FILE, TRAINED_FILE, OPTIMIZER_FILE, VAL_FILE, STATE_FILE, SUMS_FILE)
 """All files of a checkpoint; a folder that holds any other file is left alone."""
 MODEL_FILES = (MODEL_FILE, TRIAL_FILE)
 """All files of a published model (`best/LABEL`)."""
@@ -48,7 +53,13 @@ _ELSEWHERE = "train this one into a folder of its own, or ask for what is there"
 
 
 def save_checkpoint(
-    folder: Path, *, epoch: int, model: nn.Module, updater: Updater | None, record: TrialRecord
+    folder: Path,
+    *,
+    epoch: int,
+    model: nn.Module,
+    updater: Updater | None,
+    record: TrialRecord,
+    val_counts: ImageCounts | None = None,
 ) -> Path:
     """Writes `folder/epoch-NNNN` and removes older ones once the new one is whole.
 
@@ -58,6 +69,7 @@ def save_checkpoint(
         model: What is evaluated; its state is stored contiguous and on the CPU.
         updater: What training continues from; None leaves it out (a trial that is done needs none).
         record: Stored with the hash of the written weights.
+        val_counts: What it did on each image of val.
 
     Returns:
         The checkpoint's folder.
@@ -82,6 +94,9 @@ def save_checkpoint(
         if updater is not None and updater.averaged is not None:
             save_file(_portable(updater.model.state_dict()), temporary / TRAINED_FILE)
             sums[TRAINED_FILE] = file_sha256(temporary / TRAINED_FILE)
+        if val_counts is not None:
+            save_arrays(val_counts.arrays(), temporary / VAL_FILE)
+            sums[VAL_FILE] = file_sha256(temporary / VAL_FILE)
         write_json(temporary / STATE_FILE, state)
         sums[STATE_FILE] = file_sha256(temporary / STATE_FILE)
         write_json(temporary / SUMS_FILE, sums)
@@ -154,6 +169,12 @@ def restore_checkpoint(checkpoint: Path, *, expected: TrialRecord, updater: Upda
 def read_record(checkpoint: Path) -> TrialRecord:
     """The record of a trial's own checkpoint, without its weights."""
     return TrialRecord.from_json(json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8")))
+
+
+def read_val_counts(checkpoint: Path) -> ImageCounts | None:
+    """What the model of a whole checkpoint did on each image of val; None in runs that did not keep it."""
+    path = checkpoint / VAL_FILE
+    return ImageCounts.of(load_arrays(path)) if path.is_file() else None
 
 
 def publish(checkpoint: Path, folder: Path, *, label: str, data: Mapping[str, Any] | None = None) -> TrialRecord:

@@ -21,7 +21,7 @@ from trainables.loaders import TrainingSet, evaluation_loader, training_loader
 from trainables.loops import evaluate, train_one_epoch
 from trainables.losses import LOSSES
 from trainables.memory import memory_is_enough_for
-from trainables.metrics import ConfusionMatrix, summary
+from trainables.metrics import ConfusionMatrix, ImageCounts, PairCounts, summary
 from trainables.models import build_model
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
 from trainables.plugins import used_by
@@ -69,6 +69,7 @@ class Trial:
             self._build_data(cache, execution.workers)
             self._build_updates()
             self.history: list[dict[str, Any]] = []
+            self.val_counts: ImageCounts | None = None
             self.applied = read_back(self.built())
         verify(config, self.built(), self.applied)
         if execution.compile:
@@ -156,7 +157,8 @@ class Trial:
         epoch = self.epoch + 1
         torch.manual_seed(derived_seed("epoch", self.config.seed, epoch))
         self.batches.epoch = epoch
-        matrix = ConfusionMatrix(len(self.data.data.classes))
+        last = epoch >= self.config.epochs
+        val = (PairCounts if last else ConfusionMatrix)(len(self.data.data.classes))
         with memory_is_enough_for(self.config):
             trained = train_one_epoch(
                 self.model,
@@ -167,8 +169,11 @@ class Trial:
                 normalisation=self.model.normalisation,
                 device=self.device,
             )
-            evaluate(self.updater.evaluated, self.val_loader, [matrix], device=self.device, precision=self.precision)
-        metrics = {**trained, **summary(matrix.value())}
+            evaluate(self.updater.evaluated, self.val_loader, [val], device=self.device, precision=self.precision)
+        counted = val.value()
+        if isinstance(counted, ImageCounts):
+            self.val_counts, counted = counted, counted.total()
+        metrics = {**trained, **summary(counted)}
         bad = [name for name, value in metrics.items() if not np.isfinite(value)]
         if bad:
             raise DivergedError(f"{', '.join(bad)} not finite after epoch {epoch}")
@@ -193,13 +198,18 @@ class Trial:
         )
 
     def save(self, folder: Path) -> Path:
-        """Writes a checkpoint of the last epoch into `folder`; the optimizer's state only while there is more to do."""
+        """Writes a checkpoint of the last epoch into `folder`.
+
+        The optimizer's state goes with it only while there is more to do, and what the model did on each image of val
+        once there is not.
+        """
         return checkpoints.save_checkpoint(
             folder,
             epoch=self.epoch,
             model=self.updater.evaluated,
             updater=None if self.done else self.updater,
             record=self.record(),
+            val_counts=self.val_counts,
         )
 
     def restore(self, checkpoint: Path) -> None:

@@ -29,3 +29,10 @@ def some_of(texts: Sequence[str], most: int = 5) -> str:
     """
     more = len(texts) - most
     return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def time_text(seconds: float) -> str:
+    """A time as `--time-budget` takes it, such as 90s, 30m or 1h30m."""
+    whole = round(seconds)
+    parts = [(whole // 86400, "d"), (whole % 86400 // 3600, "h"), (whole % 3600 // 60, "m"), (whole % 60, "s")]
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"

@@ -41,7 +41,7 @@ class Evidence(Enum):
     ONE_CHECKPOINT = "one checkpoint each"
     """Holds for these weights; another seed may reverse it."""
     FRESH_SEEDS = "fresh seeds"
-    """Holds for configurations: five or more seeds each."""
+    """Holds for configurations: several seeds of each, and the images, are accounted for."""
     ABLATION = "ablation"
     """Holds for a component of a configuration."""
 

@@ -29,7 +29,7 @@ class Proposal:
         label: The label that it would represent.
         config: Flat configuration.
         params: What the search chose of it.
-        source: Where it comes from: `known_good`, `start`, `sampler`, `representative`.
+        source: Where it comes from: `known_good`, `start`, `sampler`, `representative`, `fresh seed`.
         parent: The trial whose checkpoint to begin from.
         first_epoch: Epochs that the parent has trained.
     """
@@ -116,6 +116,15 @@ class Context:
         if limit is None:
             return []
         return [limit.forecast.trial_seconds(t.config, int(t.config["epochs"]) - t.epochs) for t in trials]
+
+    def late(self, trial: TrialView) -> Stop | None:
+        """Ends a running trial that could not end in time."""
+        limit = self.limit
+        if limit is None:
+            return None
+        (seconds,) = self.seconds_to_go([trial])
+        late = limit.overrun(seconds - limit.forecast.start_seconds())
+        return Stop("time budget", f"its last epoch would end {late:.0f} s too late") if late > 0 else None
 
 
 class Phase(ABC):

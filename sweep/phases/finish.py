@@ -64,9 +64,11 @@ class Finish(Phase):
         if limit is None:
             return True
         (seconds,) = self.context.seconds_to_go([parent])
-        if limit.fits(seconds):
+        kept = limit.kept()
+        if limit.fits(seconds, then=kept):
             return True
-        reason = f"{seconds:.0f} s to its last epoch, {max(0.0, limit.left()):.0f} s left"
+        after = f" and {kept:.0f} s to confirm the best" if kept else ""
+        reason = f"{seconds:.0f} s to its last epoch{after}, {max(0.0, limit.left()):.0f} s left"
         self._give_up(parent, BY_TIME, reason)
         return False
 

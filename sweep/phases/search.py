@@ -114,10 +114,12 @@ class Search(Phase):
         running = self.context.seconds_to_go(trial for trial in self._trials() if trial.is_open)
         finishing = self.context.seconds_to_go(self.context.to_finish())
         then = max(sum(finishing) / limit.slots, max(finishing, default=0.0))
-        if limit.fits(max([seconds, *running]), then=then):
+        kept = limit.kept()
+        if limit.fits(max([seconds, *running]), then=then + kept):
             return ""
-        after = f" and {math.ceil(then)} s to finish labels" if then else ""
-        return f"it would take {math.ceil(seconds)} s{after}, and {max(0, int(limit.left()))} s are left"
+        after = [(then, "to finish labels"), (kept, "to confirm the best")]
+        told = "".join(f" and {math.ceil(time)} s {why}" for time, why in after if time)
+        return f"it would take {math.ceil(seconds)} s{told}, and {max(0, int(limit.left()))} s are left"
 
     def expected_trials(self) -> int:
         """Trials of the search when it ends, as far as can be foreseen."""
@@ -129,7 +131,8 @@ class Search(Phase):
             return max(begun, 0 if self._over else limit.plan.trials)
         each = sum(trial.seconds for trial in ended) / len(ended) + limit.forecast.start_seconds()
         finishing = sum(self.context.seconds_to_go(self.context.to_finish()))
-        return begun + max(0, int((limit.left() * limit.slots - finishing) / each) - limit.slots)
+        left = (limit.left() - limit.kept()) * limit.slots - finishing
+        return begun + max(0, int(left / each) - limit.slots)
 
     def done(self) -> bool:
         """Whether the budget is spent or the space exhausted, and every trial has ended."""
@@ -140,15 +143,7 @@ class Search(Phase):
         if trial.label == BASELINE:
             return None
         advice = self._advice.get(trial.trial_id)
-        return Stop(self._scheduler, advice) if advice is not None else self._late(trial) or self._spent()
-
-    def _late(self, trial: TrialView) -> Stop | None:
-        limit = self.context.limit
-        if limit is None:
-            return None
-        (seconds,) = self.context.seconds_to_go([trial])
-        late = limit.overrun(seconds - limit.forecast.start_seconds())
-        return Stop("time budget", f"its last epoch would end {late:.0f} s too late") if late > 0 else None
+        return Stop(self._scheduler, advice) if advice is not None else self.context.late(trial) or self._spent()
 
     def on_event(self, event: Event, *, replayed: bool) -> None:
         """Shows results to the stop rule, and everything to the study."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +13,15 @@ import pandas as pd
 
 from analysis.answer import Answer
 from analysis.candidates import seeds_frame
+from analysis.confirmation import confirmation_frame
 from analysis.foreseen import COLUMNS as FORESEEN_COLUMNS
 from analysis.results import Results
 from search_spaces import SearchSpace, When
 from search_spaces.core.parameter import Parameter, choice
+from sweep.claims import Contrast
 from sweep.manifest import Budget, DataRecord, SearchRecord, SplitRecord, SplitRecords, SweepManifest
 from sweep.objectives import objective_of
+from sweep.verdict import Confirmed, Verdict
 from trainables.data.base import VOID, ClassInfo, Image, Mask, SegmentationData, Splits
 
 from ..manifests import make_manifest
@@ -235,7 +239,7 @@ def make_results(
                         "predicted_pixels": predicted,
                     }
                 )
-    floor = comparison[0] | {"label": "majority", "trial_id": "", "model": "", "policy": "", "loss": ""}
+    floor = comparison[0] | {"label": "majority", "trial_id": "", "model": "", "policy": "", "loss": "", "evidence": ""}
     floor |= {"iou": 0.061, "iou_low": 0.055, "iou_high": 0.068, "latency_ms": np.nan, "params": np.nan}
     comparison.append(floor | {"train_seconds": np.nan, "epochs": np.nan, "seeds": np.nan})
     trial_rows, curve_rows = [], []
@@ -312,6 +316,9 @@ def make_results(
         trials=trials_frame,
         cost=cost,
         seeds=seeds_frame(trials_frame, "val/miou"),
+        verdict=None,
+        confirmation=confirmation_frame(None, objective_of("val/miou")),
+        unconfirmed="",
         curves=pd.DataFrame(curve_rows, columns=["trial_id", "label", "phase", "epoch", "val/miou"]),
         foreseen=pd.DataFrame(columns=list(FORESEEN_COLUMNS)),
         without_time=(),
@@ -383,3 +390,19 @@ def _manifest(classes: tuple[ClassInfo, ...], images: int) -> SweepManifest:
 
 def _seed(text: str) -> int:
     return int.from_bytes(text.encode()[-6:], "little")
+
+
+def with_verdict(
+    results: Results, *, split: str = "test", low: float = 0.01, units: int = 150, **changes: Any
+) -> Results:
+    """The same run with fresh seeds of the baseline and of the first search trial."""
+    chosen_from = 10 if split == "val" else None
+    contrast = Contrast("0001", 0.03, low, 0.05, 0.013, 0.04, 3)
+    configurations = (
+        Confirmed("0000", "baseline", ("0000-s1", "0000-s2", "0000-s3"), (7, 8, 9), (0.40, 0.41, 0.42)),
+        Confirmed("0001", "<free>", ("0001-s1", "0001-s2", "0001-s3"), (7, 8, 9), (0.44, 0.43, 0.45)),
+    )
+    verdict = Verdict(split, "val/miou", configurations, (contrast,), "0001", "images", units, chosen_from)
+    objective = objective_of("val/miou")
+    told = {"verdict": verdict, "confirmation": confirmation_frame(verdict, objective), "split": split, **changes}
+    return replace(results, **told)

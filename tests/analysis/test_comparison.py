@@ -24,11 +24,10 @@ from analysis.comparison import (
 )
 from analysis.dead import Dead, dead_labels, find_dead
 from analysis.scores import score_labels, score_statistic
-from analysis.statistics import draw_counts
 from sweep.objectives import objective_of, objectives
 from trainables import metrics
 from trainables.labels import MAJORITY
-from trainables.metrics import IGNORE, PerImageConfusion, RegionConfidence, ScoreHistogram
+from trainables.metrics import IGNORE, PerImageConfusion, RegionConfidence, ScoreHistogram, draw_counts
 
 NAMES = ["sky", "road", "car", "never"]
 METRICS = ("pixel_accuracy", "iou", "f1", "precision", "recall", "ap", "map")
@@ -131,7 +130,7 @@ def test_comparison_has_the_contracts_columns_and_a_floor(made):
         *("pixel_accuracy", "pixel_accuracy_low", "pixel_accuracy_high", "iou", "iou_low", "iou_high"),
         *("f1", "f1_low", "f1_high", "precision", "precision_low", "precision_high"),
         *("recall", "recall_low", "recall_high", "ap", "ap_low", "ap_high"),
-        *("map", "map_low", "map_high", "params", "latency_ms", "train_seconds"),
+        *("map", "map_low", "map_high", "params", "latency_ms", "train_seconds", "evidence"),
     )
     assert frame["label"].tolist() == ["baseline", "best", "flip", MAJORITY]
     assert frame["trial_id"].tolist() == ["0", "1", "1", ""]

@@ -11,18 +11,23 @@ from trainables.cost import Cost
 PLAN = Plan(
     trials=3, max_epochs=2, starting_points=2, compared="", search_epochs=5.0, finish_epochs=1.0, prepare_seconds=10.0,
     trials_seconds=60.0, report_seconds=20.0, labels=1, label_seconds=1.0, gpu_hours=0.0, memory_bytes=0, disk_bytes=0,
+    confirm_top=1, confirm_seeds=1, confirm_epochs=4.0, confirm_seconds=40.0,
     costs=(MeasuredCost("a", "32x32", Cost(0, 9.0, 1.0)), MeasuredCost("b", "32x32", Cost(0, 90.0, 10.0))),
 )  # fmt: skip
 TRIALS = pd.DataFrame(
     {
-        "trial_id": ["t000", "t001", "t001-finish"],
-        "config/model.name": ["a", "a", "a"],
-        "config/image_size": ["32x32"] * 3,
-        "parent": ["", "", "t001"],
+        "trial_id": ["t000", "t001", "t001-finish", "t000-s1"],
+        "phase": ["search", "search", "finish", "confirm"],
+        "config/model.name": ["a"] * 4,
+        "config/image_size": ["32x32"] * 4,
     }
 )
 CURVES = pd.DataFrame(
-    {"trial_id": ["t000", "t000", "t001", "t001-finish"], "epoch": [1, 2, 1, 2], "seconds": [11.0, 13.0, 12.0, 16.0]}
+    {
+        "trial_id": ["t000", "t000", "t001", "t001-finish", "t000-s1", "t000-s1"],
+        "epoch": [1, 2, 1, 2, 1, 2],
+        "seconds": [11.0, 13.0, 12.0, 16.0, 13.0, 13.0],
+    }
 )
 EVENTS = [
     {"event": "skipped", "start": 1, "label": "b", "reason": "it would take 900 s, and 20 s are left"},
@@ -44,15 +49,16 @@ def test_plan_stands_beside_what_happened() -> None:
         ("trials of the search", "3", "2"),
         ("epochs of the search", "5", "3"),
         ("epochs that finish labels", "1", "1"),
+        ("epochs with fresh seeds", "4", "2"),
         ("seconds of an epoch, a at 32x32", "10.00", "13.00"),
         ("seconds of an epoch, b at 32x32", "100.00", "-"),
-        ("seconds of the whole command", "90", "123"),
+        ("seconds of the whole command", "130", "123"),
     ]
 
 
 def test_run_without_a_plan_has_nothing_to_compare_and_an_open_one_no_time() -> None:
     assert foreseen_frame(None, TRIALS, CURVES, EVENTS).empty
-    assert foreseen_frame(PLAN, TRIALS.drop(columns="parent"), CURVES, [])["happened"].iloc[-1] == "-"
+    assert foreseen_frame(PLAN, TRIALS, CURVES, [])["happened"].iloc[-1] == "-"
 
 
 def test_what_was_left_undone_is_told_with_the_reason() -> None:

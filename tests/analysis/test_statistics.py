@@ -13,13 +13,18 @@ from analysis.statistics import (
     MIN_GROUPS,
     MIN_IMAGES,
     bootstrap_interval,
-    draw_counts,
     expanded_confidence,
     paired_interval,
-    sampling_units,
 )
 from trainables import metrics
-from trainables.metrics import arrays, mean_over_split_classes, weighted_sum
+from trainables.metrics import (
+    arrays,
+    draw_counts,
+    mean_over_split_classes,
+    resampling,
+    sampling_units,
+    weighted_sum,
+)
 
 
 def mean_of(values):
@@ -226,7 +231,7 @@ def test_paired_interval_is_narrower_than_two_single_ones_on_the_same_images():
 def test_replicates_come_in_batches_that_change_nothing(monkeypatch):
     values = np.random.default_rng(7).normal(size=50)
     whole = bootstrap_interval(mean_of(values), images(50), resamples=300, seed=4)
-    monkeypatch.setattr(statistics, "BATCH_WEIGHTS", 50 * 7)
+    monkeypatch.setattr(resampling, "BATCH_WEIGHTS", 50 * 7)
     asked = []
 
     def watched(weights):

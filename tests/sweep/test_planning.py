@@ -14,7 +14,8 @@ from sweep.forecast import TOLERANCE, TRIAL_SECONDS, WORKER_SECONDS
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.plan import MeasuredCost, Plan
-from sweep.planning import END_SECONDS, REPORT_SECONDS, Asked, Setting, make_plan, predict, propose
+from sweep.planning import Asked, make_plan, propose
+from sweep.predicting import END_SECONDS, REPORT_SECONDS, Setting, predict
 from sweep.resources import Resources
 from sweep.schedulers import SCHEDULERS
 from trainables.cost import Cost

@@ -17,25 +17,24 @@ from search_spaces.core.parameter import choice, number, readable
 from sweep.answer import (
     describe_execution,
     show_answer,
-    show_costs,
-    show_plan,
     show_question,
     show_ray,
     show_space,
     show_time,
-    time_text,
 )
 from sweep.flags import duration
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import objective_of
 from sweep.plan import MeasuredCost, Plan
+from sweep.plan_view import show_costs, show_plan
 from sweep.planning import Asked
 from sweep.progress import LiveView
 from trainables import commands
 from trainables.cost import Cost
 from trainables.errors import ConfigError
 from trainables.execution import Execution, TrialData
+from trainables.words import time_text
 
 from .simulated import OBJECTIVE, SPACE, drive, make, scores, troubled
 
@@ -277,7 +276,7 @@ PLAN = Plan(
     [
         (PLAN, Asked(8, 4, None), [
             "8 trials of up to 4 epochs", "24 epochs are expected, and 6 to finish", "lraspp_resnet18 5 s",
-            "about 3m50s: 170 s of trials, 40 s kept for the report on val",
+            "about 3m50s: 170 s of search, 40 s kept for the report on val",
             "3.0 GiB of memory, up to 400 MiB on disk", "no gain can be confirmed",
         ]),
         (PLAN, Asked(None, None, 300.0), ["about 8 trials", "about 3m50s of 5m"]),

@@ -7,6 +7,7 @@ import pickletools
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,11 +15,21 @@ from torch import nn
 
 from trainables import checkpoint as checkpoints
 from trainables.augmentations import PolicySpec
-from trainables.checkpoint import file_sha256, is_whole, latest_checkpoint, load_model, load_trial, publish, read_record
+from trainables.checkpoint import (
+    file_sha256,
+    is_whole,
+    latest_checkpoint,
+    load_model,
+    load_trial,
+    publish,
+    read_record,
+    read_val_counts,
+)
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError
 from trainables.execution import Execution, TrialData
 from trainables.files import write_json
+from trainables.metrics import summary
 from trainables.trial import Trial
 
 BASE = {"image_size": "24x32", "epochs": 4, "batch_size": 4}
@@ -52,6 +63,19 @@ def test_checkpoint_holds_weights_optimizer_state_and_sums(trained: tuple[Trial,
     assert record.epochs == 1
     assert record.metrics == trial.history[-1]["metrics"]
     assert record.applied == json.loads(json.dumps(trial.applied))
+
+
+def test_finished_trial_keeps_what_it_did_on_each_image_of_val(trained: tuple[Trial, Path]) -> None:
+    trial, checkpoint = trained
+    assert read_val_counts(checkpoint) is None
+    while not trial.done:
+        trial.run_epoch()
+    last = trial.save(checkpoint.parent)
+    kept = read_val_counts(last)
+    assert kept is not None and is_whole(last) and (kept.images, kept.classes) == (5, 3)
+    assert summary(kept.total()).items() <= trial.history[-1]["metrics"].items()
+    truth = [np.bincount(mask[mask != 255], minlength=3) for mask in map(trial.data.data.mask, trial.data.val)]
+    np.testing.assert_array_equal(kept.collected().confusions.sum(axis=2), truth)
 
 
 def test_only_the_newest_checkpoint_is_kept(trained: tuple[Trial, Path]) -> None:
@@ -365,7 +389,12 @@ def test_averaged_weights_are_what_is_published_and_trained_ones_are_what_goes_o
     assert torch.equal(averaged["head.weight"], trial.updater.evaluated.state_dict()["head.weight"])
     assert torch.equal(trained["head.weight"], trial.model.state_dict()["head.weight"])
     trial.run_epoch()
-    assert sorted(bytes_of(trial.save(tmp_path))) == ["model.safetensors", "sha256.json", "state.json"]
+    assert sorted(bytes_of(trial.save(tmp_path))) == [
+        "model.safetensors",
+        "sha256.json",
+        "state.json",
+        "val.safetensors",
+    ]
 
 
 def test_record_of_another_format_is_refused(trained: tuple[Trial, Path]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainables import lazy
 from trainables.metrics.arrays import Counts, Floats, mean_over_classes, mean_over_split_classes, weighted_sum
+from trainables.metrics.image_counts import ImageCounts
 from trainables.metrics.pixels import average_precision, f1, iou, pixel_accuracy, precision, recall
 from trainables.metrics.regions import (
     IOU_THRESHOLDS,
@@ -20,6 +21,7 @@ from trainables.metrics.regions import (
 from trainables.metrics.registry import (
     METRICS,
     Collected,
+    ConfusionsAlone,
     Metric,
     Replicates,
     all_metrics,
@@ -27,6 +29,7 @@ from trainables.metrics.registry import (
     register,
     summary,
 )
+from trainables.metrics.resampling import Units, draw_counts, replicate_weights, sampling_units
 
 if TYPE_CHECKING:
     from trainables.metrics.collectors import (
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
         SCORE_LIMIT,
         Collector,
         ConfusionMatrix,
+        PairCounts,
         PerImageConfusion,
         RegionConfidence,
         ScoreHistogram,
@@ -51,17 +55,22 @@ __all__ = [
     "Collected",
     "Collector",
     "ConfusionMatrix",
+    "ConfusionsAlone",
     "Counts",
     "Floats",
+    "ImageCounts",
     "Metric",
+    "PairCounts",
     "PerImageConfusion",
     "RegionConfidence",
     "Replicates",
     "ScoreHistogram",
+    "Units",
     "all_metrics",
     "average_precision",
     "confusion_matrix",
     "confusion_metric",
+    "draw_counts",
     "f1",
     "iou",
     "mean_over_classes",
@@ -75,6 +84,8 @@ __all__ = [
     "region_presence",
     "region_scores",
     "register",
+    "replicate_weights",
+    "sampling_units",
     "summary",
     "weighted_sum",
 ]
@@ -89,6 +100,7 @@ __getattr__ = lazy.attributes(
             "SCORE_LIMIT",
             "Collector",
             "ConfusionMatrix",
+            "PairCounts",
             "PerImageConfusion",
             "RegionConfidence",
             "ScoreHistogram",

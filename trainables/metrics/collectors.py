@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trainables.data.base import VOID
 from trainables.metrics.arrays import Floats
+from trainables.metrics.image_counts import ImageCounts
 
 IGNORE = VOID
 """Truth value of void pixels: they count in no metric, on neither side."""
@@ -126,6 +127,30 @@ class PerImageConfusion:
     def value(self) -> npt.NDArray[np.int64]:
         """Matrices of shape (N, C, C), in the order of `image_ids`."""
         return _stack(self._matrices, (self.classes, self.classes), np.int64)
+
+
+class PairCounts:
+    """Keeps the confusion matrix of each image without its zeros, for `ImageCounts`."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self._pairs: list[npt.NDArray[np.int32]] = []
+        self._pixels: list[npt.NDArray[np.int64]] = []
+
+    def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
+        """See `Collector`."""
+        matrix = confusion_matrix(prediction, target, self.classes).cpu().numpy().reshape(-1)
+        pairs = np.flatnonzero(matrix)
+        self._pairs.append(pairs.astype(np.int32))
+        self._pixels.append(matrix[pairs].astype(np.int64))
+
+    def value(self) -> ImageCounts:
+        """Of all images so far, in the order in which they came."""
+        lengths = [len(pairs) for pairs in self._pairs]
+        image = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        pair = np.concatenate(self._pairs) if self._pairs else np.zeros(0, dtype=np.int32)
+        pixels = np.concatenate(self._pixels) if self._pixels else np.zeros(0, dtype=np.int64)
+        return ImageCounts(len(lengths), self.classes, image, pair, pixels)
 
 
 class ScoreHistogram:

@@ -197,16 +197,18 @@ def _of_classes(function: Callable[[Counts], Floats], collected: Collected) -> F
 
 
 @dataclass(frozen=True)
-class _ConfusionAlone:
-    """What a trial collects; asking for more is a fault of the metric, whose `needs` say otherwise."""
+class ConfusionsAlone:
+    """What a trial collects, shape (N, C, C); asking for more is a fault of the metric, whose `needs` say otherwise."""
 
     confusions: Counts
 
     @property
     def confidence(self) -> Floats:
+        """Not collected."""
         raise TypeError("a trial collects the confusion matrix alone: a metric with reported_as cannot need regions")
 
     def histograms(self, class_id: int) -> Counts:
+        """Not collected."""
         raise TypeError("a trial collects the confusion matrix alone: a metric with reported_as cannot need scores")
 
 
@@ -216,5 +218,5 @@ def summary(matrix: Counts) -> dict[str, float]:
     Args:
         matrix: One confusion matrix over the whole split, shape (C, C).
     """
-    split = Replicates(_ConfusionAlone(np.asarray(matrix)[None]), np.ones((1, 1)))
+    split = Replicates(ConfusionsAlone(np.asarray(matrix)[None]), np.ones((1, 1)))
     return {metric.key: float(metric(split)[0]) for metric in all_metrics() if metric.key is not None}

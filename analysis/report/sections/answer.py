@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup, escape
 
 from analysis.answer import Answer, Verdict
-from analysis.candidates import changes, count_candidates, tell_changes
+from analysis.candidates import changes, count_candidates, flat_configuration, tell_changes
 from analysis.failures.measure import cause_kind, causes_of, name_cause
 from analysis.report.page import (
     SECTIONS,
@@ -22,6 +22,8 @@ from analysis.report.page import (
 )
 from analysis.results import Results, chief_keys
 from sweep.objectives import DEAD_MARGIN
+from sweep.verdict import Confirmed, sentence
+from sweep.verdict import Verdict as SeedVerdict
 from trainables.labels import BASELINE, BEST, MAJORITY
 
 
@@ -49,11 +51,15 @@ def lead_claims(results: Results) -> list[Claim]:
         return [*dead, claim("No label learnt anything, so nothing is compared.")]
     if not comparable(results):
         return [*dead, claim("A comparison with what learnt nothing shows nothing, so none is made.")]
+    if results.verdict is not None:
+        return [*dead, _verdict_claim(results, results.verdict)]
     return [*dead, _comparison_claim(results)]
 
 
 def caveats(results: Results) -> list[Claim]:
     """What the comparison does not show, and what is missing to show it."""
+    if results.verdict is not None and comparable(results):
+        return [_scope_claim(results.verdict)]
     verdict = None if results.answer is None else results.answer.verdict
     if verdict in (None, Verdict.SAME) or not comparable(results):
         return []
@@ -73,7 +79,41 @@ def caveats(results: Results) -> list[Claim]:
 def other_claims(results: Results) -> list[Claim]:
     """What else can be said, each sentence at its own level."""
     ranks = [] if not comparable(results) else [*_val_claim(results), *_rank_claim(results)]
+    if results.verdict is not None and comparable(results) and results.split != "val":
+        ranks.insert(0, _comparison_claim(results))
     return [*ranks, *_failure_claim(results), _openings_claim(results)]
+
+
+def _verdict_claim(results: Results, verdict: SeedVerdict) -> Claim:
+    """What fresh seeds showed on the split."""
+    leading = verdict.of(verdict.leading.name)
+    text = sentence(verdict, results.objective, {leading.trial_id: "{}"})
+    return claim(f"On {verdict.split}, {text}.", _named_changes(results, leading), evidence=Evidence.FRESH_SEEDS)
+
+
+def _named_changes(results: Results, configuration: Confirmed) -> Markup:
+    """A configuration by its label, and what it changes against the baseline."""
+    flat = {row["trial_id"]: flat_configuration(row) for _, row in results.trials.iterrows()}
+    first = results.verdict.configurations[0].trial_id if results.verdict else ""
+    told = tell_changes(changes(flat[configuration.trial_id], flat[first], first=chief_keys(results.manifest)))
+    return Markup("{} ({})").format(bold(configuration.label), told)
+
+
+def _scope_claim(verdict: SeedVerdict) -> Claim:
+    """What the verdict takes into account, and what it does not."""
+    images = (
+        f"seeds and images are both accounted for ({verdict.unit_count} {verdict.units} were resampled)"
+        if verdict.unit_count
+        else "seeds are accounted for, images are not: other images may change it"
+    )
+    if verdict.chosen_from is None:
+        text = f"This is about configurations, not about two checkpoints: {images}, and this split chose nothing."
+    else:
+        text = (
+            f"This is about configurations: {images}, and so is that val picked from {verdict.chosen_from} "
+            "configurations. The test split, which picked nothing, decides."
+        )
+    return claim(text, evidence=Evidence.FRESH_SEEDS)
 
 
 def comparable(results: Results) -> bool:
@@ -107,7 +147,13 @@ def _tiles(results: Results) -> list[tuple[str, str, str]]:
             interval = interval_text(row[f"{metric}_low"], row[f"{metric}_high"])
             in_tables = "" if name == label else f", \u201c{label}\u201d in the tables"
             tiles.append((f"{words} of {name}", f"{row[metric]:.3f}", interval + in_tables))
-    if answer is not None and answer.verdict not in (Verdict.SAME, Verdict.CHOSEN_HERE) and comparable(results):
+    if results.verdict is not None and comparable(results):
+        leading = results.verdict.leading
+        interval = interval_text(leading.low, leading.high, sign="+")
+        tiles.append(
+            ("difference over fresh seeds", f"{leading.difference:+.3f}", f"{interval}, {leading.seeds} seeds")
+        )
+    elif answer is not None and answer.verdict not in (Verdict.SAME, Verdict.CHOSEN_HERE) and comparable(results):
         interval = interval_text(answer.low, answer.high, sign="+")
         tiles.append(("difference of these two", f"{answer.difference:+.3f}", f"{interval}, same images"))
     if MAJORITY in scores:
@@ -198,6 +244,8 @@ def _configuration(results: Results, answer: Answer) -> Markup:
 
 def _luck(results: Results) -> str:
     """Of how many the winner is the one that val liked most."""
+    if results.verdict is not None:
+        return f"the best of {len(results.verdict.configurations)} configurations by the mean over fresh seeds on val"
     found = count_candidates(results.trials)
     if found.configurations == found.trials:
         return f"the luckiest of {found.trials} trials on val, one seed each"

@@ -21,7 +21,7 @@ from analysis.scores import score_labels
 from sweep.objectives import objective_of, objectives
 from trainables.labels import MAJORITY
 
-from ..synthetic_run import make_results
+from ..synthetic_run import make_results, with_verdict
 from ..test_comparison import made_evaluation, made_record
 
 CONFIGURATION = "free (augment.policy free, augment.rotate.limit 13, optimizer.lr 0.0051 and 1 more)"
@@ -246,6 +246,38 @@ def test_no_sentence_calls_a_configuration_better(results) -> None:
             assert "this checkpoint of" in lead(told) and "another seed may reverse it" in caveats(told)[0].text
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_fresh_seeds_above_zero_make_a_configuration_better(results, split: str) -> None:
+    told = with_verdict(results, split=split)
+    text = lead(told)
+    assert f"On {split}, <free> (augment.policy free" in text
+    assert "is better than the baseline: +0.030 [+0.010, +0.050], 3 fresh seeds each" in text
+    assert "a sweep of equals would show as much in 2 of 100." in text
+    assert [claim.evidence for claim in (*lead_claims(told), *caveats(told))] == [Evidence.FRESH_SEEDS] * 2
+    scope = plain(caveats(told)[0].text)
+    assert "150 images were resampled" in scope
+    assert ("so is that val picked from 10 configurations" in scope) is (split == "val")
+    html = SECTIONS.get("confirmation")(Material(told, {}, Gallery([]))).html
+    assert "0.0300" in html and "better" in html and "&lt;free&gt;" in html
+
+
+def test_fresh_seeds_that_decide_nothing_say_what_would_have_been_found(results) -> None:
+    for low in (0.0, -0.01):
+        text = lead(with_verdict(results, low=low))
+        assert "no difference found" in text and "a gain of 0.040 would have been found in 8 of 10 cases" in text
+        assert not re.search(r"\b(better|worse)\b", text)
+
+
+def test_verdict_without_images_says_that_they_count_as_given(results) -> None:
+    told = with_verdict(results, units=0)
+    assert "images are not: other images may change it" in plain(caveats(told)[0].text)
+
+
+def test_dead_labels_have_no_verdict(results) -> None:
+    told = with_verdict(results, dead={"baseline": Dead(1, 0.05, 0.06)})
+    assert "better" not in lead(told) and "none is made" in lead(told)
+
+
 @pytest.mark.parametrize(
     ("openings", "words"), [(0, "has not been opened"), (1, "has been opened once"), (10, "has been opened 10 times")]
 )
@@ -267,9 +299,11 @@ def made_sections(results, folder: Path):
 
 
 def test_sections_come_in_order_with_unique_anchors(results, tmp_path: Path) -> None:
-    sections, failed = made_sections(results, tmp_path)
+    sections, failed = made_sections(with_verdict(results), tmp_path)
     assert failed == []
     assert [section.anchor for section in sections] == list(SECTIONS)
+    without = [section.anchor for section in made_sections(results, tmp_path)[0]]
+    assert without == [name for name in SECTIONS if name != "confirmation"]
     assert SECTIONS.names()[0] == "answer"
     assert all(section.html and isinstance(section.evidence, Evidence) for section in sections)
 
@@ -286,7 +320,7 @@ def test_a_section_that_raises_is_a_card_in_its_place(results, tmp_path: Path, m
 
     names = SECTIONS.names()
     monkeypatch.setitem(SECTIONS._entries, "thresholds", raises)
-    sections, failed = made_sections(results, tmp_path)
+    sections, failed = made_sections(with_verdict(results), tmp_path)
     assert [part.what for part in failed] == ["section thresholds"]
     assert [section.anchor for section in sections] == list(names)
     card = sections[names.index("thresholds")]

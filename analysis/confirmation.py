@@ -1,0 +1,102 @@
+"""What fresh seeds showed: the sweep's own verdict on val, and the same configurations on another split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.kept import Evaluation
+from analysis.scores import units_of
+from sweep.objectives import Objective
+from sweep.verdict import Confirmed, Verdict, decide
+from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish
+from trainables.labels import BASELINE
+from trainables.metrics import Replicates
+from trainables.paths import within
+from trainables.run_folder import REPORT
+
+COLUMNS = (
+    *("label", "trial_id", "seeds", "mean", "lowest", "highest"),
+    *("difference", "difference_low", "difference_high", "chance", "detectable", "outcome"),
+)
+"""`chance` and `detectable` as in `sweep.claims.Contrast`; `outcome` is `better`, `worse` or `undecided`."""
+
+
+def seed_folders(run_dir: Path, verdict: Verdict | None) -> tuple[dict[str, Path], list[str]]:
+    """The models of all fresh seeds, to be evaluated on another split than val, by names that are no labels.
+
+    Args:
+        run_dir: The run.
+        verdict: On val.
+
+    Returns:
+        The folders; and what is missing, in one note, where a seed's checkpoint is gone: then nothing is confirmed.
+    """
+    folders: dict[str, Path] = {}
+    for trial_id in (trial for one in verdict.configurations for trial in one.trials) if verdict else ():
+        checkpoint = latest_checkpoint(within(run_dir, CHECKPOINTS, trial_id))
+        if checkpoint is None:
+            return {}, [f"the checkpoint of {trial_id} is gone, so fresh seeds cannot be compared on this split"]
+        name = f"trial-{trial_id}"
+        folders[name] = within(run_dir, REPORT, "checkpoints", name)
+        publish(checkpoint, folders[name], label=name)
+    return folders, []
+
+
+def on_split(verdict: Verdict, objective: Objective, evaluations: Mapping[str, Evaluation]) -> Verdict:
+    """The verdict on the split of some evaluations, which chose nothing.
+
+    Args:
+        verdict: On val.
+        objective: What is compared.
+        evaluations: By trial id; of all trials of the verdict.
+    """
+    first = evaluations[verdict.configurations[0].trials[0]]
+    found = [
+        Confirmed(
+            one.trial_id, one.label, one.trials, one.seeds, tuple(map(_score_of(objective, evaluations), one.trials))
+        )
+        for one in verdict.configurations
+    ]
+    return decide(
+        found,
+        objective,
+        split=first.split,
+        collected=lambda trial_id: evaluations[trial_id],
+        units=units_of(first),
+        chosen_from=None,
+    )
+
+
+def _score_of(objective: Objective, evaluations: Mapping[str, Evaluation]) -> Callable[[str], float]:
+    def score(trial_id: str) -> float:
+        evaluation = evaluations[trial_id]
+        once = np.ones((1, len(evaluation.image_ids)))
+        return float(objective.metric(Replicates(evaluation, once))[0])
+
+    return score
+
+
+def confirmation_frame(verdict: Verdict | None, objective: Objective) -> pd.DataFrame:
+    """The table `confirmation`: a row per configuration with fresh seeds, the baseline first; empty without any.
+
+    Differences are in the objective's own direction.
+    """
+    rows: list[list[object]] = []
+    sign = objective.goodness(1.0)
+    contrasts = {} if verdict is None else {one.name: one for one in verdict.contrasts}
+    for one in () if verdict is None else verdict.configurations:
+        row: list[object] = [one.label, one.trial_id, len(one.seeds), one.mean, min(one.scores), max(one.scores)]
+        contrast = contrasts.get(one.trial_id)
+        if contrast is None:
+            rows.append([*row, None, None, None, None, None, BASELINE])
+            continue
+        low, high = sorted((sign * contrast.low, sign * contrast.high))
+        numbers = [sign * contrast.difference, low, high, contrast.chance, contrast.detectable]
+        rows.append([*row, *numbers, contrast.outcome.value])
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    numeric = [name for name in COLUMNS if name not in ("label", "trial_id", "seeds", "outcome")]
+    return frame.astype(dict.fromkeys(numeric, float))

@@ -1,0 +1,227 @@
+"""The confirmation: the best few configurations and the baseline again, with fresh seeds.
+
+Every configuration gets the same seeds, one round after the other. What can win no more is left out of the next round,
+and no round is begun for which there is no time.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sweep.claims import Arm, pooled_variance
+from sweep.forecast import makespan
+from sweep.journal import Event
+from sweep.phase_kinds import CONFIRM
+from sweep.phases.base import Context, Phase, Proposal, Stop
+from sweep.trials import TrialView, configuration, ranked_configurations
+from trainables.labels import BASELINE
+from trainables.seeds import derived_seed
+
+LEAST_ROUNDS = 2
+"""Fewer seeds show nothing about how far a seed moves a score."""
+BEHIND = 2.5
+"""Standard errors of a difference by which a configuration is behind the leading one and left out."""
+
+
+class Confirm(Phase):
+    """Trains the best configurations of the search, and the baseline, with seeds that the search never saw.
+
+    Args:
+        context: Of the sweep.
+        seed: The sweep's seed.
+        top: Configurations to train again beside the baseline.
+        seeds: Of each; more of both may be asked for later (event `confirm_asked`).
+    """
+
+    kind = CONFIRM
+
+    def __init__(self, context: Context, *, seed: int, top: int, seeds: int) -> None:
+        self.context = context
+        self.top, self.seeds = top, seeds
+        self._bounded = True
+        self._seed = seed
+        self._arms: list[str] | None = None
+        self._left_out: set[str] = set()
+        self._over = False
+
+    def next(self) -> Proposal | None:
+        """The next configuration of the round, or the first of the next round."""
+        if self._over or not self.top or not self.seeds:
+            return None
+        if self._arms is None:
+            self._choose()
+        for number in range(1, self.seeds + 1):
+            waiting = [arm for arm in self._in_race() if confirm_id(arm, number) not in self.context.table.trials]
+            if not waiting or self._over:
+                continue
+            if len(waiting) == len(self._in_race()):
+                self._leave_out(number)
+                if not self._fits(number):
+                    return None
+                waiting = [arm for arm in waiting if arm not in self._left_out]
+            return self._proposal(waiting[0], number)
+        return None
+
+    def done(self) -> bool:
+        """Whether every seed was trained, or what is left was given up, and no trial is running."""
+        if any(trial.is_open for trial in self.context.table.of_phase(self.kind.name)):
+            return False
+        if self._over or not self.top or not self.seeds:
+            return True
+        return self._arms is not None and all(
+            confirm_id(arm, number) in self.context.table.trials
+            for arm in self._in_race()
+            for number in range(1, self.seeds + 1)
+        )
+
+    def verdict(self, trial: TrialView) -> Stop | None:
+        """What the time budget says."""
+        return self.context.late(trial) if self._bounded else None
+
+    def on_event(self, event: Event, *, replayed: bool) -> None:
+        """Follows what was decided; new trials of the search, more seeds or more time open the question again."""
+        kind = event["event"]
+        if kind == "confirming":
+            self._arms, self._left_out, self._over = list(event["trials"]), set(), False
+        elif kind == "left_out":
+            self._left_out.add(event["trial_id"])
+        elif kind == "confirm_over":
+            self._over = True
+        elif kind == "confirm_asked":
+            self.top, self.seeds, self._bounded = event["top"], event["seeds"], False
+            self._arms, self._over = None, False
+        elif kind == "settings" and "time_budget" in event["changed"].get("budget", {}):
+            self._over = False
+        elif kind == "suggested" and self.context.table.trials[event["trial_id"]] in self.context.table.explored():
+            self._arms, self._over = None, False
+
+    def seconds(self) -> float:
+        """Expected of what is still to come, on all places side by side."""
+        limit = self.context.limit
+        if limit is None or self._over or not self._bounded or not self.top or not self.seeds:
+            return 0.0
+        configs = [trial.config for trial in self._foreseen()]
+        done = len(self.context.table.of_phase(self.kind.name))
+        trials = len(configs) * self.seeds
+        each = [limit.forecast.trial_seconds(config, int(config["epochs"])) for config in configs]
+        if not each or done >= trials:
+            return 0.0
+        return makespan(statistics.fmean(each), trials - done, limit.slots)
+
+    def _foreseen(self) -> list[TrialView]:
+        """The baseline and the best so far; the baseline stands in for those that are not there yet."""
+        table = self.context.table
+        baseline = [trial for trial in table.explored() if trial.label == BASELINE][:1]
+        candidates = [table.trials[one] for one in self._arms or ()] or [*baseline, *self._candidates()]
+        missing = max(0, 1 + self.top - len(candidates)) if self._arms is None else 0
+        return [*candidates, *(baseline * missing)]
+
+    def _choose(self) -> None:
+        """Writes down which configurations are trained again, or why none is."""
+        table, objective = self.context.table, self.context.objective
+        baseline = [trial for trial in table.completed(objective) if trial.label == BASELINE]
+        candidates = self._candidates()
+        if not baseline or not candidates:
+            why = "no other configuration was trained to the end" if baseline else "the baseline did not finish"
+            self.context.note("confirm_over", reason=f"{why}: there is nothing to confirm")
+            return
+        tried = {
+            configuration(trial)
+            for trial in table.explored()
+            if trial.state in ("completed", "stopped") and objective.value(trial.metrics) is not None
+        }
+        self.context.note(
+            "confirming",
+            trials=[baseline[0].trial_id, *(trial.trial_id for trial in candidates)],
+            seeds=self.seeds,
+            chosen_from=len(tried - {configuration(baseline[0])}),
+        )
+
+    def _candidates(self) -> list[TrialView]:
+        """The trials of the search behind the best configurations at full budget, without the baseline's."""
+        table, objective = self.context.table, self.context.objective
+        complete = table.completed(objective)
+        baseline = {configuration(trial) for trial in complete if trial.label == BASELINE}
+        ranked = ranked_configurations(complete, objective)
+        others = [group[0] for group in ranked if configuration(group[0]) not in baseline]
+        return [table.trials[trial.parent or trial.trial_id] for trial in others[: self.top]]
+
+    def _in_race(self) -> list[str]:
+        return [arm for arm in self._arms or () if arm not in self._left_out]
+
+    def _proposal(self, arm: str, number: int) -> Proposal:
+        trial = self.context.table.trials[arm]
+        return Proposal(
+            confirm_id(arm, number),
+            trial.number,
+            trial.label,
+            {**trial.config, "seed": fresh_seed(self._seed, number)},
+            dict(trial.params),
+            "fresh seed",
+        )
+
+    def _leave_out(self, number: int) -> None:
+        """Leaves out, before a round, configurations that are too far behind the leading one to overtake it."""
+        arms = self._arms or []
+        scores = {arm: self._scores(arm, number - 1) for arm in self._in_race()}
+        enough = [Arm(arm, tuple(of_arm)) for arm, of_arm in scores.items() if len(of_arm) >= LEAST_ROUNDS]
+        candidates = [arm for arm in enough if arm.name != arms[0]]
+        if len(candidates) < 2 or len(enough) < len(scores):
+            return
+        leader = max(candidates, key=lambda arm: arm.mean)
+        variance = pooled_variance(enough)
+        for arm in candidates:
+            error = math.sqrt(variance * (1 / len(arm.scores) + 1 / len(leader.scores)))
+            behind = leader.mean - arm.mean
+            if arm is not leader and behind > BEHIND * error:
+                reason = f"{behind:.4f} behind {leader.name} in the mean of {len(arm.scores)} seeds"
+                self.context.note("left_out", trial_id=arm.name, reason=reason)
+
+    def _scores(self, arm: str, rounds: int) -> list[float]:
+        """Of the seeds that have ended, higher is better."""
+        objective, table = self.context.objective, self.context.table
+        trials = [table.trials.get(confirm_id(arm, number)) for number in range(1, rounds + 1)]
+        ended = [trial for trial in trials if trial is not None and trial.state == "completed"]
+        return [objective.goodness(trial.metrics[objective.key]) for trial in ended]
+
+    def _fits(self, number: int) -> bool:
+        """Whether there is time for a round, with the second where it is the first; if not, that is written down."""
+        limit = self.context.limit
+        if limit is None or not self._bounded:
+            return True
+        rounds = LEAST_ROUNDS if number == 1 else 1
+        configs = [self.context.table.trials[arm].config for arm in self._in_race()]
+        each = [limit.forecast.trial_seconds(config, int(config["epochs"])) for config in configs]
+        open_trials = [trial for trial in self.context.table.open()]
+        running = sum(self.context.seconds_to_go(open_trials))
+        seconds = makespan(statistics.fmean(each), len(each) * rounds, limit.slots, before=running)
+        if limit.fits(seconds):
+            return True
+        left = max(0, int(limit.left()))
+        what = f"seeds {number} and {number + 1} of each" if rounds > 1 else f"seed {number} of each"
+        self.context.note("confirm_over", reason=f"{what} would take {math.ceil(seconds)} s, and {left} s are left")
+        return False
+
+
+def confirm_id(trial_id: str, number: int) -> str:
+    """The id of the trial that repeats another with a fresh seed; seeds are numbered from 1."""
+    return f"{trial_id}-s{number}"
+
+
+def repeated(trial_id: str) -> str:
+    """The id of the trial that a trial with a fresh seed repeats."""
+    return trial_id.rpartition("-s")[0]
+
+
+def fresh_seed(sweep_seed: int, number: int) -> int:
+    """The seed of a round: the same for all configurations."""
+    return derived_seed("confirm", sweep_seed, number) % 2**31
+
+
+def confirming(events: Iterable[Event]) -> Mapping[str, Any] | None:
+    """The last event that says which configurations are trained again; None if there is none."""
+    found = [event for event in events if event["event"] == "confirming"]
+    return found[-1] if found else None

@@ -1,0 +1,113 @@
+"""What the terminal shows of a plan and of measured costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from sweep.answer import rows, untried_text
+from sweep.plan import GAIN, SEED_SD, Plan
+from trainables.words import counted, time_text
+
+if TYPE_CHECKING:
+    from sweep.planning import Asked
+    from trainables.cost import Cost
+
+
+def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note: str) -> None:
+    """Says what the budget buys.
+
+    Args:
+        console: Where to.
+        plan: Of the sweep.
+        asked: What the command asked for.
+        at_once: Processes that measured the costs side by side.
+        note: At which epochs trials are compared.
+    """
+    table = rows()
+    about = "about " if asked.time_budget is not None and asked.trials is None else ""
+    table.add_row("search", f"{about}{counted(plan.trials, 'trial')} of up to {counted(plan.max_epochs, 'epoch')}")
+    if untried := untried_text(plan.starting_points, asked.trials):
+        table.add_row("", Text(untried, style="yellow"))
+    elif not plan.search_is_possible:
+        which = f"{plan.trials} of the" if plan.trials < plan.starting_points else "the"
+        told = f"no room for a search: {which} {plan.starting_points} starting points of the space are tried"
+        table.add_row("", Text(told, style="yellow"))
+    table.add_row("", Text(note, style="dim"))
+    epochs = f"{plan.search_epochs:.0f} epochs are expected, and {plan.finish_epochs:.0f} to finish stopped labels"
+    table.add_row("", epochs)
+    costs = [f"{one.model} {one.cost.epoch_seconds:.3g} s" for one in plan.costs]
+    if costs:
+        table.add_row("one epoch", f"{', '.join(costs)} (measured with {at_once} at once)")
+        bound = "" if asked.time_budget is None else f" of {time_text(asked.time_budget)}"
+        confirm = f", {plan.confirm_seconds:.0f} s to confirm" if plan.confirm_seeds else ""
+        report = f"{plan.report_seconds:.0f} s kept for the report on val"
+        parts = f"{plan.trials_seconds:.0f} s of search{confirm}, {report}"
+        table.add_row("time", f"about {_rounded(plan.seconds)}{bound}: {parts}")
+        gpu = f", {plan.gpu_hours:.2g} GPU hours" if plan.gpu_hours else ""
+        table.add_row(
+            "needs", f"{bytes_text(plan.memory_bytes)} of memory, up to {bytes_text(plan.disk_bytes)} on disk{gpu}"
+        )
+    else:
+        table.add_row("time", "not predicted: the trials run on machines that this one cannot measure")
+    _add_confirmation(table, plan)
+    console.print(Panel(table, title="plan", title_align="left", border_style="dim"))
+
+
+def _add_confirmation(table: Table, plan: Plan) -> None:
+    """What fresh seeds are planned, and what they can hope to find."""
+    if not plan.confirm_seeds:
+        table.add_row("evidence", "one seed per configuration: the best is a candidate, and no gain can be confirmed")
+        return
+    best = "the best configuration" if plan.confirm_top == 1 else f"the best {plan.confirm_top} configurations"
+    told = f"{best} and the baseline again with {plan.confirm_seeds} fresh seeds each: {plan.confirm_epochs:.0f} epochs"
+    table.add_row("confirm", told)
+    table.add_row("", Text(hope(plan), style="dim"))
+
+
+def hope(plan: Plan) -> str:
+    """What a plan's confirmation can hope to find on val, before anything was trained."""
+    return (
+        f"a true gain of {plan.detectable:.3f} would be confirmed on val in 8 of 10 cases, one of {GAIN:g} in "
+        f"{10 * plan.power:.0f} of 10, if a seed moves scores by {SEED_SD:g} and other images a difference by "
+        f"{plan.image_sd:.3f}"
+    )
+
+
+def show_costs(console: Console, costs: Sequence[tuple[str, Cost]]) -> None:
+    """The table of `--check`: what was tried, and what it costs or why it cannot be trained.
+
+    Args:
+        console: Where to.
+        costs: Descriptions and costs.
+    """
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("tried")
+    for name in ("epoch", "start", "memory", "checkpoint"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for what, cost in costs:
+        if cost.fault:
+            table.add_row(escape(what), "", "", "", "", Text(cost.fault, style="red"))
+            continue
+        seconds = (f"{cost.epoch_seconds:.2f} s", f"{cost.build_seconds:.2f} s")
+        numbers = (*seconds, bytes_text(cost.memory_bytes), bytes_text(cost.checkpoint_bytes))
+        table.add_row(escape(what), *numbers, Text("ok", style="green"))
+    console.print(table)
+
+
+def _rounded(seconds: float) -> str:
+    """A prediction, not finer than it deserves."""
+    step = 10 if seconds < 600 else 60 if seconds < 7200 else 600
+    return time_text(max(step, round(seconds / step) * step))
+
+
+def bytes_text(number: int) -> str:
+    """A size in MiB or GiB."""
+    return f"{number / 2**30:.1f} GiB" if number >= 2**29 else f"{number / 2**20:.0f} MiB"

@@ -1,0 +1,231 @@
+"""What a sweep is expected to take: a simulation of its search on measured costs.
+
+Trials with drawn learning curves run on the places that there are, stopped by the sweep's own rule; the labels' best
+are finished at the end, and the best few are trained again with fresh seeds. Only the costs are measured.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from search_spaces.core.space import SearchSpace
+from sweep.forecast import TRIAL_SECONDS, WORKER_SECONDS, makespan
+from sweep.plan import MeasuredCost
+from sweep.schedulers import SCHEDULERS
+from trainables.labels import BASELINE
+from trainables.registry import Scalar
+
+RAY_SECONDS = 8.0
+"""To start Ray, and to end it."""
+END_SECONDS = 4.0
+"""From the last trial's end on: Ray ends, models are published."""
+REPORT_SECONDS = 10.0
+"""Of the report on val beside what grows with labels and images: a process that loads its libraries, tables, page."""
+IMAGE_SECONDS, PIXEL_SECONDS = 0.02, 1.2e-7
+"""Of the report for each image of a label and each pixel of it, beside the model: regions, pictures, files. Estimates:
+`benchmarks/on_time.py` shows whether they are long enough."""
+SIMULATIONS = 8
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a search is expected to come to.
+
+    Attributes:
+        search_epochs: Over all its trials.
+        finish_epochs: Of labels that are trained to the end afterwards.
+        seconds: From the first trial's start to the last one's end, the confirmation left out.
+        busy_seconds: Sum over the places, with the confirmation.
+        confirm_epochs: Of the trials with fresh seeds.
+        confirm_seconds: Of them.
+    """
+
+    search_epochs: float
+    finish_epochs: float
+    seconds: float
+    busy_seconds: float
+    confirm_epochs: float
+    confirm_seconds: float
+
+    @property
+    def all_seconds(self) -> float:
+        """From the first trial's start to the last one's end."""
+        return self.seconds + self.confirm_seconds
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """Fresh seeds for the best few configurations and the baseline.
+
+    Attributes:
+        top: Configurations beside the baseline.
+        seeds: Of each.
+    """
+
+    top: int = 0
+    seeds: int = 0
+
+    @property
+    def trials(self) -> int:
+        """How many trials that makes."""
+        return (self.top + 1) * self.seeds if self.top else 0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a plan depends on beside the budget.
+
+    Attributes:
+        space: What varies.
+        base: Keys common to all trials.
+        costs: Of every model and size; empty where they could not be measured.
+        scheduler: Name of the stop rule.
+        slots: Trials at once.
+        gpus_per_trial: For GPU hours.
+        spent: Seconds since the start of the command.
+        report: Whether a report on val is written.
+        val_images: Of the val split.
+        val_pixels: Of its masks, in the mean.
+    """
+
+    space: SearchSpace
+    base: Mapping[str, Scalar]
+    costs: tuple[MeasuredCost, ...]
+    scheduler: str
+    slots: int
+    gpus_per_trial: float
+    spent: float
+    report: bool
+    val_images: int
+    val_pixels: float
+
+    @property
+    def prepare_seconds(self) -> float:
+        """From the start of the command to the first trial."""
+        return self.spent + RAY_SECONDS
+
+    def labels(self, trials: int) -> int:
+        """The most labels that a sweep with so many trials can have, beside the winner."""
+        by = self.space.parameter(self.space.label_by)
+        most = 1 if by is None else len(by.choices) if by.kind == "choice" else len(self.space.start)
+        return min(most, trials)
+
+    @property
+    def label_seconds(self) -> float:
+        """Of the report for each label: it is evaluated, and its masks are kept, measured and drawn."""
+        if not self.report:
+            return 0.0
+        validation = max((one.cost.val_seconds for one in self.costs), default=0.0)
+        return validation + self.val_images * (IMAGE_SECONDS + PIXEL_SECONDS * self.val_pixels)
+
+    def report_seconds(self, trials: int) -> float:
+        """Of the report on val of a sweep with so many trials, and of what comes before it."""
+        if not self.report:
+            return END_SECONDS
+        return END_SECONDS + REPORT_SECONDS + self.labels(trials) * self.label_seconds
+
+    def points(self) -> list[Mapping[str, Scalar]]:
+        """Flat keys of the starting points."""
+        return [{**self.base, **self.space.fixed, **point} for point in self.space.start]
+
+
+def seconds_of(setting: Setting, config: Mapping[str, Scalar]) -> float:
+    """Of an epoch of a configuration, as measured."""
+    model, size = str(config["model.name"]), str(config["image_size"])
+    return next((one.cost.epoch_seconds for one in setting.costs if (one.model, one.image_size) == (model, size)), 0.0)
+
+
+def predict(
+    setting: Setting,
+    trials: int,
+    epochs: int,
+    confirm: Confirmation | None = None,
+    *,
+    simulations: int = SIMULATIONS,
+) -> Prediction:
+    """Simulates a search; the mean of several.
+
+    Args:
+        setting: Of the sweep.
+        trials: Of the search.
+        epochs: Of a full trial.
+        confirm: What follows; nothing by default.
+        simulations: How many.
+    """
+    told = []
+    for seed in range(simulations):
+        rng = np.random.default_rng([seed, trials, epochs])
+        told.append(_simulate(setting, trials, epochs, confirm or Confirmation(), rng))
+    return Prediction(*(statistics.fmean(getattr(one, name) for one in told) for name in Prediction.__annotations__))
+
+
+def _simulate(
+    setting: Setting, trials: int, epochs: int, confirm: Confirmation, rng: np.random.Generator
+) -> Prediction:
+    """One search: the rule sees scores of drawn quality that rise towards it, with noise from epoch to epoch."""
+    rule = SCHEDULERS.get(setting.scheduler)(epochs)
+    configs = list(_configs(setting, trials, rng))
+    seconds = [seconds_of(setting, config) for config in configs]
+    quality = rng.normal(size=trials)
+    reached = [0] * trials
+    free = [(WORKER_SECONDS, place) for place in range(setting.slots)]
+    heapq.heapify(free)
+    events: list[tuple[float, int, int]] = []  # when an epoch ends, of which trial, on which place
+    next_trial, now = 0, 0.0
+
+    def begin() -> None:
+        nonlocal next_trial
+        while free and next_trial < trials:
+            at, place = heapq.heappop(free)
+            heapq.heappush(events, (at + TRIAL_SECONDS + seconds[next_trial], next_trial, place))
+            next_trial += 1
+
+    begin()
+    while events:
+        now, trial, place = heapq.heappop(events)
+        reached[trial] += 1
+        share = reached[trial] / epochs
+        score = quality[trial] - 3 * math.exp(-3 * share) + rng.normal(scale=0.2)
+        stopped = reached[trial] < epochs and rule.observe(f"t{trial}", reached[trial], score) and trial > 0
+        if reached[trial] >= epochs or stopped:
+            heapq.heappush(free, (now, place))
+            begin()
+        else:
+            heapq.heappush(events, (now + seconds[trial], trial, place))
+    best: dict[Any, int] = {}
+    for trial, config in enumerate(configs):
+        label = BASELINE if trial == 0 else config.get(setting.space.label_by, trial)
+        if label not in best or (reached[trial], quality[trial]) > (reached[best[label]], quality[best[label]]):
+            best[label] = trial
+    stopped_early = [trial for trial in best.values() if reached[trial] < epochs]
+    finish = [(epochs - reached[trial]) * seconds[trial] + TRIAL_SECONDS for trial in stopped_early]
+    search = sum(e * s + TRIAL_SECONDS for e, s in zip(reached, seconds, strict=True))
+    leading = sorted(range(1, trials), key=lambda trial: (-reached[trial], -quality[trial]))[: confirm.top]
+    again = [seconds[trial] * epochs + TRIAL_SECONDS for trial in (0, *leading)] if confirm.trials else []
+    confirming = makespan(statistics.fmean(again), confirm.trials, setting.slots) if again else 0.0
+    return Prediction(
+        search_epochs=float(sum(reached)),
+        finish_epochs=float(sum(epochs - reached[trial] for trial in stopped_early)),
+        seconds=now + max(sum(finish) / setting.slots, max(finish, default=0.0)),
+        busy_seconds=search + sum(finish) + sum(again) * confirm.seeds + setting.slots * WORKER_SECONDS,
+        confirm_epochs=float(confirm.trials * epochs),
+        confirm_seconds=confirming,
+    )
+
+
+def _configs(setting: Setting, trials: int, rng: np.random.Generator) -> Iterable[Mapping[str, Scalar]]:
+    """What decides cost and label of each trial: the starting points, then draws from the choices of the space."""
+    points = setting.points()
+    yield from points[:trials]
+    keys = {"model.name", "image_size", setting.space.label_by}
+    varied = {p.key: p.ends() for p in setting.space.parameters if p.key in keys and p.kind == "choice"}
+    held = {**setting.base, **setting.space.fixed}
+    for _ in range(trials - len(points)):
+        yield {**held, **{key: values[int(rng.integers(len(values)))] for key, values in varied.items()}}

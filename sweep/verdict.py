@@ -1,0 +1,230 @@
+"""The verdict on a sweep's best configurations: what their fresh seeds showed, as data and as a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sweep.claims import Arm, Contrast, Outcome, compare
+from sweep.journal import Event
+from sweep.objectives import Objective
+from trainables.labels import BASELINE
+from trainables.metrics import Collected, Floats, Replicates, Units, replicate_weights
+
+RESAMPLES = 400
+"""Of the images, for the variance that they bring."""
+LEAST_UNITS = 5
+"""Fewer images, or groups of them, do not tell how far other images would move a difference."""
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A configuration over its fresh seeds.
+
+    Attributes:
+        trial_id: The trial of the search that it is.
+        label: Of that trial.
+        trials: The trials with fresh seeds.
+        seeds: Their seeds.
+        scores: The objective of each, as it is reported.
+    """
+
+    trial_id: str
+    label: str
+    trials: tuple[str, ...]
+    seeds: tuple[int, ...]
+    scores: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Of the scores."""
+        return statistics.fmean(self.scores)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What fresh seeds showed on a split.
+
+    Attributes:
+        split: `val` or `test`.
+        objective: Key of what was compared.
+        configurations: The baseline, then those that were compared with it.
+        contrasts: One for each but the baseline, by `trial_id`; a gain is above 0 whatever the objective's direction.
+        winner: `trial_id` of the best mean.
+        units: `images` or `groups`.
+        unit_count: How many were resampled; 0 where the images count as given.
+        chosen_from: Configurations of which those compared are the best on this very split; None where another split
+            chose them.
+    """
+
+    split: str
+    objective: str
+    configurations: tuple[Confirmed, ...]
+    contrasts: tuple[Contrast, ...]
+    winner: str
+    units: str
+    unit_count: int
+    chosen_from: int | None
+
+    @property
+    def leading(self) -> Contrast:
+        """Of the configuration with the best mean beside the baseline."""
+        return max(self.contrasts, key=lambda contrast: contrast.difference)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of the leading configuration."""
+        return self.leading.outcome
+
+    def of(self, trial_id: str) -> Confirmed:
+        """A configuration by its trial of the search."""
+        return next(one for one in self.configurations if one.trial_id == trial_id)
+
+    def to_json(self) -> dict[str, Any]:
+        """Primitives only."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Verdict:
+        """From `to_json`, or from the event that holds it."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        held = {key: value for key, value in content.items() if key in names}
+        configurations = tuple(
+            Confirmed(one["trial_id"], one["label"], tuple(one["trials"]), tuple(one["seeds"]), tuple(one["scores"]))
+            for one in held.pop("configurations")
+        )
+        contrasts = tuple(Contrast(**one) for one in held.pop("contrasts"))
+        return cls(configurations=configurations, contrasts=contrasts, **held)
+
+
+def decide(
+    configurations: Sequence[Confirmed],
+    objective: Objective,
+    *,
+    split: str,
+    collected: Callable[[str], Collected | None],
+    units: Units,
+    chosen_from: int | None,
+) -> Verdict:
+    """Compares configurations with the baseline over fresh seeds and over images.
+
+    Args:
+        configurations: The baseline first; each with at least two seeds.
+        objective: What is compared.
+        split: Of the scores.
+        collected: What the model of a trial did on each image; None where that was not kept.
+        units: Of the split's images.
+        chosen_from: See `Verdict`.
+    """
+    arms = [Arm(one.trial_id, tuple(map(objective.goodness, one.scores))) for one in configurations]
+    variances = image_variances(configurations, objective, collected, units) if units.count >= LEAST_UNITS else None
+    unit_count = units.count if variances is not None else 0
+    contrasts = compare(
+        arms[0],
+        arms[1:],
+        image_variance=variances,
+        units=unit_count,
+        chosen_from=None if chosen_from is None else max(chosen_from, len(arms) - 1),
+    )
+    return Verdict(
+        split=split,
+        objective=objective.key,
+        configurations=tuple(configurations),
+        contrasts=tuple(contrasts),
+        winner=max(arms, key=lambda arm: arm.mean).name,
+        units=units.name,
+        unit_count=unit_count,
+        chosen_from=chosen_from,
+    )
+
+
+def image_variances(
+    configurations: Sequence[Confirmed],
+    objective: Objective,
+    collected: Callable[[str], Collected | None],
+    units: Units,
+) -> dict[str, float] | None:
+    """Variance over images of the difference of each configuration's mean over seeds from the baseline's.
+
+    Args:
+        configurations: The baseline first.
+        objective: Of the scores.
+        collected: See `decide`.
+        units: What is drawn.
+
+    Returns:
+        By `trial_id`; None where a trial's counts are missing.
+    """
+    means = []
+    for one in configurations:
+        values: list[Floats] = []
+        for trial_id in one.trials:
+            of_trial = collected(trial_id)
+            if of_trial is None:
+                return None
+            weights = replicate_weights(units, resamples=RESAMPLES, seed=0)
+            values.append(np.concatenate([objective.metric(Replicates(of_trial, some)) for some in weights]))
+        means.append(np.mean(values, axis=0))
+    # The bootstrap's variance of a mean over n units is (n - 1) / n of what it should be.
+    correction = units.count / (units.count - 1)
+    return {
+        one.trial_id: float(np.nanvar(mean - means[0], ddof=1)) * correction
+        for one, mean in zip(configurations[1:], means[1:], strict=True)
+    }
+
+
+def last_verdict(events: Iterable[Event]) -> Verdict | None:
+    """The last verdict of a journal; None if there is none."""
+    found = [event for event in events if event["event"] == "verdict"]
+    return Verdict.from_json(found[-1]) if found else None
+
+
+def why_unconfirmed(events: Iterable[Event]) -> str:
+    """Why the confirmation ended before its time, or was not begun; empty if nothing says so."""
+    found = [event for event in events if event["event"] in ("confirm_over", "confirming", "confirm_asked")]
+    return str(found[-1]["reason"]) if found and found[-1]["event"] == "confirm_over" else ""
+
+
+def sentence(verdict: Verdict, objective: Objective, names: Mapping[str, str] | None = None) -> str:
+    """What the verdict says, with its numbers, without a full stop.
+
+    Args:
+        verdict: Of a run.
+        objective: Of the sweep.
+        names: What each configuration is called, by `trial_id`; its label and trial by default.
+    """
+    contrast = verdict.leading
+    name = (names or {}).get(contrast.name) or named(verdict.of(contrast.name))
+    numbers = numbers_text(contrast, objective)
+    seeds = f"{contrast.seeds} fresh seeds each"
+    found = f"a gain of {contrast.detectable:.3f} would have been found in 8 of 10 cases"
+    if contrast.outcome is Outcome.BETTER:
+        chance = f"a sweep of equals would show as much in {of_hundred(contrast.chance)}"
+        return f"{name} is better than the {BASELINE}: {numbers}, {seeds}; {chance}"
+    if contrast.outcome is Outcome.WORSE:
+        return f"nothing was better than the {BASELINE}: {name} is worse, {numbers}, {seeds}"
+    return f"no difference found: {name} {numbers} beside the {BASELINE}, {seeds}; {found}"
+
+
+def named(configuration: Confirmed) -> str:
+    """A configuration's label, with its trial."""
+    return f"{configuration.label} ({configuration.trial_id})"
+
+
+def numbers_text(contrast: Contrast, objective: Objective) -> str:
+    """Difference and interval in the objective's own direction, such as `+0.0210 [+0.0080, +0.0340]`."""
+    sign = objective.goodness(1.0)
+    low, high = sorted((sign * contrast.low, sign * contrast.high))
+    return f"{sign * contrast.difference:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def of_hundred(chance: float) -> str:
+    """A chance as `2 of 100`, never as less than it is."""
+    if chance < 0.01:
+        return "less than 1 of 100"
+    return f"{min(100, int(np.ceil(100 * chance)))} of 100"

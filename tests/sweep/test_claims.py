@@ -1,0 +1,202 @@
+"""Several configurations against the baseline: against SciPy, and on simulated sweeps whose truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sweep.claims import (
+    Arm,
+    Contrast,
+    Design,
+    Null,
+    Outcome,
+    compare,
+    detectable,
+    pooled_variance,
+    power,
+)
+
+
+def arms(rng: np.random.Generator, seeds: tuple[int, ...], gains: tuple[float, ...], sd: float = 0.012) -> list[Arm]:
+    drawn = (rng.normal(0.4 + gain, sd, count) for gain, count in zip(gains, seeds, strict=True))
+    return [Arm(f"t{place}", tuple(map(float, scores))) for place, scores in enumerate(drawn)]
+
+
+@pytest.mark.parametrize("seeds", [(3, 3), (5, 5, 5), (4, 6, 3), (3, 3, 3, 3)])
+def test_chances_are_dunnetts_where_the_images_count_as_given(seeds: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(len(seeds))
+    for gain in (0.0, 0.02):
+        baseline, *others = arms(rng, seeds, (0.0, gain) + (0.0,) * (len(seeds) - 2))
+        ours = [contrast.chance for contrast in compare(baseline, others)]
+        theirs = stats.dunnett(
+            *(arm.scores for arm in others),
+            control=baseline.scores,
+            alternative="greater",
+            rng=np.random.default_rng(0),
+        )
+        np.testing.assert_allclose(ours, theirs.pvalue, atol=0.008)
+
+
+def test_interval_is_students_for_one_configuration() -> None:
+    baseline, other = arms(np.random.default_rng(1), (5, 5), (0.0, 0.03))
+    (found,) = compare(baseline, [other], draws=200_000)
+    theirs = stats.ttest_ind(other.scores, baseline.scores).confidence_interval(0.95)
+    assert found.difference == pytest.approx(other.mean - baseline.mean)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), rel=0.02)
+    assert found.chance == pytest.approx(
+        stats.ttest_ind(other.scores, baseline.scores, alternative="greater").pvalue, abs=0.002
+    )
+
+
+def test_variance_is_pooled_within_configurations() -> None:
+    assert pooled_variance([Arm("a", (1.0, 3.0)), Arm("b", (10.0, 11.0, 12.0))]) == pytest.approx((2 + 2) / 3)
+
+
+def test_more_images_more_seeds_and_fewer_candidates_find_smaller_gains() -> None:
+    least = detectable(Design((6, 6), 1000), 0.012, 0.003)
+    for worse in (
+        detectable(Design((3, 3), 1000), 0.012, 0.003),
+        detectable(Design((6, 6), 30), 0.012, 0.02),
+        detectable(Design((6, 6, 6, 6), 1000), 0.012, 0.003),
+        detectable(Design((6, 6), 1000, chosen_from=50), 0.012, 0.01),
+    ):
+        assert worse > least
+
+
+def test_a_design_detects_what_it_says() -> None:
+    for design, image_sd in ((Design((3, 3)), 0.0), (Design((5, 5, 5), 100), 0.01), (Design((4, 4), 60, 20), 0.01)):
+        assert power(detectable(design, 0.012, image_sd), design, 0.012, image_sd) == pytest.approx(0.8, abs=0.04)
+
+
+def simulated(
+    rng: np.random.Generator,
+    *,
+    tried: int,
+    top: int,
+    seeds: int,
+    gain: float = 0.0,
+    spread: float = 1.0,
+    luck: float = 0.01,
+    sd: float = 0.012,
+    images: int = 100,
+    on_val: bool = True,
+) -> list[Contrast]:
+    """A sweep: configurations are picked by one seed each on val, then compared over fresh seeds.
+
+    Args:
+        rng: Of everything.
+        tried: Configurations beside the baseline; all are its equals, or all better by `gain`.
+        top: How many are picked.
+        seeds: Fresh ones of each.
+        gain: True difference of every configuration from the baseline.
+        spread: Ratio of the largest to the smallest standard deviation over seeds.
+        luck: Standard deviation of what the images of a split do to one configuration.
+        sd: Of seeds, in the geometric mean.
+        images: Of the split.
+        on_val: Whether fresh seeds are compared on the images that the pick was made on.
+    """  # fmt: skip
+    sds = sd * np.exp(rng.uniform(-0.5, 0.5, tried + 1) * math.log(spread))
+    of_val, of_test = rng.normal(0, luck, (2, tried + 1))
+    picked = np.argsort(-(of_val + sds * rng.normal(size=tried + 1))[1:])[:top] + 1
+    own = of_val if on_val else of_test
+    true = np.where(np.arange(tried + 1) > 0, gain, 0.0)
+    found = [Arm(f"t{one}", tuple(true[one] + own[one] + sds[one] * rng.normal(size=seeds))) for one in (0, *picked)]
+    variance = 2 * luck**2 * rng.chisquare(images - 1) / (images - 1)
+    return compare(
+        found[0], found[1:], image_variance={arm.name: variance for arm in found}, units=images,
+        chosen_from=tried if on_val else None, draws=4000,
+    )  # fmt: skip
+
+
+SWEEPS = 400
+
+
+@pytest.mark.parametrize(
+    ("how", "on_val"),
+    [
+        ({"tried": 4, "top": 1, "seeds": 3}, True),
+        ({"tried": 50, "top": 2, "seeds": 3}, True),
+        ({"tried": 20, "top": 3, "seeds": 5, "luck": 0.02}, True),
+        ({"tried": 20, "top": 2, "seeds": 3, "spread": 3.0}, True),
+        ({"tried": 50, "top": 3, "seeds": 5, "luck": 0.02}, False),
+        ({"tried": 20, "top": 2, "seeds": 4, "luck": 0.0}, False),
+    ],
+)
+def test_sweeps_of_equals_claim_in_fewer_than_5_of_100(how: dict[str, float], on_val: bool) -> None:
+    rng = np.random.default_rng(7)
+    sweeps = [simulated(rng, on_val=on_val, **how) for _ in range(SWEEPS)]  # type: ignore[arg-type]
+    better = sum(any(one.outcome is Outcome.BETTER for one in sweep) for sweep in sweeps)
+    # 2.5% are allowed; of 400, chance takes that beyond 20 in 1 of 1,000.
+    assert better <= 20
+    leading = [min(one.chance for one in sweep) for sweep in sweeps]
+    assert np.mean(np.array(leading) <= 0.1) <= 0.145, "the chance that is told is no smaller than the true one"
+
+
+def test_without_the_correction_for_picking_the_images_luck_would_be_claimed() -> None:
+    rng, claimed, corrected = np.random.default_rng(3), 0, 0
+    for _ in range(200):
+        luck = rng.normal(0, 0.02, 51)
+        picked = int(np.argmax(luck[1:] + rng.normal(0, 0.004, 50))) + 1
+        both = [Arm(f"t{one}", tuple(luck[one] + rng.normal(0, 0.004, 5))) for one in (0, picked)]
+        variances = {both[1].name: 2 * 0.02**2}
+        for chosen_from in (None, 50):
+            (found,) = compare(
+                both[0], both[1:], image_variance=variances, units=100, chosen_from=chosen_from, draws=4000
+            )
+            claimed += chosen_from is None and found.outcome is Outcome.BETTER
+            corrected += chosen_from is not None and found.outcome is Outcome.BETTER
+    assert claimed > 40 and corrected <= 12
+
+
+@pytest.mark.parametrize("gain", [0.01, 0.02, 0.03, 0.04])
+@pytest.mark.parametrize(("seeds", "top"), [(3, 1), (5, 2)])
+def test_power_is_what_theory_says(gain: float, seeds: int, top: int) -> None:
+    """Dunnett's test of `top` configurations, all better by the gain, is at least as powerful as theory says of one."""
+    rng = np.random.default_rng(11)
+    claimed = 0
+    for _ in range(SWEEPS):
+        sweep = simulated(rng, tried=6, top=top, seeds=seeds, gain=gain, luck=0.0, on_val=False)
+        claimed += sweep[0].outcome is Outcome.BETTER
+    design = Design((seeds,) * (top + 1), 100)
+    assert claimed / SWEEPS == pytest.approx(power(gain, design, 0.012), abs=0.05)
+    # And the theory is right: one configuration against one is Student's noncentral t.
+    if top == 1:
+        shift, freedom = gain / (0.012 * math.sqrt(2 / seeds)), 2 * seeds - 2
+        exact = stats.nct.sf(stats.t.ppf(0.975, freedom), freedom, shift)
+        assert power(gain, design, 0.012) == pytest.approx(exact, abs=0.01)
+
+
+def test_coverage_of_the_interval_of_a_true_gain() -> None:
+    rng = np.random.default_rng(5)
+    held = 0
+    for _ in range(SWEEPS):
+        (found,) = simulated(rng, tried=1, top=1, seeds=4, gain=0.02, on_val=False)
+        held += found.low <= 0.02 <= found.high
+    assert held / SWEEPS >= 0.93
+
+
+def test_seeds_that_do_not_differ_decide_by_the_images_alone() -> None:
+    same = [Arm("t0", (0.4, 0.4)), Arm("t1", (0.4, 0.4))]
+    (found,) = compare(same[0], same[1:])
+    assert (found.outcome, found.difference, found.chance) == (Outcome.UNDECIDED, 0.0, 1.0)
+    (found,) = compare(Arm("t0", (0.4, 0.4)), [Arm("t1", (0.5, 0.5))])
+    assert found.outcome is Outcome.BETTER and found.low == pytest.approx(0.1)
+    (found,) = compare(same[0], [Arm("t1", (0.41, 0.41))], image_variance={"t1": 0.01**2}, units=50)
+    assert found.outcome is Outcome.UNDECIDED
+
+
+@pytest.mark.parametrize("scores", [(), (0.4,)])
+def test_one_seed_is_refused(scores: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="too few seeds of t1"):
+        compare(Arm("t0", (0.4, 0.5)), [Arm("t1", scores)])
+    with pytest.raises(ValueError, match="nothing to compare"):
+        compare(Arm("t0", (0.4, 0.5)), [])
+
+
+def test_chance_is_never_none() -> None:
+    null = Null(Design((3, 3)), 1.0, draws=1000)
+    assert null.chance(1e9) == pytest.approx(1 / 1001) and null.chance(-1e9) == 1.0
