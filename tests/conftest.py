@@ -41,6 +41,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Libraries that look for leaks at the end of the process find none."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _originals_stay_whole() -> Iterator[None]:
     """No test wrote through a link into the run folder that it was given a copy of."""
