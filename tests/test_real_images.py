@@ -45,7 +45,7 @@ def thinned(root: Path, target: Path) -> Path:
 def test_sweep_and_report_on_camvid(tmp_path: Path) -> None:
     root = thinned(SHARED / "CamVid", tmp_path / "frames")
     what = ["--space", "augment", "--data", "camvid", "--data-root", str(root), "--set", "image_size=48x64"]
-    budget = ["--trials", "1", "--max-epochs", "3", "--wandb", "disabled", "--no-dashboard"]
+    budget = ["--trials", "1", "--max-epochs", "3", "--wandb", "disabled", "--no-dashboard", "--pictures", "10"]
     swept = run("sweep.run", *what, *budget, "--name", "camvid", "--runs-dir", str(tmp_path))
     assert swept.returncode == 0, swept.stdout + swept.stderr
     assert "the official CamVid split is not used" in " ".join(swept.stdout.replace("│", " ").split())
