@@ -19,7 +19,9 @@ os.environ["SEGSWEEP_CACHE"] = str(_OWN / "cache")
 # Processes that are killed (Ray's workers are) leave what they put there: it goes with the folder.
 os.environ["TMPDIR"] = str(_OWN / "tmp")
 (_OWN / "tmp").mkdir()
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_OWN / "torchinductor")
 os.environ.pop("WANDB_API_KEY", None)
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # on matrices as small as the tests' its threads wait for one another
 
 import torch
 
