@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
 RAY_TMPDIR = tempfile.mkdtemp(prefix="rt", dir="/tmp")  # short: it holds Unix sockets
+atexit.register(shutil.rmtree, RAY_TMPDIR, ignore_errors=True)
 
 
 def environment() -> dict[str, str]:

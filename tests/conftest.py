@@ -1,7 +1,9 @@
-"""What all tests share: a cache of their own, one thread, and a tiny data set."""
+"""What all tests share: a cache and a folder for temporary files of their own, one thread, and a tiny data set."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -11,24 +13,46 @@ from pathlib import Path
 import pytest
 
 # Before anything of the project is imported: no test may touch the user's cache or ask for an account.
-_CACHE = tempfile.mkdtemp(prefix="segsweep-tests-")
-os.environ["SEGSWEEP_CACHE"] = _CACHE
+_OWN = Path(tempfile.mkdtemp(prefix="segsweep-tests-"))
+atexit.register(shutil.rmtree, _OWN, ignore_errors=True)
+os.environ["SEGSWEEP_CACHE"] = str(_OWN / "cache")
+# Processes that are killed (Ray's workers are) leave what they put there: it goes with the folder.
+os.environ["TMPDIR"] = str(_OWN / "tmp")
+(_OWN / "tmp").mkdir()
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_OWN / "torchinductor")
 os.environ.pop("WANDB_API_KEY", None)
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # on matrices as small as the tests' its threads wait for one another
 
 import torch
 
+from trainables import latency
 from trainables.data import DATASETS
 from trainables.execution import TrialData
 
+from .copies import altered_originals
 from .mini import TinyNet, write
 
 torch.set_num_threads(1)
+latency.LATENCY_SECONDS = 0.0  # a report times every model for a second
+os.fsync = lambda descriptor: None  # no test cuts the power, and journals of simulated sweeps write thousands of times
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays: a pass of the garbage collector over it all takes half a second."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Libraries that look for leaks at the end of the process find none."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache() -> Iterator[None]:
+def _originals_stay_whole() -> Iterator[None]:
+    """No test wrote through a link into the run folder that it was given a copy of."""
     yield
-    shutil.rmtree(_CACHE, ignore_errors=True)
+    assert altered_originals() == []
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ from trainables.latency import measure_latency
 from trainables.paths import UnsafePathError
 from trainables.places import cache_root
 
+from ..copies import copy_run
 from .small_run import CLASSES, COUNTS, make_data, make_run
 
 
@@ -41,7 +42,6 @@ def original(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("small")
         patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
-        patch.setattr("trainables.latency.LATENCY_SECONDS", 0.0)
         data = make_data(root / "data")
         yield data, make_run(root / "runs" / "small", data)
 
@@ -49,8 +49,7 @@ def original(tmp_path_factory):
 @pytest.fixture
 def run(original, tmp_path):
     data, made = original
-    shutil.copytree(made, tmp_path / "runs" / "small")
-    return data, tmp_path / "runs" / "small"
+    return data, copy_run(made, tmp_path / "runs" / "small")
 
 
 def folders(run_dir, *labels):
@@ -514,7 +513,7 @@ def test_an_opening_that_cannot_be_written_down_does_not_happen(run):
 def test_two_runs_on_the_same_split_share_the_count(run):
     data, run_dir = run
     other = run_dir.with_name("other")
-    shutil.copytree(run_dir, other)
+    copy_run(run_dir, other)
     evaluate(run_dir, data, "test", "baseline")
     evaluate(other, data, "test", "best")
     assert count_openings(run_dir.parent, load_run_split(run_dir, "test").hash) == 2
@@ -540,7 +539,9 @@ def test_majority_predicts_the_commonest_class_of_train_and_opens_nothing(run):
 
 def test_weights_that_are_not_the_trials_are_refused_before_anything_is_opened(run):
     data, run_dir = run
-    shutil.copy(run_dir / "best" / "best" / "model.safetensors", run_dir / "best" / "baseline" / "model.safetensors")
+    weights = run_dir / "best" / "baseline" / "model.safetensors"
+    weights.unlink()
+    shutil.copy(run_dir / "best" / "best" / "model.safetensors", weights)
     with pytest.raises(CheckpointError):
         evaluate(run_dir, data)
     assert openings(run_dir) == []

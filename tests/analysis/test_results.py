@@ -19,6 +19,7 @@ from trainables import commands
 from trainables.errors import CheckpointError, DataError, UsageError
 from trainables.labels import MAJORITY
 
+from ..copies import copy_run
 from .small_run import CLASSES, COUNTS, make_data, make_run
 
 
@@ -27,7 +28,6 @@ def original(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("results")
         patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
-        patch.setattr("trainables.latency.LATENCY_SECONDS", 0.0)
         data = make_data(root / "data")
         run_dir = make_run(root / "runs" / "small", data)
         yield data, run_dir, build_results(run_dir, resamples=100)
@@ -98,7 +98,7 @@ def rewrite(path, changes):
 @pytest.fixture
 def run(original, tmp_path):
     data, made, _ = original
-    shutil.copytree(made, tmp_path / "runs" / "small")
+    copy_run(made, tmp_path / "runs" / "small")
     shutil.copy(made.parent / "test_openings.jsonl", tmp_path / "runs")
     return data, tmp_path / "runs" / "small"
 

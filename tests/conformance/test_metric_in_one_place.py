@@ -56,7 +56,6 @@ def scikit_learn_specificity(matrix) -> list[float]:
 
 def test_the_report_has_its_columns_intervals_and_classes_and_speaks_of_it(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("trainables.latency.LATENCY_SECONDS", 0.0)
     data = make_data(tmp_path / "data")
     run_dir = make_run(tmp_path / "runs" / "small", data)
     for name in ("manifest.json", "trials.csv"):

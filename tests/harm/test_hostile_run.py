@@ -21,6 +21,7 @@ from sweep.session import Session
 from trainables.data.base import DATASETS
 
 from ..analysis.small_run import make_data, make_run_to_go_on_with, tell_trial
+from ..copies import copy_run
 
 HOSTILE_NAMES = ("../../victim", "{victim}", "..", "a/../../../victim", ".hidden")
 
@@ -68,7 +69,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scene(honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     """A copy of it that a test may spoil."""
     base = tmp_path / "base"
-    shutil.copytree(honest, base, symlinks=True)
+    copy_run(honest, base)
     path = base / "runs" / "mine" / "manifest.json"
     path.write_text(path.read_text().replace(str(honest), str(base)))
     victim = base / "victim"
@@ -230,10 +231,9 @@ def test_what_does_not_match_the_hashes_is_refused_by_name(
         forged = {"format": 1, "data": "folder", "test": seen["val"]}
         (scene.run_dir / "splits.test.json").write_text(json.dumps(forged))
     elif spoil == "other weights":
-        shutil.copy(
-            scene.run_dir / "checkpoints" / "0002" / "epoch-0002" / "model.safetensors",
-            scene.run_dir / "best" / "best" / "model.safetensors",
-        )
+        weights = scene.run_dir / "best" / "best" / "model.safetensors"
+        weights.unlink()
+        shutil.copy(scene.run_dir / "checkpoints" / "0002" / "epoch-0002" / "model.safetensors", weights)
     else:
         path = scene.run_dir / "best" / "best" / "trial.json"
         path.write_text(path.read_text().replace("0.3", "0.9"))

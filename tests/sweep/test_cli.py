@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -14,8 +17,10 @@ from sweep import run
 from sweep.manifest import SweepManifest
 from sweep.measuring import TOGETHER, measure_everything, measure_models
 from sweep.plan import MeasuredCost
-from trainables.cost import Cost
+from trainables.cost import Cost, measure
+from trainables.data.scenes import dataset as scenes
 from trainables.errors import WiringError
+from trainables.execution import Execution, TrialData
 
 from ..mini import write
 
@@ -180,7 +185,14 @@ def test_what_the_machine_does_not_have_is_refused(sweep: Command, mini_root: Pa
 def test_check_tries_everything_says_what_it_costs_and_leaves_nothing(
     sweep: Command, mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def measure_here(
+        configs: Sequence[Mapping[str, Any]], data: TrialData, execution: Execution, **how: object
+    ) -> list[Cost]:
+        """In this process: one of its own is started in `test_cost.py`."""
+        return [measure(config, data, execution) for config in configs]
+
     monkeypatch.setattr("sweep.start.measure_everything", measure_everything)
+    monkeypatch.setattr("sweep.measuring.measure_apart", measure_here)
     monkeypatch.setattr("trainables.cost.SECONDS", 0.0)
     space = tmp_path / "mine.yaml"
     space.write_text(
@@ -233,7 +245,13 @@ def test_sweep_on_ones_own_data_is_asked_how_long_it_may_take(sweep: Command, mi
     assert short.code == 2 and "is too short" in short.err
 
 
-def test_sweep_without_any_flag_plans_four_minutes_on_embedded_images(sweep: Command) -> None:
+def test_sweep_without_any_flag_plans_four_minutes_on_embedded_images(
+    sweep: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"train": 24, "val": 12, "test": 12}
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(scenes, "COUNTS", few)
+    monkeypatch.setattr(scenes, "_build", partial(scenes._build, counts=few))
     outcome = sweep("--check")
     assert outcome.code == 0
     assert re.search(r"about \d+ trials of up to \d+ epochs", outcome.out) and "of 4m: " in outcome.out

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
+from analysis.report import __main__ as report
 from sweep import replay
 from sweep.journal import Journal
 from sweep.manifest import SweepManifest
@@ -26,7 +27,6 @@ from trainables.data.splits.frozen import load_split
 from trainables.execution import TrialData
 
 from ..command import ray_processes, script
-from ..command import run as run_command
 
 pytestmark = pytest.mark.ray
 
@@ -123,8 +123,7 @@ def test_test_split_was_opened_once_however_often_the_report_is_written(sweep: t
     run, _, _ = sweep
     openings = run.parent / "test_openings.jsonl"
     assert len(openings.read_text().splitlines()) == 1
-    again = run_command("analysis.report", str(run), "--pictures", "0")
-    assert again.returncode == 0, again.stderr
+    assert report.main([str(run), "--pictures", "0"]) == 0
     assert len(openings.read_text().splitlines()) == 1
     test_hash = json.loads((run / "manifest.json").read_text())["data"]["splits"]["test"]["hash"]
     assert json.loads(openings.read_text())["split_hash"] == test_hash

@@ -217,10 +217,10 @@ def test_loader_processes_know_the_components(file: Path, tmp_path: Path, mini_r
         "import sys\nfrom trainables.train import main\nif __name__ == '__main__':\n    sys.exit(main(sys.argv[1:]))\n"
     )
     flags = ["--plugins", f"{file},{own}", "--data", "folder", "--data-root", str(mini_root), "--epochs", "1"]
+    flags += ["--device", "cpu", "--threads", "1", "--workers", "1", "--out", str(tmp_path / "out")]
     sets = ["augment.policy=free", "augment.repaint.p=1", "loss.name=sharpened", "image_size=32x48"]
     done = subprocess.run(
-        [sys.executable, str(program), *flags, "--workers", "1", "--out", str(tmp_path / "out"), "--device", "cpu"]
-        + [word for pair in sets for word in ("--set", pair)],
+        [sys.executable, str(program), *flags, *(word for pair in sets for word in ("--set", pair))],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -22,6 +22,7 @@ from trainables.data.base import DATASETS, VOID
 from trainables.errors import DataError
 from trainables.paths import LIST_FILE
 
+from ...copies import copy_run
 from ..small_run import COUNTS, make_data, make_run
 from ..synthetic_run import make_results
 
@@ -181,7 +182,6 @@ def shifted(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("shifted")
         patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
-        patch.setattr("trainables.latency.LATENCY_SECONDS", 0.0)
         make_data(root / "data")
         with_ids_from_one(root / "data")
         data = DATASETS.get("folder")(root=root / "data")
@@ -223,7 +223,7 @@ def test_saved_predictions_hold_the_data_sets_ids_in_the_classes_colours(shifted
 def test_positions_are_written_on_request(shifted, tmp_path):
     _, made_run = shifted
     run_dir = tmp_path / "runs" / "demo"
-    shutil.copytree(made_run, run_dir)
+    copy_run(made_run, run_dir)
     ids = {path.name: np.asarray(Image.open(path)) for path in (run_dir / "report/predictions/best").iterdir()}
     assert report.main([str(run_dir), "--save-predictions", "positions"]) == 0
     for name, values in ids.items():
@@ -246,7 +246,7 @@ def test_an_old_reports_leftovers_go_with_the_first_new_one(shifted, tmp_path):
     """Twins had a picture each, and predictions no list; own files among them stay."""
     _, made_run = shifted
     run_dir = tmp_path / "runs" / "demo"
-    shutil.copytree(made_run, run_dir)
+    copy_run(made_run, run_dir)
     folder = run_dir / "report"
     for name in ("failures", "predictions"):
         (folder / name / LIST_FILE).unlink()
@@ -270,7 +270,7 @@ def test_an_old_reports_leftovers_go_with_the_first_new_one(shifted, tmp_path):
 def test_no_pictures_at_all(shifted, tmp_path):
     _, made_run = shifted
     run_dir = tmp_path / "runs" / "demo"
-    shutil.copytree(made_run, run_dir)
+    copy_run(made_run, run_dir)
     assert report.main([str(run_dir), "--pictures", "0"]) == 0
     assert pictures_in(run_dir / "report" / "failures") == set()
     whole = pd.read_csv(made_run / "report" / "tables" / "failures.csv")
