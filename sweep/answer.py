@@ -20,7 +20,7 @@ from sweep.claims import Outcome
 from sweep.objectives import Objective
 from sweep.trials import TrialView
 from sweep.trials_csv import TRIALS_FILE
-from sweep.verdict import named, sentence
+from sweep.verdict import named, sentence, worth
 from trainables import commands
 from trainables.config import TrialConfig, format_size
 from trainables.labels import BASELINE, BEST
@@ -211,6 +211,7 @@ def show_answer(
     openings: int,
     failed: int,
     verdict: Verdict | None = None,
+    ablation: Verdict | None = None,
     unconfirmed: str = "",
 ) -> None:
     """The best configuration, its score beside the baseline's, where the run is, what to type next.
@@ -225,6 +226,7 @@ def show_answer(
         openings: Of its test split so far.
         failed: How many trials failed.
         verdict: What fresh seeds showed; None where there are none.
+        ablation: What each component of the winner is worth; None where it was not taken apart.
         unconfirmed: Why there are none, or fewer than planned; empty if none were asked for.
     """
     best = labels[BEST]
@@ -243,14 +245,22 @@ def show_answer(
         console.print(f"[bold]{objective.key}[/bold]  {told}", highlight=False, soft_wrap=True)
     else:
         _show_verdict(console, verdict, objective, unconfirmed)
+        for _, told, _ in worth(ablation, objective) if ablation is not None else ():
+            console.print(f"          {escape(told)}", highlight=False, soft_wrap=True)
     troubled = f"; {failed} trials failed, see logs/ and {TRIALS_FILE} there" if failed else ""
     console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)
     if len(dead) == len(labels):
         told = f"{commands.report(run_dir, '--split', 'val')}   (see what it predicts; the test split can wait)"
         console.print(f"[bold]next[/bold]      {escape(told)}", highlight=False, soft_wrap=True)
         return
-    console.print(f"[bold]next[/bold]      {escape(commands.report(run_dir))}", highlight=False, soft_wrap=True)
-    console.print(f"          opens the test split, opened {counted(openings, 'time')} so far", highlight=False)
+    opens = f"opens the test split, opened {counted(openings, 'time')} so far"
+    lines = [(commands.report(run_dir), opens)]
+    if labels[BEST] is not labels.get(BASELINE):
+        more = "more fresh seeds" if verdict is not None else "whether the best is better than the baseline"
+        lines.append((commands.confirm(run_dir), more))
+    for place, (command, why) in enumerate(lines):
+        head = "[bold]next[/bold]      " if place == 0 else " " * 10
+        console.print(f"{head}{escape(command)}   [dim]({escape(why)})[/dim]", highlight=False, soft_wrap=True)
 
 
 def show_time(console: Console, budget: float, *, took: float) -> None:

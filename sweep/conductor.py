@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,9 @@ from sweep.forecast import TimeLimit
 from sweep.journal import Event, Journal
 from sweep.manifest import Budget
 from sweep.objectives import Objective
-from sweep.phases import Confirm, Context, Finish, Phase, Proposal, Search
+from sweep.phase_kinds import ABLATE
+from sweep.phases import Ablate, Confirm, Context, Finish, Phase, Proposal, Search
+from sweep.phases.ablate import ablating
 from sweep.phases.confirm import repeated
 from sweep.plan import Plan
 from sweep.trials import TrialTable, TrialView
@@ -90,7 +92,7 @@ class Conductor:
         self.confirm = Confirm(context, seed=seed, top=budget.confirm_top, seeds=budget.confirm_seeds)
         if self.limit is not None:
             self.limit.kept = self.confirm.seconds
-        phases = (self.search, Finish(context), self.confirm)
+        phases = (self.search, Finish(context), self.confirm, Ablate(context, seed=seed))
         self._phases: dict[str, Phase] = {phase.kind.name: phase for phase in phases}
         self._clock = clock
         self._spent = 0.0
@@ -178,6 +180,11 @@ class Conductor:
         if verdict is not None and verdict != last_verdict(self.journal.events):
             self.journal.append("verdict", **verdict.to_json())
 
+    def on_ablation(self, ablation: Verdict | None) -> None:
+        """Writes down what each component of the winner is worth, unless it was there before."""
+        if ablation is not None and ablation != last_verdict(self.journal.events, "ablation"):
+            self.journal.append("ablation", **ablation.to_json())
+
     def on_close(self) -> None:
         """Writes down that the command is done, its report included."""
         self.journal.append("closed", spent_s=self.elapsed())
@@ -193,19 +200,28 @@ class Conductor:
 
     def confirmed(self) -> list[Confirmed]:
         """The configurations that were trained again with fresh seeds, the baseline first; empty if there are none."""
-        found = []
-        for group in self.table.confirmed(self.objective):
-            first = group[0]
-            found.append(
-                Confirmed(
-                    trial_id=repeated(first.trial_id),
-                    label=first.label,
-                    trials=tuple(trial.trial_id for trial in group),
-                    seeds=tuple(int(trial.config["seed"]) for trial in group),
-                    scores=tuple(trial.metrics[self.objective.key] for trial in group),
-                )
-            )
-        return found
+        return [self._over_seeds(group) for group in self.table.confirmed(self.objective)]
+
+    def ablated(self) -> list[Confirmed]:
+        """The winner that was taken apart, then it without each component; empty where nothing was."""
+        choice = ablating(self.journal.events)
+        groups: dict[str, list[TrialView]] = {}
+        for trial in self.table.of_phase(ABLATE.name):
+            of_choice = choice is not None and trial.trial_id.startswith(f"{choice['winner']}-")
+            if of_choice and trial.state == "completed" and self.objective.value(trial.metrics) is not None:
+                groups.setdefault(trial.label, []).append(trial)
+        winner = [one for one in self.confirmed() if choice is not None and one.trial_id == choice["winner"]]
+        without = [self._over_seeds(group) for group in groups.values() if len(group) > 1]
+        return [*winner, *without] if winner and without else []
+
+    def _over_seeds(self, group: Sequence[TrialView]) -> Confirmed:
+        return Confirmed(
+            trial_id=repeated(group[0].trial_id),
+            label=group[0].label,
+            trials=tuple(trial.trial_id for trial in group),
+            seeds=tuple(int(trial.config["seed"]) for trial in group),
+            scores=tuple(trial.metrics[self.objective.key] for trial in group),
+        )
 
     def _count_labels(self) -> int:
         return len({trial.label for trial in self.table.explored()})

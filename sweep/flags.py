@@ -53,7 +53,7 @@ def parser(mode: Mode = "start", *, exit_on_error: bool = True) -> argparse.Argu
     else:
         add_data_root_flag(p.add_argument_group("on which images"))
     _add_how(p.add_argument_group("how much and how"), mode)
-    _add_where(p.add_argument_group("with which machines"), mode)
+    add_where(p.add_argument_group("with which machines"), mode)
     _add_keep(p.add_argument_group("what to keep, and going on"), mode)
     return p
 
@@ -126,7 +126,8 @@ def _add_how(how: argparse._ActionsContainer, mode: Mode) -> None:
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampler and of every trial (default: 0)")
 
 
-def _add_where(where: argparse._ActionsContainer, mode: Mode) -> None:
+def add_where(where: argparse._ActionsContainer, mode: Mode) -> None:
+    """Flags of the machines that trials run on."""
     where.add_argument(
         "--cpus-per-trial", type=float, metavar="N", help="default: 1, or all CPUs shared among the GPUs"
     )
@@ -153,22 +154,7 @@ def _add_keep(keep: argparse._ActionsContainer, mode: Mode) -> None:
     keep.add_argument(
         "--runs-dir", type=expanded, default=Path("runs"), metavar="DIR", help="where runs are kept (default: runs)"
     )
-    keep.add_argument(
-        "--report", action=argparse.BooleanOptionalAction, default=True, help="the report on val at the end (default)"
-    )
-    keep.add_argument(
-        "--pictures",
-        type=whole,
-        default=MOST_PICTURES,
-        metavar="N",
-        help=f"most failures pictured there (default: {MOST_PICTURES})",
-    )
-    keep.add_argument(
-        "--wandb",
-        choices=("offline", "online", "disabled"),
-        help="Weights & Biases (default: offline, no account needed)",
-    )
-    keep.add_argument("--wandb-project", metavar="NAME", help="default: segsweep")
+    add_report_flags(keep)
     plugins.add_flag(keep)
     keep.add_argument("--config", type=expanded, metavar="FILE.yaml", help="flags from a file; the command line wins")
     more = "; --resume --help lists what may change then" if mode == "start" else ""
@@ -185,6 +171,26 @@ def _add_keep(keep: argparse._ActionsContainer, mode: Mode) -> None:
     keep.add_argument(
         "--as-yaml", action="store_true", help="with --show: as YAML, to be edited and given back as --space FILE.yaml"
     )
+
+
+def add_report_flags(keep: argparse._ActionsContainer) -> None:
+    """Flags of the report on val at the end, and of Weights & Biases."""
+    keep.add_argument(
+        "--report", action=argparse.BooleanOptionalAction, default=True, help="the report on val at the end (default)"
+    )
+    keep.add_argument(
+        "--pictures",
+        type=whole,
+        default=MOST_PICTURES,
+        metavar="N",
+        help=f"most failures pictured there (default: {MOST_PICTURES})",
+    )
+    keep.add_argument(
+        "--wandb",
+        choices=("offline", "online", "disabled"),
+        help="Weights & Biases (default: offline, no account needed)",
+    )
+    keep.add_argument("--wandb-project", metavar="NAME", help="default: segsweep")
 
 
 def duration(text: str) -> float:

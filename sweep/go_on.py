@@ -29,13 +29,20 @@ _OF_SPLITS = ("splits", "group_by")
 """Flags that are compared when the data are open."""
 
 
-def go_on(config: GoOnConfig, console: Console, *, started: float | None = None) -> int:
+def go_on(
+    config: GoOnConfig,
+    console: Console,
+    *,
+    started: float | None = None,
+    asked: Mapping[str, Mapping[str, Any]] | None = None,
+) -> int:
     """Compares a run with what it began with, applies what may change, and runs what is left; returns the exit code.
 
     Args:
         config: What is asked for.
         console: Where to say things.
         started: When the command started, on the monotonic clock; now by default.
+        asked: Events that ask for more trials, by name, with their fields; those of the last time are not repeated.
     """
     started = time.monotonic() if started is None else started
     run_dir = config.runs_dir / config.name if config.name else _latest_run(config.runs_dir)
@@ -59,6 +66,10 @@ def go_on(config: GoOnConfig, console: Console, *, started: float | None = None)
             journal.append("versions", changed={name: list(pair) for name, pair in versions.items()})
         if changed:
             journal.append("settings", changed=changed)
+        for name, told in (asked or {}).items():
+            before = journal.of(name)
+            if not before or {key: before[-1].get(key) for key in told} != dict(told):
+                journal.append(name, **told)
         chosen = {"address": config.address, "dashboard": config.dashboard}
         if any(value is not None for value in chosen.values()):
             journal.append("options", **{key: value for key, value in chosen.items() if value is not None})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +28,7 @@ from sweep.resources import Machines
 from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import TrialView
 from sweep.trials_csv import TRIALS_FILE
-from sweep.verdict import Verdict, decide, last_verdict, why_unconfirmed
+from sweep.verdict import Confirmed, Verdict, decide, last_verdict, why_unconfirmed
 from sweep.verify import published_event, published_labels
 from trainables import commands
 from trainables.checkpoint import (
@@ -105,7 +105,7 @@ class Session:
             self.console.print("every trial of this sweep has ended; --extend N tries more")
             self._write_views(conductor)
             self._publish(conductor)
-            conductor.on_verdict(self._verdict(conductor))
+            self._conclude(conductor)
             there = (self.run_dir / REPORT / REPORT_FILE).is_file()
             reported = there or not conductor.labels() or self._report()
             return self._answer(conductor, reported=reported)
@@ -121,7 +121,7 @@ class Session:
         if stopped_by is not None:
             return self._interrupted(tracker)
         self._publish(conductor)
-        conductor.on_verdict(self._verdict(conductor))
+        self._conclude(conductor)
         reported = not conductor.labels() or self._report()
         if self.options.report and conductor.labels():
             tracker.report(self.run_dir / REPORT)
@@ -130,7 +130,7 @@ class Session:
             self.console.print(warning, style="yellow", markup=False, soft_wrap=True)
         conductor.on_close()
         code = self._answer(conductor, reported=reported)
-        if conductor.limit is not None:
+        if conductor.limit is not None and not conductor.confirm.was_asked_for:
             answer.show_time(self.console, conductor.limit.budget, took=conductor.elapsed())
         return code
 
@@ -269,11 +269,18 @@ class Session:
         told_now = published_event(folders)
         conductor.on_publish({label: {"trial_id": labels[label].trial_id, **told_now[label]} for label in labels})
 
-    def _verdict(self, conductor: Conductor) -> Verdict | None:
-        """What fresh seeds showed on val; None where there are none."""
-        configurations = conductor.confirmed()
+    def _conclude(self, conductor: Conductor) -> None:
+        """Writes down what fresh seeds showed on val, where there are any."""
         choice = confirming(self.journal.events)
-        if not configurations or choice is None:
+        if choice is not None:
+            chosen_from = int(choice["chosen_from"])
+            conductor.on_verdict(self._decide(conductor.confirmed(), conductor.objective, chosen_from=chosen_from))
+        conductor.on_ablation(self._decide(conductor.ablated(), conductor.objective, chosen_from=None))
+
+    def _decide(
+        self, configurations: Sequence[Confirmed], objective: Objective, *, chosen_from: int | None
+    ) -> Verdict | None:
+        if not configurations:
             return None
 
         def collected(trial_id: str) -> Collected | None:
@@ -281,14 +288,8 @@ class Session:
             counts = None if checkpoint is None else read_val_counts(checkpoint)
             return None if counts is None else counts.collected()
 
-        return decide(
-            configurations,
-            conductor.objective,
-            split="val",
-            collected=collected,
-            units=sampling_units(load_split(self.run_dir, "val").groups),
-            chosen_from=int(choice["chosen_from"]),
-        )
+        units = sampling_units(load_split(self.run_dir, "val").groups)
+        return decide(configurations, objective, split="val", collected=collected, units=units, chosen_from=chosen_from)
 
     def _answer(self, conductor: Conductor, *, reported: bool) -> int:
         labels = conductor.labels()
@@ -305,6 +306,7 @@ class Session:
             labels,
             seeds=conductor.table.seeds(labels[BEST], conductor.objective),
             verdict=last_verdict(self.journal.events),
+            ablation=last_verdict(self.journal.events, "ablation"),
             unconfirmed=why_unconfirmed(self.journal.events),
             dead=self._dead(labels, conductor.objective),
             objective=conductor.objective,

@@ -18,6 +18,8 @@ from trainables.metrics import Collected, Floats, Replicates, Units, replicate_w
 
 RESAMPLES = 400
 """Of the images, for the variance that they bring."""
+WITHOUT = "without-"
+"""Begins the label of a winner without one component."""
 LEAST_UNITS = 5
 """Fewer images, or groups of them, do not tell how far other images would move a difference."""
 
@@ -178,9 +180,9 @@ def image_variances(
     }
 
 
-def last_verdict(events: Iterable[Event]) -> Verdict | None:
-    """The last verdict of a journal; None if there is none."""
-    found = [event for event in events if event["event"] == "verdict"]
+def last_verdict(events: Iterable[Event], kind: str = "verdict") -> Verdict | None:
+    """The last verdict of a journal, or its last `ablation`; None if there is none."""
+    found = [event for event in events if event["event"] == kind]
     return Verdict.from_json(found[-1]) if found else None
 
 
@@ -209,6 +211,32 @@ def sentence(verdict: Verdict, objective: Objective, names: Mapping[str, str] | 
     if contrast.outcome is Outcome.WORSE:
         return f"nothing was better than the {BASELINE}: {name} is worse, {numbers}, {seeds}"
     return f"no difference found: {name} {numbers} beside the {BASELINE}, {seeds}; {found}"
+
+
+def worth(ablation: Verdict, objective: Objective) -> list[tuple[str, str, Outcome]]:
+    """What each component of the winner is worth: its name, a sentence without a full stop, what may be said.
+
+    Args:
+        ablation: The winner first, then the winner without each component.
+        objective: Of the sweep.
+    """
+    found = []
+    for contrast in ablation.contrasts:
+        component = ablation.of(contrast.name).label.removeprefix(WITHOUT)
+        own = turned(contrast)
+        numbers = f"{numbers_text(own, objective)}, {own.seeds} fresh seeds each"
+        told = {
+            Outcome.BETTER: f"{component} is worth {numbers}",
+            Outcome.WORSE: f"{component} does harm: {numbers}",
+            Outcome.UNDECIDED: f"{component} cannot be told from nothing: {numbers}",
+        }
+        found.append((component, told[own.outcome], own.outcome))
+    return found
+
+
+def turned(contrast: Contrast) -> Contrast:
+    """A contrast seen from the other side."""
+    return dataclasses.replace(contrast, difference=-contrast.difference, low=-contrast.high, high=-contrast.low)
 
 
 def named(configuration: Confirmed) -> str:

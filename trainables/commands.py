@@ -24,6 +24,8 @@ SUBCOMMANDS = {
     "preview": "search_spaces.preview",
     "failures": "analysis.failures",
     "replay": "sweep.replay",
+    "confirm": "sweep.confirm",
+    "ablate": "sweep.ablate",
     "tracking": "sweep.tracking",
     "components": "trainables.components",
 }
@@ -87,6 +89,16 @@ def extend(run_dir: Path, trials: int, *arguments: str) -> str:
 def report(run_dir: Path, *arguments: str) -> str:
     """Writes a run's report; on test unless `--split val` is among the arguments."""
     return command("analysis.report", run_dir.as_posix(), *arguments)
+
+
+def confirm(run_dir: Path, *arguments: str) -> str:
+    """Trains the best configurations of a run and the baseline with more fresh seeds."""
+    return command("sweep.confirm", run_dir.as_posix(), *arguments)
+
+
+def ablate(run_dir: Path, *arguments: str) -> str:
+    """Takes the winner of a run apart."""
+    return command("sweep.ablate", run_dir.as_posix(), *arguments)
 
 
 def replay(run_dir: Path, trial: str) -> str:

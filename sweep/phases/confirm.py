@@ -91,12 +91,19 @@ class Confirm(Phase):
         elif kind == "confirm_over":
             self._over = True
         elif kind == "confirm_asked":
-            self.top, self.seeds, self._bounded = event["top"], event["seeds"], False
+            least = (self.top, self.seeds) if event.get("at_least") else (0, 0)
+            self.top, self.seeds = max(event["top"], least[0]), max(event["seeds"], least[1])
+            self._bounded = False
             self._arms, self._over = None, False
         elif kind == "settings" and "time_budget" in event["changed"].get("budget", {}):
             self._over = False
         elif kind == "suggested" and self.context.table.trials[event["trial_id"]] in self.context.table.explored():
             self._arms, self._over = None, False
+
+    @property
+    def was_asked_for(self) -> bool:
+        """Whether more was asked for after the sweep, which its time budget does not bound."""
+        return not self._bounded
 
     def seconds(self) -> float:
         """Expected of what is still to come, on all places side by side."""

@@ -18,7 +18,7 @@ TRIALS, EPOCHS = 4, 4
 
 def arguments(root: Path, runs: Path, name: str, *more: str) -> list[str]:
     size = ["--set", "image_size=48x64"] if "--set" not in more else []
-    budget = ["--trials", str(TRIALS), "--max-epochs", str(EPOCHS)]
+    budget = ["--trials", str(TRIALS), "--max-epochs", str(EPOCHS), "--confirm", "0"]
     rest = ["--concurrent", "1", "--wandb", "disabled", "--no-dashboard", *size, *budget, *more]
     data = ["--data", "folder", "--data-root", str(root)]
     return ["--space", "augment", *data, "--runs-dir", str(runs), "--name", name, *rest]

@@ -19,12 +19,15 @@ from analysis.report import __main__ as report
 from sweep import replay
 from sweep.journal import Journal
 from sweep.manifest import SweepManifest
+from sweep.objectives import objective_of
 from sweep.trials import TrialTable
+from sweep.verdict import last_verdict, sentence
 from sweep.verify import open_data
-from trainables.checkpoint import load_model
+from trainables.checkpoint import latest_checkpoint, load_model, read_val_counts
 from trainables.data import DATASETS
 from trainables.data.splits.frozen import load_split
 from trainables.execution import TrialData
+from trainables.metrics import summary
 
 from ..command import ray_processes, script
 
@@ -172,6 +175,32 @@ def test_wandb_has_a_run_for_every_trial_and_one_for_the_report(sweep: tuple[Pat
     with (run / "trials.csv").open() as stream:
         trials = len(list(csv.DictReader(stream)))
     assert len(list((run / "wandb").glob("offline-run-*/run-*.wandb"))) == trials + 1
+
+
+def test_best_and_baseline_have_fresh_seeds_and_the_verdict_follows_from_what_they_did(
+    sweep: tuple[Path, str, str],
+) -> None:
+    run, out, _ = sweep
+    rows = [row for row in csv.DictReader((run / "trials.csv").open()) if row["phase"] == "confirm"]
+    assert (
+        len(rows) == 6 and len({row["seed"] for row in rows}) == 3 and {row["state"] for row in rows} == {"completed"}
+    )
+    with Journal(run / "journal.jsonl") as journal:
+        verdict = last_verdict(journal.events)
+    assert verdict is not None and verdict.configurations[0].label == "baseline"
+    for one in verdict.configurations:
+        for trial_id, score in zip(one.trials, one.scores, strict=True):
+            checkpoint = latest_checkpoint(run / "checkpoints" / trial_id)
+            counts = None if checkpoint is None else read_val_counts(checkpoint)
+            assert counts is not None and summary(counts.total())["val/miou"] == score
+    assert "no label learnt anything" in out or sentence(verdict, objective_of("val/miou")) in out
+    table = pd.read_csv(run / "report" / "tables" / "confirmation.csv")
+    assert table["label"].tolist() == [one.label for one in verdict.configurations] and table["seeds"].tolist() == [
+        3,
+        3,
+    ]
+    on_val = pd.read_csv(run / "report" / "val" / "tables" / "confirmation.csv")
+    assert on_val["mean"].tolist() == pytest.approx([one.mean for one in verdict.configurations])
 
 
 def test_secrets_and_processes_do_not_stay(sweep: tuple[Path, str, str]) -> None:

@@ -22,6 +22,7 @@ from sweep.answer import (
     show_space,
     show_time,
 )
+from sweep.claims import Contrast
 from sweep.flags import duration
 from sweep.journal import Journal
 from sweep.manifest import Budget
@@ -30,6 +31,7 @@ from sweep.plan import MeasuredCost, Plan
 from sweep.plan_view import show_costs, show_plan
 from sweep.planning import Asked
 from sweep.progress import LiveView
+from sweep.verdict import Confirmed, Verdict
 from trainables import commands
 from trainables.cost import Cost
 from trainables.errors import ConfigError
@@ -136,6 +138,7 @@ def test_long_sweeps_show_their_latest_trials(tmp_path: Path) -> None:
 
 def answer(tmp_path: Path, **options: Any) -> list[str]:
     page = console()
+    tmp_path.mkdir(exist_ok=True)
     with Journal(tmp_path / "journal.jsonl") as journal:
         conductor = make(journal)
         drive(conductor, outcome=options.pop("outcome", scores))
@@ -150,15 +153,31 @@ def answer(tmp_path: Path, **options: Any) -> list[str]:
     return text(page).strip().splitlines()
 
 
-def test_answer_is_five_lines_with_the_next_command(tmp_path: Path) -> None:
+def test_answer_is_five_lines_with_the_next_commands(tmp_path: Path) -> None:
     lines = answer(tmp_path)
     assert len(lines) == 5
     assert lines[0].startswith("best")
     assert "baseline 0." in lines[1]
-    assert "no evidence yet" in lines[1]
+    assert "a candidate, no evidence yet" in lines[1]
     assert lines[2].endswith("runs/mine")
-    assert lines[3].endswith(commands.report(Path("runs/mine")))
-    assert "opened 0 times so far" in lines[4]
+    assert f"{commands.report(Path('runs/mine'))}   (opens the test split, opened 0 times so far)" in lines[3]
+    assert commands.confirm(Path("runs/mine")) in lines[4]
+
+
+def test_verdict_stands_where_the_score_of_one_seed_stood(tmp_path: Path) -> None:
+    contrast = Contrast("t003", 0.021, 0.008, 0.034, 0.015, 0.024, 3)
+    configurations = tuple(
+        Confirmed(trial, label, (f"{trial}-s1", f"{trial}-s2"), (1, 2), scores)
+        for trial, label, scores in (("t000", "baseline", (0.40, 0.41)), ("t003", "[focal]", (0.43, 0.42)))
+    )
+    verdict = Verdict("val", OBJECTIVE, configurations, (contrast,), "t003", "images", 100, 4)
+    lines = answer(tmp_path, verdict=verdict, unconfirmed="seed 3 of each would take 90 s, and 10 s are left")
+    assert lines[1].startswith("verdict") and "on val, [focal] (t003) is better than the baseline: +0.021" in lines[1]
+    assert "means over seeds: baseline (t000) 0.4050, [focal] (t003) 0.4250" in lines[2]
+    assert "fewer seeds than planned: seed 3 of each would take 90 s" in lines[3]
+    assert "no evidence yet" not in "".join(lines) and "more fresh seeds" in lines[-1]
+    dead = answer(tmp_path / "dead", verdict=verdict, dead={"baseline": "predicts sky everywhere on val"})
+    assert not any(line.startswith("verdict") for line in dead)
 
 
 def test_answer_says_when_nothing_beat_the_baseline(tmp_path: Path) -> None:
@@ -172,7 +191,8 @@ def test_answer_says_when_nothing_beat_the_baseline(tmp_path: Path) -> None:
     lines = answer(tmp_path, outcome=only_baseline, openings=1, failed=2)
     assert "nothing tried scored higher" in lines[1]
     assert "2 trials failed" in lines[2]
-    assert "opened 1 time so far" in lines[4]
+    assert "opened 1 time so far" in lines[3]
+    assert len(lines) == 4, "the baseline is not compared with itself"
 
 
 def test_answer_does_without_a_baseline_that_failed(tmp_path: Path) -> None:
