@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from search_spaces import find_space
 from search_spaces.common import known_good_training
+from search_spaces.core.parameter import choice
 from search_spaces.core.space import SearchSpace
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_EPOCHS, DEFAULT_MODELS
@@ -14,6 +16,7 @@ from trainables.config import format_size, parse_value
 from trainables.errors import ConfigError, UsageError
 from trainables.paths import check_name
 from trainables.registry import Scalar
+from trainables.seeds import derived_seed
 
 RESERVED = {"epochs": "--max-epochs", "model.name": "--models", "model.weights": "--weights"}
 """Keys with a flag of their own."""
@@ -38,6 +41,8 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     if faults:
         raise ConfigError("\n".join(faults))
     space = find_space(config.space)(list(config.models), config.weights).fix(overrides)
+    if config.seeds is not None:
+        space = with_seeds(space, config.seed, config.seeds)
     base: dict[str, Scalar] = {
         "image_size": format_size(default_size),
         "epochs": config.max_epochs or DEFAULT_EPOCHS,
@@ -54,6 +59,23 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     for name in sorted(names):
         check_name(name, f"a value of {space.label_by}, which names the labels of space {space.name},")
     return space, base
+
+
+def with_seeds(space: SearchSpace, seed: int, count: int) -> SearchSpace:
+    """A space whose every configuration has so many seeds: the sweep's own, and others that follow from it.
+
+    Raises:
+        UsageError: If a seed is held already.
+    """
+    if "seed" in space.fixed:
+        raise UsageError("--seeds and --set seed=... contradict each other: leave one of them out")
+    seeds = (seed, *(derived_seed("seeds", seed, number) % 2**31 for number in range(1, count)))
+    parameters = [parameter for parameter in space.parameters if parameter.key != "seed"]
+    return dataclasses.replace(
+        space,
+        parameters=(*parameters, choice("seed", seeds, reason="every configuration is trained with each")),
+        start=tuple({**point, "seed": seed} for point in space.start),
+    )
 
 
 def values_of(space: SearchSpace, base: Mapping[str, Scalar], key: str) -> tuple[Scalar, ...]:

@@ -199,8 +199,20 @@ class Conductor:
         return self.table.labels(self.objective)
 
     def confirmed(self) -> list[Confirmed]:
-        """The configurations that were trained again with fresh seeds, the baseline first; empty if there are none."""
-        return [self._over_seeds(group) for group in self.table.confirmed(self.objective)]
+        """The configurations with several seeds, the baseline first; empty if there are none.
+
+        Those that were trained again with fresh seeds, or all where the search gave each the same seeds (`--seeds`).
+        """
+        groups = self.table.confirmed(self.objective)
+        if not groups and self.gives_seeds:
+            groups = self.table.repeated(self.objective)
+        return [self._over_seeds(group) for group in groups]
+
+    @property
+    def gives_seeds(self) -> bool:
+        """Whether the search trains every configuration with the same seeds, so that none was picked for its score."""
+        parameter = self.search.space.parameter("seed")
+        return parameter is not None and parameter.kind == "choice"
 
     def ablated(self) -> list[Confirmed]:
         """The winner that was taken apart, then it without each component; empty where nothing was."""

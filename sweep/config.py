@@ -51,6 +51,7 @@ class SweepConfig:
     time_budget: float | None
     accept_plan: bool
     confirm: int | None
+    seeds: int | None
     gpu_hours: float | None
     sampler: str
     scheduler: str
@@ -148,6 +149,8 @@ def _starting(words: Sequence[str]) -> SweepConfig:
     read["set_"] = dict(read["set_"])
     if read["models"] is None:
         read["models"] = DEFAULT_ARCHITECTURES if read["space"] == "architecture" else DEFAULT_MODELS
+    if read["sampler"] is None:
+        read["sampler"] = "tpe" if read["seeds"] is None else "grid"
     if read["name"] is None:
         read["name"] = f"{space_name(read['space'])}-{read['data']}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     config = SweepConfig(**{field.name: read[field.name] for field in fields(SweepConfig)})
@@ -212,10 +215,23 @@ def _validate(config: SweepConfig) -> None:
         faults.append("--as-yaml goes with --show")
     if config.confirm == 1:
         faults.append("--confirm 1: one seed cannot show how far a seed moves a score; give 0, or 2 and more")
+    if config.seeds is not None:
+        faults += _seeds_faults(config)
     if not 0 <= config.seed < 2**31:
         faults.append(f"--seed {config.seed}: must be between 0 and {2**31 - 1}")
     if faults:
         raise UsageError("\n".join(faults))
+
+
+def _seeds_faults(config: SweepConfig) -> list[str]:
+    faults = []
+    if config.seeds == 1:
+        faults.append("--seeds 1: one seed cannot show how far a seed moves a score; leave it out, or give 2 and more")
+    if config.sampler != "grid":
+        faults.append(f"--seeds goes with --sampler grid, not {config.sampler}: it trains every configuration")
+    if config.confirm:
+        faults.append("--seeds and --confirm are two ways to the same: every configuration has its seeds already")
+    return faults
 
 
 def _name_faults(name: str | None) -> list[str]:

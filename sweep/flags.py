@@ -121,7 +121,13 @@ def _add_how(how: argparse._ActionsContainer, mode: Mode) -> None:
         "room for; 0: none)",
     )
     how.add_argument("--gpu-hours", type=_positive_float, metavar="H", help="end the search after so many GPU hours")
-    how.add_argument("--sampler", metavar="NAME", default="tpe", help=f"{', '.join(SAMPLERS)} (default: tpe)")
+    how.add_argument(
+        "--seeds",
+        type=_positive,
+        metavar="N",
+        help="train every configuration with N seeds; for spaces whose configurations can be counted",
+    )
+    how.add_argument("--sampler", metavar="NAME", help=f"{', '.join(SAMPLERS)} (default: tpe; with --seeds grid)")
     how.add_argument("--scheduler", metavar="NAME", default="asha", help=f"{', '.join(SCHEDULERS)} (default: asha)")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampler and of every trial (default: 0)")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainables.cost import Cost
 
 
-def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note: str) -> None:
+def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note: str, seeds: int | None = None) -> None:
     """Says what the budget buys.
 
     Args:
@@ -29,6 +29,7 @@ def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note:
         asked: What the command asked for.
         at_once: Processes that measured the costs side by side.
         note: At which epochs trials are compared.
+        seeds: `--seeds`: of every configuration; None for one each.
     """
     table = rows()
     about = "about " if asked.time_budget is not None and asked.trials is None else ""
@@ -56,7 +57,10 @@ def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note:
         )
     else:
         table.add_row("time", "not predicted: the trials run on machines that this one cannot measure")
-    _add_confirmation(table, plan)
+    if seeds is None:
+        _add_confirmation(table, plan)
+    else:
+        table.add_row("evidence", f"{seeds} seeds of every configuration: all are compared with the baseline")
     console.print(Panel(table, title="plan", title_align="left", border_style="dim"))
 
 

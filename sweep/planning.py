@@ -115,8 +115,8 @@ def _affordable(setting: Setting, asked: Asked, trials: int, epochs: int) -> Con
 
 def _confirmations(setting: Setting, asked: Asked, trials: int) -> list[Confirmation]:
     """Those that a sweep with so many trials can have, from the cheapest; at least one, which may be none."""
-    varied = [parameter.key for parameter in setting.space.parameters if parameter.key != "seed"]
-    if not varied or trials < 2 or asked.confirm == 0:
+    varied = [parameter.key for parameter in setting.space.parameters]
+    if not varied or "seed" in varied or trials < 2 or asked.confirm == 0:
         return [Confirmation()]
     possible = [one for one in CONFIRMATIONS if one.top < trials]
     if asked.confirm is None:

@@ -272,8 +272,8 @@ class Session:
     def _conclude(self, conductor: Conductor) -> None:
         """Writes down what fresh seeds showed on val, where there are any."""
         choice = confirming(self.journal.events)
-        if choice is not None:
-            chosen_from = int(choice["chosen_from"])
+        if choice is not None or conductor.gives_seeds:
+            chosen_from = int(choice["chosen_from"]) if choice is not None else None
             conductor.on_verdict(self._decide(conductor.confirmed(), conductor.objective, chosen_from=chosen_from))
         conductor.on_ablation(self._decide(conductor.ablated(), conductor.objective, chosen_from=None))
 

@@ -135,7 +135,7 @@ def _planned(config: SweepConfig, setting: Setting, resources: Resources, consol
     asked = _asked(config, setting)
     plan = make_plan(setting, asked)
     note = comparison_note(setting.scheduler, plan.max_epochs)
-    plan_view.show_plan(console, plan, asked, at_once=processes(resources), note=note)
+    plan_view.show_plan(console, plan, asked, at_once=processes(resources), note=note, seeds=config.seeds)
     _check_disk(config, plan, setting)
     return plan, asked
 
@@ -231,6 +231,8 @@ def _asked(config: SweepConfig, setting: Setting) -> Asked:
         UsageError: If it asks for none on a user's own data, with a proposal and what it would buy.
     """
     trials, epochs, confirm = config.trials, config.max_epochs, config.confirm
+    if config.seeds is not None and trials is None:
+        trials = sum(1 for _ in setting.space.grid())
     if config.time_budget is not None:
         return Asked(trials, epochs, config.time_budget, confirm)
     if trials is not None or epochs is not None:

@@ -187,6 +187,15 @@ class TrialTable:
         )
         return several if len(several) > 1 and several[0][0].label == BASELINE else []
 
+    def repeated(self, objective: Objective) -> list[list[TrialView]]:
+        """As `confirmed`, of configurations that the search itself trained with several seeds."""
+        groups: dict[tuple[tuple[str, Any], ...], list[TrialView]] = {}
+        for trial in self.completed(objective):
+            groups.setdefault(configuration(trial), []).append(trial)
+        several = [sorted(group, key=lambda trial: trial.number) for group in groups.values() if len(group) > 1]
+        several.sort(key=lambda group: (group[0].label != BASELINE, group[0].number))
+        return several if len(several) > 1 and several[0][0].label == BASELINE else []
+
     def _confirmed_winner(self, objective: Objective) -> tuple[tuple[str, Any], ...] | None:
         groups = self.confirmed(objective)
         return configuration(max(groups, key=lambda group: mean_goodness(group, objective))[0]) if groups else None

@@ -219,8 +219,9 @@ def confirm_id(trial_id: str, number: int) -> str:
 
 
 def repeated(trial_id: str) -> str:
-    """The id of the trial that a trial with a fresh seed repeats."""
-    return trial_id.rpartition("-s")[0]
+    """The id of the trial that a trial with a fresh seed repeats; of any other its own."""
+    source, fresh, number = trial_id.rpartition("-s")
+    return source if fresh and number.isdigit() else trial_id
 
 
 def fresh_seed(sweep_seed: int, number: int) -> int:

@@ -106,7 +106,9 @@ def _scope_claim(verdict: SeedVerdict) -> Claim:
         if verdict.unit_count
         else "seeds are accounted for, images are not: other images may change it"
     )
-    if verdict.chosen_from is None:
+    if verdict.chosen_from is None and verdict.split == "val":
+        text = f"This is about configurations: {images}, and every configuration that was tried is compared."
+    elif verdict.chosen_from is None:
         text = f"This is about configurations, not about two checkpoints: {images}, and this split chose nothing."
     else:
         text = (
