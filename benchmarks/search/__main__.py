@@ -34,8 +34,8 @@ from trainables.errors import UsageError
 RESULTS = Path(__file__).parents[1] / "results" / "search.txt"
 DEFAULT = Strategy()
 LANDSCAPES = (*FAMILIES, "recorded lr", "recorded full")
-GIVEN = {"simulated": 320, "recorded": 128}
-"""Epochs of a search: 16 full trials of the length that is planned for them."""
+GIVEN = {"simulated": 320, "recorded": 64}
+"""Epochs of a search: 16 full trials of the length that is planned, and 8 where few configurations are recorded."""
 PAIRS = (
     Strategy("random", "none"),
     Strategy("random", "none", "shorter"),
@@ -155,10 +155,13 @@ def told(found: Sequence[Replayed]) -> list[str]:
     names = list(dict.fromkeys(one.landscape for one in found))
     counts = {name: len({one.repetition for one in found if one.landscape == name}) for name in names}
     repetitions = ", ".join(f"{name} {count}" for name, count in counts.items())
+    sizes = {name: len(Recording(name.split()[1], SEEDS[0], read_lines())) for name in names if name not in FAMILIES}
+    recorded = ", ".join(f"{name.split()[1]} {count}" for name, count in sizes.items())
     return [
         f"{len(found)} searches; repetitions: {repetitions}",
         f"{GIVEN['simulated']} epochs a search on simulated curves, {GIVEN['recorded']} on recorded ones; "
         f"one core of {platform.machine()}, Python {platform.python_version()}",
+        f"recorded configurations, {len(SEEDS)} seeds each: {recorded or 'none played'}",
         "regret in mIoU, 95% intervals; '- default': paired difference, negative is better, * beyond its interval; "
         "ms/trial: CPU time of the driver",
         "",

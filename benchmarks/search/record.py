@@ -1,6 +1,6 @@
 """Records the learning curves of small real trainings, for searches to be replayed on.
 
-    python -m benchmarks.search.record [--minutes 60]
+    python -m benchmarks.search.record [--minutes 60] [--spaces lr,full]
 
 Adds one line per trial to `benchmarks/search/recorded.jsonl` and goes on where it stopped. Configurations are the
 starting points of a space, then the points of a scrambled Sobol sequence over it; every configuration is trained with
@@ -78,7 +78,10 @@ def main() -> None:
     """Records until the time is over."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--minutes", type=float, default=60.0)
-    end = time.monotonic() + 60 * flags.parse_args().minutes
+    flags.add_argument("--spaces", default=",".join(name for name, _ in KINDS), metavar="NAME,...")
+    asked = flags.parse_args()
+    end = time.monotonic() + 60 * asked.minutes
+    kinds = [kind for kind in KINDS if kind[0] in asked.spaces.split(",")]
     torch.set_num_threads(1)
     done = {(line["space"], line["epochs"], line["point"], line["seed"]) for line in read_lines()}
     images = DATASETS.get("scenes")()
@@ -86,11 +89,11 @@ def main() -> None:
     data = TrialData(images, splits.train[:TRAIN_IMAGES], splits.val[:VAL_IMAGES])
     held_out = tuple(splits.test[:HELD_OUT_IMAGES])
     caches = DataCaches()
-    spaces = {name: SPACES.get(name)([MODEL], "none") for name, _ in KINDS}
-    sequences = [points(spaces[name]) for name, _ in KINDS]
+    spaces = {name: SPACES.get(name)([MODEL], "none") for name, _ in kinds}
+    sequences = [points(spaces[name]) for name, _ in kinds]
     with RECORDED.open("a") as stream:
         for number in itertools.count():
-            for (name, epochs), sequence in zip(KINDS, sequences, strict=True):
+            for (name, epochs), sequence in zip(kinds, sequences, strict=True):
                 point = next(sequence)
                 for seed in SEEDS:
                     if (name, epochs, number, seed) in done:

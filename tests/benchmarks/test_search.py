@@ -82,6 +82,13 @@ def test_spread_of_seeds_and_noise_of_val_are_those_that_were_measured(family: s
     assert lasting == pytest.approx(SEED_SD**2 / (SEED_SD**2 + VAL_SD**2), abs=0.1), "a seed's luck is no noise of val"
 
 
+def test_part_of_a_space_diverges_and_the_starting_points_do_not() -> None:
+    for instance in range(20):
+        of = member("divergence", instance)
+        assert all(of.value(config_of(point)) > 0 for point in SPACE.start)
+        assert 0.1 <= np.mean([of.effect_of(point).diverges for point in list(SPACE.grid())[::7]]) <= 0.6
+
+
 def test_curves_cross_in_the_family_of_that_name_only() -> None:
     points = list(SPACE.grid())[::41]
     for family, crosses in (("parallel", False), ("crossing", True)):
