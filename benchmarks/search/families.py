@@ -1,7 +1,7 @@
 """Simulated families: learning curves whose true final value is known, each with one difficulty of real ones.
 
-A member of a family has a best configuration of its own. All have the spread of seeds and the noise of val that were
-measured on real sweeps of this project (`SEED_SD`, `VAL_SD`), and all gain from longer training, ever less.
+A member of a family has a best configuration of its own. All have a spread of seeds (`SEED_SD`), which is near that of the
+recorded trainings, and a noise of val (`VAL_SD`), and all gain from longer training, ever less (`SHORT`, an assumption).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ TOP, UNTRAINED = 0.60, 0.05
 SHORT = 0.15
 """What training of `epochs` falls short of that: SHORT / sqrt(epochs)."""
 SEED_SD, VAL_SD = 0.012, 0.01
+"""In mIoU: the luck of a seed, and what is drawn anew at each epoch."""
 RATE = 4.0
 """Of the exponential rise, per full budget; at a third of it, three quarters of the way are done."""
 
@@ -100,9 +101,9 @@ class Member:
 
     Args:
         name: Of the family.
-        effect: (shares, loss, optimum, order of the losses) -> effect.
+        effect: (shares, place of the loss among all losses, shares of the optimum) -> effect.
         instance: Which member.
-        noise: Times the noise that was measured; 0 for none.
+        noise: Times `SEED_SD` and `VAL_SD`; 0 for none.
         lengths: Epochs that a full trial can have.
     """
 
@@ -200,7 +201,7 @@ FAMILIES: Mapping[str, tuple[Callable[[Shares, int, Shares], Effect], float]] = 
     "noise": (parallel, 3.0),
     "divergence": (divergence, 1.0),
 }
-"""What each does, and how many times the measured noise it has."""
+"""What each does, and how many times the usual noise it has."""
 
 
 def member(family: str, instance: int, *, noise: float = 1.0) -> Member:

@@ -73,7 +73,7 @@ def test_without_noise_a_curve_ends_at_the_true_value(family: str) -> None:
 
 
 @pytest.mark.parametrize(("family", "times"), [("parallel", 1), ("noise", 3)])
-def test_spread_of_seeds_and_noise_of_val_are_those_that_were_measured(family: str, times: float) -> None:
+def test_spread_of_seeds_and_noise_of_val_are_those_of_the_family(family: str, times: float) -> None:
     of = member(family, 0)
     curves = np.array([curve(of, config_of(of.best_point, 10, seed)) for seed in range(600)])
     assert curves[:, -1].mean() == pytest.approx(of.value(config_of(of.best_point, 10)), abs=0.005 * times)
@@ -199,7 +199,7 @@ LINES = read_lines()
 @pytest.mark.parametrize("seed", SEEDS)
 def test_recorded_configuration_is_answered_by_its_own_curve(space: str, seed: int) -> None:
     of = Recording(space, seed, LINES)
-    assert len(of) >= 9
+    assert len(of) >= {"lr": 19, "full": 11}[space]
     own = [line for line in LINES if line["space"] == space and line["seed"] == seed]
     others = [line for line in LINES if line["space"] == space and line["seed"] != seed]
     worth = {line["point"]: line.get("held_out", 0.0) for line in others}
