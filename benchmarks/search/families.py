@@ -1,7 +1,7 @@
 """Simulated families: learning curves whose true final value is known, each with one difficulty of real ones.
 
-A member of a family has a best configuration of its own. All have a spread of seeds (`SEED_SD`), which is near that of the
-recorded trainings, and a noise of val (`VAL_SD`), and all gain from longer training, ever less (`SHORT`, an assumption).
+A member of a family has a best configuration of its own. All have a spread of seeds (`SEED_SD`) near that of recorded
+trainings, a noise of val (`VAL_SD`), and gain from longer training, ever less (`SHORT`, an assumption).
 """
 
 from __future__ import annotations
