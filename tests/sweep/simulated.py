@@ -212,6 +212,8 @@ def drive_in_time(
     start_seconds: float = 2.0,
     disk: dict[str, int] | None = None,
     until: float = float("inf"),
+    outcome: Outcome = scores,
+    may_begin: Callable[[], bool] = lambda: True,
 ) -> bool:
     """Runs a conductor whose trials run side by side, each in its own time.
 
@@ -223,6 +225,8 @@ def drive_in_time(
         start_seconds: Between a suggestion and the first epoch.
         disk: Checkpoints that outlive the driver.
         until: When the driver is killed, on the clock.
+        outcome: What trials report.
+        may_begin: Whether a free slot asks for a trial now, or waits for another to end.
 
     Returns:
         Whether the sweep came to its end.
@@ -232,10 +236,10 @@ def drive_in_time(
     running: list[tuple[float, int, Worker]] = []
     count = 0
     while True:
-        while len(running) < slots and (task := conductor.next()) is not None:
+        while len(running) < slots and may_begin() and (task := conductor.next()) is not None:
             count += 1
             heapq.heappush(
-                running, (clock.now + start_seconds + seconds_of(task.config), count, Worker(task, scores, disk))
+                running, (clock.now + start_seconds + seconds_of(task.config), count, Worker(task, outcome, disk))
             )
         if not running:
             assert conductor.finished, "nothing runs and nothing is handed out, yet the sweep is not over"
