@@ -25,7 +25,8 @@ from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import objective_of
 from sweep.plan import MeasuredCost, Plan
-from sweep.planning import Asked, Setting, make_plan, predict
+from sweep.planning import Asked, make_plan
+from sweep.predicting import Setting, predict
 from sweep.schedulers import SCHEDULERS, grace_epochs
 from tests.sweep.simulated import OBJECTIVE, Clock, drive_in_time, fraction
 from trainables.cost import Cost
@@ -250,7 +251,7 @@ def planned(landscape: Landscape, rule: str, *, epochs: int, given: int) -> Plan
             if closer == trials:
                 break
             trials = closer
-        _PLANS[key] = make_plan(setting, Asked(fitting, epochs, None))
+        _PLANS[key] = make_plan(setting, Asked(fitting, epochs, None, confirm=0))
     return _PLANS[key]
 
 
