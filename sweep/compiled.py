@@ -37,7 +37,8 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
             faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(faults))
-    space = find_space(config.space)(list(config.models), config.weights).fix(overrides)
+    found = find_space(config.space, image_size=default_size)
+    space = found(list(config.models), config.weights).fix(overrides)
     base: dict[str, Scalar] = {
         "image_size": format_size(default_size),
         "epochs": config.max_epochs or DEFAULT_EPOCHS,
