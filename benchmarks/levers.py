@@ -19,7 +19,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,28 +79,32 @@ class Cell:
         return {**BASE, "training.freeze": HALVES[self.half], **lever, "seed": seed}
 
 
-def _each(half: str, lever: str, *values: Scalar) -> Iterator[Cell]:
-    yield from (Cell(half, lever, value) for value in values)
-
-
 CELLS: Sequence[Cell] = (
-    *(Cell(half) for half in HALVES),
-    *_each("trained", "training.backbone_lr", 0.02, 0.005),
-    *(Cell(half, "image_size", "224x224") for half in HALVES),
-    *_each("frozen", "loss.name", "cross_entropy+lovasz", "cross_entropy+dice"),
-    *_each("frozen", "augment.policy", "trivial"),
-    *_each("frozen", "batch_size", 4),
-    *_each("frozen", "optimizer.lr", 1e-3, 1e-2),
-    *_each("trained", "training.freeze", "stages", "none"),
-    *_each("trained", "loss.name", "cross_entropy+lovasz", "cross_entropy+dice"),
-    *_each("trained", "augment.policy", "trivial"),
-    *_each("trained", "batch_size", 4),
-    *_each("trained", "optimizer.lr", 1e-3, 1e-2),
-    *_each("frozen", "batch_size", 16),
-    *_each("frozen", "image_size", "320x320"),
-    *_each("frozen", "augment.policy", "none", "geometric"),
-    *_each("trained", "training.backbone_lr", 0.5),
-    *_each("trained", "batch_size", 16),
+    Cell("frozen"),
+    Cell("trained"),
+    Cell("frozen", "image_size", "224x224"),
+    Cell("trained", "image_size", "224x224"),
+    Cell("frozen", "loss.name", "cross_entropy+lovasz"),
+    Cell("frozen", "augment.policy", "trivial"),
+    Cell("frozen", "optimizer.lr", 1e-2),
+    Cell("frozen", "batch_size", 4),
+    Cell("frozen", "loss.name", "cross_entropy+dice"),
+    Cell("frozen", "optimizer.lr", 1e-3),
+    Cell("trained", "training.backbone_lr", 0.005),
+    Cell("trained", "training.freeze", "stages"),
+    Cell("trained", "loss.name", "cross_entropy+lovasz"),
+    Cell("trained", "augment.policy", "trivial"),
+    Cell("trained", "batch_size", 4),
+    Cell("trained", "training.backbone_lr", 0.5),
+    Cell("trained", "optimizer.lr", 1e-2),
+    Cell("trained", "loss.name", "cross_entropy+dice"),
+    Cell("trained", "optimizer.lr", 1e-3),
+    Cell("trained", "training.freeze", "none"),
+    Cell("frozen", "batch_size", 16),
+    Cell("frozen", "augment.policy", "none"),
+    Cell("frozen", "image_size", "320x320"),
+    Cell("trained", "training.backbone_lr", 0.02),
+    Cell("trained", "batch_size", 16),
 )
 """The most important first: an interrupted measurement has them."""
 

@@ -34,7 +34,7 @@ def augment(models: Sequence[str], weights: str) -> SearchSpace:
     return SearchSpace(
         name="augment",
         description="Which augmentation policy generalises best?",
-        parameters=(*models_choice(models), learning_rate(models, weights), *policy_parameters()),
+        parameters=(*models_choice(models), *policy_parameters(), learning_rate(models, weights)),
         label_by=KEY,
         start=tuple(start_point(models, {**family_point(name), **rate}) for name in START),
         fixed={"optimizer.name": "adamw"},

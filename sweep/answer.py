@@ -26,7 +26,7 @@ from trainables.registry import Scalar
 from trainables.words import counted
 
 if TYPE_CHECKING:
-    from sweep.plan import Plan
+    from sweep.plan import MeasuredCost, Plan
     from sweep.planning import Asked
     from trainables.cost import Cost
     from trainables.data import SegmentationData, Splits
@@ -92,7 +92,7 @@ def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note:
     table.add_row("", Text(note, style="dim"))
     epochs = f"{plan.search_epochs:.0f} epochs are expected, and {plan.finish_epochs:.0f} to finish stopped labels"
     table.add_row("", epochs)
-    costs = [f"{one.model} {one.cost.epoch_seconds:.3g} s" for one in plan.costs]
+    costs = list(_epochs(plan.costs))
     if costs:
         table.add_row("one epoch", f"{', '.join(costs)} (measured with {at_once} at once)")
         bound = "" if asked.time_budget is None else f" of {time_text(asked.time_budget)}"
@@ -104,6 +104,14 @@ def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note:
         table.add_row("time", "not predicted: the trials run on machines that this one cannot measure")
     table.add_row("evidence", "one seed per configuration: the best is a candidate, and no gain can be confirmed")
     console.print(Panel(table, title="plan", title_align="left", border_style="dim"))
+
+
+def _epochs(costs: Sequence[MeasuredCost]) -> Iterator[str]:
+    """Seconds of an epoch of each model, from the cheapest to the dearest of its sizes, batches and frozen parts."""
+    for model in dict.fromkeys(one.model for one in costs):
+        seconds = [one.cost.epoch_seconds for one in costs if one.model == model]
+        least = f"{min(seconds):.3g} to " if len(seconds) > 1 else ""
+        yield f"{model} {least}{max(seconds):.3g} s"
 
 
 def show_costs(console: Console, rows: Sequence[tuple[str, Cost]]) -> None:
