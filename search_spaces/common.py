@@ -28,6 +28,9 @@ measurement."""
 BACKBONE_LR = (0.005, 1.0)
 """The backbone's share of the rate."""
 
+_PLAIN: Mapping[str, Scalar] = {"training.freeze": "none", "training.backbone_lr": 1.0}
+"""What weights get of which nothing else is known."""
+
 LEARNS = tuple(what for what in FREEZE if what != "backbone")
 """Values of `training.freeze` with which the backbone learns, at a rate of its own."""
 
@@ -61,7 +64,7 @@ def what_learns(weights: str) -> tuple[Parameter, ...]:
     """What of predefined weights is trained, and how fast; nothing where there are none worth keeping."""
     if weights == "none":
         return ()
-    good = {**_UNFROZEN, **known_good_training(weights)}
+    good = {**_PLAIN, **known_good_training(weights)}
     share = good["training.backbone_lr"]
     reason = "the backbone's share of the rate: it knows more than the head"
     kept = "what stays as it was predefined; the less learns, the less can be forgotten"
@@ -76,7 +79,7 @@ def learning_point(weights: str, freeze: str = "") -> dict[str, Scalar]:
     """The known-good values of the parameters `what_learns`, with the known-good `training.freeze` or another."""
     if weights == "none":
         return {}
-    good = {**_UNFROZEN, **known_good_training(weights)}
+    good = {**_PLAIN, **known_good_training(weights)}
     freeze = freeze or str(good["training.freeze"])
     return {
         "training.freeze": freeze,
@@ -84,15 +87,16 @@ def learning_point(weights: str, freeze: str = "") -> dict[str, Scalar]:
     }
 
 
-_UNFROZEN: Mapping[str, Scalar] = {"training.freeze": "none", "training.backbone_lr": 1.0}
-
-
 def image_sizes(own: tuple[int, int] | None) -> tuple[Parameter, ...]:
     """The data set's own size, a smaller and a larger one, with sides that 8 divides; nothing where it is not known."""
     if own is None:
         return ()
-    smaller, larger = (tuple(max(32, round(side * share / 8) * 8) for side in own) for share in (0.75, 1.25))
-    sizes = tuple(dict.fromkeys(map(format_size, (smaller, own, larger))))
+    height, width = own
+
+    def scaled(share: float) -> tuple[int, int]:
+        return max(32, round(height * share / 8) * 8), max(32, round(width * share / 8) * 8)
+
+    sizes = tuple(dict.fromkeys(map(format_size, (scaled(0.75), own, scaled(1.25)))))
     reason = "the data set's own, 3/4 and 5/4 of it"
     return (choice("image_size", sizes, default=format_size(own), role="scientific", reason=reason),)
 

@@ -15,8 +15,9 @@ def lr(models: Sequence[str], weights: str) -> SearchSpace:
     Ranges: SGD with polynomial decay is DeepLab's recipe (Chen et al., 2017: 0.007 to 0.01), AdamW decouples decay from
     the rate (Loshchilov and Hutter, 2019), so that both stay inside 1e-4 to 1e-1; one-cycle and warm-up after Smith
     and Topin (2018). Momentum 0.8 to 0.99 is the span in which Smith (2018) found the best to lie. With predefined
-    weights the backbone may learn at a twentieth of the head's rate up to the same (layer-wise rates after Howard and
-    Ruder, 2018). Averaged weights (Izmailov et al., 2018) act as a decayed rate does and are tried for that reason.
+    weights it is also asked what of the backbone is trained, and at which share of the head's rate, from 0.005 to the
+    same (layer-wise rates after Howard and Ruder, 2018). Averaged weights (Izmailov et al., 2018) act as a decayed rate
+    does and are tried for that reason.
 
     Every schedule spans the full budget, also in a trial that is stopped early. Trials are ranked at equal epochs, so
     that a longer one has no advantage; but at a rung the rate of a one-cycle or cosine schedule has not yet decayed,
