@@ -9,7 +9,8 @@ command measures what is missing there, in the order of `CELLS`; `--table` only 
 
 The difference from the base is the mean over seeds of paired differences (the same seed on both sides). Its 95%
 interval is a t interval whose standard deviation is pooled over all values of the half, since three differences alone
-say little of their own spread. Seconds are processor time of training, without validation.
+say little of their own spread. Seconds are processor time of training, without validation, relative to the base point
+of the half; on a machine that others use, too, they are right to a third: a learning rate does not change them.
 """
 
 from __future__ import annotations
@@ -91,12 +92,12 @@ CELLS: Sequence[Cell] = (
     Cell("frozen", "loss.name", "cross_entropy+dice"),
     Cell("frozen", "optimizer.lr", 1e-3),
     Cell("trained", "training.backbone_lr", 0.005),
+    Cell("trained", "optimizer.lr", 1e-2),
     Cell("trained", "training.freeze", "stages"),
     Cell("trained", "loss.name", "cross_entropy+lovasz"),
     Cell("trained", "augment.policy", "trivial"),
     Cell("trained", "batch_size", 4),
     Cell("trained", "training.backbone_lr", 0.5),
-    Cell("trained", "optimizer.lr", 1e-2),
     Cell("trained", "loss.name", "cross_entropy+dice"),
     Cell("trained", "optimizer.lr", 1e-3),
     Cell("trained", "training.freeze", "none"),

@@ -20,7 +20,7 @@ from search_spaces.loss import loss_parameters, loss_point
 from trainables.registry import Scalar
 
 LOSSES = ("cross_entropy", "cross_entropy+lovasz", "cross_entropy+dice")
-POLICIES = ("none", "flip", "geometric", "trivial")
+POLICIES = ("none", "trivial", "flip", "geometric")
 
 
 @SPACES.register("full")
@@ -89,7 +89,8 @@ def _start(models: Sequence[str], weights: str, sizes: Sequence[Parameter]) -> I
         frozen = known["learns"]["training.freeze"] == "backbone"
         steps.append({"learns": learning_point(weights, "batch_norm" if frozen else "backbone")})
     steps += [{"size": {size.key: size.choices[-1]}} for size in sizes]
-    steps += [{"policy": family_point(policy)} for policy in POLICIES[1:]]
+    steps.append({"batch": {"batch_size": 4}})
     steps += [{"loss": loss_point(name)} for name in LOSSES[1:]]
+    steps += [{"policy": family_point(policy)} for policy in POLICIES[1:]]
     for step in steps:
         yield {key: value for axis in {**known, **step}.values() for key, value in axis.items()}
