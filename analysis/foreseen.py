@@ -40,10 +40,14 @@ def foreseen_frame(
     ]
     seconds = curves.merge(trials, on="trial_id", suffixes=("", "_of_trial"))
     for one in plan.costs:
-        own = (seconds[f"{CONFIG}model.name"] == one.model) & (seconds[f"{CONFIG}image_size"] == one.image_size)
-        mean = seconds.loc[own, "seconds"].mean()
-        shown = f"{mean:.2f}" if own.any() else "-"
-        rows.append((f"seconds of an epoch, {one.model} at {one.image_size}", f"{one.cost.epoch_seconds:.2f}", shown))
+        own = pd.Series(True, index=seconds.index)
+        for key, value in one.settings().items():
+            told = seconds[f"{CONFIG}{key}"]
+            own &= (pd.to_numeric(told, errors="coerce") if isinstance(value, int) else told) == value
+        if own.any() or not (one.batch_size or one.freeze):  # of many combinations only those that were tried
+            mean = seconds.loc[own, "seconds"].mean()
+            shown = f"{mean:.2f}" if own.any() else "-"
+            rows.append((f"seconds of an epoch, {one}", f"{one.cost.epoch_seconds:.2f}", shown))
     closed = [event["spent_s"] for event in events if event["event"] == "closed"]
     happened = f"{closed[-1]:.0f}" if closed else "-"
     rows.append(("seconds of the whole command", f"{plan.seconds:.0f}", happened))

@@ -25,7 +25,8 @@ def architecture(models: Sequence[str], weights: str) -> SearchSpace:
     The baseline is FCN-ResNet50 (Long et al., 2015, in torchvision's form) if it is among the models, else the model
     with the fewest parameters. Every model is tried once at its known-good rate before the search begins. The rate is
     the one nuisance parameter: one rate for all would favour the architecture that it suits (Godbole et al., "Deep
-    Learning Tuning Playbook", 2023), and a decade and a half holds the best rates that we saw for all of them.
+    Learning Tuning Playbook", 2023); its range goes from below the least known-good rate of the models to above the
+    greatest.
     """
     first = "fcn_resnet50" if "fcn_resnet50" in models else min(models, key=_parameters)
     ordered = [first, *(name for name in models if name != first)]
@@ -38,7 +39,7 @@ def architecture(models: Sequence[str], weights: str) -> SearchSpace:
         description="Which architecture segments best for its cost?",
         parameters=(
             choice("model.name", ordered, role="scientific", reason="the models asked for with --models"),
-            learning_rate(),
+            learning_rate(models, weights),
         ),
         label_by="model.name",
         start=tuple(point(name) for name in ordered),

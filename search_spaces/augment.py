@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from search_spaces.common import known_good_lr, models_choice, start_point
+from search_spaces.common import known_good_lr, learning_rate, models_choice, start_point
 from search_spaces.core.parameter import Parameter, When, choice, number
 from search_spaces.core.space import SPACES, SearchSpace
 from trainables.augmentations import MAGNITUDES, POLICIES, TRANSFORMS, PolicySpec, family_transforms
@@ -16,6 +16,9 @@ LEAST, MOST = 0.1, 0.9
 """Of a magnitude. Below a tenth a change can hardly be seen, and a probability of 0 says the same more cheaply; the
 last tenth is left for widening the space if the best trials hug its edge."""
 
+AROUND = 0.2
+"""Of a magnitude, to both sides of its default, where a space stays around what is known."""
+
 
 @SPACES.register("augment")
 def augment(models: Sequence[str], weights: str) -> SearchSpace:
@@ -25,15 +28,16 @@ def augment(models: Sequence[str], weights: str) -> SearchSpace:
     cannot tell finer steps apart) and a magnitude over most of its range: TrivialAugment (Müller and Hutter, 2021)
     found wide ranges safe where a new strength is drawn for every image. What a magnitude means, and why its range
     ends where it does, is in `MAGNITUDES`. The families of START are tried once at their defaults; then the search
-    is free.
+    is free. The learning rate is a nuisance parameter, since a policy that changes more bears another one.
     """
+    rate = {"optimizer.lr": known_good_lr(models[0], weights)}
     return SearchSpace(
         name="augment",
         description="Which augmentation policy generalises best?",
-        parameters=(*models_choice(models), *policy_parameters()),
+        parameters=(*models_choice(models), *policy_parameters(), learning_rate(models, weights)),
         label_by=KEY,
-        start=tuple(start_point(models, family_point(name)) for name in START),
-        fixed={"optimizer.name": "adamw", "optimizer.lr": known_good_lr(models[0], weights)},
+        start=tuple(start_point(models, {**family_point(name), **rate}) for name in START),
+        fixed={"optimizer.name": "adamw"},
     )
 
 
@@ -42,26 +46,34 @@ def families() -> tuple[str, ...]:
     return tuple(family for family in POLICIES if family != "free")
 
 
-def policy_parameters() -> tuple[Parameter, ...]:
-    """The family, then a probability for each of its transformations, then a magnitude for each that is on."""
-    parameters = [choice(KEY, families(), role="scientific", reason="which kinds of change the model must handle")]
+def policy_parameters(searched: Sequence[str] = (), *, around: bool = False) -> tuple[Parameter, ...]:
+    """The family, then a probability for each of its transformations, then a magnitude for each that is on.
+
+    Args:
+        searched: The families; none: all.
+        around: Whether probabilities stay within a quarter of a family's own and magnitudes within `AROUND` of the
+            default.
+    """
+    searched = searched or families()
+    parameters = [choice(KEY, searched, role="scientific", reason="which kinds of change the model must handle")]
     for name in TRANSFORMS:
-        owners = tuple(family for family in families() if name in family_transforms(family))
+        owners = tuple(family for family in searched if name in family_transforms(family))
         if not owners:
             continue
         allowed = When(KEY, owners)
         chance = f"augment.{name}.p"
-        usual = _to_quarter(family_transforms(owners[0])[name])
-        parameters.append(
-            number(
-                chance, 0.0, 1.0, step=0.25, default=usual, when=(allowed,), reason="share of images changed; 0 is off"
-            )
-        )
+        usual = [_to_quarter(family_transforms(owner)[name]) for owner in owners]
+        least, most = (max(0.0, min(usual) - 0.25), min(1.0, max(usual) + 0.25)) if around else (0.0, 1.0)
+        why = "share of images changed; 0 is off"
+        parameters.append(number(chance, least, most, step=0.25, default=usual[0], when=(allowed,), reason=why))
         if name in MAGNITUDES:
             table = MAGNITUDES[name]
-            reason = f"{table.quantity} {table.describe(LEAST)} to {table.describe(MOST)}"
+            low, high = (LEAST, MOST)
+            if around:
+                low, high = max(LEAST, round(table.default - AROUND, 3)), min(MOST, round(table.default + AROUND, 3))
+            reason = f"{table.quantity} {table.describe(low)} to {table.describe(high)}"
             on = (allowed, When(chance, above=0.0))
-            parameters.append(number(f"augment.{name}.magnitude", LEAST, MOST, when=on, reason=reason))
+            parameters.append(number(f"augment.{name}.magnitude", low, high, when=on, reason=reason))
     return tuple(parameters)
 
 

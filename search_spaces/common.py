@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from search_spaces.core.parameter import Parameter, choice, number
+from search_spaces.core.parameter import Parameter, When, choice, number
+from trainables.config import format_size
+from trainables.options import FREEZE
 from trainables.registry import Scalar
 
 ADAMW_LR_FROM_SCRATCH = 3e-3
@@ -18,6 +20,19 @@ ADAMW_LR_PREDEFINED_HEAD = 5e-4
 
 IMAGENET_BACKBONE_LR = 0.1
 """A new head may learn faster than its predefined backbone: `docs/MODELS.md` has the runs on VOC."""
+
+LR_FACTOR = 2.0
+"""How far the rate is searched to both sides of the known-good one where it is a nuisance. A third of it, or more than
+three times as much, costs more than any other lever gains: `docs/SPACES.md` has the measurement."""
+
+BACKBONE_LR = (0.005, 1.0)
+"""The backbone's share of the rate."""
+
+_PLAIN: Mapping[str, Scalar] = {"training.freeze": "none", "training.backbone_lr": 1.0}
+"""What weights get of which nothing else is known."""
+
+LEARNS = tuple(what for what in FREEZE if what != "backbone")
+"""Values of `training.freeze` with which the backbone learns, at a rate of its own."""
 
 
 def known_good_lr(model: str, weights: str) -> float:
@@ -38,11 +53,58 @@ def known_good_training(weights: str) -> dict[str, Scalar]:
     return {"training.backbone_lr": IMAGENET_BACKBONE_LR, "training.freeze": "batch_norm"}
 
 
-def learning_rate() -> Parameter:
-    """AdamW's peak learning rate as a nuisance parameter: every candidate gets its own."""
-    return number(
-        "optimizer.lr", 3e-4, 1e-2, log=True, reason="a decade around the known-good rate; comparisons need it tuned"
+def learning_rate(models: Sequence[str], weights: str) -> Parameter:
+    """AdamW's peak learning rate as a nuisance parameter, closely around the known-good ones of the models."""
+    known = [known_good_lr(model, weights) for model in models]
+    reason = f"a factor of {LR_FACTOR:g} around the known-good rate; comparisons need it tuned"
+    return number("optimizer.lr", min(known) / LR_FACTOR, max(known) * LR_FACTOR, log=True, reason=reason)
+
+
+def what_learns(weights: str) -> tuple[Parameter, ...]:
+    """What of predefined weights is trained, and how fast; nothing where there are none worth keeping."""
+    if weights == "none":
+        return ()
+    good = {**_PLAIN, **known_good_training(weights)}
+    share = good["training.backbone_lr"]
+    reason = "the backbone's share of the rate: it knows more than the head"
+    kept = "what stays as it was predefined; the less learns, the less can be forgotten"
+    learns = When("training.freeze", LEARNS)
+    return (
+        choice("training.freeze", FREEZE, default=good["training.freeze"], role="scientific", reason=kept),
+        number("training.backbone_lr", *BACKBONE_LR, log=True, when=(learns,), default=share, reason=reason),
     )
+
+
+def learning_point(weights: str, freeze: str = "") -> dict[str, Scalar]:
+    """The known-good values of the parameters `what_learns`, with the known-good `training.freeze` or another."""
+    if weights == "none":
+        return {}
+    good = {**_PLAIN, **known_good_training(weights)}
+    freeze = freeze or str(good["training.freeze"])
+    return {
+        "training.freeze": freeze,
+        **({"training.backbone_lr": good["training.backbone_lr"]} if freeze in LEARNS else {}),
+    }
+
+
+def image_sizes(own: tuple[int, int] | None) -> tuple[Parameter, ...]:
+    """The data set's own size, a smaller and a larger one, with sides that 8 divides; nothing where it is not known."""
+    if own is None:
+        return ()
+    height, width = own
+
+    def scaled(share: float) -> tuple[int, int]:
+        return max(32, round(height * share / 8) * 8), max(32, round(width * share / 8) * 8)
+
+    sizes = tuple(dict.fromkeys(map(format_size, (scaled(0.75), own, scaled(1.25)))))
+    reason = "the data set's own, 3/4 and 5/4 of it"
+    return (choice("image_size", sizes, default=format_size(own), role="scientific", reason=reason),)
+
+
+def batch_size() -> Parameter:
+    """Images per step."""
+    reason = "small ones make more steps, large ones steadier ones"
+    return choice("batch_size", (4, 8, 16), default=8, role="scientific", reason=reason)
 
 
 def models_choice(models: Sequence[str]) -> tuple[Parameter, ...]:

@@ -37,11 +37,11 @@ def loss(models: Sequence[str], weights: str) -> SearchSpace:
         parameters=(
             *models_choice(models),
             choice("loss.name", names, role="scientific", reason="every registered loss, and two sums"),
-            *_own_parameters(names),
-            learning_rate(),
+            *loss_parameters(names),
+            learning_rate(models, weights),
         ),
         label_by="loss.name",
-        start=tuple(start_point(models, {"loss.name": name, **_defaults(name), **rate}) for name in names),
+        start=tuple(start_point(models, {**loss_point(name), **rate}) for name in names),
         fixed={"optimizer.name": "adamw"},
     )
 
@@ -52,7 +52,7 @@ def _searched(name: str) -> dict[str, Hyperparameter]:
     return {key: own[key] for key in own if own[key].search is not None and (name in LOSSES.names() or key == SHARE)}
 
 
-def _own_parameters(names: Sequence[str]) -> Iterator[Parameter]:
+def loss_parameters(names: Sequence[str]) -> Iterator[Parameter]:
     """One parameter for each hyperparameter that is searched, present with the losses that have it.
 
     Raises:
@@ -82,10 +82,10 @@ def _own_parameters(names: Sequence[str]) -> Iterator[Parameter]:
             yield Parameter(f"loss.{key}", kind, default=hyperparameter.default, **limits, **rest)
 
 
-def _defaults(name: str) -> dict[str, Scalar]:
-    """Where a loss starts: the defaults of what is searched, where they have an effect."""
+def loss_point(name: str) -> dict[str, Scalar]:
+    """Where a loss starts: its name and the defaults of what is searched, where they have an effect."""
     own = _searched(name)
-    point: dict[str, Scalar] = {}
+    point: dict[str, Scalar] = {"loss.name": name}
     for key, hyperparameter in own.items():
         when = hyperparameter.search.when if hyperparameter.search else None
         if hyperparameter.default is not None and (when is None or own[when[0]].default == when[1]):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from search_spaces.common import known_good_lr, known_good_training, models_choice, start_point
+from search_spaces.common import known_good_lr, learning_point, models_choice, start_point, what_learns
 from search_spaces.core.parameter import When, choice, number
 from search_spaces.core.space import SPACES, SearchSpace
 from trainables.registry import Scalar
@@ -15,15 +15,14 @@ def lr(models: Sequence[str], weights: str) -> SearchSpace:
     Ranges: SGD with polynomial decay is DeepLab's recipe (Chen et al., 2017: 0.007 to 0.01), AdamW decouples decay from
     the rate (Loshchilov and Hutter, 2019), so that both stay inside 1e-4 to 1e-1; one-cycle and warm-up after Smith
     and Topin (2018). Momentum 0.8 to 0.99 is the span in which Smith (2018) found the best to lie. With predefined
-    weights the backbone may learn at a twentieth of the head's rate up to the same (layer-wise rates after Howard and
-    Ruder, 2018). Averaged weights (Izmailov et al., 2018) act as a decayed rate does and are tried for that reason.
+    weights it is also asked what of the backbone is trained, and at which share of the head's rate, from 0.005 to the
+    same (layer-wise rates after Howard and Ruder, 2018). Averaged weights (Izmailov et al., 2018) act as a decayed rate
+    does and are tried for that reason.
 
     Every schedule spans the full budget, also in a trial that is stopped early. Trials are ranked at equal epochs, so
     that a longer one has no advantage; but at a rung the rate of a one-cycle or cosine schedule has not yet decayed,
     which favours schedules that decay early. `--scheduler none` compares finished trials only.
     """
-    key = "training.backbone_lr"
-    backbone: dict[str, Scalar] = {} if weights == "none" else {key: known_good_training(weights).get(key, 1.0)}
     sgd = When("optimizer.name", ("sgd",))
     good: dict[str, Scalar] = {
         "optimizer.name": "adamw",
@@ -32,7 +31,7 @@ def lr(models: Sequence[str], weights: str) -> SearchSpace:
         "schedule.name": "one_cycle",
         "schedule.warmup": 0.3,
         "training.ema": 0.0,
-        **backbone,
+        **learning_point(weights),
     }
     plain: dict[str, Scalar] = {
         "optimizer.name": "sgd",
@@ -42,7 +41,7 @@ def lr(models: Sequence[str], weights: str) -> SearchSpace:
         "schedule.name": "polynomial",
         "schedule.warmup": 0.05,
         "training.ema": 0.0,
-        **backbone,
+        **learning_point(weights),
     }
     return SearchSpace(
         name="lr",
@@ -65,10 +64,7 @@ def lr(models: Sequence[str], weights: str) -> SearchSpace:
             ),
             number("schedule.warmup", 0.0, 0.4, reason="share of the budget over which the rate rises"),
             choice("training.ema", (0.0, 0.99), reason="averaged weights, over about the last 100 steps, or none"),
-            *(
-                number(key, 0.05, 1.0, log=True, reason="the backbone's share of the rate: it knows more than the head")
-                for key in backbone
-            ),
+            *what_learns(weights),
         ),
         label_by="optimizer.name",
         start=(start_point(models, good), start_point(models, plain)),

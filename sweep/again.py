@@ -8,13 +8,14 @@ from typing import Any
 
 from search_spaces import SearchSpace, find_space
 from sweep.verify import load_run_split
+from trainables.config import parse_size
 from trainables.data import SegmentationData
 from trainables.data.splits.frozen import TEST_SPLIT_FILE
 from trainables.data.splits.given import PARTS, make_splits
 from trainables.errors import DataError, SegsweepError
 
 
-def space_fault(spec: str, then: SearchSpace, models: Sequence[str], weights: str) -> str:
+def space_fault(spec: str, then: SearchSpace, models: Sequence[str], weights: str, image_size: str) -> str:
     """Why a space is not the one of a sweep, in a few words; empty if it is.
 
     A registered one is known by its name, since changed versions of our code are no fault. The file of another is
@@ -25,11 +26,12 @@ def space_fault(spec: str, then: SearchSpace, models: Sequence[str], weights: st
         then: The space of the sweep, with the keys that `--set` held.
         models: The models of the sweep.
         weights: Its weights.
+        image_size: That of its data set by default.
     """
     if spec == then.name:
         return ""
     try:
-        now = find_space(spec)(models, weights)
+        now = find_space(spec, image_size=parse_size(image_size))(models, weights)
         same_name = now.name == then.name
         same = same_name and now.fix(then.held()).without_texts() == then.without_texts()
     except SegsweepError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from sweep.trials import TrialView
 from sweep.trials_csv import TRIALS_FILE
 from sweep.verdict import named, sentence, worth
 from trainables import commands
-from trainables.config import TrialConfig, format_size
+from trainables.config import NUMBERS, TrialConfig, format_size
 from trainables.labels import BASELINE, BEST
 from trainables.registry import Scalar
 from trainables.words import counted, time_text
@@ -174,9 +174,22 @@ def describe(config: TrialConfig, *, size: bool = True, short: bool = False) -> 
         f"{config.optimizer.name} lr {config.optimizer.params['lr']:g}",
         config.schedule.name,
         *([format_size(config.image_size)] if size else []),
+        *([f"batches of {config.batch_size}"] if config.batch_size != NUMBERS["batch_size"][1] else []),
+        *_learning(config),
         policy,
     ]
     return ", ".join(parts)
+
+
+def _learning(config: TrialConfig) -> Iterator[str]:
+    """What of predefined weights is kept, and the backbone's share of the rate; nothing where nothing is predefined."""
+    if config.model.params["weights"] == "none":
+        return
+    frozen, share = config.training.freeze, config.training.backbone_lr
+    if frozen != "none":
+        yield f"{frozen} frozen"
+    if frozen != "backbone" and share != 1.0:
+        yield f"backbone lr x{share:.3g}"
 
 
 def show_ray(console: Console, *, url: str | None, protected: bool) -> None:

@@ -40,7 +40,8 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
             faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(faults))
-    space = find_space(config.space)(list(config.models), config.weights).fix(overrides)
+    found = find_space(config.space, image_size=default_size)
+    space = found(list(config.models), config.weights).fix(overrides)
     if config.seeds is not None:
         space = with_seeds(space, config.seed, config.seeds)
     base: dict[str, Scalar] = {

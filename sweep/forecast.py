@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweep.journal import Event
-from sweep.plan import MeasuredCost, Plan
+from sweep.plan import MeasuredCost, Plan, cost_of
 
 WORKER_SECONDS = 7.0
 """For the first trial of each place: its process starts and loads torch."""
 TRIAL_SECONDS = 1.0
 """Of a trial beside its epochs, until the first has reported: placing, building, writing."""
-_KINDS = ("model.name", "image_size", "training.freeze", "loss.name", "augment.policy", "batch_size")
+_KINDS = ("model.name", "image_size", "training.freeze", "batch_size", "loss.name", "augment.policy")
 """Keys that decide what an epoch costs, the most important first."""
+_MEASURED = 4
+"""Of them are measured before a sweep."""
 _RECENT = 20
 """Epochs that an estimate is made of."""
 
@@ -26,15 +28,16 @@ class Forecast:
     """Seconds of epochs and trials; follows the journal.
 
     An epoch counts from one result to the next, with all that is written in between. The estimate of an epoch is the
-    mean of the latest of its kind: of the same model, size, loss and policy where there are any, else of the same model
-    and size, else what was measured before the sweep, times how far such measurements were off for others.
+    mean of the latest of its kind: with the same loss and policy where there are any, else of the same model, size,
+    frozen part and batches, else what was measured before the sweep, times how far such measurements were off for
+    others.
 
     Args:
         costs: Measured before the sweep.
     """
 
     def __init__(self, costs: Iterable[MeasuredCost]) -> None:
-        self._costs = {(one.model, one.image_size): one.cost.epoch_seconds for one in costs}
+        self._costs = tuple(costs)
         self._epochs: dict[tuple[Any, ...], deque[float]] = {}
         self._configs: dict[str, Mapping[str, Any]] = {}
         self._last: dict[str, float] = {}
@@ -56,7 +59,7 @@ class Forecast:
                 self._fresh.discard(trial_id)
                 self._overheads.append(max(0.0, took - event["seconds"]))
                 took = event["seconds"]
-            for length in (2, len(_KINDS)):
+            for length in (_MEASURED, len(_KINDS)):
                 self._epochs.setdefault(_kind(config, length), deque(maxlen=_RECENT)).append(took)
         elif kind in ("resumed", "restarted"):
             gone = list(self._last) if kind == "resumed" else [trial_id]
@@ -65,18 +68,23 @@ class Forecast:
 
     def epoch_seconds(self, config: Mapping[str, Any]) -> float:
         """Of one epoch of a configuration."""
-        for length in (len(_KINDS), 2):
+        for length in (len(_KINDS), _MEASURED):
             seen = self._epochs.get(_kind(config, length))
             if seen:
                 return statistics.fmean(seen)
-        return self._costs.get((str(config["model.name"]), str(config["image_size"])), 0.0) * self._ratio()
+        return self._measured(config) * self._ratio()
+
+    def _measured(self, config: Mapping[str, Any]) -> float:
+        cost = cost_of(self._costs, config)
+        return cost.epoch_seconds if cost is not None else 0.0
 
     def _ratio(self) -> float:
-        """Epochs as they reported to epochs as they were measured, over all models that have both."""
+        """Epochs as they reported to epochs as they were measured, over all kinds that have both."""
+        kinds = [kind for kind in self._epochs if len(kind) == _MEASURED]
         pairs = [
-            statistics.fmean(seen) / measured
-            for (model, size), measured in self._costs.items()
-            if measured > 0 and (seen := self._epochs.get((model, size)))
+            statistics.fmean(self._epochs[kind]) / measured
+            for kind in kinds
+            if (measured := self._measured({key: told for key, told in zip(_KINDS, kind, strict=False) if told})) > 0
         ]
         return statistics.fmean(pairs) if pairs else 1.0
 

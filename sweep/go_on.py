@@ -178,7 +178,8 @@ def _refuse_what_cannot_change(config: GoOnConfig, manifest: SweepManifest, run_
                 if keys.get(name) != text
             ]
         elif key == "space":
-            if why := space_fault(value, space, held["models"], held["weights"]):
+            size = str(manifest.base["image_size"])
+            if why := space_fault(value, space, held["models"], held["weights"], size):
                 faults.append(f"--space {value} ({why})")
         elif key not in _OF_SPLITS and (key not in held or held[key] != value):
             flag = "--" + key.replace("_", "-")

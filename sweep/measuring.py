@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from trainables.registry import Scalar
 
 AT_ONCE = 4
 """Most processes that measure at once; more trials than that hinder one another about as much."""
+FACTORS = ("batch_size", "training.freeze")
+"""Keys that change what an epoch costs by about the same factor for every model and image size."""
 TOGETHER = "the most expensive of each, together"
 """The last row of the table of `--check`."""
 
@@ -32,30 +36,27 @@ def processes(resources: Resources) -> int:
 def measure_models(
     ready: Prepared, resources: Resources, execution: Execution, *, root: Path | None, console: Console
 ) -> tuple[MeasuredCost, ...]:
-    """The cost of every model of a space at every image size, the rest as in the known-good point.
+    """The cost of every model of a space at every image size, with every batch size and frozen part that it varies.
 
     Returns:
-        Nothing where this machine has no such device as the trials will have: that of a cluster.
+        One for each combination (see `combined`); nothing where this machine has no such device as the trials will
+        have: that of a cluster.
 
     Raises:
         SegsweepError: If a model cannot be trained here; names each with the reason.
     """
     if not _is_here(execution):
         return ()
-    configs = probes(ready.space, ready.base)
-    costs = _measured(configs, ready, resources, execution, root=root, console=console)
-    faults = [
-        f"  {config['model.name']} at {config['image_size']}: {cost.fault}"
-        for config, cost in zip(configs, costs, strict=True)
-        if cost.fault
-    ]
+    asked = probes(ready.space, ready.base)
+    costs = _measured([config for _, config in asked], ready, resources, execution, root=root, console=console)
+    faults = [f"  {name}: {cost.fault}" for (name, _), cost in zip(asked, costs, strict=True) if cost.fault]
     if faults:
         raise SegsweepError(
             "not every model of this sweep can be trained here:\n"
             + "\n".join(faults)
             + "\nleave it out (--models), or lower --set batch_size=N or --set image_size=HEIGHTxWIDTH"
         )
-    return _with_models(configs, costs)
+    return combined([config for _, config in asked], costs)
 
 
 def measure_everything(
@@ -72,30 +73,100 @@ def measure_everything(
     asked = variants(ready.space, ready.base)
     costs = _measured([config for _, config in asked], ready, resources, execution, root=root, console=console)
     rows = [(what, cost) for (what, _), cost in zip(asked, costs, strict=True)]
-    models = probes(ready.space, ready.base)
+    sized = len(probes(ready.space, ready.base))
     together = most_expensive([(config, cost) for (_, config), cost in zip(asked, costs, strict=True)])
     if together is not None and len(rows) > 1:
         (cost,) = _measured([together], ready, resources, execution, root=root, console=console)
         rows.append((TOGETHER, cost))
-    return rows, _with_models(models, costs[: len(models)])
+    return rows, combined([config for _, config in asked[:sized]], costs[:sized])
 
 
-def probes(space: SearchSpace, base: Mapping[str, Scalar]) -> list[dict[str, Any]]:
-    """The known-good point with every model at every image size, as flat configurations."""
-    return [
-        _with(space, base, {"model.name": model, "image_size": size})
-        for model in values_of(space, base, "model.name")
-        for size in values_of(space, base, "image_size")
-    ]
+def probes(space: SearchSpace, base: Mapping[str, Scalar]) -> list[tuple[str, dict[str, Any]]]:
+    """What is measured for a plan: every model at every image size, then what else changes the cost of an epoch.
 
-
-def variants(space: SearchSpace, base: Mapping[str, Scalar]) -> list[tuple[str, dict[str, Any]]]:
-    """What `--check` tries: every model at every size, then every loss and policy with the known-good rest.
+    Batch sizes and frozen parts that a space chooses from are measured with the known-good rest, one at a time.
 
     Returns:
         Pairs of a description and a flat configuration.
     """
-    found = [(f"{one['model.name']} at {one['image_size']}", one) for one in probes(space, base)]
+    found = [
+        _with(space, base, {"model.name": model, "image_size": size})
+        for model in values_of(space, base, "model.name")
+        for size in values_of(space, base, "image_size")
+    ]
+    known = _with(space, base, {})
+    found.sort(key=lambda config: config != known)  # what only differs from it is measured beside it
+    named = [(f"{config['model.name']} at {config['image_size']}", config) for config in found]
+    for key in FACTORS:
+        parameter = space.parameter(key)
+        for value in parameter.choices if parameter is not None else ():
+            config = _with(space, base, {key: value})
+            if config[key] == value != known[key]:
+                named.append((f"{key} {value}", config))
+    return named
+
+
+def combined(configs: Sequence[Mapping[str, Any]], costs: Sequence[Cost]) -> tuple[MeasuredCost, ...]:
+    """What each combination of model, image size, batch size and frozen part costs.
+
+    Batches and frozen parts were measured with one model at one size. For the others, their training time and memory
+    are taken to change by the same factors; validation does not depend on either.
+
+    Args:
+        configs: Those of `probes`.
+        costs: Of each.
+    """
+    measured = list(zip(configs, costs, strict=True))
+    first = measured[0][0]
+    sized = [(config, cost) for config, cost in measured if all(config[key] == first[key] for key in FACTORS)]
+    effects = {key: _effects(key, measured, sized) for key in FACTORS}
+    return tuple(
+        MeasuredCost(
+            str(config["model.name"]),
+            str(config["image_size"]),
+            _scaled(cost, batches, frozen),
+            batch_size=int(batch_size) if len(effects["batch_size"]) > 1 else 0,
+            freeze=str(freeze) if len(effects["training.freeze"]) > 1 else "",
+        )
+        for config, cost in sized
+        for batch_size, batches in effects["batch_size"].items()
+        for freeze, frozen in effects["training.freeze"].items()
+    )
+
+
+Factor = tuple[float, float]
+"""Of training time and of memory."""
+
+
+def _effects(
+    key: str, measured: Sequence[tuple[Mapping[str, Any], Cost]], sized: Sequence[tuple[Mapping[str, Any], Cost]]
+) -> dict[Scalar, Factor]:
+    """What each value of a key multiplies the cost of the known-good value by."""
+    usual = {(config["model.name"], config["image_size"]): cost for config, cost in sized}
+    known = sized[0][0]
+    effects: dict[Scalar, Factor] = {known[key]: (1.0, 1.0)}
+    for config, cost in measured:
+        if [other for other in FACTORS if config[other] != known[other]] == [key]:
+            beside = usual[config["model.name"], config["image_size"]]
+            time = cost.train_seconds / beside.train_seconds if beside.train_seconds else 1.0
+            effects[config[key]] = (time, cost.memory_bytes / beside.memory_bytes if beside.memory_bytes else 1.0)
+    return effects
+
+
+def _scaled(cost: Cost, *factors: Factor) -> Cost:
+    time, memory = (math.prod(column) for column in zip(*factors, strict=True))
+    return dataclasses.replace(
+        cost, train_seconds=cost.train_seconds * time, memory_bytes=round(cost.memory_bytes * memory)
+    )
+
+
+def variants(space: SearchSpace, base: Mapping[str, Scalar]) -> list[tuple[str, dict[str, Any]]]:
+    """What `--check` tries: what `probes` measures, then every loss and policy with the known-good rest.
+
+    Returns:
+        Pairs of a description and a flat configuration.
+    """
+    found = probes(space, base)
     for key in ("loss.name", "augment.policy"):
         parameter = space.parameter(key)
         for value in parameter.ends() if parameter is not None else ():
@@ -104,35 +175,41 @@ def variants(space: SearchSpace, base: Mapping[str, Scalar]) -> list[tuple[str, 
 
 
 def most_expensive(measured: Sequence[tuple[Mapping[str, Any], Cost]]) -> dict[str, Any] | None:
-    """The configuration of the costliest model and size, loss and policy together; None if none could be trained."""
+    """The configuration of the costliest model and size, batches, frozen part, loss and policy together.
+
+    Args:
+        measured: Flat configurations that differ from the first in one of these, with their costs.
+
+    Returns:
+        None if none could be trained.
+    """
     sound = [(config, cost) for config, cost in measured if not cost.fault]
     if not sound:
         return None
-    model, _ = max(sound, key=lambda pair: (pair[1].memory_bytes, pair[1].epoch_seconds))
-    chosen = dict(model)
+    chosen = dict(sound[0][0])
+    for sections in (("model", "image_size"), ("batch_size",), ("training",)):
+        chosen |= _worst(sections, sound, lambda cost: (cost.memory_bytes, cost.epoch_seconds))
     for section in ("loss", "augment"):
-        slowest = _slowest(section, sound)
-        chosen = _without(section, chosen)
-        chosen |= {key: value for key, value in slowest.items() if key.startswith(f"{section}.")}
+        worst = _worst((section,), sound, lambda cost: cost.epoch_seconds)
+        chosen = {key: value for key, value in chosen.items() if not _in((section,), key)} | worst
     return chosen
 
 
-def _with_models(configs: Sequence[Mapping[str, Any]], costs: Sequence[Cost]) -> tuple[MeasuredCost, ...]:
-    return tuple(
-        MeasuredCost(str(config["model.name"]), str(config["image_size"]), cost)
-        for config, cost in zip(configs, costs, strict=True)
-    )
+def _worst(
+    sections: Sequence[str], measured: Sequence[tuple[Mapping[str, Any], Cost]], by: Callable[[Cost], Any]
+) -> dict[str, Any]:
+    """The keys of some sections, of the costliest among those that differ from the first in these alone."""
+
+    def rest(config: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in config.items() if not _in(sections, key)}
+
+    alike = [(config, cost) for config, cost in measured if rest(config) == rest(measured[0][0])]
+    worst, _ = max(alike, key=lambda pair: by(pair[1]))
+    return {key: value for key, value in worst.items() if _in(sections, key)}
 
 
-def _slowest(section: str, measured: Sequence[tuple[Mapping[str, Any], Cost]]) -> Mapping[str, Any]:
-    """The slowest of those that differ from the first in the section alone."""
-    first = _without(section, measured[0][0])
-    alike = [(config, cost) for config, cost in measured if _without(section, config) == first]
-    return max(alike, key=lambda pair: pair[1].epoch_seconds)[0]
-
-
-def _without(section: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if not key.startswith(f"{section}.")}
+def _in(sections: Sequence[str], key: str) -> bool:
+    return key.partition(".")[0] in sections
 
 
 def _with(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sweep.journal import Event
 from trainables.cost import Cost
@@ -33,17 +35,49 @@ trained: n images move it by this over the square root of n (docs/benchmarks.md)
 
 @dataclass(frozen=True)
 class MeasuredCost:
-    """What a model costs at an image size, with the known-good settings otherwise.
+    """What trials cost that agree in all that decides it, with the known-good settings otherwise.
 
     Attributes:
         model: Name of the model.
         image_size: HEIGHTxWIDTH.
         cost: As measured while as many processes ran as trials will.
+        batch_size: Images per step; 0 where the space does not vary them.
+        freeze: `training.freeze`; empty where the space does not vary it.
     """
 
     model: str
     image_size: str
     cost: Cost
+    batch_size: int = 0
+    freeze: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        """What it is the cost of, as flat keys."""
+        varied = {"batch_size": self.batch_size, "training.freeze": self.freeze}
+        return {"model.name": self.model, "image_size": self.image_size, **{k: v for k, v in varied.items() if v}}
+
+    def __str__(self) -> str:
+        batches = f", batches of {self.batch_size}" if self.batch_size else ""
+        return f"{self.model} at {self.image_size}{batches}" + (f", {self.freeze} frozen" if self.freeze else "")
+
+
+def cost_of(costs: Iterable[MeasuredCost], config: Mapping[str, Any]) -> Cost | None:
+    """The cost of a configuration; where its batches or what it freezes were not measured, of its model and size.
+
+    Args:
+        costs: Of a plan.
+        config: Flat; keys that decide the cost may be missing where a sweep holds them.
+    """
+
+    def agreeing(one: MeasuredCost) -> int:
+        return sum(str(config.get(key, value)) == str(value) for key, value in one.settings().items())
+
+    alike = [one for one in costs if (one.model, one.image_size) == _model_and_size(config)]
+    return max(alike, key=agreeing).cost if alike else None
+
+
+def _model_and_size(config: Mapping[str, Any]) -> tuple[str, str]:
+    return str(config["model.name"]), str(config["image_size"])
 
 
 @dataclass(frozen=True)
@@ -65,7 +99,7 @@ class Plan:
         gpu_hours: Expected.
         memory_bytes: The most that all trials that run at once hold, of the machine's or of its GPUs' memory.
         disk_bytes: The most that checkpoints can take.
-        costs: Of every model and size.
+        costs: Of every model and size and, where the space varies them, of batches and of what is frozen.
         confirm_top: Configurations that are trained again with fresh seeds beside the baseline; 0 for none.
         confirm_seeds: Fresh seeds of each.
         confirm_epochs: Expected of them.

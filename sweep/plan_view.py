@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.answer import rows, untried_text
-from sweep.plan import GAIN, SEED_SD, Plan
+from sweep.plan import GAIN, SEED_SD, MeasuredCost, Plan
 from trainables.words import counted, time_text
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note:
     table.add_row("", Text(note, style="dim"))
     epochs = f"{plan.search_epochs:.0f} epochs are expected, and {plan.finish_epochs:.0f} to finish stopped labels"
     table.add_row("", epochs)
-    costs = [f"{one.model} {one.cost.epoch_seconds:.3g} s" for one in plan.costs]
+    costs = list(_epochs(plan.costs))
     if costs:
         table.add_row("one epoch", f"{', '.join(costs)} (measured with {at_once} at once)")
         bound = "" if asked.time_budget is None else f" of {time_text(asked.time_budget)}"
@@ -82,6 +82,14 @@ def hope(plan: Plan) -> str:
         f"{10 * plan.power:.0f} of 10, if a seed moves scores by {SEED_SD:g} and other images a difference by "
         f"{plan.image_sd:.3f}"
     )
+
+
+def _epochs(costs: Sequence[MeasuredCost]) -> Iterator[str]:
+    """Seconds of an epoch of each model, from the cheapest to the dearest of its sizes, batches and frozen parts."""
+    for model in dict.fromkeys(one.model for one in costs):
+        seconds = [one.cost.epoch_seconds for one in costs if one.model == model]
+        least = f"{min(seconds):.3g} to " if len(seconds) > 1 else ""
+        yield f"{model} {least}{max(seconds):.3g} s"
 
 
 def show_costs(console: Console, costs: Sequence[tuple[str, Cost]]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from search_spaces.core.space import SearchSpace
 from sweep.forecast import TRIAL_SECONDS, WORKER_SECONDS, makespan
-from sweep.plan import MeasuredCost
+from sweep.plan import MeasuredCost, cost_of
 from sweep.schedulers import SCHEDULERS
 from trainables.labels import BASELINE
 from trainables.registry import Scalar
@@ -138,8 +138,8 @@ class Setting:
 
 def seconds_of(setting: Setting, config: Mapping[str, Scalar]) -> float:
     """Of an epoch of a configuration, as measured."""
-    model, size = str(config["model.name"]), str(config["image_size"])
-    return next((one.cost.epoch_seconds for one in setting.costs if (one.model, one.image_size) == (model, size)), 0.0)
+    cost = cost_of(setting.costs, config)
+    return cost.epoch_seconds if cost is not None else 0.0
 
 
 def predict(
@@ -224,7 +224,7 @@ def _configs(setting: Setting, trials: int, rng: np.random.Generator) -> Iterabl
     """What decides cost and label of each trial: the starting points, then draws from the choices of the space."""
     points = setting.points()
     yield from points[:trials]
-    keys = {"model.name", "image_size", setting.space.label_by}
+    keys = {*(key for one in setting.costs for key in one.settings()), setting.space.label_by}
     varied = {p.key: p.ends() for p in setting.space.parameters if p.key in keys and p.kind == "choice"}
     held = {**setting.base, **setting.space.fixed}
     for _ in range(trials - len(points)):

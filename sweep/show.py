@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing
+
 from rich.console import Console
 
 from search_spaces import to_yaml
@@ -11,12 +13,13 @@ from sweep.config import SweepConfig
 from sweep.objectives import objective_of
 from sweep.schedulers import comparison_note, scheduler_for
 from sweep.warm_start import warm_start
+from trainables.data import DATASETS
 
 
 def show(config: SweepConfig, console: Console) -> int:
     """Prints the compiled space, or writes it as YAML; returns the exit code."""
     # No data set is built: a space can be read where its images are not.
-    space, base = plan_space(config, (96, 128))
+    space, base = plan_space(config, usual_size(config.data))
     if config.warm_start is not None:
         warm = warm_start(space, base, config.warm_start, objective_of(config.objective))
         space = warm.space
@@ -32,3 +35,10 @@ def show(config: SweepConfig, console: Console) -> int:
     own_epochs = config.max_epochs is not None
     answer.show_space(console, space, base, trials=config.trials, own_epochs=own_epochs, note=note)
     return 0
+
+
+def usual_size(data: str) -> tuple[int, int]:
+    """The image size that a data set has by default, as the class that its factory returns says it; else any."""
+    kind = typing.get_type_hints(DATASETS.get(data)).get("return")
+    size: tuple[int, int] = getattr(kind, "default_image_size", (96, 128))
+    return size

@@ -22,7 +22,7 @@ from trainables.loops import is_channels_last
 from trainables.losses import LOSSES, Loss
 from trainables.optimizers import SCHEDULES, Schedule, applied_optimizer
 from trainables.registry import Scalar
-from trainables.updates import BACKBONE, DTYPES, Updater
+from trainables.updates import BACKBONE, DTYPES, Updater, frozen_parameters
 from trainables.words import some_of
 
 
@@ -201,11 +201,12 @@ def _rates(built: Built) -> dict[str, Any]:
 
 def _frozen(built: Built) -> str:
     """What is frozen: weights as they are, statistics as the updater will leave them."""
-    trained = [p.requires_grad for name, p in built.model.named_parameters() if name.startswith(BACKBONE)]
+    weights = [p for name, p in built.model.named_parameters() if name.startswith(BACKBONE)]
     statistics = built.updater.frozen
-    if (statistics == "backbone") == (bool(trained) and not any(trained)):
+    still = {id(p) for p in weights if not p.requires_grad}
+    if still == {id(p) for p in frozen_parameters(built.model, statistics)}:
         return statistics
-    return f"{'all' if any(trained) else 'no'} weights of the backbone trained, statistics of {statistics} kept"
+    return f"{len(still)} of {len(weights)} tensors of the backbone not trained, statistics of {statistics} kept"
 
 
 def _common(values: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from trainables.hyperparameters import Choice, Range
 
-FREEZE = ("none", "batch_norm", "backbone")
+FREEZE = ("none", "batch_norm", "stages", "backbone")
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Torch's name of the type that convolutions and matrix products are computed in; weights and losses are always
@@ -26,8 +26,9 @@ class TrainingOptions:
         clip_norm: Largest Euclidean norm of the whole gradient; 0 leaves it as it is.
         accumulate: Batches whose gradients are averaged before a step; BatchNorm still sees one batch at a time.
         ema: Decay of a `MovingAverage` of the model, which is then what is evaluated and saved; 0 turns it off.
-        freeze: What is not updated: nothing (`none`), the running statistics of all BatchNorm layers (`batch_norm`), or
-            the whole backbone, its statistics included (`backbone`).
+        freeze: What is not updated: nothing (`none`), the running statistics of all BatchNorm layers (`batch_norm`),
+            these and the first half of the backbone's layers (`stages`), or the whole backbone, its statistics included
+            (`backbone`).
     """
 
     backbone_lr: Annotated[float, Range(0, 1, exclusive_low=True)] = 1.0

@@ -21,14 +21,32 @@ BACKBONE = "backbone."
 
 
 def freeze(model: nn.Module, what: str) -> None:
-    """Takes the backbone's weights out of training where `what` asks for it; see `training_mode` for statistics.
+    """Takes weights out of training where `what` (one of `FREEZE`) asks for it; see `training_mode` for statistics.
 
     Raises:
         ConfigError: If the model has no backbone.
     """
+    for parameter in frozen_parameters(model, what):
+        parameter.requires_grad_(False)
+
+
+def frozen_parameters(model: nn.Module, what: str) -> list[nn.Parameter]:
+    """The weights that `freeze` takes out of training: those of the backbone, or of the first half of its layers.
+
+    A half is counted in layers with matrices or kernels, in the order in which they are run; the norms between them
+    belong to the layer before. It holds a tenth or less of the weights and most of what a step computes.
+
+    Raises:
+        ConfigError: If the model has no backbone.
+    """
+    if what not in ("backbone", "stages"):
+        return []
     if what == "backbone":
-        for parameter in _backbone(model).parameters():
-            parameter.requires_grad_(False)
+        return list(_backbone(model).parameters())
+    layers = [list(module.parameters(recurse=False)) for module in _backbone(model).modules()]
+    kernels = [place for place, weights in enumerate(layers) if any(weight.ndim > 1 for weight in weights)]
+    middle = kernels[len(kernels) // 2] if kernels else 0
+    return [weight for weights in layers[:middle] for weight in weights]
 
 
 def training_mode(model: nn.Module, frozen: str) -> None:
@@ -36,7 +54,7 @@ def training_mode(model: nn.Module, frozen: str) -> None:
     model.train()
     if frozen == "backbone":
         _backbone(model).eval()
-    elif frozen == "batch_norm":
+    elif frozen in ("batch_norm", "stages"):
         for module in model.modules():
             if isinstance(module, _BatchNorm):
                 module.eval()

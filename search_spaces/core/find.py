@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +25,16 @@ YAML_SUFFIXES = (".yaml", ".yml")
 Factory = Callable[[Sequence[str], str], SearchSpace]
 """`(models, weights) -> SearchSpace`."""
 
+Size = tuple[int, int] | None
+"""Height and width in pixels, if they are known."""
 
-def find_space(spec: str) -> Factory:
+
+def find_space(spec: str, *, image_size: Size = None) -> Factory:
     """Finds what `--space` names.
 
     Args:
         spec: A registered name, `FILE.yaml`, or `FILE.py:NAME`, where NAME is a `SearchSpace` or a factory.
+        image_size: The data set's own, for factories that take `image_size`: those search sizes around it.
 
     Returns:
         A factory; that of a file raises `ConfigError` with every fault of the file.
@@ -36,7 +42,7 @@ def find_space(spec: str) -> Factory:
     Raises:
         UsageError: If there is no such space or file.
     """
-    return _find(spec, Path(), ())
+    return _find(spec, Path(), (), image_size)
 
 
 def space_name(spec: str) -> str:
@@ -51,22 +57,27 @@ def _split(spec: str) -> tuple[str, str]:
     return (path, name) if path.endswith(".py") else (spec, "")
 
 
-def _find(spec: str, beside: Path, opened: tuple[Path, ...]) -> Factory:
+def _find(spec: str, beside: Path, opened: tuple[Path, ...], size: Size) -> Factory:
     path, name = _split(spec)
     file = beside / Path(path).expanduser()
     if file.suffix == ".py" and not name:
         raise UsageError(f"{spec}: say which space of the file, such as {spec}:space")
     if not name and file.suffix not in YAML_SUFFIXES:
-        factory: Factory = SPACES.get(spec)
-        return factory
+        return _knowing(SPACES.get(spec), size)
     if not file.is_file():
         raise UsageError(f"{file}: no such file; a space is {', '.join(SPACES)}, FILE.yaml or FILE.py:NAME")
     if name:
-        return lambda models, weights: _from_python(file, name, models, weights)
-    return lambda models, weights: _from_file(file, models, weights, opened)
+        return lambda models, weights: _from_python(file, name, models, weights, size)
+    return lambda models, weights: _from_file(file, models, weights, opened, size)
 
 
-def _from_file(path: Path, models: Sequence[str], weights: str, opened: tuple[Path, ...]) -> SearchSpace:
+def _knowing(factory: Callable[..., SearchSpace], size: Size) -> Factory:
+    """A factory with the data set's image size, if it takes one."""
+    takes = "image_size" in inspect.signature(factory).parameters
+    return functools.partial(factory, image_size=size) if takes else factory
+
+
+def _from_file(path: Path, models: Sequence[str], weights: str, opened: tuple[Path, ...], size: Size) -> SearchSpace:
     resolved = path.resolve()
     if resolved in opened:
         raise ConfigError(f"the space extends itself: {' -> '.join(file.name for file in (*opened, resolved))}")
@@ -79,11 +90,11 @@ def _from_file(path: Path, models: Sequence[str], weights: str, opened: tuple[Pa
         where=path,
         models=models,
         weights=weights,
-        extended=lambda spec: _find(spec, path.parent, (*opened, resolved))(models, weights),
+        extended=lambda spec: _find(spec, path.parent, (*opened, resolved), size)(models, weights),
     )
 
 
-def _from_python(path: Path, name: str, models: Sequence[str], weights: str) -> SearchSpace:
+def _from_python(path: Path, name: str, models: Sequence[str], weights: str, size: Size) -> SearchSpace:
     with _blaming(path):
         module = _import(path)
     if not hasattr(module, name):
@@ -94,7 +105,7 @@ def _from_python(path: Path, name: str, models: Sequence[str], weights: str) -> 
     space = found
     if callable(found):
         with _blaming(path):
-            space = found(list(models), weights)
+            space = _knowing(found, size)(list(models), weights)
     if not isinstance(space, SearchSpace):
         raise UsageError(
             f"{path}: {name} must be a SearchSpace or a function (models, weights) that returns one, "

@@ -251,4 +251,5 @@ def _middle(parameter: Parameter) -> Scalar:
 
 
 SPACES: Registry[Any] = Registry("search space")
-"""Factories `(models: Sequence[str], weights: str) -> SearchSpace`."""
+"""Factories `(models: Sequence[str], weights: str) -> SearchSpace`; one that searches image sizes takes `image_size` as
+well: the height and width that the data set has by default, or None where they are not known."""

@@ -53,7 +53,7 @@ def test_every_family_has_a_point_at_its_defaults(family: str) -> None:
 def test_start_begins_without_augmentation() -> None:
     space = augment()
     assert [point["augment.policy"] for point in space.start] == list(START)
-    assert space.start[0] == {"augment.policy": "none"}
+    assert space.start[0] == {"optimizer.lr": 3e-3, "augment.policy": "none"}
 
 
 def names(space: SearchSpace) -> list[str]:

@@ -23,6 +23,7 @@ from trainables.optimizers import SCHEDULES
 from trainables.options import TrainingOptions
 from trainables.registry import Choice, Hyperparameter, Range, Scalar
 from trainables.trial import Trial
+from trainables.updates import freeze
 
 BASE: dict[str, Any] = {"image_size": "24x32", "epochs": 2, "batch_size": 4}
 OTHER_POLICY = Policy(PolicySpec.from_flat({"policy": "flip"}), (24, 32))
@@ -229,11 +230,16 @@ def test_training_option_that_is_ignored_fails_the_trial(
         Trial(config, mini_data)
 
 
-def test_backbone_that_was_not_frozen_fails_the_trial(mini_data: TrialData, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = config_of({"training.freeze": "backbone", "model.weights": "imagenet"})
+@pytest.mark.parametrize(("asked", "done"), [("backbone", "none"), ("stages", "backbone"), ("none", "backbone")])
+def test_backbone_that_was_frozen_otherwise_fails_the_trial(
+    mini_data: TrialData, monkeypatch: pytest.MonkeyPatch, asked: str, done: str
+) -> None:
+    """A backbone of one layer has no first half: `stages` freezes no weight of it."""
+    config = config_of({"training.freeze": asked, "model.weights": "imagenet"})
     trial = Trial(config, mini_data)
-    assert {name.partition(".")[0] for name, p in trial.model.named_parameters() if p.requires_grad} == {"head", "aux"}
-    monkeypatch.setattr(trainables.trial, "freeze", lambda model, what: None)
+    learning = {name.partition(".")[0] for name, p in trial.model.named_parameters() if p.requires_grad}
+    assert learning == {"head", "aux"} | (set() if asked == "backbone" else {"backbone"})
+    monkeypatch.setattr(trainables.trial, "freeze", lambda model, what: freeze(model, done))
     with pytest.raises(WiringError, match=r"training\.freeze"):
         Trial(config, mini_data)
 

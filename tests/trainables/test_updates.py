@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import ConfigError
+from trainables.models import build_model
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
 from trainables.options import FREEZE, TrainingOptions
 from trainables.updates import (
@@ -21,12 +22,14 @@ from trainables.updates import (
 
 
 class Net(nn.Module):
-    """A backbone and a head, each with a convolution (weight and bias) and BatchNorm."""
+    """A backbone of two convolutions and a head of two, with BatchNorm behind all but the last."""
 
     def __init__(self, *, norm: bool = True) -> None:
         super().__init__()
         layer = nn.BatchNorm2d(4) if norm else nn.Identity()
-        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), copy.deepcopy(layer), nn.ReLU())
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, 4, 3), copy.deepcopy(layer), nn.ReLU(), nn.Conv2d(4, 4, 1), copy.deepcopy(layer), nn.ReLU()
+        )
         self.classifier = nn.Sequential(nn.Conv2d(4, 4, 1), copy.deepcopy(layer), nn.ReLU(), nn.Conv2d(4, 2, 1))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -35,7 +38,7 @@ class Net(nn.Module):
 
 @pytest.fixture
 def net() -> Net:
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     return Net()
 
 
@@ -175,10 +178,32 @@ def test_what_is_frozen_stays_as_it_was(net: Net, what: str) -> None:
     moved = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
     statistics = {name for name in before if "running" in name or "tracked" in name}
     backbone = {name for name in before if name.startswith("backbone")}
-    frozen = {"none": set(), "batch_norm": statistics, "backbone": backbone}[what]
+    first_half = {name for name in before if name.startswith(("backbone.0.", "backbone.1."))}
+    frozen = {"none": set(), "batch_norm": statistics, "stages": statistics | first_half, "backbone": backbone}[what]
     assert not moved & frozen
     # A bias before BatchNorm has no gradient; all else moves.
-    assert moved >= set(before) - frozen - {"backbone.0.bias", "classifier.0.bias"}
+    assert moved >= set(before) - frozen - {"backbone.0.bias", "backbone.3.bias", "classifier.0.bias"}
+
+
+@pytest.mark.parametrize(
+    ("model", "first_trained"),
+    [
+        ("lraspp_efficientnet_lite0", "backbone.body.blocks.4.0.conv_pw.weight"),
+        ("fcn_resnet50", "backbone.layer3.0.conv3.weight"),
+        ("lraspp_mobilenet_v3_large", "backbone.9.block.1.0.weight"),
+    ],
+)
+def test_first_half_of_the_layers_is_what_the_image_goes_through_first(model: str, first_trained: str) -> None:
+    """Of 48, 53 and 62 convolutions the first 24, 26 and 31, with their norms: a tenth of the weights or less."""
+    built = build_model(model, ["a", "b"], weights="none")
+    freeze(built, "stages")
+    trained = [name for name, weight in built.named_parameters() if weight.requires_grad]
+    assert trained[0] == first_trained
+    still = [weight for weight in built.backbone.parameters() if not weight.requires_grad]
+    assert 0.04 < sum(map(torch.Tensor.numel, still)) / sum(map(torch.Tensor.numel, built.backbone.parameters())) < 0.1
+    assert sum(weight.ndim > 1 for weight in still) == {"fcn_resnet50": 26, "lraspp_mobilenet_v3_large": 31}.get(
+        model, 24
+    )
 
 
 def test_bf16_keeps_weights_and_gradients_in_float32(net: Net) -> None:
