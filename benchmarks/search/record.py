@@ -1,6 +1,6 @@
 """Records the learning curves of small real trainings, for searches to be replayed on.
 
-    python -m benchmarks.search.record [--minutes 60] [--spaces lr,full]
+    python -m benchmarks.search.record [--minutes 60] [--spaces lr]
 
 Adds one line per trial to `benchmarks/search/recorded.jsonl` and goes on where it stopped. Configurations are the
 starting points of a space, then the points of a scrambled Sobol sequence over it; every configuration is trained with
@@ -35,7 +35,7 @@ from trainables.trial import Trial
 
 TRAIN_IMAGES, VAL_IMAGES, HELD_OUT_IMAGES = 80, 40, 150
 """The first of the data set's train, val and test splits; held-out images say what a model is worth."""
-KINDS = (("lr", 8), ("full", 8))
+KINDS = (("lr", 8),)
 """Spaces and lengths of trials, recorded in turn: a recording that is cut short has as many of each."""
 
 
