@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.kept import Evaluation
 from analysis.scores import units_of
 from sweep.objectives import Objective
-from sweep.verdict import Confirmed, Verdict, decide
+from sweep.verdict import WITHOUT, Confirmed, Verdict, decide, turned
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish
 from trainables.labels import BASELINE
 from trainables.metrics import Replicates
@@ -78,6 +78,26 @@ def _score_of(objective: Objective, evaluations: Mapping[str, Evaluation]) -> Ca
         return float(objective.metric(Replicates(evaluation, once))[0])
 
     return score
+
+
+COMPONENT_COLUMNS = ("component", "seeds", "worth", "worth_low", "worth_high", "chance", "outcome")
+"""Of the table `components`."""
+
+
+def components_frame(ablation: Verdict | None, objective: Objective) -> pd.DataFrame:
+    """The table `components`: a row per component of the winner; empty where it was not taken apart.
+
+    `chance` is the share of winners without any component of worth in which the largest would seem to be worth as much.
+    """
+    rows: list[list[object]] = []
+    sign = objective.goodness(1.0)
+    for contrast in () if ablation is None else ablation.contrasts:
+        own = turned(contrast)
+        low, high = sorted((sign * own.low, sign * own.high))
+        component = ablation.of(own.name).label.removeprefix(WITHOUT) if ablation else ""
+        rows.append([component, own.seeds, sign * own.difference, low, high, own.chance, own.outcome.value])
+    frame = pd.DataFrame(rows, columns=list(COMPONENT_COLUMNS))
+    return frame.astype(dict.fromkeys(("worth", "worth_low", "worth_high", "chance"), float))
 
 
 def confirmation_frame(verdict: Verdict | None, objective: Objective) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import torch
 from analysis import comparison
 from analysis.answer import Answer, answer
 from analysis.candidates import configurations, seeds_frame
-from analysis.confirmation import confirmation_frame, on_split, seed_folders
+from analysis.confirmation import components_frame, confirmation_frame, on_split, seed_folders
 from analysis.dead import Dead, dead_labels
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.failures import measure as failures
@@ -60,6 +60,9 @@ class Results:
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
         verdict: What fresh seeds showed on the split; None where there are none.
         confirmation: One row per configuration with fresh seeds; columns `confirmation.COLUMNS`.
+        ablation: What fresh seeds showed on val of the winner without each of its components; None where it was not
+            taken apart.
+        components: One row per component of the winner; columns `confirmation.COMPONENT_COLUMNS`.
         unconfirmed: Why there are no fresh seeds, or fewer than planned; empty if nothing says so.
         curves: One row per trial and epoch: trial_id, label, phase, epoch, seconds, then the metrics.
         foreseen: The sweep's plan beside what happened; columns `foreseen.COLUMNS`, empty where it had none.
@@ -85,6 +88,8 @@ class Results:
     seeds: pd.DataFrame
     verdict: Verdict | None
     confirmation: pd.DataFrame
+    ablation: Verdict | None
+    components: pd.DataFrame
     unconfirmed: str
     curves: pd.DataFrame
     foreseen: pd.DataFrame
@@ -143,7 +148,7 @@ def build_results(
     added, notes = _top_folders(run_dir, manifest, trials, folders, top)
     folders.update(added)
     labels = {label: load_trial(folder) for label, folder in folders.items()}
-    verdict = last_verdict(events)
+    verdict, ablation = last_verdict(events), last_verdict(events, "ablation")
     again: dict[str, Path] = {}
     if split != "val":
         again, missing = seed_folders(run_dir, verdict)
@@ -184,6 +189,8 @@ def build_results(
         cost=comparison.cost_frame(labels, evaluations, trials),
         verdict=verdict,
         confirmation=confirmation_frame(verdict, objective),
+        ablation=ablation,
+        components=components_frame(ablation, objective),
         unconfirmed=why_unconfirmed(events),
         seeds=seeds_frame(trials, objective.key, first=chief_keys(manifest)),
         curves=curves,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.answer import Answer
 from analysis.candidates import seeds_frame
-from analysis.confirmation import confirmation_frame
+from analysis.confirmation import components_frame, confirmation_frame
 from analysis.foreseen import COLUMNS as FORESEEN_COLUMNS
 from analysis.results import Results
 from search_spaces import SearchSpace, When
@@ -318,6 +318,8 @@ def make_results(
         seeds=seeds_frame(trials_frame, "val/miou"),
         verdict=None,
         confirmation=confirmation_frame(None, objective_of("val/miou")),
+        ablation=None,
+        components=components_frame(None, objective_of("val/miou")),
         unconfirmed="",
         curves=pd.DataFrame(curve_rows, columns=["trial_id", "label", "phase", "epoch", "val/miou"]),
         foreseen=pd.DataFrame(columns=list(FORESEEN_COLUMNS)),
@@ -404,5 +406,13 @@ def with_verdict(
     )
     verdict = Verdict(split, "val/miou", configurations, (contrast,), "0001", "images", units, chosen_from)
     objective = objective_of("val/miou")
+    without = tuple(
+        Confirmed(f"0001-{one}", one, ("a", "b", "c"), (7, 8, 9), (0.42, 0.41, 0.43))
+        for one in ("without-augment", "without-<lr>")
+    )
+    losses = (Contrast("0001-without-augment", -0.02, -0.03, -0.01, 1.0, 0.02, 3),
+              Contrast("0001-without-<lr>", -0.001, -0.01, 0.008, 0.6, 0.02, 3))  # fmt: skip
+    ablation = replace(verdict, split="val", configurations=(configurations[1], *without), contrasts=losses)
+    changes = {"ablation": ablation, "components": components_frame(ablation, objective_of("val/miou")), **changes}
     told = {"verdict": verdict, "confirmation": confirmation_frame(verdict, objective), "split": split, **changes}
     return replace(results, **told)

@@ -273,6 +273,14 @@ def test_verdict_without_images_says_that_they_count_as_given(results) -> None:
     assert "images are not: other images may change it" in plain(caveats(told)[0].text)
 
 
+def test_components_of_the_winner_are_told_with_what_they_are_worth(results) -> None:
+    html = SECTIONS.get("ablation")(Material(with_verdict(results), {}, Gallery([]))).html
+    assert "Augment is worth +0.020 [+0.010, +0.030], 3 fresh seeds each." in html
+    assert "&lt;lr&gt; cannot be told from nothing: +0.001 [-0.008, +0.010]" in html
+    assert html.count('<span class="level">ablation</span>') == 2
+    assert SECTIONS.get("ablation")(Material(results, {}, Gallery([]))) is None
+
+
 def test_dead_labels_have_no_verdict(results) -> None:
     told = with_verdict(results, dead={"baseline": Dead(1, 0.05, 0.06)})
     assert "better" not in lead(told) and "none is made" in lead(told)
@@ -303,7 +311,7 @@ def test_sections_come_in_order_with_unique_anchors(results, tmp_path: Path) -> 
     assert failed == []
     assert [section.anchor for section in sections] == list(SECTIONS)
     without = [section.anchor for section in made_sections(results, tmp_path)[0]]
-    assert without == [name for name in SECTIONS if name != "confirmation"]
+    assert without == [name for name in SECTIONS if name not in ("ablation", "confirmation")]
     assert SECTIONS.names()[0] == "answer"
     assert all(section.html and isinstance(section.evidence, Evidence) for section in sections)
 

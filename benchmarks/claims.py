@@ -1,0 +1,106 @@
+"""What the claims of a sweep are worth: simulated sweeps of equals, and sweeps with one true gain.
+
+    python benchmarks/claims.py [--sweeps 2000]
+
+A sweep tries configurations with one seed each on val, picks the best few, trains them and the baseline again with
+fresh seeds, and compares them by `sweep.claims.compare`: on val, whose images picked them, and on test. A seed moves a
+score by 0.012, the images of a split move a configuration by `luck`. Beside it stands what is said without fresh seeds:
+the best of all trials against the baseline by the interval of the two checkpoints over images.
+
+Prints, and keeps in benchmarks/results/claims.txt, the share of sweeps that call something better (or worse), with its
+95% interval (Wilson), and for true gains the share in which the better configuration is claimed, beside theory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from sweep.claims import Arm, Design, Outcome, compare, power
+
+RESULTS = Path(__file__).parent / "results" / "claims.txt"
+SEED_SD = 0.012
+IMAGES = 100
+GAINS = (0.01, 0.02, 0.03, 0.04)
+EQUALS = (
+    # tried, picked, seeds, luck of the images, ratio of the largest to the smallest spread over seeds
+    (5, 1, 3, 0.007, 1.0),
+    (20, 2, 3, 0.007, 1.0),
+    (20, 2, 5, 0.007, 1.0),
+    (50, 3, 5, 0.007, 1.0),
+    (50, 3, 5, 0.020, 1.0),
+    (20, 2, 3, 0.007, 3.0),
+)
+
+
+def play(
+    rng: np.random.Generator, tried: int, picked: int, seeds: int, luck: float, spread: float, gain: float = 0.0
+) -> tuple[bool, bool, bool, bool]:
+    """One sweep: whether val, test, and two checkpoints on test, call something better; whether test calls it worse."""
+    sds = SEED_SD * np.exp(rng.uniform(-0.5, 0.5, tried + 1) * math.log(spread))
+    true = np.zeros(tried + 1)
+    true[1] = gain
+    of_val, of_test = rng.normal(0, luck, (2, tried + 1))
+    first = sds * rng.normal(size=tried + 1)
+    searched = true + of_val + first
+    best = np.argsort(-searched[1:])[:picked] + 1
+    fresh = sds[:, None] * rng.normal(size=(tried + 1, seeds))
+    variance = 2 * luck**2 * rng.chisquare(IMAGES - 1) / (IMAGES - 1)
+    found = []
+    for images, chosen_from in ((of_val, tried), (of_test, None)):
+        arms = [Arm(str(one), tuple(true[one] + images[one] + fresh[one])) for one in (0, *best)]
+        contrasts = compare(
+            arms[0], arms[1:], image_variance={arm.name: variance for arm in arms}, units=IMAGES,
+            chosen_from=chosen_from, draws=4000,
+        )  # fmt: skip
+        found.append({one.outcome for one in contrasts})
+    two = (true + of_test + first)[[best[0], 0]]
+    alone = two[0] - two[1] > stats.norm.ppf(0.975) * math.sqrt(variance)
+    return Outcome.BETTER in found[0], Outcome.BETTER in found[1], alone, Outcome.WORSE in found[1]
+
+
+def share(count: int, of: int) -> str:
+    """A share with its 95% interval (Wilson)."""
+    interval = stats.binomtest(count, of).proportion_ci(0.95, method="wilson")
+    return f"{100 * count / of:5.1f} [{100 * interval.low:4.1f}, {100 * interval.high:4.1f}]"
+
+
+def main() -> None:
+    """Prints both tables."""
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--sweeps", type=int, default=2000, metavar="N", help="of each kind (default: 2000)")
+    sweeps = flags.parse_args().sweeps
+    lines = [f"Sweeps of equals, {sweeps} of each kind; per cent that call something better", ""]
+    columns = ("val, fresh seeds", "test, fresh seeds", "test: worse", "two checkpoints")
+    lines.append("tried picked seeds   luck spread   " + "   ".join(f"{name:<18}" for name in columns))
+    for tried, picked, seeds, luck, spread in EQUALS:
+        rng = np.random.default_rng([tried, picked, seeds, int(1000 * luck), int(spread)])
+        told = [play(rng, tried, picked, seeds, luck, spread) for _ in range(sweeps)]
+        on_val, on_test, alone, worse = (sum(column) for column in zip(*told, strict=True))
+        cells = "   ".join(share(count, sweeps) for count in (on_val, on_test, worse, alone))
+        lines.append(f"{tried:5} {picked:6} {seeds:5} {luck:6.3f} {spread:6.0f}   {cells}")
+        print(lines[-1], flush=True)
+    lines += ["", f"One configuration better by a true gain, seeds alone; per cent that claim it, {sweeps} sweeps", ""]
+    lines.append("seeds picked   gain   claimed              theory")
+    for seeds, picked in ((3, 1), (3, 2), (5, 2), (6, 3)):
+        for gain in GAINS:
+            rng = np.random.default_rng([seeds, picked, int(1000 * gain)])
+            claimed = 0
+            for _ in range(sweeps):
+                arms = [
+                    Arm(str(one), tuple(gain * (one == 1) + SEED_SD * rng.normal(size=seeds)))
+                    for one in range(picked + 1)
+                ]
+                claimed += compare(arms[0], arms[1:], draws=4000)[0].outcome is Outcome.BETTER
+            expected = 100 * power(gain, Design((seeds,) * (picked + 1)), SEED_SD)
+            lines.append(f"{seeds:5} {picked:6} {gain:6.2f}   {share(claimed, sweeps)}   {expected:5.1f}")
+            print(lines[-1], flush=True)
+    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
