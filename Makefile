@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 sweep: install
-	$(PY) -m sweep.run --space augment --name $(NAME)
+	$(PY) -m sweep.run --space augment --set image_size=48x64 --name $(NAME)
 	$(PY) -m analysis.report runs/$(NAME)
 
 test: install
