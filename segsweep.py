@@ -55,6 +55,7 @@ _MEANINGS = {
     "failures": "find and explain the failures of any model's masks",
     "confirm": "train the best configurations of a sweep and the baseline with more fresh seeds",
     "ablate": "take the winner of a sweep apart, one component at a time",
+    "refit": "train the winner of a sweep on train and val together",
     "replay": "train a trial of a sweep again and compare every digit",
     "tracking": "write a run's report to Weights & Biases",
     "components": "list every model, loss, optimizer and policy with its parameters",

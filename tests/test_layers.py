@@ -135,7 +135,7 @@ FLOORS = (
     ("sweep.plan_view",),
     ("sweep.warm_start",),
     ("sweep.session", "sweep.show"),
-    ("sweep.start", "sweep.go_on", "sweep.replay"),
+    ("sweep.start", "sweep.go_on", "sweep.replay", "sweep.refit"),
     ("sweep.more",),
     ("sweep.run", "sweep.confirm", "sweep.ablate"),
     ("analysis.colours", "analysis.statistics", "analysis.load", "analysis.candidates", "analysis.foreseen"),

@@ -26,6 +26,7 @@ SUBCOMMANDS = {
     "replay": "sweep.replay",
     "confirm": "sweep.confirm",
     "ablate": "sweep.ablate",
+    "refit": "sweep.refit",
     "tracking": "sweep.tracking",
     "components": "trainables.components",
 }

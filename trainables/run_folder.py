@@ -7,6 +7,8 @@ from pathlib import Path
 from trainables.paths import within
 
 MANIFEST_FILE = "manifest.json"
+REFIT = "refit"
+"""The winner, trained on train and val together."""
 BEST_MODELS = "best"
 """Folder with the published model of each label."""
 REPORT = "report"

@@ -144,7 +144,7 @@ class Trial:
         return self.epoch >= self.config.epochs
 
     def run_epoch(self) -> dict[str, Any]:
-        """Trains and validates one epoch.
+        """Trains and validates one epoch; without images of val it only trains.
 
         Returns:
             `epoch` (from 1), `seconds` and `metrics` (`train/...`, `val/...`).
@@ -169,11 +169,12 @@ class Trial:
                 normalisation=self.model.normalisation,
                 device=self.device,
             )
-            evaluate(self.updater.evaluated, self.val_loader, [val], device=self.device, precision=self.precision)
+            if self.data.val:
+                evaluate(self.updater.evaluated, self.val_loader, [val], device=self.device, precision=self.precision)
         counted = val.value()
         if isinstance(counted, ImageCounts):
-            self.val_counts, counted = counted, counted.total()
-        metrics = {**trained, **summary(counted)}
+            self.val_counts, counted = counted if self.data.val else None, counted.total()
+        metrics = {**trained, **(summary(counted) if self.data.val else {})}
         bad = [name for name, value in metrics.items() if not np.isfinite(value)]
         if bad:
             raise DivergedError(f"{', '.join(bad)} not finite after epoch {epoch}")

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -16,18 +17,20 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from analysis.report import __main__ as report
-from sweep import replay
+from sweep import refit, replay
 from sweep.journal import Journal
 from sweep.manifest import SweepManifest
 from sweep.objectives import objective_of
 from sweep.trials import TrialTable
 from sweep.verdict import last_verdict, sentence
 from sweep.verify import open_data
-from trainables.checkpoint import latest_checkpoint, load_model, read_val_counts
+from trainables.applied import images_digest
+from trainables.checkpoint import latest_checkpoint, load_model, load_trial, read_val_counts
 from trainables.data import DATASETS
 from trainables.data.splits.frozen import load_split
 from trainables.execution import TrialData
 from trainables.metrics import summary
+from trainables.trial import Trial
 
 from ..command import ray_processes, script
 
@@ -199,6 +202,38 @@ def test_best_and_baseline_have_fresh_seeds_and_the_verdict_follows_from_what_th
         3,
         3,
     ]
+
+
+def test_winner_is_refitted_on_train_and_val_together_and_goes_on_where_it_was_interrupted(
+    sweep: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _, _ = sweep
+    epoch, trained = Trial.run_epoch, []
+
+    def interrupted(self: Trial) -> dict[str, Any]:
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(self.epoch)
+        return epoch(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trial, "run_epoch", interrupted)
+        assert refit.main([str(run)]) == 130
+    assert refit.main([str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "goes on after epoch 2" in said and "it is measured on nothing" in said
+    _, record = load_model(run / "refit")
+    train, val = (load_split(run, name).ids for name in ("train", "val"))
+    assert record.applied["images"] == images_digest((*train, *val), ())
+    assert set(record.metrics) == {"train/loss", "train/lr"} and record.epochs == 6
+    best = load_trial(run / "best" / "best")
+    assert record.data["refit"]["of"] == best.trial_id and record.config == best.config
+    with Journal(run / "journal.jsonl") as journal:
+        assert [event["sha256"] for event in journal.of("refitted")] == [record.sha256]
+    assert refit.main([str(run)]) == 0, "again changes nothing"
+    with Journal(run / "journal.jsonl") as journal:
+        assert len(journal.of("refitted")) == 1
+    assert refit.main([str(run), "--label", "nobody"]) == 2
 
 
 def test_secrets_and_processes_do_not_stay(sweep: tuple[Path, str, str]) -> None:
