@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from matplotlib import ticker
+
 from analysis.colours import light
 from analysis.report.drawing import FIGURES, Drawing, empty_figure, name_rows
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
@@ -58,6 +60,7 @@ def draw_confirmation(results: Results) -> Drawing | None:
     for axes in (scores, gains):
         axes.spines["left"].set_visible(False)
     scores.set_xlabel(f"{words} on {results.split}: seeds and their mean")
+    gains.xaxis.set_major_locator(ticker.MaxNLocator(4))
     gains.set_xlabel("difference from the baseline, 95%")
     return Drawing(
         figure,
