@@ -29,8 +29,8 @@ GAIN = 0.02
 SEED_SD = 0.012
 """How far a seed is taken to move a score before anything was trained; on the embedded images it was 0.006."""
 IMAGE_SPREAD = 0.04
-"""How far other images are taken to move a difference of two configurations, times the square root of their number, before
-anything was trained: 100 of the embedded images moved it by 0.004."""
+"""How far other images are taken to move a difference of two configurations, times the square root of their number,
+before anything was trained: 100 of the embedded images moved it by 0.004."""
 
 
 @dataclass(frozen=True)
