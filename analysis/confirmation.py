@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.kept import Evaluation
 from analysis.scores import units_of
 from sweep.objectives import Objective
-from sweep.verdict import WITHOUT, Confirmed, Verdict, decide, turned
+from sweep.verdict import WITHOUT, Confirmed, Verdict, decide, worth
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish
 from trainables.labels import BASELINE
 from trainables.metrics import Replicates
@@ -57,7 +57,12 @@ def on_split(verdict: Verdict, objective: Objective, evaluations: Mapping[str, E
     first = evaluations[verdict.configurations[0].trials[0]]
     found = [
         Confirmed(
-            one.trial_id, one.label, one.trials, one.seeds, tuple(map(_score_of(objective, evaluations), one.trials))
+            one.trial_id,
+            one.label,
+            one.trials,
+            one.seeds,
+            tuple(map(_score_of(objective, evaluations), one.trials)),
+            one.lost,
         )
         for one in verdict.configurations
     ]
@@ -68,6 +73,7 @@ def on_split(verdict: Verdict, objective: Objective, evaluations: Mapping[str, E
         collected=lambda trial_id: evaluations[trial_id],
         units=units_of(first),
         chosen_from=None,
+        looks=verdict.looks,
     )
 
 
@@ -92,10 +98,11 @@ def components_frame(ablation: Verdict | None, objective: Objective) -> pd.DataF
     rows: list[list[object]] = []
     sign = objective.goodness(1.0)
     for contrast in () if ablation is None else ablation.contrasts:
-        own = turned(contrast)
-        low, high = sorted((sign * own.low, sign * own.high))
-        component = ablation.of(own.name).label.removeprefix(WITHOUT) if ablation else ""
-        rows.append([component, own.seeds, sign * own.difference, low, high, own.chance, own.outcome.value])
+        low, high = sorted((sign * contrast.low, sign * contrast.high))
+        numbers = [contrast.seeds, sign * contrast.difference, low, high, contrast.chance]
+        told = {component: outcome.value for component, _, outcome in worth(ablation, objective)} if ablation else {}
+        component = ablation.of(contrast.name).label.removeprefix(WITHOUT) if ablation else ""
+        rows.append([component, *numbers, told[component]])
     frame = pd.DataFrame(rows, columns=list(COMPONENT_COLUMNS))
     return frame.astype(dict.fromkeys(("worth", "worth_low", "worth_high", "chance"), float))
 
@@ -116,7 +123,7 @@ def confirmation_frame(verdict: Verdict | None, objective: Objective) -> pd.Data
             continue
         low, high = sorted((sign * contrast.low, sign * contrast.high))
         numbers = [sign * contrast.difference, low, high, contrast.chance, contrast.detectable]
-        rows.append([*row, *numbers, contrast.outcome.value])
+        rows.append([*row, *numbers, verdict.outcome_of(contrast).value if verdict else ""])
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     numeric = [name for name in COLUMNS if name not in ("label", "trial_id", "seeds", "outcome")]
     return frame.astype(dict.fromkeys(numeric, float))

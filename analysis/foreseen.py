@@ -11,6 +11,8 @@ from sweep.phase_kinds import CONFIRM, EXPLORING, FINISH, SEARCH
 from sweep.plan import NOT_DONE, Plan, not_done
 from sweep.trials_csv import CONFIG
 
+_OF_CONFIRMATION = ("confirm_over", "left_out")
+"""Events that no longer hold once further seeds are trained."""
 COLUMNS = ("what", "foreseen", "happened")
 
 
@@ -56,4 +58,7 @@ def foreseen_frame(
 
 def without_time(events: Sequence[Event]) -> list[str]:
     """What was not tried or not trained to its end, and why, one sentence each (`sweep.plan.NOT_DONE`)."""
-    return [not_done(event) for event in events if event["event"] in NOT_DONE]
+    seeds = [one["event"] == "suggested" and one["phase"] == CONFIRM.name for one in events]
+    last = max((place for place, is_seed in enumerate(seeds) if is_seed), default=-1)
+    told = [event for place, event in enumerate(events) if event["event"] not in _OF_CONFIRMATION or place > last]
+    return [not_done(event) for event in told if event["event"] in NOT_DONE]

@@ -26,7 +26,7 @@ from sweep.claims import Outcome
 from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, recorded_objective
 from sweep.phase_kinds import kind_of
-from sweep.verdict import Verdict, last_verdict, why_unconfirmed
+from sweep.verdict import Verdict, current_ablation, last_verdict, why_unconfirmed
 from sweep.verify import load_run_split, open_data, open_run, published
 from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, load_trial, publish
@@ -148,7 +148,7 @@ def build_results(
     added, notes = _top_folders(run_dir, manifest, trials, folders, top)
     folders.update(added)
     labels = {label: load_trial(folder) for label, folder in folders.items()}
-    verdict, ablation = last_verdict(events), last_verdict(events, "ablation")
+    verdict, (ablation, _) = last_verdict(events), current_ablation(events)
     again: dict[str, Path] = {}
     if split != "val":
         again, missing = seed_folders(run_dir, verdict)
@@ -211,7 +211,7 @@ def _evidence(labels: Mapping[str, TrialRecord], verdict: Verdict | None, trials
     if verdict is None:
         return {BEST: "candidate: one seed, chosen on val"}
     source = comparison.lineage(labels[BEST].trial_id, trials)[-1]
-    outcome = next((one.outcome for one in verdict.contrasts if one.name == source), Outcome.UNDECIDED)
+    outcome = next((verdict.outcome_of(one) for one in verdict.contrasts if one.name == source), Outcome.UNDECIDED)
     told = {Outcome.BETTER: f"confirmed on {verdict.split}", Outcome.WORSE: "worse than the baseline"}
     return {BEST: told.get(outcome, "candidate: not told from the baseline")}
 

@@ -32,6 +32,9 @@ def space_fault(spec: str, then: SearchSpace, models: Sequence[str], weights: st
         return ""
     try:
         now = find_space(spec, image_size=parse_size(image_size))(models, weights)
+        seeds = then.parameter("seed")
+        if seeds is not None and seeds.kind == "choice" and now.parameter("seed") is None:
+            now = now.with_seeds([int(seed) for seed in seeds.choices])
         same_name = now.name == then.name
         same = same_name and now.fix(then.held()).without_texts() == then.without_texts()
     except SegsweepError as error:

@@ -224,7 +224,7 @@ def show_answer(
     openings: int,
     failed: int,
     verdict: Verdict | None = None,
-    ablation: Verdict | None = None,
+    ablation: tuple[Verdict | None, str] = (None, ""),
     unconfirmed: str = "",
 ) -> None:
     """The best configuration, its score beside the baseline's, where the run is, what to type next.
@@ -239,7 +239,7 @@ def show_answer(
         openings: Of its test split so far.
         failed: How many trials failed.
         verdict: What fresh seeds showed; None where there are none.
-        ablation: What each component of the winner is worth; None where it was not taken apart.
+        ablation: What each component of the winner is worth, None where it was not taken apart; and why it was not.
         unconfirmed: Why there are none, or fewer than planned; empty if none were asked for.
     """
     best = labels[BEST]
@@ -258,7 +258,9 @@ def show_answer(
         console.print(f"[bold]{objective.key}[/bold]  {told}", highlight=False, soft_wrap=True)
     else:
         _show_verdict(console, verdict, objective, unconfirmed)
-        for _, told, _ in worth(ablation, objective) if ablation is not None else ():
+        apart, why = ablation
+        components = [told for _, told, _ in worth(apart, objective)] if apart is not None else []
+        for told in [*components, *([f"not taken apart: {why}"] if why else [])]:
             console.print(f"          {escape(told)}", highlight=False, soft_wrap=True)
     troubled = f"; {failed} trials failed, see logs/ and {TRIALS_FILE} there" if failed else ""
     console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from scipy import special
 
 from trainables.metrics import Floats
 
@@ -99,11 +98,16 @@ class Design:
         units: Images, or groups of images, of the split; 0 where the images count as given.
         chosen_from: Configurations, without the baseline, of which those compared are the best on the images of the
             split; None where other images chose them.
+        picked: Where the first is no baseline but was picked itself: of how many configurations the search took how
+            many, the best mean of which over these very seeds it is.
+        looks: How often seeds were added and looked at, this time included.
     """
 
     seeds: tuple[int, ...]
     units: int = 0
     chosen_from: int | None = None
+    picked: tuple[int, int] | None = None
+    looks: int = 1
 
     @property
     def freedom(self) -> int:
@@ -125,16 +129,17 @@ class Null:
         self, design: Design, seed_variance: float, image_variance: float = 0.0, *, draws: int = DRAWS
     ) -> None:
         self.design = design
-        self._largest = np.sort(_largest(design, seed_variance, image_variance, draws))
+        draw = _largest if design.picked is None else _largest_of_picked
+        self._largest = np.sort(draw(design, seed_variance, image_variance, draws))
 
     def chance(self, t: float) -> float:
         """Share of the sweeps whose largest t is at least this; never 0, since the draws end somewhere."""
         above = len(self._largest) - int(np.searchsorted(self._largest, t, side="left"))
-        return (above + 1) / (len(self._largest) + 1)
+        return min(1.0, self.design.looks * (above + 1) / (len(self._largest) + 1))
 
     def critical(self, confidence: float = CONFIDENCE) -> float:
-        """The t that the largest of a sweep of equals exceeds in (1 - confidence) / 2 of all."""
-        return float(np.quantile(self._largest, (1 + confidence) / 2))
+        """The t that the largest of a sweep of equals exceeds in (1 - confidence) / 2 of all, over all looks."""
+        return float(np.quantile(self._largest, 1 - (1 - confidence) / 2 / self.design.looks))
 
 
 def compare(
@@ -144,17 +149,21 @@ def compare(
     image_variance: Mapping[str, float] | None = None,
     units: int = 0,
     chosen_from: int | None = None,
+    picked: tuple[int, int] | None = None,
+    looks: int = 1,
     draws: int = DRAWS,
 ) -> list[Contrast]:
-    """Compares configurations with the baseline.
+    """Compares configurations with the baseline; or, where the first was picked itself, the first with each of them.
 
     Args:
-        baseline: Over its seeds.
+        baseline: Over its seeds; or the winner that is taken apart, which is then compared with each of the others.
         others: Each over its seeds; at least one.
         image_variance: Of each difference of means over seeds, by name, as resampling the images gives it; None where
             the images count as given.
         units: Images or groups of images that were resampled.
         chosen_from: See `Design`.
+        picked: See `Design`.
+        looks: See `Design`.
         draws: Simulated sweeps of equals.
 
     Returns:
@@ -167,7 +176,7 @@ def compare(
     short = [arm.name for arm in arms if len(arm.scores) < LEAST_SEEDS]
     if short or not others:
         raise ValueError(f"too few seeds of {', '.join(short)}" if short else "nothing to compare with")
-    design = Design(tuple(len(arm.scores) for arm in arms), units, chosen_from)
+    design = Design(tuple(len(arm.scores) for arm in arms), units, chosen_from, picked, looks)
     seed_variance = pooled_variance(arms)
     of_images = [0.0 if image_variance is None else image_variance[arm.name] for arm in others]
     null = Null(design, seed_variance, float(np.mean(of_images)), draws=draws)
@@ -175,7 +184,7 @@ def compare(
     found = []
     for arm, images in zip(others, of_images, strict=True):
         error = math.sqrt(seed_variance * (1 / len(arm.scores) + 1 / len(baseline.scores)) + images)
-        difference = arm.mean - baseline.mean
+        difference = arm.mean - baseline.mean if picked is None else baseline.mean - arm.mean
         t = difference / error if error > 0 else math.copysign(math.inf, difference) if difference else 0.0
         reach = critical * error
         found.append(
@@ -223,6 +232,8 @@ def detectable(design: Design, seed_sd: float, image_sd: float = 0.0, *, draws: 
 
 def _detectable(critical: float, error: float, design: Design) -> float:
     """The critical difference, and as much more as chance takes away in 2 of 10 cases."""
+    from scipy import special  # not for a command's help, which lists objectives
+
     return error * (critical + float(special.stdtrit(design.freedom, POWER)))
 
 
@@ -249,6 +260,35 @@ def _largest(design: Design, seed_variance: float, image_variance: float, draws:
         baseline = luck_sd * rng.standard_normal(size) + seed_sd * rng.standard_normal(size) / math.sqrt(seeds[0])
         variances = _estimated(design, seed_variance, image_variance, rng, size)
         found.append(((means - baseline[:, None]) / np.sqrt(variances[1:].T)).max(axis=1))
+    return np.asarray(np.concatenate(found))
+
+
+def _largest_of_picked(design: Design, seed_variance: float, image_variance: float, draws: int) -> Floats:
+    """The largest t by which a winner that was picked stands above variants of it that are as good.
+
+    The winner's luck with the images and with the seeds was picked: of `tried` configurations the `top` best by one
+    seed, of these the best by its mean over the seeds that it is compared with. The variants have luck of their own.
+    """
+    tried, top = design.picked or (1, 1)
+    top, tried = max(1, top), max(1, top, tried)
+    variants = len(design.seeds) - 1
+    rng = np.random.default_rng(0)
+    seeds = np.array(design.seeds)
+    seed_sd, luck_sd = math.sqrt(seed_variance), math.sqrt(image_variance / 2)
+    if not seed_sd and not luck_sd:
+        return np.zeros(draws)
+    found = []
+    for start in range(0, draws, block := max(1, _BLOCK // tried)):
+        size = min(block, draws - start)
+        luck = luck_sd * rng.standard_normal((size, tried))
+        best = np.argsort(-(luck + seed_sd * rng.standard_normal((size, tried))), axis=1)[:, :top]
+        means = np.take_along_axis(luck, best, axis=1) + seed_sd * rng.standard_normal((size, top)) / math.sqrt(
+            seeds[0]
+        )
+        own = luck_sd * rng.standard_normal((size, variants))
+        others = own + seed_sd * rng.standard_normal((size, variants)) / np.sqrt(seeds[1:])
+        variances = _estimated(design, seed_variance, image_variance, rng, size)
+        found.append(((means.max(axis=1)[:, None] - others) / np.sqrt(variances[1:].T)).max(axis=1))
     return np.asarray(np.concatenate(found))
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 from search_spaces import find_space
 from search_spaces.common import known_good_training
-from search_spaces.core.parameter import choice
 from search_spaces.core.space import SearchSpace
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_EPOCHS, DEFAULT_MODELS
@@ -70,13 +68,7 @@ def with_seeds(space: SearchSpace, seed: int, count: int) -> SearchSpace:
     """
     if "seed" in space.fixed:
         raise UsageError("--seeds and --set seed=... contradict each other: leave one of them out")
-    seeds = (seed, *(derived_seed("seeds", seed, number) % 2**31 for number in range(1, count)))
-    parameters = [parameter for parameter in space.parameters if parameter.key != "seed"]
-    return dataclasses.replace(
-        space,
-        parameters=(*parameters, choice("seed", seeds, reason="every configuration is trained with each")),
-        start=tuple({**point, "seed": seed} for point in space.start),
-    )
+    return space.with_seeds([seed, *(derived_seed("seeds", seed, number) % 2**31 for number in range(1, count))])
 
 
 def values_of(space: SearchSpace, base: Mapping[str, Scalar], key: str) -> tuple[Scalar, ...]:

@@ -83,6 +83,7 @@ class Conductor:
         self.journal = journal
         self.budget = budget
         self.objective = objective
+        self._sampler = sampler
         self.table = TrialTable()
         self.limit = None
         if plan is not None and budget.time_budget is not None:
@@ -212,7 +213,16 @@ class Conductor:
     def gives_seeds(self) -> bool:
         """Whether the search trains every configuration with the same seeds, so that none was picked for its score."""
         parameter = self.search.space.parameter("seed")
-        return parameter is not None and parameter.kind == "choice"
+        return self._sampler == "grid" and parameter is not None and parameter.kind == "choice"
+
+    def looks(self, configurations: Sequence[Confirmed]) -> int:
+        """How often there was a verdict on other seeds than these, and this time."""
+        now = sorted(trial for one in configurations for trial in one.trials)
+        before = {
+            tuple(sorted(trial for one in event["configurations"] for trial in one["trials"]))
+            for event in self.journal.of("verdict")
+        }
+        return 1 + len(before - {tuple(now)})
 
     def ablated(self) -> list[Confirmed]:
         """The winner that was taken apart, then it without each component; empty where nothing was."""
@@ -233,6 +243,7 @@ class Conductor:
             trials=tuple(trial.trial_id for trial in group),
             seeds=tuple(int(trial.config["seed"]) for trial in group),
             scores=tuple(trial.metrics[self.objective.key] for trial in group),
+            lost=self.table.lost(group[0]),
         )
 
     def _count_labels(self) -> int:

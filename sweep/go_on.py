@@ -169,6 +169,8 @@ def _refuse_what_cannot_change(config: GoOnConfig, manifest: SweepManifest, run_
     space = manifest.space
     keys = {**manifest.base, **space.fixed, **space.held()}
     faults = []
+    if not manifest.budget.confirm_seeds:  # there was no room for what was asked for
+        held["confirm"] = config.others.get("confirm")
     for key, value in config.others.items():
         if key == "set_":
             asked = {name: parse_value(name, text) for name, text in dict(value).items()}
@@ -225,6 +227,7 @@ def _held(manifest: SweepManifest) -> dict[str, Any]:
         "trials": budget.trials,
         "max_epochs": budget.max_epochs,
         "gpu_hours": budget.gpu_hours,
+        "seeds": _seeds_given(manifest),
         "confirm": budget.confirm_seeds,
         "sampler": manifest.search.sampler,
         "scheduler": manifest.search.scheduler,
@@ -236,6 +239,12 @@ def _held(manifest: SweepManifest) -> dict[str, Any]:
         "compile": execution.compile,
         "cache_limit": execution.cache_bytes,
     }
+
+
+def _seeds_given(manifest: SweepManifest) -> int | None:
+    """The number that `--seeds` had; None where it was not given."""
+    parameter = manifest.space.parameter("seed")
+    return len(parameter.choices) if parameter is not None and parameter.kind == "choice" else None
 
 
 def _shown(value: Any) -> str:

@@ -109,6 +109,8 @@ class LiveView:
 
     def _time_left(self) -> float | None:
         """Seconds if no further trial is stopped early; what is left of a time budget where there is one."""
+        if self._conductor.confirm.was_asked_for:
+            return None
         if self._conductor.limit is not None:
             return max(0.0, self._conductor.limit.left())
         trials = list(self._conductor.table.trials.values())

@@ -28,7 +28,7 @@ from sweep.resources import Machines
 from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import TrialView
 from sweep.trials_csv import TRIALS_FILE
-from sweep.verdict import Confirmed, Verdict, decide, last_verdict, why_unconfirmed
+from sweep.verdict import Confirmed, Verdict, current_ablation, decide, last_verdict, why_unconfirmed
 from sweep.verify import published_event, published_labels
 from trainables import commands
 from trainables.checkpoint import (
@@ -106,8 +106,10 @@ class Session:
             self._write_views(conductor)
             self._publish(conductor)
             self._conclude(conductor)
-            there = (self.run_dir / REPORT / REPORT_FILE).is_file()
+            there = (self.run_dir / REPORT / REPORT_FILE).is_file() and self._was_closed()
             reported = there or not conductor.labels() or self._report()
+            if not there:
+                conductor.on_close()
             return self._answer(conductor, reported=reported)
         tracker = self._tracker()
         self.journal.follow(tracker.on_event)
@@ -149,6 +151,11 @@ class Session:
             plan=manifest.plan,
             slots=manifest.resources.concurrent,
         )
+
+    def _was_closed(self) -> bool:
+        """Whether the command that trained the last trial came to its end, its report included."""
+        kinds = [event["event"] for event in self.journal.events if event["event"] in ("closed", "ended")]
+        return not kinds or kinds[-1] == "closed" or "closed" not in kinds
 
     def _unrecorded(self) -> float:
         """Seconds between the journal's last event and the end of a driver that was killed: its views show them.
@@ -274,12 +281,14 @@ class Session:
         choice = confirming(self.journal.events)
         if choice is not None or conductor.gives_seeds:
             chosen_from = int(choice["chosen_from"]) if choice is not None else None
-            conductor.on_verdict(self._decide(conductor.confirmed(), conductor.objective, chosen_from=chosen_from))
-        conductor.on_ablation(self._decide(conductor.ablated(), conductor.objective, chosen_from=None))
+            found = conductor.confirmed()
+            looks = conductor.looks(found)
+            conductor.on_verdict(self._decide(found, conductor.objective, chosen_from=chosen_from, looks=looks))
+        if choice is not None:
+            picked = (int(choice["chosen_from"]), len(choice["trials"]) - 1)
+            conductor.on_ablation(self._decide(conductor.ablated(), conductor.objective, picked=picked))
 
-    def _decide(
-        self, configurations: Sequence[Confirmed], objective: Objective, *, chosen_from: int | None
-    ) -> Verdict | None:
+    def _decide(self, configurations: Sequence[Confirmed], objective: Objective, **design: Any) -> Verdict | None:
         if not configurations:
             return None
 
@@ -289,7 +298,8 @@ class Session:
             return None if counts is None else counts.collected()
 
         units = sampling_units(load_split(self.run_dir, "val").groups)
-        return decide(configurations, objective, split="val", collected=collected, units=units, chosen_from=chosen_from)
+        asked = {"chosen_from": None, **design}
+        return decide(configurations, objective, split="val", collected=collected, units=units, **asked)
 
     def _answer(self, conductor: Conductor, *, reported: bool) -> int:
         labels = conductor.labels()
@@ -306,7 +316,7 @@ class Session:
             labels,
             seeds=conductor.table.seeds(labels[BEST], conductor.objective),
             verdict=last_verdict(self.journal.events),
-            ablation=last_verdict(self.journal.events, "ablation"),
+            ablation=current_ablation(self.journal.events),
             unconfirmed=why_unconfirmed(self.journal.events),
             dead=self._dead(labels, conductor.objective),
             objective=conductor.objective,

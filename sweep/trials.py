@@ -198,7 +198,13 @@ class TrialTable:
 
     def _confirmed_winner(self, objective: Objective) -> tuple[tuple[str, Any], ...] | None:
         groups = self.confirmed(objective)
-        return configuration(max(groups, key=lambda group: mean_goodness(group, objective))[0]) if groups else None
+        whole = [group for group in groups if not self.lost(group[0])] or groups
+        return configuration(max(whole, key=lambda group: mean_goodness(group, objective))[0]) if whole else None
+
+    def lost(self, trial: TrialView) -> int:
+        """With how many fresh seeds a trial's configuration diverged or ran out of memory."""
+        of_phase = [one for one in self.of_phase(trial.phase) if one.state == "infeasible"]
+        return sum(configuration(one) == configuration(trial) for one in of_phase)
 
     def seeds(self, trial: TrialView, objective: Objective) -> list[TrialView]:
         """All trials at full budget of a trial's configuration, whatever their seeds."""

@@ -13,6 +13,7 @@ import numpy as np
 from sweep.claims import Arm, Contrast, Outcome, compare
 from sweep.journal import Event
 from sweep.objectives import Objective
+from sweep.phase_kinds import CONFIRM
 from trainables.labels import BASELINE
 from trainables.metrics import Collected, Floats, Replicates, Units, replicate_weights
 
@@ -34,6 +35,7 @@ class Confirmed:
         trials: The trials with fresh seeds.
         seeds: Their seeds.
         scores: The objective of each, as it is reported.
+        lost: Fresh seeds with which it diverged or ran out of memory.
     """
 
     trial_id: str
@@ -41,6 +43,7 @@ class Confirmed:
     trials: tuple[str, ...]
     seeds: tuple[int, ...]
     scores: tuple[float, ...]
+    lost: int = 0
 
     @property
     def mean(self) -> float:
@@ -57,11 +60,12 @@ class Verdict:
         objective: Key of what was compared.
         configurations: The baseline, then those that were compared with it.
         contrasts: One for each but the baseline, by `trial_id`; a gain is above 0 whatever the objective's direction.
-        winner: `trial_id` of the best mean.
+        winner: `trial_id` of the best mean; a configuration that lost a seed does not win.
         units: `images` or `groups`.
         unit_count: How many were resampled; 0 where the images count as given.
         chosen_from: Configurations of which those compared are the best on this very split; None where another split
-            chose them.
+            chose them, or nothing did.
+        looks: How often seeds were added and looked at, this time included.
     """
 
     split: str
@@ -72,16 +76,35 @@ class Verdict:
     units: str
     unit_count: int
     chosen_from: int | None
+    looks: int = 1
+
+    @property
+    def counts_images(self) -> bool:
+        """Whether it is accounted for how far other images would move the differences."""
+        return self.unit_count > 0
+
+    def outcome_of(self, contrast: Contrast) -> Outcome:
+        """What may be said of a configuration.
+
+        Nothing where the images that picked it count as given, for then the picking is not accounted for; and no
+        configuration is better that diverged with some of its seeds.
+        """
+        if self.chosen_from is not None and not self.counts_images:
+            return Outcome.UNDECIDED
+        if contrast.outcome is Outcome.BETTER and self.of(contrast.name).lost:
+            return Outcome.UNDECIDED
+        return contrast.outcome
 
     @property
     def leading(self) -> Contrast:
-        """Of the configuration with the best mean beside the baseline."""
-        return max(self.contrasts, key=lambda contrast: contrast.difference)
+        """Of the configuration with the best mean beside the baseline, of those that lost no seed if there are any."""
+        whole = [contrast for contrast in self.contrasts if not self.of(contrast.name).lost]
+        return max(whole or self.contrasts, key=lambda contrast: contrast.difference)
 
     @property
     def outcome(self) -> Outcome:
         """Of the leading configuration."""
-        return self.leading.outcome
+        return self.outcome_of(self.leading)
 
     def of(self, trial_id: str) -> Confirmed:
         """A configuration by its trial of the search."""
@@ -97,7 +120,14 @@ class Verdict:
         names = {field.name for field in dataclasses.fields(cls)}
         held = {key: value for key, value in content.items() if key in names}
         configurations = tuple(
-            Confirmed(one["trial_id"], one["label"], tuple(one["trials"]), tuple(one["seeds"]), tuple(one["scores"]))
+            Confirmed(
+                one["trial_id"],
+                one["label"],
+                tuple(one["trials"]),
+                tuple(one["seeds"]),
+                tuple(one["scores"]),
+                one.get("lost", 0),
+            )
             for one in held.pop("configurations")
         )
         contrasts = tuple(Contrast(**one) for one in held.pop("contrasts"))
@@ -112,6 +142,8 @@ def decide(
     collected: Callable[[str], Collected | None],
     units: Units,
     chosen_from: int | None,
+    picked: tuple[int, int] | None = None,
+    looks: int = 1,
 ) -> Verdict:
     """Compares configurations with the baseline over fresh seeds and over images.
 
@@ -122,6 +154,8 @@ def decide(
         collected: What the model of a trial did on each image; None where that was not kept.
         units: Of the split's images.
         chosen_from: See `Verdict`.
+        picked: See `sweep.claims.Design`: the first is the winner that is taken apart.
+        looks: See `Verdict`.
     """
     arms = [Arm(one.trial_id, tuple(map(objective.goodness, one.scores))) for one in configurations]
     variances = image_variances(configurations, objective, collected, units) if units.count >= LEAST_UNITS else None
@@ -132,16 +166,20 @@ def decide(
         image_variance=variances,
         units=unit_count,
         chosen_from=None if chosen_from is None else max(chosen_from, len(arms) - 1),
+        picked=picked,
+        looks=looks,
     )
+    whole = [arm for arm, one in zip(arms, configurations, strict=True) if not one.lost] or arms
     return Verdict(
         split=split,
         objective=objective.key,
         configurations=tuple(configurations),
         contrasts=tuple(contrasts),
-        winner=max(arms, key=lambda arm: arm.mean).name,
+        winner=max(whole, key=lambda arm: arm.mean).name,
         units=units.name,
         unit_count=unit_count,
         chosen_from=chosen_from,
+        looks=looks,
     )
 
 
@@ -187,9 +225,23 @@ def last_verdict(events: Iterable[Event], kind: str = "verdict") -> Verdict | No
 
 
 def why_unconfirmed(events: Iterable[Event]) -> str:
-    """Why the confirmation ended before its time, or was not begun; empty if nothing says so."""
-    found = [event for event in events if event["event"] in ("confirm_over", "confirming", "confirm_asked")]
-    return str(found[-1]["reason"]) if found and found[-1]["event"] == "confirm_over" else ""
+    """Why the confirmation ended before its time, or was not begun; empty if nothing says so any more."""
+    why = ""
+    for event in events:
+        if event["event"] == "confirm_over":
+            why = str(event["reason"])
+        elif event["event"] == "confirm_asked" or (event["event"] == "suggested" and event["phase"] == CONFIRM.name):
+            why = ""
+    return why
+
+
+def current_ablation(events: Sequence[Event]) -> tuple[Verdict | None, str]:
+    """What the components of the present winner are worth, as far as it was taken apart; or why it was not."""
+    verdict, ablation = last_verdict(events), last_verdict(events, "ablation")
+    if ablation is not None and (verdict is None or ablation.configurations[0].trial_id != verdict.winner):
+        ablation = None
+    asked = [event for event in events if event["event"] == "ablating"]
+    return ablation, "" if ablation is not None or not asked else str(asked[-1].get("reason", ""))
 
 
 def sentence(verdict: Verdict, objective: Objective, names: Mapping[str, str] | None = None) -> str:
@@ -200,17 +252,31 @@ def sentence(verdict: Verdict, objective: Objective, names: Mapping[str, str] | 
         objective: Of the sweep.
         names: What each configuration is called, by `trial_id`; its label and trial by default.
     """
-    contrast = verdict.leading
-    name = (names or {}).get(contrast.name) or named(verdict.of(contrast.name))
-    numbers = numbers_text(contrast, objective)
-    seeds = f"{contrast.seeds} fresh seeds each"
-    found = f"a gain of {contrast.detectable:.3f} would have been found in 8 of 10 cases"
-    if contrast.outcome is Outcome.BETTER:
+    contrast, outcome = verdict.leading, verdict.outcome
+    configuration, baseline = verdict.of(contrast.name), verdict.configurations[0]
+    name = (names or {}).get(contrast.name) or named(configuration)
+    gain, seeds = numbers_text(contrast, objective), seeds_text(contrast.seeds, len(baseline.scores), BASELINE)
+    beside = f"{name} {gain} beside the {BASELINE}, {seeds}"
+    images = "" if verdict.counts_images else "; what other images would change is not accounted for"
+    diverged = (("it", configuration), (f"the {BASELINE}", baseline))
+    lost = "".join(f"; {who} diverged with {one.lost} more" for who, one in diverged if one.lost)
+    if outcome is Outcome.BETTER:
         chance = f"a sweep of equals would show as much in {of_hundred(contrast.chance)}"
-        return f"{name} is better than the {BASELINE}: {numbers}, {seeds}; {chance}"
-    if contrast.outcome is Outcome.WORSE:
-        return f"nothing was better than the {BASELINE}: {name} is worse, {numbers}, {seeds}"
-    return f"no difference found: {name} {numbers} beside the {BASELINE}, {seeds}; {found}"
+        return f"{name} is better than the {BASELINE}: {gain}, {seeds}; {chance}{images}{lost}"
+    if outcome is Outcome.WORSE:
+        return f"nothing was better than the {BASELINE}: {name} is worse, {gain}, {seeds}{images}{lost}"
+    if verdict.chosen_from is not None and not verdict.counts_images:
+        too_few = f"the images of {verdict.split} picked it, and what others would change is not known"
+        return f"nothing can be claimed: {beside}; {too_few}{lost}"
+    if contrast.outcome is Outcome.BETTER:
+        return f"nothing can be claimed: {beside} that are left{images}{lost}"
+    found = f"a gain of {contrast.detectable:.3f} would have been found in 8 of 10 cases"
+    return f"no difference found: {beside}; {found}{images}{lost}"
+
+
+def seeds_text(seeds: int, others: int, of: str) -> str:
+    """How many seeds each side has, such as `5 seeds each`."""
+    return f"{seeds} seeds each" if seeds == others else f"{seeds} seeds, the {of} {others}"
 
 
 def worth(ablation: Verdict, objective: Objective) -> list[tuple[str, str, Outcome]]:
@@ -220,23 +286,20 @@ def worth(ablation: Verdict, objective: Objective) -> list[tuple[str, str, Outco
         ablation: The winner first, then the winner without each component.
         objective: Of the sweep.
     """
+    winner = ablation.configurations[0]
     found = []
     for contrast in ablation.contrasts:
         component = ablation.of(contrast.name).label.removeprefix(WITHOUT)
-        own = turned(contrast)
-        numbers = f"{numbers_text(own, objective)}, {own.seeds} fresh seeds each"
+        seeds = seeds_text(contrast.seeds, len(winner.scores), "winner")
+        numbers = f"{numbers_text(contrast, objective)}, {seeds}"
+        outcome = contrast.outcome if ablation.counts_images else Outcome.UNDECIDED
         told = {
             Outcome.BETTER: f"{component} is worth {numbers}",
             Outcome.WORSE: f"{component} does harm: {numbers}",
             Outcome.UNDECIDED: f"{component} cannot be told from nothing: {numbers}",
         }
-        found.append((component, told[own.outcome], own.outcome))
+        found.append((component, f"in {named(winner)} {told[outcome]}", outcome))
     return found
-
-
-def turned(contrast: Contrast) -> Contrast:
-    """A contrast seen from the other side."""
-    return dataclasses.replace(contrast, difference=-contrast.difference, low=-contrast.high, high=-contrast.low)
 
 
 def named(configuration: Confirmed) -> str:

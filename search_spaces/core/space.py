@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from search_spaces.core.parameter import Parameter, Suggester, When, held_at
+from search_spaces.core.parameter import Parameter, Suggester, When, choice, held_at
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.registry import Registry, Scalar
@@ -181,6 +181,15 @@ class SearchSpace:
             if bent not in starts:
                 starts.append(bent)
         return dataclasses.replace(kept, start=tuple(starts))
+
+    def with_seeds(self, seeds: Sequence[int]) -> SearchSpace:
+        """The space with each of these seeds for every configuration; the starting points have the first."""
+        parameters = [parameter for parameter in self.parameters if parameter.key != "seed"]
+        return dataclasses.replace(
+            self,
+            parameters=(*parameters, choice("seed", tuple(seeds), reason="every configuration is trained with each")),
+            start=tuple({**point, "seed": seeds[0]} for point in self.start),
+        )
 
     def held(self) -> dict[str, Scalar]:
         """What `fix` was told to hold, by key."""

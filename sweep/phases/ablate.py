@@ -80,18 +80,24 @@ class Ablate(Phase):
             self._choice = event
         elif kind == "confirming":
             self._choice = None
+        elif kind == "extended":
+            self._asked = False  # the search goes on; who wins then is to be asked about again
 
     def _choose(self) -> None:
         """Writes down who the winner is and which components it has."""
         groups = self.context.table.confirmed(self.context.objective)
-        others = [group for group in groups if group[0].label != BASELINE]
-        winner = max(others, key=lambda group: mean_goodness(group, self.context.objective)) if others else None
+        best = max(groups, key=lambda group: mean_goodness(group, self.context.objective)) if groups else None
         variants: dict[str, dict[str, Any]] = {}
-        if winner is not None:
-            variants = without_each(groups[0][0].config, winner[0].config)
-        self.context.note(
-            "ablating", winner=repeated(winner[0].trial_id) if winner is not None else "", components=variants
-        )
+        reason = ""
+        if best is None:
+            reason = "there are not two fresh seeds of the baseline and of another configuration"
+        elif best[0].label == BASELINE:
+            reason = "the baseline has the best mean: there is no winner to take apart"
+        else:
+            variants = without_each(groups[0][0].config, best[0].config)
+            reason = "" if variants else "the winner differs from the baseline in one component alone"
+        winner = repeated(best[0].trial_id) if best is not None and variants else ""
+        self.context.note("ablating", winner=winner, components=variants, reason=reason)
 
     def _variants(self) -> Mapping[str, Mapping[str, Any]]:
         return self._choice["components"] if self._choice is not None else {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sweep.claims import Arm, pooled_variance
@@ -16,7 +16,7 @@ from sweep.forecast import makespan
 from sweep.journal import Event
 from sweep.phase_kinds import CONFIRM
 from sweep.phases.base import Context, Phase, Proposal, Stop
-from sweep.trials import TrialView, configuration, ranked_configurations
+from sweep.trials import TrialView, configuration, mean_goodness, ranked_configurations
 from trainables.labels import BASELINE
 from trainables.seeds import derived_seed
 
@@ -46,6 +46,7 @@ class Confirm(Phase):
         self._arms: list[str] | None = None
         self._left_out: set[str] = set()
         self._over = False
+        self._begun: set[int] = set()
 
     def next(self) -> Proposal | None:
         """The next configuration of the round, or the first of the next round."""
@@ -57,11 +58,13 @@ class Confirm(Phase):
             waiting = [arm for arm in self._in_race() if confirm_id(arm, number) not in self.context.table.trials]
             if not waiting or self._over:
                 continue
-            if len(waiting) == len(self._in_race()):
+            if number not in self._begun:
                 self._leave_out(number)
-                if not self._fits(number):
-                    return None
                 waiting = [arm for arm in waiting if arm not in self._left_out]
+                if not waiting:
+                    continue
+                if not self._fits(number, waiting):
+                    return None
             return self._proposal(waiting[0], number)
         return None
 
@@ -86,6 +89,7 @@ class Confirm(Phase):
         kind = event["event"]
         if kind == "confirming":
             self._arms, self._left_out, self._over = list(event["trials"]), set(), False
+            self._begun = set()
         elif kind == "left_out":
             self._left_out.add(event["trial_id"])
         elif kind == "confirm_over":
@@ -95,8 +99,10 @@ class Confirm(Phase):
             self.top, self.seeds = max(event["top"], least[0]), max(event["seeds"], least[1])
             self._bounded = False
             self._arms, self._over = None, False
-        elif kind == "settings" and "time_budget" in event["changed"].get("budget", {}):
-            self._over = False
+        elif kind == "extended" or (kind == "settings" and "time_budget" in event["changed"].get("budget", {})):
+            self._over, self._bounded = False, True
+        elif kind == "suggested" and event["phase"] == self.kind.name:
+            self._begun.add(int(event["trial_id"].rpartition("-s")[2]))
         elif kind == "suggested" and self.context.table.trials[event["trial_id"]] in self.context.table.explored():
             self._arms, self._over = None, False
 
@@ -110,13 +116,11 @@ class Confirm(Phase):
         limit = self.context.limit
         if limit is None or self._over or not self._bounded or not self.top or not self.seeds:
             return 0.0
-        configs = [trial.config for trial in self._foreseen()]
-        done = len(self.context.table.of_phase(self.kind.name))
-        trials = len(configs) * self.seeds
-        each = [limit.forecast.trial_seconds(config, int(config["epochs"])) for config in configs]
-        if not each or done >= trials:
-            return 0.0
-        return makespan(statistics.fmean(each), trials - done, limit.slots)
+        foreseen = self._foreseen()
+        each = [limit.forecast.trial_seconds(trial.config, int(trial.config["epochs"])) for trial in foreseen]
+        ids = {confirm_id(trial.trial_id, n) for trial in foreseen for n in range(1, self.seeds + 1)}
+        left = len(foreseen) * self.seeds - len(ids & self.context.table.trials.keys())
+        return makespan(statistics.fmean(each), left, limit.slots) if each and left > 0 else 0.0
 
     def _foreseen(self) -> list[TrialView]:
         """The baseline and the best so far; the baseline stands in for those that are not there yet."""
@@ -148,12 +152,18 @@ class Confirm(Phase):
         )
 
     def _candidates(self) -> list[TrialView]:
-        """The trials of the search behind the best configurations at full budget, without the baseline's."""
+        """The trials of the search behind the best configurations at full budget, without the baseline's.
+
+        The present winner over fresh seeds comes first: it is the one whose claim more seeds would strengthen or end.
+        """
         table, objective = self.context.table, self.context.objective
         complete = table.completed(objective)
         baseline = {configuration(trial) for trial in complete if trial.label == BASELINE}
         ranked = ranked_configurations(complete, objective)
+        confirmed = sorted(table.confirmed(objective), key=lambda group: -mean_goodness(group, objective))
+        winner = configuration(confirmed[0][0]) if confirmed else None
         others = [group[0] for group in ranked if configuration(group[0]) not in baseline]
+        others.sort(key=lambda trial: configuration(trial) != winner)
         return [table.trials[trial.parent or trial.trial_id] for trial in others[: self.top]]
 
     def _in_race(self) -> list[str]:
@@ -194,13 +204,13 @@ class Confirm(Phase):
         ended = [trial for trial in trials if trial is not None and trial.state == "completed"]
         return [objective.goodness(trial.metrics[objective.key]) for trial in ended]
 
-    def _fits(self, number: int) -> bool:
+    def _fits(self, number: int, arms: Sequence[str]) -> bool:
         """Whether there is time for a round, with the second where it is the first; if not, that is written down."""
         limit = self.context.limit
         if limit is None or not self._bounded:
             return True
         rounds = LEAST_ROUNDS if number == 1 else 1
-        configs = [self.context.table.trials[arm].config for arm in self._in_race()]
+        configs = [self.context.table.trials[arm].config for arm in arms]
         each = [limit.forecast.trial_seconds(config, int(config["epochs"])) for config in configs]
         open_trials = [trial for trial in self.context.table.open()]
         running = sum(self.context.seconds_to_go(open_trials))

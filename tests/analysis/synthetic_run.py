@@ -410,9 +410,9 @@ def with_verdict(
         Confirmed(f"0001-{one}", one, ("a", "b", "c"), (7, 8, 9), (0.42, 0.41, 0.43))
         for one in ("without-augment", "without-<lr>")
     )
-    losses = (Contrast("0001-without-augment", -0.02, -0.03, -0.01, 1.0, 0.02, 3),
-              Contrast("0001-without-<lr>", -0.001, -0.01, 0.008, 0.6, 0.02, 3))  # fmt: skip
-    ablation = replace(verdict, split="val", configurations=(configurations[1], *without), contrasts=losses)
+    worths = (Contrast("0001-without-augment", 0.02, 0.01, 0.03, 0.01, 0.02, 3),
+              Contrast("0001-without-<lr>", 0.001, -0.008, 0.01, 0.6, 0.02, 3))  # fmt: skip
+    ablation = replace(verdict, split="val", configurations=(configurations[1], *without), contrasts=worths)
     changes = {"ablation": ablation, "components": components_frame(ablation, objective_of("val/miou")), **changes}
     told = {"verdict": verdict, "confirmation": confirmation_frame(verdict, objective), "split": split, **changes}
     return replace(results, **told)

@@ -152,6 +152,50 @@ def test_without_the_correction_for_picking_the_images_luck_would_be_claimed() -
     assert claimed > 40 and corrected <= 12
 
 
+def test_components_of_a_picked_winner_that_are_worth_nothing_are_not_said_to_be_worth_anything() -> None:
+    """The winner is the luckiest of many with these images and these seeds, its variants are not."""
+    rng, sd, luck, tried, top, seeds = np.random.default_rng(9), 0.012, 0.015, 60, 2, 6
+    said = {None: 0, (tried, top): 0}
+    for _ in range(300):
+        images = rng.normal(0, luck, tried)
+        best = np.argsort(-(images + sd * rng.normal(size=tried)))[:top]
+        runs = [images[one] + sd * rng.normal(size=seeds) for one in best]
+        winner = Arm("winner", tuple(max(runs, key=np.mean)))
+        variants = [Arm(f"v{one}", tuple(rng.normal(0, luck) + sd * rng.normal(size=seeds))) for one in range(4)]
+        variances = {arm.name: 2 * luck**2 for arm in variants}
+        for picked in said:
+            found = compare(winner, variants, image_variance=variances, units=100, picked=picked, draws=4000)
+            worth = Outcome.WORSE if picked is None else Outcome.BETTER
+            said[picked] += any(one.outcome is worth for one in found)
+    assert said[None] > 30 and said[tried, top] <= 17
+
+
+def test_a_component_of_worth_is_found_with_a_chance_that_says_so() -> None:
+    rng = np.random.default_rng(2)
+    winner, same, worse = (Arm(name, tuple(rng.normal(mean, 0.01, 6))) for name, mean in
+                           (("w", 0.5), ("same", 0.5), ("worse", 0.4)))  # fmt: skip
+    of_same, of_worse = compare(winner, [same, worse], picked=(20, 2))
+    assert of_worse.outcome is Outcome.BETTER and of_worse.difference > 0.08 and of_worse.chance < 0.01
+    assert of_same.outcome is Outcome.UNDECIDED and of_same.chance > 0.05
+
+
+def test_looking_again_after_more_seeds_is_counted() -> None:
+    rng, plans = np.random.default_rng(4), (3, 6, 10)
+    claimed = {True: 0, False: 0}
+    for _ in range(300):
+        scores = rng.normal(0.4, 0.012, (3, max(plans)))
+        for counted in claimed:
+            any_look = False
+            for look, seeds in enumerate(plans, start=1):
+                own = [Arm(f"t{one}", tuple(row[:seeds])) for one, row in enumerate(scores)]
+                found = compare(own[0], own[1:], looks=len(plans) if counted else 1, draws=4000)
+                any_look |= any(one.outcome is Outcome.BETTER for one in found) and look > 0
+            claimed[counted] += any_look
+    assert claimed[True] <= 15 and claimed[True] < claimed[False]
+    once, thrice = (compare(Arm("a", (1.0, 2.0)), [Arm("b", (2.0, 3.5))], looks=looks)[0] for looks in (1, 3))
+    assert thrice.chance == pytest.approx(3 * once.chance, rel=0.01) and thrice.low < once.low
+
+
 @pytest.mark.parametrize("gain", [0.01, 0.02, 0.03, 0.04])
 @pytest.mark.parametrize(("seeds", "top"), [(3, 1), (5, 2)])
 def test_power_is_what_theory_says(gain: float, seeds: int, top: int) -> None:

@@ -22,10 +22,13 @@ from sweep.trials import configuration
 from sweep.verdict import Verdict, decide, why_unconfirmed
 from trainables.labels import BASELINE, BEST
 from trainables.metrics import sampling_units
+from trainables.metrics.registry import ConfusionsAlone
 
 from .simulated import OBJECTIVE, Clock, cut, decisions, drive, drive_in_time, fraction, make
 from .test_planning import setting
 
+SAME = ConfusionsAlone(np.tile(np.array([[6, 2], [3, 9]]), (100, 1, 1)))
+"""What every model does on every image, so that images move no difference."""
 BUDGET = Budget(trials=8, max_epochs=4, confirm_top=2, confirm_seeds=3)
 GAIN = 0.1
 
@@ -51,7 +54,7 @@ def verdict(conductor: Conductor) -> Verdict:
     choice = confirming(conductor.journal.events)
     assert choice is not None
     return decide(
-        conductor.confirmed(), conductor.objective, split="val", collected=lambda trial_id: None,
+        conductor.confirmed(), conductor.objective, split="val", collected=lambda trial_id: SAME,
         units=sampling_units([None] * 100), chosen_from=int(choice["chosen_from"]),
     )  # fmt: skip
 
@@ -175,6 +178,7 @@ def test_failed_seed_is_left_out_and_one_seed_is_none(tmp_path: Path) -> None:
 
     conductor = run(tmp_path / "j.jsonl", broken)
     assert [len(one.seeds) for one in conductor.confirmed()] == [2, 2, 2]
+    assert [one.lost for one in conductor.confirmed()] == [1, 1, 1]
 
     def all_but_one(config: Mapping[str, Any], epoch: int) -> dict[str, Any]:
         return lucky(config, epoch) if config["seed"] in (0, fresh_seed(3, 1)) else {"infeasible": "diverged"}
@@ -228,6 +232,61 @@ def test_sweeps_of_equals_claim_nothing_and_a_true_gain_is_found(tmp_path: Path)
                 claims[gain] += any(one.outcome is Outcome.BETTER for one in found.contrasts)
                 right += bool(gain) and found.of(found.winner).label == "focal"
     assert claims[0.0] <= 2 and claims[0.06] >= 18 and right >= 19
+
+
+def test_more_seeds_go_to_the_winner_and_each_look_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+
+    def third_wins(config: Mapping[str, Any], epoch: int) -> dict[str, Any]:
+        told = lucky(config, epoch)["metrics"][OBJECTIVE]
+        best = {"focal": 0.3, "dice": 0.2, "tversky": 0.1}.get(config["loss.name"], 0.0)
+        fresh = {"focal": 0.0, "dice": 0.1, "tversky": 0.3}.get(config["loss.name"], 0.0)
+        return {"metrics": {OBJECTIVE: told + (best if config["seed"] == 0 else fresh)}}
+
+    with Journal(path) as journal:
+        conductor = make(journal, budget=Budget(trials=8, max_epochs=4, confirm_top=3, confirm_seeds=3))
+        drive(conductor, outcome=third_wins)
+        won = conductor.labels()[BEST]
+        assert conductor.looks(conductor.confirmed()) == 1
+        conductor.on_verdict(verdict(conductor))
+    with Journal(path) as journal:
+        journal.append("confirm_asked", top=1, seeds=5)
+        conductor = make(journal, budget=Budget(trials=8, max_epochs=4, confirm_top=3, confirm_seeds=3))
+        drive(conductor, outcome=third_wins)
+        seeds = {one.trial_id: len(one.seeds) for one in conductor.confirmed()}
+        assert (
+            seeds["t000"] == seeds[won.parent or won.trial_id] == 5
+            and conductor.labels()[BEST].trial_id == won.trial_id
+        )
+        assert conductor.looks(conductor.confirmed()) == 2
+
+
+def test_going_on_with_the_search_keeps_time_for_the_new_best(tmp_path: Path) -> None:
+    plan = make_plan(setting("loss"), Asked(None, None, 260.0))
+    path = tmp_path / "j.jsonl"
+    base = {"image_size": "96x128", "epochs": plan.max_epochs, "model.name": "lraspp_mobilenet_v3_large",
+            "model.weights": "none", "seed": 0}  # fmt: skip
+
+    def conduct(journal: Journal, clock: Clock, seconds: float) -> Conductor:
+        budget = Budget(plan.trials, plan.max_epochs, seconds, None, True, plan.confirm_top, plan.confirm_seeds)
+        return make(journal, plan=plan, slots=2, clock=clock, base=base, budget=budget)
+
+    with Journal(path) as journal:
+        clock = Clock()
+        drive_in_time(conduct(journal, clock, 240.0), clock, slots=2, seconds_of=lambda config: 3.0)
+        before = {event["trial_id"] for event in journal.of("suggested") if event["phase"] == "confirm"}
+        assert before
+    with Journal(path) as journal:
+        journal.append("settings", changed={"budget": {"time_budget": 480.0}})
+        clock = Clock()
+        conductor = conduct(journal, clock, 480.0)
+        conductor.table.trials["t000"]  # there
+        assert conductor.confirm.seconds() >= 0.0
+        drive_in_time(conductor, clock, slots=2, seconds_of=lambda config: 3.0)
+        chosen = journal.of("confirming")[-1]["trials"]
+        complete = [one for one in chosen if conductor.table.trials.get(confirm_id(one, 2)) is not None]
+        assert complete == chosen, "whoever is best now has two seeds at the least"
+        assert conductor.elapsed() + plan.report_seconds <= 1.03 * 480.0
 
 
 def test_a_lower_objective_is_better_where_the_metric_says_so(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from trainables.metrics import ImageCounts, iou, mean_over_classes, sampling_uni
 from trainables.metrics.registry import ConfusionsAlone
 
 MIOU = objective_of("val/miou")
-FOUND = Contrast("t003", 0.0212, 0.0081, 0.0344, 0.0151, 0.024, 5)
+FOUND = Contrast("t003", 0.0212, 0.0081, 0.0344, 0.0151, 0.024, 2)
 
 
 def configuration(trial_id: str, label: str, scores: tuple[float, ...]) -> Confirmed:
@@ -39,12 +39,12 @@ VERDICT = Verdict("val", "val/miou", (BASE, GEOMETRIC), (FOUND,), "t003", "image
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "geometric (t003) is better than the baseline: +0.021 [+0.008, +0.034], 5 fresh seeds each; a sweep of "
+        ({}, "geometric (t003) is better than the baseline: +0.021 [+0.008, +0.034], 2 seeds each; a sweep of "
              "equals would show as much in 2 of 100"),
-        ({"low": -0.01}, "no difference found: geometric (t003) +0.021 [-0.010, +0.034] beside the baseline, 5 fresh "
+        ({"low": -0.01}, "no difference found: geometric (t003) +0.021 [-0.010, +0.034] beside the baseline, 2 "
                          "seeds each; a gain of 0.024 would have been found in 8 of 10 cases"),
         ({"difference": -0.03, "low": -0.05, "high": -0.01},
-         "nothing was better than the baseline: geometric (t003) is worse, -0.030 [-0.050, -0.010], 5 fresh seeds"),
+         "nothing was better than the baseline: geometric (t003) is worse, -0.030 [-0.050, -0.010], 2 seeds each"),
         ({"chance": 0.0001}, "a sweep of equals would show as much in less than 1 of 100"),
     ],
 )  # fmt: skip
@@ -67,6 +67,31 @@ def test_chance_is_told_as_no_less_than_it_is(chance: float, said: str) -> None:
     assert of_hundred(chance) == said
 
 
+def test_images_that_picked_it_and_are_not_counted_allow_no_claim() -> None:
+    for split, chosen_from in (("val", 4), ("test", None)):
+        told = dataclasses.replace(VERDICT, split=split, unit_count=0, chosen_from=chosen_from)
+        text = sentence(told, MIOU)
+        assert (told.outcome is Outcome.BETTER) is (split == "test") is ("is better" in text)
+        assert ("is not known" if split == "val" else "what other images would change is not accounted for") in text
+
+
+def test_configuration_that_diverged_with_a_seed_is_not_better_and_is_told() -> None:
+    lost = dataclasses.replace(VERDICT, configurations=(BASE, dataclasses.replace(GEOMETRIC, lost=3)))
+    assert lost.outcome is Outcome.UNDECIDED
+    assert "nothing can be claimed" in sentence(lost, MIOU) and "; it diverged with 3 more" in sentence(lost, MIOU)
+    steady = configuration("t004", "flip", (0.415, 0.42))
+    both = decide(
+        (BASE, dataclasses.replace(GEOMETRIC, lost=3), steady), MIOU, split="val", collected=lambda trial: None,
+        units=sampling_units([None] * 30), chosen_from=3,
+    )  # fmt: skip
+    assert both.winner == "t004" and both.leading.name == "t004"
+
+
+def test_numbers_of_seeds_are_told_where_they_differ() -> None:
+    more = dataclasses.replace(VERDICT, configurations=(configuration("t000", "baseline", (0.4,) * 7), GEOMETRIC))
+    assert ", 2 seeds, the baseline 7; " in sentence(more, MIOU)
+
+
 def test_verdict_survives_the_journal() -> None:
     event = {"event": "verdict", "time": "now", **VERDICT.to_json()}
     assert last_verdict([event, {"event": "closed"}]) == VERDICT  # type: ignore[list-item]
@@ -74,9 +99,9 @@ def test_verdict_survives_the_journal() -> None:
 
 
 def test_reason_for_no_confirmation_is_forgotten_once_there_is_one() -> None:
-    over, begun = {"event": "confirm_over", "reason": "no time"}, {"event": "confirming"}
-    assert why_unconfirmed([begun, over]) == "no time"  # type: ignore[list-item]
-    assert why_unconfirmed([over, begun]) == ""  # type: ignore[list-item]
+    over, seed = {"event": "confirm_over", "reason": "no time"}, {"event": "suggested", "phase": "confirm"}
+    assert why_unconfirmed([seed, over, {"event": "resumed"}]) == "no time"  # type: ignore[list-item]
+    assert why_unconfirmed([over, seed]) == ""  # type: ignore[list-item]
 
 
 def matrices(rng: np.random.Generator, images: int, skill: float) -> np.ndarray:

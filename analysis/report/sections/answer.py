@@ -106,8 +106,12 @@ def _scope_claim(verdict: SeedVerdict) -> Claim:
         if verdict.unit_count
         else "seeds are accounted for, images are not: other images may change it"
     )
+    if verdict.looks > 1:
+        images += f", and so is that it was looked at {verdict.looks} times, each time with other seeds"
     if verdict.chosen_from is None and verdict.split == "val":
-        text = f"This is about configurations: {images}, and every configuration that was tried is compared."
+        text = f"This is about configurations: {images}. None was picked for its score."
+    elif verdict.chosen_from is not None and not verdict.counts_images:
+        text = f"Val picked from {verdict.chosen_from} configurations on these images. The test split decides."
     elif verdict.chosen_from is None:
         text = f"This is about configurations, not about two checkpoints: {images}, and this split chose nothing."
     else:
@@ -151,10 +155,10 @@ def _tiles(results: Results) -> list[tuple[str, str, str]]:
             tiles.append((f"{words} of {name}", f"{row[metric]:.3f}", interval + in_tables))
     if results.verdict is not None and comparable(results):
         leading = results.verdict.leading
-        interval = interval_text(leading.low, leading.high, sign="+")
-        tiles.append(
-            ("difference over fresh seeds", f"{leading.difference:+.3f}", f"{interval}, {leading.seeds} seeds")
-        )
+        sign = results.objective.goodness(1.0)
+        low, high = sorted((sign * leading.low, sign * leading.high))
+        under = f"{interval_text(low, high, sign='+')}, {leading.seeds} seeds"
+        tiles.append(("difference over seeds", f"{sign * leading.difference:+.3f}", under))
     elif answer is not None and answer.verdict not in (Verdict.SAME, Verdict.CHOSEN_HERE) and comparable(results):
         interval = interval_text(answer.low, answer.high, sign="+")
         tiles.append(("difference of these two", f"{answer.difference:+.3f}", f"{interval}, same images"))

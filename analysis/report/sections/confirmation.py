@@ -21,7 +21,7 @@ def confirmation_section(material: Material) -> Section | None:
         return None
     return render_section(
         "confirmation",
-        "Fresh seeds",
+        "Seeds of the best",
         Evidence.FRESH_SEEDS,
         words=results.objective.metric.words,
         split=results.split,

@@ -251,7 +251,7 @@ def test_fresh_seeds_above_zero_make_a_configuration_better(results, split: str)
     told = with_verdict(results, split=split)
     text = lead(told)
     assert f"On {split}, <free> (augment.policy free" in text
-    assert "is better than the baseline: +0.030 [+0.010, +0.050], 3 fresh seeds each" in text
+    assert "is better than the baseline: +0.030 [+0.010, +0.050], 3 seeds each" in text
     assert "a sweep of equals would show as much in 2 of 100." in text
     assert [claim.evidence for claim in (*lead_claims(told), *caveats(told))] == [Evidence.FRESH_SEEDS] * 2
     scope = plain(caveats(told)[0].text)
@@ -271,11 +271,13 @@ def test_fresh_seeds_that_decide_nothing_say_what_would_have_been_found(results)
 def test_verdict_without_images_says_that_they_count_as_given(results) -> None:
     told = with_verdict(results, units=0)
     assert "images are not: other images may change it" in plain(caveats(told)[0].text)
+    on_val = with_verdict(results, units=0, split="val")
+    assert "is better" not in lead(on_val) and "Val picked from 10 configurations" in plain(caveats(on_val)[0].text)
 
 
 def test_components_of_the_winner_are_told_with_what_they_are_worth(results) -> None:
     html = SECTIONS.get("ablation")(Material(with_verdict(results), {}, Gallery([]))).html
-    assert "Augment is worth +0.020 [+0.010, +0.030], 3 fresh seeds each." in html
+    assert "In &lt;free&gt; (0001) augment is worth +0.020 [+0.010, +0.030], 3 seeds each." in html
     assert "&lt;lr&gt; cannot be told from nothing: +0.001 [-0.008, +0.010]" in html
     assert html.count('<span class="level">ablation</span>') == 2
     assert SECTIONS.get("ablation")(Material(results, {}, Gallery([]))) is None
