@@ -87,16 +87,16 @@ def make_plan(setting: Setting, asked: Asked) -> Plan:
         confirm_seeds=confirm.seeds,
         confirm_epochs=round(predicted.confirm_epochs, 1),
         confirm_seconds=round(predicted.confirm_seconds, 1),
-        **_hopes(confirm, trials, setting.val_images),
+        **_hopes(confirm, trials, setting.val_units),
     )
 
 
-def _hopes(confirm: Confirmation, trials: int, images: int) -> dict[str, float]:
+def _hopes(confirm: Confirmation, trials: int, units: int) -> dict[str, float]:
     """What a confirmation can hope to find on val: fields of the plan."""
     if not confirm.trials:
         return {}
-    image_sd = IMAGE_SPREAD / math.sqrt(images)
-    design = Design((confirm.seeds,) * (confirm.top + 1), units=images, chosen_from=max(confirm.top, trials - 1))
+    image_sd = IMAGE_SPREAD / math.sqrt(max(1, units))
+    design = Design((confirm.seeds,) * (confirm.top + 1), units=units, chosen_from=max(confirm.top, trials - 1))
     return {
         "image_sd": round(image_sd, 4),
         "power": round(power(GAIN, design, SEED_SD, image_sd), 2),

@@ -93,6 +93,7 @@ class Setting:
         report: Whether a report on val is written.
         val_images: Of the val split.
         val_pixels: Of its masks, in the mean.
+        val_units: Images of val, or groups of them where images stay together.
     """
 
     space: SearchSpace
@@ -105,6 +106,7 @@ class Setting:
     report: bool
     val_images: int
     val_pixels: float
+    val_units: int
 
     @property
     def prepare_seconds(self) -> float:

@@ -35,6 +35,7 @@ from trainables.cost import Cost
 from trainables.data.splits.frozen import freeze_splits
 from trainables.errors import UsageError
 from trainables.execution import Execution
+from trainables.metrics import sampling_units
 from trainables.words import time_text
 
 
@@ -96,6 +97,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         report=config.report,
         val_images=len(ready.splits.val),
         val_pixels=_mean_pixels(ready),
+        val_units=sampling_units([ready.splits.group(ready.data, image_id) for image_id in ready.splits.val]).count,
     )
     if config.check:
         rows, costs = measure_everything(ready, resources, execution, root=root, console=console)

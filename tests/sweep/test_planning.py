@@ -37,7 +37,7 @@ def setting(space: str = "augment", models: tuple[str, ...] = (LRASPP,), **chang
         for model in models
     )
     options: dict[str, Any] = {"scheduler": "asha", "slots": 2, "gpus_per_trial": 0.0, "spent": 10.0, "report": True}
-    options |= {"val_images": 100, "val_pixels": 12288.0}
+    options |= {"val_images": 100, "val_pixels": 12288.0, "val_units": 100}
     return Setting(compiled, base, costs, **{**options, **changes})
 
 
@@ -235,3 +235,27 @@ def test_trials_that_may_not_fit_into_the_memory_are_warned_of(
     plan = dataclasses.replace(make_plan(setting(slots=4), Asked(5, 5, None)), memory_bytes=int(4 * gib * 2**30))
     warning = start.memory_warning(plan, Resources(1.0, gpus, 4))
     assert told in warning and bool(warning) == bool(told)
+
+
+def test_groups_of_images_and_fewer_seeds_hope_for_less() -> None:
+    plan, grouped = (make_plan(setting(val_units=units), Asked(20, 8, None)) for units in (100, 6))
+    assert plan.confirm_seeds == grouped.confirm_seeds and grouped.detectable > plan.detectable > 0
+    assert grouped.power < plan.power
+    fewer = make_plan(setting(), Asked(20, 8, None, confirm=2))
+    assert fewer.confirm_seeds == 2 and fewer.detectable > plan.detectable
+
+
+@pytest.mark.parametrize("minutes", [3, 5, 10, 30, 240])
+def test_a_budget_is_spent_on_a_confirmation_and_more_of_it_on_a_larger_one(minutes: int) -> None:
+    plan = make_plan(setting(), Asked(None, None, 60.0 * minutes))
+    assert plan.confirm_seeds >= 3 and plan.confirm_top >= 1
+    share = plan.confirm_epochs / (plan.search_epochs + plan.finish_epochs + plan.confirm_epochs)
+    assert share < (0.61 if plan.confirm_seeds == 3 and plan.confirm_top == 1 else 0.36)
+    assert make_plan(setting(), Asked(None, None, 60.0 * minutes, confirm=0)).confirm_epochs == 0
+    given = make_plan(setting(), Asked(None, None, 60.0 * minutes, confirm=4))
+    assert given.confirm_seeds in (0, 4) and given.seconds <= 60 * minutes
+
+
+def test_one_configuration_and_a_space_of_seeds_have_nothing_to_confirm() -> None:
+    assert make_plan(setting(), Asked(1, 8, None)).confirm_seeds == 0
+    assert make_plan(setting("baseline"), Asked(5, 8, None)).confirm_seeds == 0
