@@ -33,8 +33,8 @@ def main() -> None:
     flags.add_argument("--set", dest="held", default="image_size=48x64", metavar="KEY=VALUE")
     options = flags.parse_args()
     budgets = [int(text) for text in options.budgets.split(",")]
-    row = "{:>3} {:<8} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6}  {}"
-    print(row.format("run", "space", "budget", "foreseen", "took", "share", "trials", "epochs", "what"))
+    row = "{:>3} {:<8} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6} {:>6}  {}"
+    print(row.format("run", "space", "budget", "foreseen", "took", "share", "trials", "epochs", "seeds", "what"))
     in_time = refused = 0
     every = max(1, options.runs // max(1, options.killed))
     with tempfile.TemporaryDirectory() as folder:
@@ -47,15 +47,18 @@ def main() -> None:
             told = manifest(path)
             if told is None:
                 refused += 1
-                print(row.format(run, space, budget, "-", f"{took:.0f}", "", "", "", "refused: too short"), flush=True)
+                print(
+                    row.format(run, space, budget, "-", f"{took:.0f}", "", "", "", "", "refused: too short"), flush=True
+                )
                 continue
             plan = told["plan"]
-            foreseen = plan["prepare_seconds"] + plan["trials_seconds"] + plan["report_seconds"]
+            foreseen = sum(plan[f"{part}_seconds"] for part in ("prepare", "trials", "confirm", "report"))
             in_time += took <= LATE * budget and code == 0
             what = f"killed at {kill:.0f} s and resumed" if kill else ""
             what += "" if code == 0 else f" exit code {code}"
             times = (f"{foreseen:.0f}", f"{took:.0f}", f"{took / budget:.2f}")
-            print(row.format(run, space, budget, *times, trials(path), plan["max_epochs"], what), flush=True)
+            searched, seeds = trials(path)
+            print(row.format(run, space, budget, *times, searched, plan["max_epochs"], seeds, what), flush=True)
     ran = options.runs - refused
     print(f"{in_time} of {ran} within {LATE:g} times their budget; {refused} refused as too short")
 
@@ -91,10 +94,11 @@ def manifest(run: Path) -> dict[str, dict[str, float]] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def trials(run: Path) -> int:
-    """Trials of the search that were begun."""
+def trials(run: Path) -> tuple[int, int]:
+    """Trials of the search that were begun, and trials with fresh seeds."""
     events = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
-    return sum(event["event"] == "suggested" and "parent" not in event for event in events)
+    phases = [event["phase"] for event in events if event["event"] == "suggested"]
+    return phases.count("search"), phases.count("confirm")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from sweep.claims import Arm, Contrast, Outcome, compare
 from sweep.journal import Event
 from sweep.objectives import Objective
 from sweep.phase_kinds import CONFIRM
+from trainables.errors import DataError
 from trainables.labels import BASELINE
 from trainables.metrics import Collected, Floats, Replicates, Units, replicate_weights
+from trainables.paths import check_name
 
 RESAMPLES = 400
 """Of the images, for the variance that they bring."""
@@ -116,22 +118,35 @@ class Verdict:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Verdict:
-        """From `to_json`, or from the event that holds it."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        held = {key: value for key, value in content.items() if key in names}
-        configurations = tuple(
-            Confirmed(
-                one["trial_id"],
-                one["label"],
-                tuple(one["trials"]),
-                tuple(one["seeds"]),
-                tuple(one["scores"]),
-                one.get("lost", 0),
-            )
-            for one in held.pop("configurations")
-        )
-        contrasts = tuple(Contrast(**one) for one in held.pop("contrasts"))
-        return cls(configurations=configurations, contrasts=contrasts, **held)
+        """From `to_json`, or from the event that holds it.
+
+        Raises:
+            DataError: If it is no verdict.
+            UnsafePathError: If the id of a trial, which becomes the name of a folder, is not safe as such.
+        """
+        try:
+            names = {field.name for field in dataclasses.fields(cls)}
+            held = {key: value for key, value in content.items() if key in names}
+            configurations = tuple(map(_configuration, held.pop("configurations")))
+            contrasts = tuple(Contrast(**one) for one in held.pop("contrasts"))
+            found = cls(configurations=configurations, contrasts=contrasts, **held)
+            known = {one.trial_id for one in configurations}
+            if {found.winner, *(contrast.name for contrast in contrasts)} - known or not contrasts:
+                raise ValueError("it speaks of configurations that it does not hold")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"the verdict in the journal is damaged ({error}); restore it from a backup") from error
+        return found
+
+
+def _configuration(content: Mapping[str, Any]) -> Confirmed:
+    return Confirmed(
+        trial_id=check_name(content["trial_id"], "a trial id in the journal's verdict"),
+        label=check_name(content["label"], "a label in the journal's verdict"),
+        trials=tuple(check_name(one, "a trial id in the journal's verdict") for one in content["trials"]),
+        seeds=tuple(map(int, content["seeds"])),
+        scores=tuple(map(float, content["scores"])),
+        lost=int(content.get("lost", 0)),
+    )
 
 
 def decide(

@@ -20,8 +20,10 @@ from sweep.verdict import (
     sentence,
     why_unconfirmed,
 )
+from trainables.errors import DataError
 from trainables.metrics import ImageCounts, iou, mean_over_classes, sampling_units
 from trainables.metrics.registry import ConfusionsAlone
+from trainables.paths import UnsafePathError
 
 MIOU = objective_of("val/miou")
 FOUND = Contrast("t003", 0.0212, 0.0081, 0.0344, 0.0151, 0.024, 2)
@@ -96,6 +98,23 @@ def test_verdict_survives_the_journal() -> None:
     event = {"event": "verdict", "time": "now", **VERDICT.to_json()}
     assert last_verdict([event, {"event": "closed"}]) == VERDICT  # type: ignore[list-item]
     assert last_verdict([]) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"configurations": 7}, {"contrasts": [{}]}, {"contrasts": []}, {"winner": "t999"}, {"configurations": [{}]}],
+)
+def test_damaged_verdict_is_one_error(changes: Mapping[str, object]) -> None:
+    with pytest.raises(DataError, match="the verdict in the journal is damaged"):
+        Verdict.from_json({**VERDICT.to_json(), **changes})
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/etc/passwd", "a/b", ""])
+def test_trial_ids_of_a_verdict_lead_nowhere_else(name: str) -> None:
+    content = VERDICT.to_json()
+    content["configurations"][1]["trials"] = (name, "t003-s2")
+    with pytest.raises(UnsafePathError):
+        Verdict.from_json(content)
 
 
 def test_reason_for_no_confirmation_is_forgotten_once_there_is_one() -> None:
