@@ -21,7 +21,6 @@ from sweep.floor import why_dead
 from sweep.journal import JOURNAL_FILE, Journal
 from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, recorded_objective
-from sweep.optuna_study import STUDY_FILE, mirror
 from sweep.phases.confirm import confirming
 from sweep.reporting import report_on_val
 from sweep.resources import Machines
@@ -30,6 +29,7 @@ from sweep.trials import TrialView
 from sweep.trials_csv import TRIALS_FILE
 from sweep.verdict import Confirmed, Verdict, current_ablation, decide, last_verdict, why_unconfirmed
 from sweep.verify import published_event, published_labels
+from sweep.views import REFRESH_SECONDS, Views
 from trainables import commands
 from trainables.checkpoint import (
     CHECKPOINTS,
@@ -50,8 +50,6 @@ from trainables.labels import BEST
 from trainables.metrics import Collected, sampling_units
 from trainables.paths import consists_of, remove_own, within
 from trainables.run_folder import BEST_MODELS, REPORT, REPORT_FILE
-
-REFRESH_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ class Session:
         from sweep.tuner import Interrupted, ray_session, run_trials
 
         resources, execution = self.manifest.resources, self.manifest.execution
-        views = _Views(conductor, self.run_dir, resources.gpus_per_trial)
+        views = Views(conductor, self.run_dir, resources.gpus_per_trial)
         stopped_by = None
         try:
             if self.options.address is None:
@@ -240,7 +238,7 @@ class Session:
         return not self.options.report or report_on_val(self.run_dir, self.console, pictures=self.options.pictures)
 
     def _write_views(self, conductor: Conductor) -> None:
-        _Views(conductor, self.run_dir, self.manifest.resources.gpus_per_trial).write()
+        Views(conductor, self.run_dir, self.manifest.resources.gpus_per_trial).write()
 
     def _publish(self, conductor: Conductor) -> None:
         """Copies the model of every label to `best/LABEL`, and removes those of labels that no longer exist.
@@ -377,31 +375,3 @@ def with_settings(manifest: SweepManifest, journal: Journal) -> SweepManifest:
     for event in journal.of("settings"):
         manifest = manifest.with_settings(event.get("changed"), journal.path)
     return manifest
-
-
-class _Views:
-    """`trials.csv` and `study.db`, kept near the journal."""
-
-    def __init__(self, conductor: Conductor, run_dir: Path, gpus_per_trial: float) -> None:
-        self._conductor = conductor
-        self._run_dir = run_dir
-        self._gpus_per_trial = gpus_per_trial
-        self._next = 0.0
-        self._ended = -1
-
-    def refresh(self) -> None:
-        """Writes what has changed, at most every few seconds."""
-        if time.monotonic() >= self._next:
-            self.write()
-
-    def write(self) -> None:
-        """Writes both; the study only when a trial has ended since."""
-        conductor = self._conductor
-        conductor.table.write_csv(
-            self._run_dir / TRIALS_FILE, gpus_per_trial=self._gpus_per_trial, objective=conductor.objective
-        )
-        ended = len(conductor.journal.of("ended"))
-        if ended != self._ended:
-            mirror(conductor.search.suggestions.study, self._run_dir / STUDY_FILE)
-            self._ended = ended
-        self._next = time.monotonic() + REFRESH_SECONDS

@@ -127,7 +127,7 @@ FLOORS = (
     ("sweep.phases",),
     ("sweep.conductor",),
     ("sweep.flags",),
-    ("sweep.config", "sweep.again", "sweep.progress", "sweep.tuner", "sweep.reporting"),
+    ("sweep.config", "sweep.again", "sweep.progress", "sweep.tuner", "sweep.views", "sweep.reporting"),
     ("sweep.compiled",),
     ("sweep.preflight", "sweep.predicting"),
     ("sweep.planning",),
