@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.kept import Evaluation
 from analysis.scores import units_of
 from sweep.objectives import Objective
-from sweep.verdict import WITHOUT, Confirmed, Verdict, decide, worth
+from sweep.verdict import Confirmed, Verdict, decide, worth
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish
 from trainables.labels import BASELINE
 from trainables.metrics import Replicates
@@ -97,12 +97,11 @@ def components_frame(ablation: Verdict | None, objective: Objective) -> pd.DataF
     """
     rows: list[list[object]] = []
     sign = objective.goodness(1.0)
-    for contrast in () if ablation is None else ablation.contrasts:
+    told = () if ablation is None else zip(ablation.contrasts, worth(ablation, objective), strict=True)
+    for contrast, (component, _, outcome) in told:
         low, high = sorted((sign * contrast.low, sign * contrast.high))
         numbers = [contrast.seeds, sign * contrast.difference, low, high, contrast.chance]
-        told = {component: outcome.value for component, _, outcome in worth(ablation, objective)} if ablation else {}
-        component = ablation.of(contrast.name).label.removeprefix(WITHOUT) if ablation else ""
-        rows.append([component, *numbers, told[component]])
+        rows.append([component, *numbers, outcome.value])
     frame = pd.DataFrame(rows, columns=list(COMPONENT_COLUMNS))
     return frame.astype(dict.fromkeys(("worth", "worth_low", "worth_high", "chance"), float))
 

@@ -129,8 +129,7 @@ class Null:
         self, design: Design, seed_variance: float, image_variance: float = 0.0, *, draws: int = DRAWS
     ) -> None:
         self.design = design
-        draw = _largest if design.picked is None else _largest_of_picked
-        self._largest = np.sort(draw(design, seed_variance, image_variance, draws))
+        self._largest = np.sort(_largest(design, seed_variance, image_variance, draws))
 
     def chance(self, t: float) -> float:
         """Share of the sweeps whose largest t is at least this; never 0, since the draws end somewhere."""
@@ -239,57 +238,57 @@ def _detectable(critical: float, error: float, design: Design) -> float:
 
 def _largest(design: Design, seed_variance: float, image_variance: float, draws: int) -> Floats:
     """The largest t of each of so many sweeps of equals."""
-    compared = len(design.seeds) - 1
-    many = max(compared, design.chosen_from or 0)
-    rng = np.random.default_rng(0)
-    seeds = np.array(design.seeds)
     seed_sd, luck_sd = math.sqrt(seed_variance), math.sqrt(image_variance / 2)
     if not seed_sd and not luck_sd:
         return np.zeros(draws)
+    tried, _ = design.picked or (design.chosen_from or 0, 0)
+    block = max(1, _BLOCK // max(tried, len(design.seeds) - 1))
+    differences = _of_candidates if design.picked is None else _of_picked
+    rng = np.random.default_rng(0)
     found = []
-    for start in range(0, draws, block := max(1, _BLOCK // many)):
+    for start in range(0, draws, block):
         size = min(block, draws - start)
-        luck = luck_sd * rng.standard_normal((size, many))
-        if design.chosen_from is None:
-            own = luck[:, :compared]
-        else:
-            score = luck + seed_sd * rng.standard_normal((size, many))
-            best = np.argsort(-score, axis=1)[:, :compared]
-            own = np.take_along_axis(luck, best, axis=1)
-        means = own + seed_sd * rng.standard_normal((size, compared)) / np.sqrt(seeds[1:])
-        baseline = luck_sd * rng.standard_normal(size) + seed_sd * rng.standard_normal(size) / math.sqrt(seeds[0])
+        gains = differences(design, seed_sd, luck_sd, rng, size)
         variances = _estimated(design, seed_variance, image_variance, rng, size)
-        found.append(((means - baseline[:, None]) / np.sqrt(variances[1:].T)).max(axis=1))
+        found.append((gains / np.sqrt(variances[1:].T)).max(axis=1))
     return np.asarray(np.concatenate(found))
 
 
-def _largest_of_picked(design: Design, seed_variance: float, image_variance: float, draws: int) -> Floats:
-    """The largest t by which a winner that was picked stands above variants of it that are as good.
+def _of_candidates(design: Design, seed_sd: float, luck_sd: float, rng: np.random.Generator, size: int) -> Floats:
+    """Differences of candidates from a baseline as good as they are, shape (size, compared)."""
+    compared = len(design.seeds) - 1
+    seeds = np.array(design.seeds)
+    if design.chosen_from is None:
+        own = luck_sd * rng.standard_normal((size, compared))
+    else:
+        own = _luck_of_best(max(compared, design.chosen_from), compared, seed_sd, luck_sd, rng, size)
+    means = own + seed_sd * rng.standard_normal((size, compared)) / np.sqrt(seeds[1:])
+    baseline = luck_sd * rng.standard_normal(size) + seed_sd * rng.standard_normal(size) / math.sqrt(seeds[0])
+    return np.asarray(means - baseline[:, None])
+
+
+def _of_picked(design: Design, seed_sd: float, luck_sd: float, rng: np.random.Generator, size: int) -> Floats:
+    """Differences by which a picked winner stands above variants that are as good, shape (size, variants).
 
     The winner's luck with the images and with the seeds was picked: of `tried` configurations the `top` best by one
     seed, of these the best by its mean over the seeds that it is compared with. The variants have luck of their own.
     """
     tried, top = design.picked or (1, 1)
-    top, tried = max(1, top), max(1, top, tried)
+    top = max(1, top)
     variants = len(design.seeds) - 1
-    rng = np.random.default_rng(0)
     seeds = np.array(design.seeds)
-    seed_sd, luck_sd = math.sqrt(seed_variance), math.sqrt(image_variance / 2)
-    if not seed_sd and not luck_sd:
-        return np.zeros(draws)
-    found = []
-    for start in range(0, draws, block := max(1, _BLOCK // tried)):
-        size = min(block, draws - start)
-        luck = luck_sd * rng.standard_normal((size, tried))
-        best = np.argsort(-(luck + seed_sd * rng.standard_normal((size, tried))), axis=1)[:, :top]
-        means = np.take_along_axis(luck, best, axis=1) + seed_sd * rng.standard_normal((size, top)) / math.sqrt(
-            seeds[0]
-        )
-        own = luck_sd * rng.standard_normal((size, variants))
-        others = own + seed_sd * rng.standard_normal((size, variants)) / np.sqrt(seeds[1:])
-        variances = _estimated(design, seed_variance, image_variance, rng, size)
-        found.append(((means.max(axis=1)[:, None] - others) / np.sqrt(variances[1:].T)).max(axis=1))
-    return np.asarray(np.concatenate(found))
+    luck = _luck_of_best(max(top, tried), top, seed_sd, luck_sd, rng, size)
+    means = luck + seed_sd * rng.standard_normal((size, top)) / math.sqrt(seeds[0])
+    own = luck_sd * rng.standard_normal((size, variants))
+    others = own + seed_sd * rng.standard_normal((size, variants)) / np.sqrt(seeds[1:])
+    return np.asarray(means.max(axis=1)[:, None] - others)
+
+
+def _luck_of_best(tried: int, top: int, seed_sd: float, luck_sd: float, rng: np.random.Generator, size: int) -> Floats:
+    """Luck with the images of the best by one seed each among equals, shape (size, top)."""
+    luck = luck_sd * rng.standard_normal((size, tried))
+    best = np.argsort(-(luck + seed_sd * rng.standard_normal((size, tried))), axis=1)[:, :top]
+    return np.asarray(np.take_along_axis(luck, best, axis=1))
 
 
 def _estimated(

@@ -76,10 +76,7 @@ def _run(asked: argparse.Namespace, console: Console) -> int:
 
 
 def _labelled(journal: Journal, label: str, manifest: SweepManifest) -> TrialView:
-    table = TrialTable()
-    for event in journal.events:
-        table.apply(event)
-    labels = table.labels(recorded_objective(manifest))
+    labels = TrialTable.of(journal.events).labels(recorded_objective(manifest))
     if label not in labels:
         raise UsageError(f"the run has no label {label!r} at full budget; it has {', '.join(labels) or 'none'}")
     return labels[label]

@@ -145,9 +145,7 @@ def _run(asked: argparse.Namespace, console: Console) -> int:
     run_dir = asked.run
     manifest = open_run(run_dir)
     plugins.load_recorded(manifest.plugins, asked.plugins, run=run_dir)
-    table = TrialTable()
-    for event in read_events(run_dir / JOURNAL_FILE):
-        table.apply(event)
+    table = TrialTable.of(read_events(run_dir / JOURNAL_FILE))
     objective = recorded_objective(manifest)
     trial = _find(table, asked.trial, objective)
     results = history(table, trial)

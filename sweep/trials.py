@@ -76,6 +76,14 @@ class TrialTable:
     def __init__(self) -> None:
         self.trials: dict[str, TrialView] = {}
 
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> TrialTable:
+        """The table of a journal's events."""
+        table = cls()
+        for event in events:
+            table.apply(event)
+        return table
+
     def apply(self, event: Event) -> None:
         """Applies one event.
 
@@ -178,23 +186,12 @@ class TrialTable:
         Nothing where there are not at least two seeds of the baseline and of another configuration; configurations with
         one seed are left out.
         """
-        groups: dict[tuple[tuple[str, Any], ...], list[TrialView]] = {}
-        for trial in self.of_phase(CONFIRM.name):
-            if trial.state == "completed" and objective.value(trial.metrics) is not None:
-                groups.setdefault(configuration(trial), []).append(trial)
-        several = sorted(
-            (group for group in groups.values() if len(group) > 1), key=lambda group: group[0].label != BASELINE
-        )
-        return several if len(several) > 1 and several[0][0].label == BASELINE else []
+        complete = (trial for trial in self.of_phase(CONFIRM.name) if trial.state == "completed")
+        return _with_several(trial for trial in complete if objective.value(trial.metrics) is not None)
 
     def repeated(self, objective: Objective) -> list[list[TrialView]]:
         """As `confirmed`, of configurations that the search itself trained with several seeds."""
-        groups: dict[tuple[tuple[str, Any], ...], list[TrialView]] = {}
-        for trial in self.completed(objective):
-            groups.setdefault(configuration(trial), []).append(trial)
-        several = [sorted(group, key=lambda trial: trial.number) for group in groups.values() if len(group) > 1]
-        several.sort(key=lambda group: (group[0].label != BASELINE, group[0].number))
-        return several if len(several) > 1 and several[0][0].label == BASELINE else []
+        return _with_several(self.completed(objective))
 
     def _confirmed_winner(self, objective: Objective) -> tuple[tuple[str, Any], ...] | None:
         groups = self.confirmed(objective)
@@ -264,6 +261,17 @@ def ranked_configurations(trials: Iterable[TrialView], objective: Objective) -> 
         return group[0].epochs, mean_goodness(group, objective), -group[0].number
 
     return sorted((_longest(group) for group in groups.values()), key=rank, reverse=True)
+
+
+def _with_several(trials: Iterable[TrialView]) -> list[list[TrialView]]:
+    """Trials by configuration where there are several, the baseline's first; nothing without it and another."""
+    groups: dict[tuple[tuple[str, Any], ...], list[TrialView]] = {}
+    for trial in trials:
+        groups.setdefault(configuration(trial), []).append(trial)
+    several = sorted(
+        (group for group in groups.values() if len(group) > 1), key=lambda group: group[0].label != BASELINE
+    )
+    return several if len(several) > 1 and several[0][0].label == BASELINE else []
 
 
 def _longest(trials: list[TrialView]) -> list[TrialView]:

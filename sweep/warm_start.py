@@ -60,9 +60,7 @@ def warm_start(space: SearchSpace, base: Mapping[str, Scalar], run_dir: Path, ob
             the objective.
     """
     SweepManifest.load(run_dir)
-    table = TrialTable()
-    for event in read_events(run_dir / JOURNAL_FILE):
-        table.apply(event)
+    table = TrialTable.of(read_events(run_dir / JOURNAL_FILE))
     complete = [trial for trial in table.completed(objective) if trial.params]
     if not complete:
         raise DataError(f"--warm-start {run_dir}: no trial of it ended at full budget with a value of {objective.key}")
