@@ -1,6 +1,6 @@
 """What a sweep varies; importing the package registers every space."""
 
-from search_spaces import architecture, augment, baseline, full, loss, lr
+from search_spaces import architecture, augment, baseline, frozen, full, loss, lr
 from search_spaces.core.find import find_space, space_name
 from search_spaces.core.parameter import Parameter, When
 from search_spaces.core.space import SPACES, SearchSpace
@@ -15,6 +15,7 @@ __all__ = [
     "augment",
     "baseline",
     "find_space",
+    "frozen",
     "full",
     "loss",
     "lr",

@@ -15,7 +15,7 @@ from search_spaces.common import (
     what_learns,
 )
 from search_spaces.core.parameter import Parameter, choice, number
-from search_spaces.core.space import SPACES, SearchSpace
+from search_spaces.core.space import IN_SHORT, SPACES, SearchSpace
 from search_spaces.loss import loss_parameters, loss_point
 from trainables.registry import Scalar
 
@@ -63,6 +63,9 @@ def full(models: Sequence[str], weights: str, image_size: tuple[int, int] | None
         start=tuple(_start(models, weights, sizes)),
         fixed={"optimizer.name": "adamw"},
     )
+
+
+setattr(full, IN_SHORT, "frozen")
 
 
 def _start(models: Sequence[str], weights: str, sizes: Sequence[Parameter]) -> Iterator[dict[str, Scalar]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import SearchSpace, find_space
+from sweep.short_budget import shorter_space
 from sweep.verify import load_run_split
 from trainables.config import parse_size
 from trainables.data import SegmentationData
@@ -28,7 +29,7 @@ def space_fault(spec: str, then: SearchSpace, models: Sequence[str], weights: st
         weights: Its weights.
         image_size: That of its data set by default.
     """
-    if spec == then.name:
+    if then.name in (spec, shorter_space(spec)):
         return ""
     try:
         now = find_space(spec, image_size=parse_size(image_size))(models, weights)

@@ -59,6 +59,17 @@ def measure_models(
     return combined([config for _, config in asked], costs)
 
 
+def measure_known(
+    ready: Prepared, resources: Resources, execution: Execution, *, root: Path | None, console: Console
+) -> MeasuredCost | None:
+    """The cost of the known-good point; None where it cannot be measured here, or cannot be trained."""
+    if not _is_here(execution):
+        return None
+    config = _with(ready.space, ready.base, {})
+    (cost,) = _measured([config], ready, resources, execution, root=root, console=console)
+    return None if cost.fault else MeasuredCost(str(config["model.name"]), str(config["image_size"]), cost)
+
+
 def measure_everything(
     ready: Prepared, resources: Resources, execution: Execution, *, root: Path | None, console: Console
 ) -> tuple[list[tuple[str, Cost]], tuple[MeasuredCost, ...]]:

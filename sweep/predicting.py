@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,6 +175,7 @@ def _simulate(
     rule = SCHEDULERS.get(setting.scheduler)(epochs)
     configs = list(_configs(setting, trials, rng))
     seconds = [seconds_of(setting, config) for config in configs]
+    first = _once(setting, configs)
     quality = rng.normal(size=trials)
     reached = [0] * trials
     free = [(WORKER_SECONDS, place) for place in range(setting.slots)]
@@ -186,7 +187,8 @@ def _simulate(
         nonlocal next_trial
         while free and next_trial < trials:
             at, place = heapq.heappop(free)
-            heapq.heappush(events, (at + TRIAL_SECONDS + seconds[next_trial], next_trial, place))
+            begun = at + TRIAL_SECONDS + first[next_trial]
+            heapq.heappush(events, (begun + seconds[next_trial], next_trial, place))
             next_trial += 1
 
     begin()
@@ -208,7 +210,7 @@ def _simulate(
             best[label] = trial
     stopped_early = [trial for trial in best.values() if reached[trial] < epochs]
     finish = [(epochs - reached[trial]) * seconds[trial] + TRIAL_SECONDS for trial in stopped_early]
-    search = sum(e * s + TRIAL_SECONDS for e, s in zip(reached, seconds, strict=True))
+    search = sum(e * s + TRIAL_SECONDS for e, s in zip(reached, seconds, strict=True)) + sum(first)
     leading = sorted(range(1, trials), key=lambda trial: (-reached[trial], -quality[trial]))[: confirm.top]
     again = [seconds[trial] * epochs + TRIAL_SECONDS for trial in (0, *leading)] if confirm.trials else []
     confirming = makespan(statistics.fmean(again), confirm.trials, setting.slots) if again else 0.0
@@ -220,6 +222,18 @@ def _simulate(
         confirm_epochs=float(confirm.trials * epochs),
         confirm_seconds=confirming,
     )
+
+
+def _once(setting: Setting, configs: Sequence[Mapping[str, Scalar]]) -> list[float]:
+    """Seconds before a trial's first epoch that later ones of the same model and size are spared."""
+    seen: set[tuple[Any, ...]] = set()
+    found = []
+    for config in configs:
+        cost = cost_of(setting.costs, config)
+        what = (config.get("model.name"), config.get("image_size"), config.get("augment.policy"))
+        found.append(cost.once_seconds if cost is not None and what not in seen else 0.0)
+        seen.add(what)
+    return found
 
 
 def _configs(setting: Setting, trials: int, rng: np.random.Generator) -> Iterable[Mapping[str, Scalar]]:

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.markup import escape
 
-from sweep import answer, plan_view
+from sweep import answer, plan_view, short_budget
 from sweep.compiled import values_of
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
 from sweep.manifest import Budget, SearchRecord, SweepManifest, TrackingRecord
-from sweep.measuring import measure_everything, measure_models, processes
+from sweep.measuring import measure_everything, measure_known, measure_models, processes
 from sweep.objectives import objective_of
 from sweep.plan import Plan
 from sweep.planning import Asked, make_plan, propose
@@ -73,6 +73,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         ready = dataclasses.replace(ready, space=warm.space)
         for line in warm.lines(config.warm_start):
             console.print(line, markup=False, soft_wrap=True)
+    config, ready = _for_the_budget(config, ready, resources, execution, started, console)
     scheduler = scheduler_for(ready.space, config.scheduler)
     answer.show_question(
         console,
@@ -119,6 +120,25 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     with open_journal(run_dir) as journal:
         data = trial_data(run_dir, ready.data)
         return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
+
+
+def _for_the_budget(
+    config: SweepConfig,
+    ready: Prepared,
+    resources: Resources,
+    execution: Execution,
+    started: float,
+    console: Console,
+) -> tuple[SweepConfig, Prepared]:
+    """The sweep as asked for, or over the shorter space where there is one and the budget has no room for the other."""
+    if not short_budget.may_be_shortened(config):
+        return config, ready
+    known = measure_known(ready, resources, execution, root=config.data_root, console=console)
+    points, left = len(ready.space.start), (config.time_budget or 0.0) - (time.monotonic() - started)
+    if known is None or short_budget.needed_seconds(known, points, resources.concurrent) <= left:
+        return config, ready
+    console.print(short_budget.told(config, known, points, resources.concurrent), style="yellow", soft_wrap=True)
+    return short_budget.shortened(config, ready)
 
 
 def _mean_pixels(ready: Prepared) -> float:

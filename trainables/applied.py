@@ -76,6 +76,7 @@ def read_back(built: Built) -> dict[str, Any]:
             "accumulate": updater.accumulate,
             "ema": updater.averaged.decay if updater.averaged else 0.0,
             "freeze": _frozen(built),
+            "loss_stride": updater.loss_stride,
         },
         "augment": train.policy.applied(),
         "image_size": format_size(train.policy.size),

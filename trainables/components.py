@@ -84,7 +84,7 @@ def _bounds(bounds: Range | Choice | None) -> str:
     if bounds is None:
         return "any"
     if isinstance(bounds, Choice):
-        return " or ".join(bounds.values)
+        return " or ".join(map(str, bounds.values))
     low = "" if bounds.low is None else f"{'>' if bounds.exclusive_low else '>='} {bounds.low:g}"
     high = "" if bounds.high is None else f"<= {bounds.high:g}"
     return " and ".join(part for part in (low, high) if part)

@@ -42,6 +42,7 @@ class Cost:
         val_seconds: Of validating once.
         memory_bytes: The most that the trial's process held: of the machine's memory, or of the GPU's on a GPU.
         checkpoint_bytes: Of a checkpoint in training.
+        once_seconds: To run a frozen backbone over all images, once for all trials of the model and size.
         fault: Why the configuration cannot be trained here; empty if it can.
     """
 
@@ -50,6 +51,7 @@ class Cost:
     val_seconds: float = 0.0
     memory_bytes: int = 0
     checkpoint_bytes: int = 0
+    once_seconds: float = 0.0
     fault: str = ""
 
     @property
@@ -95,6 +97,7 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
             aux_weight=trial.model.aux_weight,
             normalisation=trial.model.normalisation,
             device=trial.device,
+            features=trial.features,
         )
         _wait_for(execution)
         return (time.perf_counter() - began) / len(trained)
@@ -102,7 +105,14 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
     def validate() -> float:
         began = time.perf_counter()
         matrix = ConfusionMatrix(len(data.data.classes))
-        evaluate(trial.updater.evaluated, trial.val_loader, [matrix], device=trial.device, precision=trial.precision)
+        evaluate(
+            trial.updater.evaluated,
+            trial.val_loader,
+            [matrix],
+            device=trial.device,
+            precision=trial.precision,
+            features=trial.features,
+        )
         _wait_for(execution)
         return (time.perf_counter() - began) / len(part.val)
 
@@ -115,6 +125,7 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
         val_seconds=per_image * len(data.val),
         memory_bytes=_peak_bytes(execution),
         checkpoint_bytes=sum(parameter.numel() for parameter in trial.model.parameters()) * BYTES_PER_PARAMETER,
+        once_seconds=trial.features.seconds_per_image * (len(data.train) + len(data.val)) if trial.features else 0.0,
     )
 
 
@@ -206,6 +217,7 @@ def _together(costs: Sequence[Cost]) -> Cost:
         val_seconds=mean("val_seconds"),
         memory_bytes=max(cost.memory_bytes for cost in costs),
         checkpoint_bytes=costs[0].checkpoint_bytes,
+        once_seconds=max(cost.once_seconds for cost in costs),
     )
 
 

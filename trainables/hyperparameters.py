@@ -45,13 +45,13 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """The allowed values of a string parameter."""
+    """The allowed values of a parameter."""
 
-    values: tuple[str, ...]
+    values: tuple[Scalar, ...]
 
     def fault(self, value: Scalar) -> str | None:
         """Says why `value` is not allowed, or returns None."""
-        return None if value in self.values else f"must be one of {', '.join(self.values)}"
+        return None if value in self.values else f"must be one of {', '.join(map(str, self.values))}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ from trainables.loaders import Batch, EvaluationLoader, Normalisation, stacked
 from trainables.metrics import Collector
 from trainables.updates import DTYPES, Updater, autocast, training_mode
 
+if TYPE_CHECKING:
+    from trainables.features import FeaturesOnce
+
 
 def train_one_epoch(
     model: nn.Module,
@@ -28,6 +33,7 @@ def train_one_epoch(
     aux_weight: float,
     normalisation: Normalisation,
     device: torch.device,
+    features: FeaturesOnce | None = None,
 ) -> dict[str, float]:
     """Trains one epoch.
 
@@ -39,6 +45,7 @@ def train_one_epoch(
         aux_weight: Weight of the loss on `aux`.
         normalisation: Channel statistics.
         device: Where the model is.
+        features: What its frozen backbone makes of the loader's images, where that is computed once.
 
     Returns:
         `train/loss` (mean over batches) and `train/lr` (of the head, at the last step).
@@ -47,16 +54,16 @@ def train_one_epoch(
         DivergedError: If the loss becomes NaN or infinite.
     """
     training_mode(model, updater.frozen)
-    channels_last = is_channels_last(model)
+    stride = updater.loss_stride
     total = torch.zeros((), device=device)
     trained = 0
     batches = iter(loader)
     while group := list(itertools.islice(batches, updater.accumulate)):
         for batch in group:
-            images = to_input(batch.images, normalisation, device, channels_last=channels_last)
-            masks = stacked(batch.masks).to(device, non_blocking=True).long()
+            masks = every_nth(stacked(batch.masks), stride).to(device, non_blocking=True).long()
+            inputs = Inputs(batch.images, normalisation, device, features)
             with updater.autocast():
-                outputs = model(images)
+                outputs = inputs.run(model) if stride == 1 else inputs.run_on_lattice(model, stride)
             value = loss(outputs["out"], masks)
             if "aux" in outputs and aux_weight > 0:
                 value = value + aux_weight * loss(outputs["aux"], masks)
@@ -80,6 +87,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     precision: str = "fp32",
+    features: FeaturesOnce | None = None,
 ) -> None:
     """Runs the model once over a loader and hands every image to every collector.
 
@@ -94,17 +102,17 @@ def evaluate(
             uint8.
         device: Where the model is.
         precision: Of the forward pass, one of `PRECISIONS`; logits are float32 from there on.
+        features: As for `train_one_epoch`.
 
     Raises:
         DivergedError: If the model's outputs are not finite.
     """
     model.eval()
     device = torch.device(device)
-    channels_last = is_channels_last(model)
     for batch in loader:
-        images = to_input(batch.images, loader.normalisation, device, channels_last=channels_last)
         with autocast(device.type, DTYPES[precision]):
-            outputs = model(images, resize=False)["out"].float()
+            outputs = Inputs(batch.images, loader.normalisation, device, features).run(model, resize=False)["out"]
+        outputs = outputs.float()
         # The sum finds almost every fault at a small part of the cost; where it merely overflows, the outputs decide.
         if not torch.isfinite(outputs.sum()) and not torch.isfinite(outputs).all():
             raise DivergedError("the model's outputs are not finite")
@@ -114,6 +122,49 @@ def evaluate(
             prediction = predicted_class(full)
             for collector in collectors:
                 collector.process(image_id, full, prediction, target)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch as a model takes it: its images, or what its frozen backbone made of them before.
+
+    Attributes:
+        images: uint8 of shape (B, H, W, 3).
+        normalisation: Channel statistics.
+        device: Where the model is.
+        features: Where they are computed once.
+    """
+
+    images: Tensor
+    normalisation: Normalisation
+    device: torch.device
+    features: FeaturesOnce | None = None
+
+    def run(self, model: nn.Module, **options: bool) -> dict[str, Tensor]:
+        """The model's outputs; `resize=False` leaves them at the head's resolution."""
+        if self.features is not None:
+            return self.features.outputs(model, self.images, **options)
+        images = to_input(self.images, self.normalisation, self.device, channels_last=is_channels_last(model))
+        outputs: dict[str, Tensor] = model(images, **options)
+        return outputs
+
+    def run_on_lattice(self, model: nn.Module, stride: int) -> dict[str, Tensor]:
+        """The outputs at the pixels that `every_nth` keeps of the masks, shape (B, C, H // stride, W // stride)."""
+        size = (self.images.shape[1], self.images.shape[2])
+        return {name: on_lattice(logits, size, stride) for name, logits in self.run(model, resize=False).items()}
+
+
+def every_nth(masks: Tensor, stride: int) -> Tensor:
+    """The pixel in the middle of each whole block of `stride` (odd) by `stride`: (B, H, W) to (B, H // n, W // n)."""
+    height, width = (stride * (side // stride) for side in masks.shape[-2:])
+    return masks[..., stride // 2 : height : stride, stride // 2 : width : stride]
+
+
+def on_lattice(logits: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """What logits (B, C, h, w) would be at the pixels of `every_nth` if they were resized to `size` bilinearly."""
+    # Whole blocks alone count, and a product of rounded numbers must not fall below their number.
+    scale = [side / stride / own * (1 + 1e-9) for side, own in zip(size, logits.shape[-2:], strict=True)]
+    return functional.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -9,6 +9,9 @@ from trainables.hyperparameters import Choice, Range
 
 FREEZE = ("none", "batch_norm", "stages", "backbone")
 
+LOSS_STRIDES = (1, 3)
+"""Odd, so that the pixel in the middle of each block has its centre where the resized logits have theirs."""
+
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Torch's name of the type that convolutions and matrix products are computed in; weights and losses are always
 float32."""
@@ -29,6 +32,8 @@ class TrainingOptions:
         freeze: What is not updated: nothing (`none`), the running statistics of all BatchNorm layers (`batch_norm`),
             these and the first half of the backbone's layers (`stages`), or the whole backbone, its statistics included
             (`backbone`).
+        loss_stride: The loss looks at every n-th row and column of the training mask. A head's logits are eight times
+            coarser than the mask or more; on a CPU, enlarging them and the loss take most of a step with a small head.
     """
 
     backbone_lr: Annotated[float, Range(0, 1, exclusive_low=True)] = 1.0
@@ -37,3 +42,4 @@ class TrainingOptions:
     accumulate: Annotated[int, Range(1, 1024)] = 1
     ema: Annotated[float, Range(0, 0.99999)] = 0.0
     freeze: Annotated[str, Choice(FREEZE)] = "none"
+    loss_stride: Annotated[int, Choice(LOSS_STRIDES)] = 1

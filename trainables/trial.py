@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ from trainables import checkpoint as checkpoints
 from trainables.applied import Built, read_back, verify
 from trainables.augmentations import Policy
 from trainables.config import TrialConfig
+from trainables.data.base import Image
 from trainables.data.cache.decoded import DataCaches, DecodedCache, class_pixels
 from trainables.errors import DivergedError
 from trainables.execution import Execution, TrialData
+from trainables.features import MOST_VIEWS, FeaturesOnce
 from trainables.loaders import TrainingSet, evaluation_loader, training_loader
 from trainables.loops import evaluate, train_one_epoch
 from trainables.losses import LOSSES
 from trainables.memory import memory_is_enough_for
 from trainables.metrics import ConfusionMatrix, ImageCounts, PairCounts, summary
 from trainables.models import build_model
+from trainables.models.base import SegmentationModel
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
 from trainables.plugins import used_by
 from trainables.record import TrialRecord
@@ -67,11 +71,13 @@ class Trial:
         with memory_is_enough_for(config):
             self._build_model(torch.channels_last if execution.channels_last else torch.contiguous_format)
             self._build_data(cache, execution.workers)
+            self.features = self._features(cache, execution)
             self._build_updates()
             self.history: list[dict[str, Any]] = []
             self.val_counts: ImageCounts | None = None
             self.applied = read_back(self.built())
         verify(config, self.built(), self.applied)
+        self.applied["features_once"] = self.features is not None
         if execution.compile:
             self.model.compile()
             self.applied["compile"] = True
@@ -102,6 +108,28 @@ class Trial:
             workers=workers,
             pin_memory=on_gpu,
         )
+
+    def _features(self, cache: DecodedCache, execution: Execution) -> FeaturesOnce | None:
+        """The feature maps of a frozen backbone, where each image has few and all of them find room in the cache."""
+        model, policy, size = self.model, self.samples.policy, self.config.image_size
+        views = policy.views(np.zeros((1, 1, 3), np.uint8), most=MOST_VIEWS)
+        if self.config.training.freeze != "backbone" or views is None or not isinstance(model, SegmentationModel):
+            return None
+        model.backbone.eval()
+        features = FeaturesOnce(model, size=size, precision=self.precision, limit_bytes=execution.cache_bytes)
+        if features.bytes * (len(views) * len(self.data.train) + len(self.data.val)) > execution.cache_bytes:
+            return None
+
+        def view(image_id: str, place: int) -> Image:
+            return (policy.views(cache.train_arrays(image_id)[0]) or [])[place]
+
+        features.build(
+            [
+                *(partial(view, one, place) for one in self.data.train for place in range(len(views))),
+                *(partial(lambda one: cache.eval_arrays(one)[0], one) for one in self.data.val),
+            ]
+        )
+        return features
 
     def _build_updates(self) -> None:
         config = self.config
@@ -168,9 +196,17 @@ class Trial:
                 aux_weight=self.model.aux_weight,
                 normalisation=self.model.normalisation,
                 device=self.device,
+                features=self.features,
             )
             if self.data.val:
-                evaluate(self.updater.evaluated, self.val_loader, [val], device=self.device, precision=self.precision)
+                evaluate(
+                    self.updater.evaluated,
+                    self.val_loader,
+                    [val],
+                    device=self.device,
+                    precision=self.precision,
+                    features=self.features,
+                )
         counted = val.value()
         if isinstance(counted, ImageCounts):
             self.val_counts, counted = counted if self.data.val else None, counted.total()

@@ -137,7 +137,7 @@ class Updater:
         model: In training.
         optimizer: Over the model's parameters; the rates at construction are the base rates.
         schedule: Multiplier of the base rates at an optimizer step counted from 0.
-        options: Of which `clip_norm`, `accumulate`, `ema` and `freeze` are used here.
+        options: Of which all but the rates are used, `freeze` and `loss_stride` by the loop.
         precision: One of `PRECISIONS`.
 
     Attributes:
@@ -161,6 +161,7 @@ class Updater:
         self.clip_norm = options.clip_norm
         self.accumulate = options.accumulate
         self.frozen = options.freeze
+        self.loss_stride = options.loss_stride
         self.dtype = DTYPES[precision]
         self.device_type = next(model.parameters()).device.type
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=precision == "fp16")

@@ -259,6 +259,10 @@ def _middle(parameter: Parameter) -> Scalar:
     return int(middle) if parameter.kind == "int" else middle
 
 
+IN_SHORT = "in_short"
+"""Attribute of a factory: the name of the space that stands for it where a time budget has no room for whole trainings
+of this one."""
+
 SPACES: Registry[Any] = Registry("search space")
 """Factories `(models: Sequence[str], weights: str) -> SearchSpace`; one that searches image sizes takes `image_size` as
 well: the height and width that the data set has by default, or None where they are not known."""

@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import albumentations as A
@@ -22,7 +22,11 @@ from trainables.augmentations.mixing import Mixing
 from trainables.augmentations.spec import PolicySpec, TransformSpec
 from trainables.augmentations.transforms import Built, limit_built
 from trainables.data.base import VOID, Image, Mask
+from trainables.data.cache.decoded import resize_image
 from trainables.errors import WiringError
+
+FLIPS: Mapping[str, Callable[[Image], Image]] = {"hflip": lambda image: image[:, ::-1]}
+"""Transformations with one result for each image, by name."""
 
 
 class Policy:
@@ -62,6 +66,24 @@ class Policy:
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         result = self._compose(image=image, mask=mask)
         return result["image"], result["mask"]
+
+    def views(self, image: Image, *, most: int = 4) -> list[Image] | None:
+        """Every image that the policy can make of one, if they can be counted: it flips, or does nothing.
+
+        Args:
+            image: RGB of shape (h, w, 3).
+            most: More than so many are not counted.
+
+        Returns:
+            Images of shape (*size, 3); None if there are more, or no end of them.
+        """
+        if self._mixings or any(name not in FLIPS for name in self._built):
+            return None
+        views = [resize_image(image, self.size)]
+        for name, built in self._built.items():
+            flipped = [np.ascontiguousarray(FLIPS[name](view)) for view in views]
+            views = [*(views if built.p < 1 else ()), *(flipped if built.p > 0 else ())]
+        return views if len(views) <= most else None
 
     @property
     def mixes(self) -> bool:

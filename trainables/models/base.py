@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, cast
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -61,13 +61,24 @@ class SegmentationModel(nn.Module):
             images: Shape (N, 3, H, W).
             resize: Whether to enlarge the logits to H and W; otherwise they have the head's resolution.
         """
-        features = cast("Mapping[str, Tensor]", self.backbone(images))
+        return self.decode(self.backbone(images), (images.shape[-2], images.shape[-1]), resize=resize)
+
+    def decode(
+        self, features: Mapping[str, Tensor], size: tuple[int, int], *, resize: bool = True
+    ) -> dict[str, Tensor]:
+        """Logits of what the backbone made of images; `forward` is this after the backbone.
+
+        Args:
+            features: Maps by name, each of shape (N, C, h, w).
+            size: Height and width of the images.
+            resize: As for `forward`.
+        """
         logits = self.classifier(features if self.head_input is None else features[self.head_input])
-        output = {"out": _resize(logits, images) if resize else logits}
+        output = {"out": _resize(logits, size) if resize else logits}
         if self.aux_classifier is not None and self.training:
-            output["aux"] = _resize(self.aux_classifier(features["aux"]), images)
+            output["aux"] = _resize(self.aux_classifier(features["aux"]), size)
         return output
 
 
-def _resize(logits: Tensor, images: Tensor) -> Tensor:
-    return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)

@@ -73,10 +73,16 @@ class PackStore:
 
     Args:
         folder: Belongs to packs alone; made when the first is written.
+        what: What it is, for messages.
+        otherwise: What happens to images that are not in it, for messages.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, what: str = "decoded cache", otherwise: str = "are decoded at each use"
+    ) -> None:
         self.folder = folder
+        self.what = what
+        self.otherwise = otherwise
         self._slots: dict[str, _Slot] = {}
         self._maps: dict[str, Bytes] = {}
         self._intact: set[str] = set()
@@ -174,7 +180,7 @@ class PackStore:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 locked = True
             except BlockingIOError:
-                _log.warning("waiting for another process that builds the decoded cache in %s", self.folder)
+                _log.warning("waiting for another process that builds the %s in %s", self.what, self.folder)
                 fcntl.flock(file, fcntl.LOCK_EX)
                 locked = True
             except OSError:
@@ -204,11 +210,13 @@ class PackStore:
         fitting = dict(list(missing.items())[: fitting_prefix(list(missing.values()), room)])
         if len(fitting) < len(missing):
             _log.warning(
-                "decoded cache in %s has no room for %d of %d images, which are decoded at each use: %d MB of the "
-                "limit of %d MB are taken, %d MB of the disk are free",
+                "%s in %s has no room for %d of %d images, which %s: %d MB of the limit of %d MB are taken, %d MB of "
+                "the disk are free",
+                self.what,
                 self.folder,
                 len(missing) - len(fitting),
                 len(sizes),
+                self.otherwise,
                 kept // 10**6,
                 limit_bytes // 10**6,
                 free // 10**6,
@@ -266,13 +274,13 @@ class PackStore:
     def _condemn(self, name: str) -> None:
         """Stops using a pack whose bytes are not those that were written; the next builder makes it again."""
         damaged = self._file(name, _DATA)
-        _log.warning("%s is damaged; its images are decoded at each use until the cache is built again", damaged)
+        _log.warning("%s is damaged; its images %s until the cache is built again", damaged, self.otherwise)
         self._slots = {key: slot for key, slot in self._slots.items() if slot.pack != name}
         with contextlib.suppress(OSError):
             self._file(name, _INDEX).unlink()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_slots": self._slots}
+        return {"folder": self.folder, "what": self.what, "otherwise": self.otherwise, "_slots": self._slots}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
