@@ -13,11 +13,13 @@ from search_spaces import SPACES, SearchSpace, find_space, to_yaml
 from search_spaces.core.yaml_format import check_space
 from trainables.augmentations import TRANSFORMS
 from trainables.config import TrialConfig
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, UsageError
 from trainables.losses import LOSSES
 from trainables.models import MODELS
 from trainables.optimizers import OPTIMIZERS
 from trainables.registry import Registry
+
+from ..spaces import PREDEFINED_ONLY, own_weights
 
 ONE = ("lraspp_mobilenet_v3_large",)
 THREE = ("fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")
@@ -30,8 +32,8 @@ def base(models: tuple[str, ...], weights: str = "none") -> dict[str, object]:
     return {"image_size": "96x128", "epochs": 6, "model.name": models[0], "model.weights": weights, "seed": 0}
 
 
-def make(name: str, models: tuple[str, ...], weights: str = "none") -> SearchSpace:
-    space: SearchSpace = SPACES.get(name)(list(models), weights)
+def make(name: str, models: tuple[str, ...], weights: str = "") -> SearchSpace:
+    space: SearchSpace = SPACES.get(name)(list(models), weights or own_weights(name))
     return space
 
 
@@ -41,6 +43,10 @@ def make(name: str, models: tuple[str, ...], weights: str = "none") -> SearchSpa
 def test_space_yields_50_valid_configurations_that_hold_every_suggested_value(
     name: str, models: tuple[str, ...], weights: str
 ) -> None:
+    if name in PREDEFINED_ONLY and weights == "none":
+        with pytest.raises(UsageError, match=f"space {name}: .*--weights imagenet"):
+            make(name, models, weights)
+        return
     space = make(name, models, weights)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(50):
@@ -60,8 +66,8 @@ def test_ends_of_every_range_are_valid(name: str, models: tuple[str, ...]) -> No
         for end in parameter.ends():
             point = space.reach(parameter.key, end)
             assert point is not None and point[parameter.key] == end
-            TrialConfig.from_flat({**base(models), **space.fixed, **point})
-    check_space(space, models, "none")
+            TrialConfig.from_flat({**base(models, own_weights(name)), **space.fixed, **point})
+    check_space(space, models, own_weights(name))
 
 
 @every_space
@@ -79,7 +85,7 @@ def test_space_survives_yaml(name: str, tmp_path: Path) -> None:
     space = make(name, THREE)
     path = tmp_path / "a.yaml"
     path.write_text(to_yaml(space), encoding="utf-8")
-    assert find_space(str(path))(THREE, "none") == space
+    assert find_space(str(path))(THREE, own_weights(name)) == space
 
 
 @every_space
@@ -87,10 +93,12 @@ def test_space_survives_yaml(name: str, tmp_path: Path) -> None:
 def test_starting_points_are_valid_trials_and_show_every_label(name: str, models: tuple[str, ...]) -> None:
     space = make(name, models)
     assert space.start, "trial 0 is the baseline"
-    configs = [TrialConfig.from_flat({**base(models), **space.fixed, **point}) for point in space.start]
+    configs = [
+        TrialConfig.from_flat({**base(models, own_weights(name)), **space.fixed, **point}) for point in space.start
+    ]
     assert len(set(map(str, configs))) == len(configs), "two starting points are the same trial"
     labels = [space.label(config.flat()) for config in configs]
-    assert len(set(labels)) == len(labels) or name == "full", "only `full` asks about more than its labels"
+    assert len(set(labels)) == len(labels) or name in ("full", "frozen"), "only these ask about more than labels"
     parameter = next((p for p in space.parameters if p.key == space.label_by), None)
     if parameter is not None and name in ("loss", "architecture", "lr"):
         assert set(labels) == set(parameter.choices), "a label without a starting point may be missing by chance"
@@ -108,7 +116,7 @@ def test_conditional_keys_exist_only_with_their_owners(name: str, models: tuple[
     space = make(name, models)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=7))
     for _ in range(50):
-        params = {**base(models), **space.fixed, **space.suggest(study.ask())}
+        params = {**base(models, own_weights(name)), **space.fixed, **space.suggest(study.ask())}
         for key, (section, transform) in itertools.product(params, [(k, v) for k, v in owners.items()]):
             own, _, option = key.partition(".")
             if own == section and option != "name" and transform[0] in params:
@@ -141,7 +149,7 @@ def test_every_key_of_a_space_can_be_held(name: str) -> None:
         held = space.fix({parameter.key: int(value) if parameter.kind == "int" else value})
         for point in held.start:
             try:
-                TrialConfig.from_flat({**base(THREE), **held.fixed, **point})
+                TrialConfig.from_flat({**base(THREE, own_weights(name)), **held.fixed, **point})
             except ConfigError as error:  # pragma: no cover
                 pytest.fail(f"--set {parameter.key}={value}: {error}")
 

@@ -16,6 +16,8 @@ from trainables.config import TrialConfig
 from trainables.options import FREEZE
 from trainables.registry import Scalar
 
+from ..spaces import FROM_SCRATCH
+
 MODELS = ["lraspp_mobilenet_v3_large"]
 MIXED = ["lraspp_mobilenet_v3_large", "fcn_resnet50"]
 VOC = (384, 384)
@@ -38,7 +40,7 @@ def drawn(space: SearchSpace, count: int = 1000) -> list[dict[str, Scalar]]:
     return [space.suggest(suggester) for _ in range(count)]
 
 
-@every_space
+@pytest.mark.parametrize("name", FROM_SCRATCH)
 def test_nothing_is_frozen_or_slowed_from_scratch(name: str) -> None:
     space = make(name, "none")
     for point in [*space.start, *drawn(space)]:

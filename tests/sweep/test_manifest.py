@@ -26,6 +26,7 @@ from trainables.execution import Execution
 from trainables.plugins import PluginRecord
 
 from ..manifests import format_2, make_manifest
+from ..spaces import own_weights
 
 SPACE = SearchSpace(
     "mixed",
@@ -96,7 +97,7 @@ def test_docs_name_every_key_in_its_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [*SPACES])
 def test_every_space_comes_back_equal_and_suggests_the_same(tmp_path: Path, name: str) -> None:
-    space = SPACES.get(name)(["fcn_resnet50", "lraspp_mobilenet_v3_large"], "none")
+    space = SPACES.get(name)(["fcn_resnet50", "lraspp_mobilenet_v3_large"], own_weights(name))
     make_manifest(space=space).save(tmp_path)
     again = SweepManifest.load(tmp_path).space
     assert again == space

@@ -38,6 +38,7 @@ from trainables.errors import ConfigError
 from trainables.execution import Execution, TrialData
 from trainables.words import time_text
 
+from ..spaces import PREDEFINED_ONLY, own_weights
 from .simulated import OBJECTIVE, SPACE, drive, make, scores, troubled
 
 AWKWARD = "RuntimeError: [enforce fail] cannot write [/tmp/x] (a [bold]word[/bold]"
@@ -356,9 +357,10 @@ def test_execution_says_what_is_on() -> None:
 @pytest.mark.parametrize("name", list(SPACES))
 def test_space_is_shown_with_every_parameter_and_its_reason(name: str, width: int) -> None:
     page = Console(file=io.StringIO(), width=width, highlight=False, no_color=True)
-    space = SPACES.get(name)(["lraspp_mobilenet_v3_large", "fcn_resnet50"], "none")
+    space = SPACES.get(name)(["lraspp_mobilenet_v3_large", "fcn_resnet50"], own_weights(name))
     space = space.fix({"batch_size": 4, "image_size": "32x32"})
-    show_space(page, space, BASE, trials=len(space.start), note="compared at epoch 2")
+    base = {**BASE, "model.weights": own_weights(name)}
+    show_space(page, space, base, trials=len(space.start), note="compared at epoch 2")
     shown = text(page)
     joined = " ".join(shown.split())
     for parameter in space.parameters:
@@ -409,6 +411,8 @@ def shown_keys(space: SearchSpace, base: Mapping[str, Any], *, own_epochs: bool)
 @pytest.mark.parametrize("models", [ONE, THREE], ids=["one", "three"])
 @pytest.mark.parametrize("name", [*SPACES, "sizes"])
 def test_no_key_of_a_space_is_shown_twice_whatever_is_held(name: str, models: tuple[str, ...], weights: str) -> None:
+    if name in PREDEFINED_ONLY and weights == "none":
+        pytest.skip("says so in test_spaces.py")
     whole = SIZES if name == "sizes" else SPACES.get(name)(list(models), weights)
     base = {**BASE, "model.name": models[0], "model.weights": weights, **known_good_training(weights)}
     ends = [{p.key: p.ends()[-1]} for p in whole.parameters]

@@ -13,6 +13,8 @@ from search_spaces import SPACES
 from trainables.config import TrialConfig, check_keys, known_keys, parse_size, parse_value
 from trainables.errors import ConfigError
 
+from ..spaces import own_weights
+
 BASE = {"image_size": "96x128", "epochs": 6}
 
 
@@ -31,10 +33,12 @@ def test_everything_has_a_default_but_size_and_epochs() -> None:
 
 @pytest.mark.parametrize("name", list(SPACES))
 def test_samples_of_every_space_survive_the_round_trip_through_json_and_text(name: str) -> None:
-    space = SPACES.get(name)(["lraspp_mobilenet_v3_large", "fcn_resnet50"], "none")
+    space = SPACES.get(name)(["lraspp_mobilenet_v3_large", "fcn_resnet50"], own_weights(name))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     for _ in range(20):
-        config = TrialConfig.from_flat({**BASE, **space.fixed, **space.suggest(study.ask())})
+        config = TrialConfig.from_flat(
+            {**BASE, "model.weights": own_weights(name), **space.fixed, **space.suggest(study.ask())}
+        )
         flat = config.flat()
         assert TrialConfig.from_flat(flat) == config
         assert TrialConfig.from_flat(json.loads(json.dumps(flat))) == config

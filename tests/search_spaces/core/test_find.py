@@ -13,6 +13,8 @@ from search_spaces.core.parameter import choice, number
 from search_spaces.core.yaml_format import check_space, read_space
 from trainables.errors import ConfigError, UsageError
 
+from ...spaces import own_weights
+
 ONE = ["lraspp_mobilenet_v3_large"]
 TWO = ["fcn_resnet50", "lraspp_mobilenet_v3_large"]
 MINE = """
@@ -78,8 +80,8 @@ def test_registered_space_with_held_keys_survives_yaml(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(SPACES))
 def test_every_registered_space_is_extended_to_itself(name: str) -> None:
-    space: SearchSpace = SPACES.get(name)(TWO, "none")
-    again = read(f"extends: {name}\n", models=TWO)
+    space: SearchSpace = SPACES.get(name)(TWO, own_weights(name))
+    again = read(f"extends: {name}\n", models=TWO, weights=own_weights(name))
     assert (again.parameters, again.start[0], again.fixed) == (space.parameters, space.start[0], space.fixed)
     labels = {space.label({**space.fixed, **point}) for point in space.start if space.label_by in point}
     assert {again.label({**again.fixed, **point}) for point in again.start if again.label_by in point} == labels
