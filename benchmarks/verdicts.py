@@ -5,7 +5,8 @@
 Runs `python -m sweep.run` for sweep seeds 0 to N-1 of both spaces, at the size of `make sweep` and with a fixed number
 of trials, epochs and fresh seeds, so that no result depends on how fast the machine is; then the report on test. Each
 finished sweep is one line of `--runs`: started again, the command runs what is missing there. `--table` only prints
-what there is. Sweeps that run at once have processors, a Ray session and a temporary folder of their own.
+what there is. Sweeps train on the CPU; those that run at once have processors, a Ray session and a temporary folder of
+their own.
 
 What is true. Val and test of the scenes differ from train in light and colour (exposure 0.45 to 1.4, where train has
 0.92 to 1.08), and in zoom, angle and noise (docs/DATA.md). Training images whose light is changed are therefore nearer
@@ -60,7 +61,7 @@ LIGHT = frozenset(family_transforms("photometric")) | {"trivial"}
 """Transformations that change the light, or draw one that does."""
 HELD = "image_size=48x64"
 """As in `make sweep`."""
-APART = 3.0
+APART = 2.0
 """Seconds between the first starts: Ray sessions that look for free ports at the same time may find the same."""
 
 
@@ -260,6 +261,8 @@ class Sweeps:
             code = process.wait()
         with self._lock:
             self._running.discard(process)
+        if code and self._over:
+            raise RuntimeError("interrupted")
         if code:
             end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise RuntimeError(f"{name}: python -m {module} ended with exit code {code}\n{end}")
