@@ -299,7 +299,7 @@ def main() -> int:
 
 
 def measure(missing: Sequence[tuple[str, int]], settings: Settings, parallel: int, runs: Path) -> int:
-    """Runs sweeps and keeps a line of each; returns how many failed."""
+    """Runs sweeps and keeps a line of each, until all are done or a signal comes; returns how many failed."""
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     failed, lock = 0, threading.Lock()
     with tempfile.TemporaryDirectory() as folder:
@@ -326,7 +326,8 @@ def measure(missing: Sequence[tuple[str, int]], settings: Settings, parallel: in
             except KeyboardInterrupt:
                 sweeps.stop()
                 pool.shutdown(cancel_futures=True)
-                raise
+                print("interrupted: the same command goes on", flush=True)
+                failed = 1
     return failed
 
 
