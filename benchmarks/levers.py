@@ -137,9 +137,9 @@ class Bench:
 
     @classmethod
     def opened(cls, root: Path, device: str, *, shared: bool) -> Bench:
-        """With VOC below `root`; turns TF32 off, which cuDNN has on for float32."""
+        """With VOC below `root`; turns TF32 off, which only cuDNN has on for float32."""
         torch.set_num_threads(1)
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
         return cls(split(DATASETS.get("voc2012")(root=root)), DataCaches(), device, shared)
 
     @property

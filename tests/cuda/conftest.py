@@ -36,4 +36,3 @@ def gpu() -> Iterator[None]:
 def without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Float32 convolutions compute in float32: cuDNN rounds their inputs to 10 bits otherwise."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
