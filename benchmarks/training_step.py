@@ -125,7 +125,8 @@ def main() -> None:
     data = DATASETS.get("voc2012")(root=asked.root)
     splits = data.splits()
     check(data, splits).raise_for_errors()
-    val = splits.val[: asked.batch * asked.steps]
+    batches = min(asked.steps, len(splits.val) // asked.batch)
+    val = splits.val[: asked.batch * batches]
     execution = Execution(device=asked.device, threads=asked.threads, workers=asked.workers, precision=asked.precision)
     torch.set_num_threads(asked.threads)
     print(machine(asked.device))
@@ -136,10 +137,9 @@ def main() -> None:
             | {"augment.policy": "geometric", "optimizer.lr": 1e-4, "schedule.name": "constant"}
         )
         trial = Trial(config, TrialData(data, splits.train, val), execution=execution)
-        images = asked.batch * asked.steps
-        for what, ours, rival in (
-            ("training", our_steps(trial, asked.steps), bare_steps(trial, asked.steps)),
-            ("validation", validation(trial), forward_alone(trial, asked.steps)),
+        for what, images, ours, rival in (
+            ("training", asked.batch * asked.steps, our_steps(trial, asked.steps), bare_steps(trial, asked.steps)),
+            ("validation", len(val), validation(trial), forward_alone(trial, batches)),
         ):
             if asked.only not in (None, what):
                 continue

@@ -7,6 +7,7 @@ does not fit ends such a process and not the sweep.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import resource
 import subprocess
@@ -239,10 +240,15 @@ def _wait_for(execution: Execution) -> None:
 
 
 def _forget_peak() -> None:
-    """Makes the peak of this process's memory its present use, where the system can do that."""
+    """Makes the peak of this process's memory its present use, where the system can do that.
+
+    What torch keeps of the GPU for a trial that was measured before goes back: it would count for the next one.
+    """
     import torch
 
     if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     try:
         Path("/proc/self/clear_refs").write_text("5")
