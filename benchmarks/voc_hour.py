@@ -1,6 +1,6 @@
-"""An hour of search on VOC beside what one trains by hand: the same training images, fresh seeds, a drawn test split.
+r"""An hour of search on VOC beside what one trains by hand: the same training images, fresh seeds, a drawn test split.
 
-    python -m sweep.run --space full --data voc2012 --data-root DATA_ROOT --models lraspp_efficientnet_lite0 \\
+    python -m sweep.run --space full --data voc2012 --data-root DATA_ROOT --models lraspp_efficientnet_lite0 \
         --weights imagenet --time-budget 1h --name hour
     python benchmarks/voc_hour.py train --data-root DATA_ROOT --epochs 10 [--device cuda]
     python benchmarks/voc_hour.py compare runs/hour --data-root DATA_ROOT
@@ -72,10 +72,10 @@ def recipes(size: tuple[int, int], epochs: int) -> Iterator[tuple[str, dict[str,
     yield f"known-good point of full, {epochs} epochs", {**base, **space.fixed, **space.start[0]}
 
 
-def counts_on_test(model: torch.nn.Module, data: SegmentationData, splits: Splits, config: TrialConfig) -> ImageCounts:
+def counts_on_test(model: Any, data: SegmentationData, splits: Splits, config: TrialConfig) -> ImageCounts:
     """What a model makes of each image of test, in the split's order."""
     loader = evaluation_loader(
-        data, splits.test, size=config.image_size, batch_size=8, normalisation=getattr(model, "normalisation")
+        data, splits.test, size=config.image_size, batch_size=8, normalisation=model.normalisation
     )
     pairs = PairCounts(len(data.classes))
     evaluate(model, loader, [pairs], device=next(model.parameters()).device)
