@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import SearchSpace, find_space
-from sweep.short_budget import shorter_space
+from search_spaces.core.space import shorter_space
 from sweep.verify import load_run_split
 from trainables.config import parse_size
 from trainables.data import SegmentationData

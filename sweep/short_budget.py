@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from search_spaces.core.space import IN_SHORT, SPACES
+from search_spaces.core.space import shorter_space
 from sweep.compiled import plan_space
 from sweep.config import SweepConfig
 from sweep.plan import MeasuredCost
@@ -14,11 +14,6 @@ from trainables.words import counted, time_text
 
 WHOLE = 15
 """Epochs of a training that is worth comparing with others; `propose` plans with as many."""
-
-
-def shorter_space(name: str) -> str:
-    """The space that stands for a registered one in a short budget; empty if there is none."""
-    return str(getattr(SPACES.get(name), IN_SHORT, "")) if name in SPACES else ""
 
 
 def may_be_shortened(config: SweepConfig) -> bool:

@@ -266,3 +266,8 @@ of this one."""
 SPACES: Registry[Any] = Registry("search space")
 """Factories `(models: Sequence[str], weights: str) -> SearchSpace`; one that searches image sizes takes `image_size` as
 well: the height and width that the data set has by default, or None where they are not known."""
+
+
+def shorter_space(name: str) -> str:
+    """The space that stands for a registered one in a short budget; empty if there is none."""
+    return str(getattr(SPACES.get(name), IN_SHORT, "")) if name in SPACES else ""
