@@ -28,6 +28,10 @@ three times as much, costs more than any other lever gains: `docs/SPACES.md` has
 BACKBONE_LR = (0.005, 1.0)
 """The backbone's share of the rate."""
 
+BACKBONE_LR_AROUND = (0.005, 0.2)
+"""Closely around the known-good share of an ImageNet backbone: half of the head's rate ruined it in a short training
+(`docs/SPACES.md`)."""
+
 _PLAIN: Mapping[str, Scalar] = {"training.freeze": "none", "training.backbone_lr": 1.0}
 """What weights get of which nothing else is known."""
 
@@ -60,18 +64,27 @@ def learning_rate(models: Sequence[str], weights: str) -> Parameter:
     return number("optimizer.lr", min(known) / LR_FACTOR, max(known) * LR_FACTOR, log=True, reason=reason)
 
 
-def what_learns(weights: str) -> tuple[Parameter, ...]:
-    """What of predefined weights is trained, and how fast; nothing where there are none worth keeping."""
+def what_learns(weights: str, *, around: bool = False) -> tuple[Parameter, ...]:
+    """What of predefined weights is trained, and how fast; nothing where there are none worth keeping.
+
+    Args:
+        weights: Predefined.
+        around: Whether an ImageNet backbone keeps its BatchNorm statistics and a small share of the rate: what a short
+            training on small batches loses otherwise is more than anything else gains (`docs/SPACES.md`).
+    """
     if weights == "none":
         return ()
     good = {**_PLAIN, **known_good_training(weights)}
     share = good["training.backbone_lr"]
     reason = "the backbone's share of the rate: it knows more than the head"
     kept = "what stays as it was predefined; the less learns, the less can be forgotten"
-    learns = When("training.freeze", LEARNS)
+    closely = around and weights == "imagenet"
+    parts = tuple(part for part in FREEZE if part != "none" or not closely)
+    learns = When("training.freeze", tuple(part for part in parts if part in LEARNS))
+    shares = BACKBONE_LR_AROUND if closely else BACKBONE_LR
     return (
-        choice("training.freeze", FREEZE, default=good["training.freeze"], role="scientific", reason=kept),
-        number("training.backbone_lr", *BACKBONE_LR, log=True, when=(learns,), default=share, reason=reason),
+        choice("training.freeze", parts, default=good["training.freeze"], role="scientific", reason=kept),
+        number("training.backbone_lr", *shares, log=True, when=(learns,), default=share, reason=reason),
     )
 
 

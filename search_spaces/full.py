@@ -45,7 +45,7 @@ def full(models: Sequence[str], weights: str, image_size: tuple[int, int] | None
         description="What is the best configuration of all that this budget can find?",
         parameters=(
             *models_choice(models),
-            *what_learns(weights),
+            *what_learns(weights, around=True),
             *sizes,
             batch_size(),
             choice("loss.name", LOSSES, role="scientific", reason="alone, or with an overlap for small classes"),
