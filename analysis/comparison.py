@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from sweep.trials_csv import PARENT
 from trainables.labels import MAJORITY
 from trainables.metrics import (
     IOU_THRESHOLDS,
+    Metric,
     all_metrics,
     mean_over_classes,
     region_average_precision,
@@ -26,16 +27,20 @@ COST_COLUMNS = (
 )
 
 
-def score_columns() -> tuple[str, ...]:
-    """Columns of `comparison` that hold scores: of every metric its value and the bounds of its interval."""
-    return tuple(f"{metric.name}{end}" for metric in all_metrics() for end in ("", "_low", "_high"))
+def score_columns(further: Sequence[Metric] = ()) -> tuple[str, ...]:
+    """Columns of `comparison` that hold scores: of every metric its value and the bounds of its interval.
+
+    Args:
+        further: Metrics beside those of the registry: those of one class that a sweep ranks by.
+    """
+    return tuple(f"{metric.name}{end}" for metric in (*all_metrics(), *further) for end in ("", "_low", "_high"))
 
 
-def comparison_columns() -> tuple[str, ...]:
-    """Columns of `comparison`."""
+def comparison_columns(further: Sequence[Metric] = ()) -> tuple[str, ...]:
+    """Columns of `comparison`; see `score_columns`."""
     return (
         *("label", "trial_id", "model", "policy", "loss", "epochs", "seeds", "images"),
-        *score_columns(),
+        *score_columns(further),
         *("params", "latency_ms", "train_seconds", "evidence"),
     )
 
@@ -51,6 +56,7 @@ def comparison_frame(
     scores: Mapping[str, Scores],
     *,
     evidence: Mapping[str, str] | None = None,
+    further: Sequence[Metric] = (),
 ) -> pd.DataFrame:
     """The table `comparison`: one row per label, then the floor `majority` where it was evaluated.
 
@@ -59,6 +65,7 @@ def comparison_frame(
         evaluations: By trial id.
         scores: By trial id.
         evidence: What a label's claim to be better rests on, by label.
+        further: See `score_columns`.
     """
     rows: list[dict[str, object]] = []
     for label, record in labels.items():
@@ -89,7 +96,7 @@ def comparison_frame(
                 **_score_columns(scores[MAJORITY]),
             }
         )
-    frame = pd.DataFrame(rows, columns=list(comparison_columns()))
+    frame = pd.DataFrame(rows, columns=list(comparison_columns(further)))
     return frame.astype({name: "Int64" for name in ("epochs", "seeds", "images", "params")})
 
 

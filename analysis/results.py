@@ -24,7 +24,7 @@ from analysis.scores import score_labels, units_of
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES, enough
 from sweep.claims import Outcome
 from sweep.manifest import SweepManifest
-from sweep.objectives import Objective, recorded_objective
+from sweep.objectives import SplitObjective, recorded_objective, recorded_objectives
 from sweep.phase_kinds import kind_of
 from sweep.verdict import Verdict, current_ablation, last_verdict, why_unconfirmed
 from sweep.verify import load_run_split, open_data, open_run, published
@@ -35,6 +35,7 @@ from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
 from trainables.errors import CheckpointError, UsageError
 from trainables.labels import BASELINE, BEST, MAJORITY, in_order
+from trainables.metrics import METRICS, Metric
 from trainables.paths import within
 from trainables.places import cores
 from trainables.record import TrialRecord
@@ -101,9 +102,14 @@ class Results:
     notes: tuple[str, ...]
 
     @property
-    def objective(self) -> Objective:
+    def objective(self) -> SplitObjective:
         """What the sweep ranked its trials by."""
         return recorded_objective(self.manifest)
+
+    @property
+    def further_metrics(self) -> list[Metric]:
+        """Metrics of one class that the sweep ranked by: columns of `comparison` beside those of the registry."""
+        return further_metrics(self.manifest)
 
 
 def build_results(
@@ -167,7 +173,8 @@ def build_results(
         verdict = on_split(verdict, objective, evaluations)
     of_labels = {record.trial_id for record in labels.values()}
     evaluations = {trial_id: one for trial_id, one in evaluations.items() if trial_id in {*of_labels, MAJORITY}}
-    scores = score_labels(evaluations, resamples=resamples, seed=manifest.seed, progress=progress)
+    further = further_metrics(manifest)
+    scores = score_labels(evaluations, further=further, resamples=resamples, seed=manifest.seed, progress=progress)
     names = [info.name for info in data.classes]
     trial_ids = {label: record.trial_id for label, record in labels.items()}
     told = None
@@ -180,7 +187,7 @@ def build_results(
         classes=tuple(data.classes),
         labels=labels,
         comparison=comparison.comparison_frame(
-            labels, evaluations, scores, evidence=_evidence(labels, verdict, trials)
+            labels, evaluations, scores, evidence=_evidence(labels, verdict, trials), further=further
         ),
         per_class=comparison.per_class_frame(trial_ids, evaluations, names),
         iou_thresholds=comparison.threshold_frame(trial_ids, evaluations),
@@ -214,6 +221,12 @@ def _evidence(labels: Mapping[str, TrialRecord], verdict: Verdict | None, trials
     outcome = next((verdict.outcome_of(one) for one in verdict.contrasts if one.name == source), Outcome.UNDECIDED)
     told = {Outcome.BETTER: f"confirmed on {verdict.split}", Outcome.WORSE: "worse than the baseline"}
     return {BEST: told.get(outcome, "candidate: not told from the baseline")}
+
+
+def further_metrics(manifest: SweepManifest) -> list[Metric]:
+    """The metrics of one class among a sweep's objectives, which no registry has."""
+    measured = [one.metric for one in recorded_objectives(manifest) if isinstance(one, SplitObjective)]
+    return [metric for metric in measured if metric.name not in METRICS]
 
 
 def chief_keys(manifest: SweepManifest) -> list[str]:

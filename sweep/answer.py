@@ -255,7 +255,7 @@ def show_answer(
     )
     if verdict is None or dead.keys() & {BASELINE, BEST}:
         told = escape(_score_text(labels, seeds, dead, objective, unconfirmed))
-        console.print(f"[bold]{objective.key}[/bold]  {told}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{escape(objective.key)}[/bold]  {told}", highlight=False, soft_wrap=True)
     else:
         _show_verdict(console, verdict, objective, unconfirmed)
         apart, why = ablation

@@ -114,6 +114,14 @@ class SearchRecord:
 
 
 @dataclass(frozen=True)
+class ObjectiveRecord:
+    """An objective beside the first: its key, and which values of it are better."""
+
+    key: str
+    direction: Direction
+
+
+@dataclass(frozen=True)
 class TrackingRecord:
     """Where trials are followed: W&B's mode that was asked for (`offline`, `online`, `disabled`), and its project."""
 
@@ -135,8 +143,9 @@ class SweepManifest:
         base: Flat keys common to all trials, below what the space fixes and suggests.
         budget: Of the search.
         search: How the space is searched.
-        objective: The metric that ranks trials, such as `val/miou`.
+        objective: The metric that ranks trials, such as `val/miou`; where there are several, the first.
         direction: Which values of it are better.
+        further_objectives: The others.
         resources: What each trial gets, and how many run at once.
         hardware: The machine of the driver.
         versions: Of packages, of `python`, and of `code`, a hash of this project's source.
@@ -164,6 +173,7 @@ class SweepManifest:
     tracking: TrackingRecord = field(default_factory=TrackingRecord)
     plugins: tuple[PluginRecord, ...] = ()
     plan: Plan | None = None
+    further_objectives: tuple[ObjectiveRecord, ...] = ()
 
     # Holds for the sections too. An unknown key is refused: `save` would lose it.
     __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}

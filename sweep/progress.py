@@ -67,7 +67,8 @@ class LiveView:
         table.add_column("label", no_wrap=True)
         table.add_column("epochs", no_wrap=True, min_width=6)
         table.add_column("", no_wrap=True, min_width=12)
-        table.add_column(objective.key, justify="right", no_wrap=True, min_width=len(objective.key))
+        key = Text(objective.key)  # which may hold brackets
+        table.add_column(key, justify="right", no_wrap=True, min_width=len(objective.key))
         table.add_column("state", no_wrap=True)
         table.add_column("why", overflow="ellipsis", no_wrap=True, style="dim", ratio=1)
         for trial in shown:

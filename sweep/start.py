@@ -17,9 +17,8 @@ from sweep import answer, plan_view
 from sweep.compiled import values_of
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
-from sweep.manifest import Budget, SearchRecord, SweepManifest, TrackingRecord
+from sweep.manifest import Budget, ObjectiveRecord, SearchRecord, SweepManifest, TrackingRecord
 from sweep.measuring import measure_everything, measure_models, processes
-from sweep.objectives import objective_of
 from sweep.plan import Plan
 from sweep.planning import Asked, make_plan, propose
 from sweep.predicting import Setting
@@ -69,7 +68,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         cache_bytes=config.cache_limit,
     )
     if config.warm_start is not None:
-        warm = warm_start(ready.space, ready.base, config.warm_start, objective_of(config.objective))
+        warm = warm_start(ready.space, ready.base, config.warm_start, ready.objectives[0])
         ready = dataclasses.replace(ready, space=warm.space)
         for line in warm.lines(config.warm_start):
             console.print(line, markup=False, soft_wrap=True)
@@ -117,7 +116,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         raise
     options = Options(config.address, config.dashboard, config.report, config.pictures)
     with open_journal(run_dir) as journal:
-        data = trial_data(run_dir, ready.data)
+        data = trial_data(run_dir, ready.data, manifest)
         return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
 
 
@@ -190,6 +189,7 @@ def _check_disk(config: SweepConfig, plan: Plan, setting: Setting) -> None:
 def _manifest(
     config: SweepConfig, ready: Prepared, plan: Plan, asked: Asked, resources: Resources, execution: Execution
 ) -> SweepManifest:
+    first, *further = ready.objectives
     return SweepManifest(
         name=config.run_dir.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -214,8 +214,8 @@ def _manifest(
             confirm_seeds=plan.confirm_seeds,
         ),
         search=SearchRecord(config.sampler, config.scheduler),
-        objective=config.objective,
-        direction=objective_of(config.objective).metric.direction,
+        objective=first.key,
+        direction=first.metric.direction,
         resources=resources,
         hardware=describe_hardware(),
         versions=package_versions(),
@@ -223,6 +223,7 @@ def _manifest(
         tracking=TrackingRecord(config.wandb or TrackingRecord.wandb, config.wandb_project or TrackingRecord.project),
         plugins=tuple(plugin.record() for plugin in plugins.loaded()),
         plan=plan,
+        further_objectives=tuple(ObjectiveRecord(one.key, one.metric.direction) for one in further),
     )
 
 

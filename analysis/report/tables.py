@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.report.parts import FailedPart, Parts, forget
 from trainables.files import write_atomically
-from trainables.metrics import Metric, all_metrics
+from trainables.metrics import VAL, Metric, all_metrics, split_key
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -142,6 +142,9 @@ def show_number(value: float | None, *, name: str = "", digits: int = DIGITS) ->
 def metric_of_column(name: str) -> Metric | None:
     """The metric whose values a column holds: on a split (`iou`, `iou_low`) or of a trial (`val/miou`)."""
     base = name.removesuffix("_low").removesuffix("_high")
+    of_class = split_key(base if base.startswith(VAL) else f"{VAL}{base}")
+    if of_class is not None:
+        return of_class[0]
     return next((metric for metric in all_metrics() if base in (metric.name, metric.key)), None)
 
 
