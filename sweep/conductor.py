@@ -58,6 +58,8 @@ class Conductor:
         scheduler: Name of the stop rule.
         seed: The sweep's seed.
         objective: What ranks trials.
+        further: Objectives beside it: a trial that does not report them all has failed.
+        of_model: What results carry beside what trials report: measures of the model of a flat configuration.
         gpus_per_trial: For the account of GPU time.
         plan: What the budget was expected to buy; with one, a time budget bounds the whole command.
         slots: Trials that run at once.
@@ -75,6 +77,8 @@ class Conductor:
         scheduler: str,
         seed: int,
         objective: Objective,
+        further: Sequence[Objective] = (),
+        of_model: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda config: {},
         gpus_per_trial: float = 0.0,
         plan: Plan | None = None,
         slots: int = 1,
@@ -83,6 +87,8 @@ class Conductor:
         self.journal = journal
         self.budget = budget
         self.objective = objective
+        self.objectives = (objective, *further)
+        self._of_model = of_model
         self._sampler = sampler
         self.table = TrialTable()
         self.limit = None
@@ -152,7 +158,7 @@ class Conductor:
             trial_id=trial_id,
             epoch=result["epoch"],
             seconds=result["seconds"],
-            metrics=dict(result["metrics"]),
+            metrics={**result["metrics"], **self._of_model(trial.config)},
             spent_s=self.elapsed(),
         )
         return self._judge(trial)
@@ -297,8 +303,9 @@ class Conductor:
 
     def _end(self, trial: TrialView, state: str, reason: str) -> None:
         metrics = {k: v for k, v in trial.metrics.items() if math.isfinite(v)}
-        if state == "completed" and self.objective.value(metrics) is None:
-            state, reason = "failed", f"it reported no {self.objective.key}"
+        missing = [objective.key for objective in self.objectives if objective.value(metrics) is None]
+        if state == "completed" and missing:
+            state, reason = "failed", f"it reported no {', '.join(missing)}"
         self.journal.append(
             "ended", trial_id=trial.trial_id, state=state, reason=reason, epoch=trial.epochs, metrics=metrics
         )

@@ -16,6 +16,7 @@ from sweep.plan import GAIN, SEED_SD, MeasuredCost, Plan
 from trainables.words import counted, time_text
 
 if TYPE_CHECKING:
+    from sweep.latencies import MeasuredLatency
     from sweep.planning import Asked
     from trainables.cost import Cost
 
@@ -90,6 +91,19 @@ def _epochs(costs: Sequence[MeasuredCost]) -> Iterator[str]:
         seconds = [one.cost.epoch_seconds for one in costs if one.model == model]
         least = f"{min(seconds):.3g} to " if len(seconds) > 1 else ""
         yield f"{model} {least}{max(seconds):.3g} s"
+
+
+def show_latencies(console: Console, latencies: Sequence[MeasuredLatency]) -> None:
+    """Says how long each model takes for one image, and which of these times are not to be relied on."""
+    if not latencies:
+        return
+    first = latencies[0]
+    on = "one thread of the CPU" if first.device == "cpu" else first.device
+    told = f"time per image ({first.precision}, {on}): {'; '.join(map(str, latencies))}"
+    console.print(told, markup=False, highlight=False, soft_wrap=True)
+    for one in latencies:
+        if one.warning:
+            console.print(one.warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_costs(console: Console, costs: Sequence[tuple[str, Cost]]) -> None:

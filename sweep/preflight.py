@@ -12,6 +12,7 @@ from search_spaces.augment import reachable
 from search_spaces.core.space import SearchSpace
 from sweep.compiled import plan_space, values_of
 from sweep.config import SweepConfig
+from sweep.latencies import models_to_time
 from sweep.objectives import Objective, objective_of, on_classes
 from trainables.augmentations import preflight
 from trainables.config import parse_size
@@ -20,7 +21,7 @@ from trainables.data import DATASETS, SegmentationData, Splits
 from trainables.data.check import CheckResult, check
 from trainables.data.splits.given import make_splits
 from trainables.errors import DataError
-from trainables.metrics import split_key
+from trainables.metrics import LATENCY, split_key
 from trainables.models import ensure_weights, parameter_count
 from trainables.registry import Scalar
 
@@ -47,7 +48,9 @@ def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None 
         WiringError: Transformations that do not do what they say with the libraries that are installed.
     """
     factory = DATASETS.get(config.data)
-    plan_space(config, (96, 128))  # faults of usage come before any file is read; the size is not decided yet
+    planned = plan_space(config, (96, 128))  # faults of usage come before any file is read; the size is not decided yet
+    if LATENCY.name in config.objective:
+        models_to_time(*planned)
     data = factory(root=config.data_root, download=config.download)
     space, base = plan_space(config, data.default_image_size)
     classes = [info.name for info in data.classes]

@@ -19,6 +19,7 @@ from sweep.compiled import values_of
 from sweep.conductor import Conductor
 from sweep.floor import why_dead
 from sweep.journal import JOURNAL_FILE, Journal
+from sweep.latencies import of_model
 from sweep.manifest import SweepManifest
 from sweep.objectives import SplitObjective, recorded_objective, recorded_objectives
 from sweep.phases.confirm import confirming
@@ -136,6 +137,7 @@ class Session:
 
     def _conductor(self) -> Conductor:
         manifest = self.manifest
+        objective, *further = recorded_objectives(manifest)
         return Conductor(
             self.journal,
             space=manifest.space,
@@ -144,7 +146,9 @@ class Session:
             sampler=manifest.search.sampler,
             scheduler=manifest.search.scheduler,
             seed=manifest.seed,
-            objective=recorded_objective(manifest),
+            objective=objective,
+            further=further,
+            of_model=lambda config: of_model(manifest.latencies, config),
             gpus_per_trial=manifest.resources.gpus_per_trial,
             plan=manifest.plan,
             slots=manifest.resources.concurrent,

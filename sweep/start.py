@@ -17,8 +17,9 @@ from sweep import answer, plan_view
 from sweep.compiled import values_of
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
+from sweep.latencies import MeasuredLatency
 from sweep.manifest import Budget, ObjectiveRecord, SearchRecord, SweepManifest, TrackingRecord
-from sweep.measuring import measure_everything, measure_models, processes
+from sweep.measuring import measure_everything, measure_latencies, measure_models, processes
 from sweep.plan import Plan
 from sweep.planning import Asked, make_plan, propose
 from sweep.predicting import Setting
@@ -98,6 +99,8 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         val_pixels=_mean_pixels(ready),
         val_units=sampling_units([ready.splits.group(ready.data, image_id) for image_id in ready.splits.val]).count,
     )
+    latencies = measure_latencies(ready, execution, console=console)
+    plan_view.show_latencies(console, latencies)
     if config.check:
         rows, costs = measure_everything(ready, resources, execution, root=root, console=console)
         return _check(config, rows, dataclasses.replace(setting, costs=costs), resources, console)
@@ -109,7 +112,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     run_dir.mkdir(parents=True)
     try:
         freeze_splits(ready.data, ready.splits, run_dir, hashes=ready.checked.hashes)
-        manifest = _manifest(config, ready, plan, asked, resources, execution)
+        manifest = _manifest(config, ready, plan, asked, resources, execution, latencies)
         manifest.save(run_dir)
     except BaseException:
         shutil.rmtree(run_dir, ignore_errors=True)
@@ -187,7 +190,13 @@ def _check_disk(config: SweepConfig, plan: Plan, setting: Setting) -> None:
 
 
 def _manifest(
-    config: SweepConfig, ready: Prepared, plan: Plan, asked: Asked, resources: Resources, execution: Execution
+    config: SweepConfig,
+    ready: Prepared,
+    plan: Plan,
+    asked: Asked,
+    resources: Resources,
+    execution: Execution,
+    latencies: tuple[MeasuredLatency, ...],
 ) -> SweepManifest:
     first, *further = ready.objectives
     return SweepManifest(
@@ -224,6 +233,7 @@ def _manifest(
         plugins=tuple(plugin.record() for plugin in plugins.loaded()),
         plan=plan,
         further_objectives=tuple(ObjectiveRecord(one.key, one.metric.direction) for one in further),
+        latencies=latencies,
     )
 
 

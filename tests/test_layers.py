@@ -119,7 +119,7 @@ FLOORS = (
         "sweep.phase_kinds",
         "sweep.claims",
     ),
-    ("sweep.samplers",),
+    ("sweep.samplers", "sweep.latencies"),
     ("sweep.plan",),
     ("sweep.manifest", "sweep.forecast"),
     ("sweep.verify", "sweep.trials", "sweep.verdict", "sweep.schedulers", "sweep.floor"),
