@@ -18,6 +18,8 @@ from sweep.forecast import TimeLimit
 from sweep.journal import Event, Journal
 from sweep.manifest import Budget
 from sweep.objectives import Objective
+from sweep.pareto import LABEL as PARETO
+from sweep.pareto import TradeOff, last_trade_off
 from sweep.phase_kinds import ABLATE
 from sweep.phases import Ablate, Confirm, Context, Finish, Phase, Proposal, Search
 from sweep.phases.ablate import ablating
@@ -94,7 +96,9 @@ class Conductor:
         self.limit = None
         if plan is not None and budget.time_budget is not None:
             self.limit = TimeLimit(budget.time_budget, plan, slots, self.elapsed, self._count_labels)
-        context = Context(self.table, objective, budget, gpus_per_trial, self.elapsed, journal.append, self.limit)
+        context = Context(
+            self.table, objective, budget, gpus_per_trial, self.elapsed, journal.append, self.limit, tuple(further)
+        )
         self.search = Search(context, space=space, base=base, sampler=sampler, scheduler=scheduler, seed=seed)
         self.confirm = Confirm(context, seed=seed, top=budget.confirm_top, seeds=budget.confirm_seeds)
         if self.limit is not None:
@@ -192,6 +196,11 @@ class Conductor:
         if ablation is not None and ablation != last_verdict(self.journal.events, "ablation"):
             self.journal.append("ablation", **ablation.to_json())
 
+    def on_trade_off(self, trade_off: TradeOff | None) -> None:
+        """Writes down what the objectives cost one another, unless it was there before."""
+        if trade_off is not None and trade_off != last_trade_off(self.journal.events):
+            self.journal.append("trade_off", **trade_off.to_json())
+
     def on_close(self) -> None:
         """Writes down that the command is done, its report included."""
         self.journal.append("closed", spent_s=self.elapsed())
@@ -203,7 +212,11 @@ class Conductor:
 
     def labels(self) -> dict[str, TrialView]:
         """The trial that represents each label at full budget."""
-        return self.table.labels(self.objective)
+        return self.table.labels(*self.objectives)
+
+    def trade_off(self) -> TradeOff | None:
+        """What the objectives cost one another; None where there is one alone, or nothing at full budget."""
+        return self.table.trade_off(*self.objectives) if len(self.objectives) > 1 else None
 
     def confirmed(self) -> list[Confirmed]:
         """The configurations with several seeds, the baseline first; empty if there are none.
@@ -253,7 +266,8 @@ class Conductor:
         )
 
     def _count_labels(self) -> int:
-        return len({trial.label for trial in self.table.explored()})
+        own = len({trial.label for trial in self.table.explored()})
+        return own + (sum(label.startswith(PARETO) for label in self.labels()) if len(self.objectives) > 1 else 0)
 
     def _on_event(self, event: Event) -> None:
         replayed = self._started is None

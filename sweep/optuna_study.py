@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +36,29 @@ class Suggestions:
         seed: The sweep's seed.
         trials: Planned.
         objective: What ranks.
+        further: Objectives beside it, which then count as much.
     """
 
-    def __init__(self, space: SearchSpace, *, sampler: str, seed: int, trials: int, objective: Objective) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        sampler: str,
+        seed: int,
+        trials: int,
+        objective: Objective,
+        further: Sequence[Objective] = (),
+    ) -> None:
         self._space = space
         self._make_sampler = SAMPLERS.get(sampler)
         self._seed = seed
         self._trials = trials
-        self._objective = objective
+        self._objectives = (objective, *further)
         self._open: dict[str, optuna.Trial] = {}
         self._asked: list[dict[str, Scalar]] = []
         self.study = optuna.create_study(
             study_name="sweep",
-            direction="maximize" if objective.metric.direction == "max" else "minimize",
+            directions=["maximize" if one.metric.direction == "max" else "minimize" for one in self._objectives],
         )
 
     def ask(self, trial_id: str, number: int, fixed: Mapping[str, Scalar] | None = None) -> dict[str, Scalar] | None:
@@ -94,8 +104,8 @@ class Suggestions:
         if trial is None:
             return
         if event["event"] == "result":
-            value = self._objective.value(event["metrics"])
-            if value is not None:
+            value = self._objectives[0].value(event["metrics"])
+            if value is not None and len(self._objectives) == 1:  # of several Optuna takes no intermediate values
                 trial.report(value, event["epoch"])
         elif event["event"] == "ended":
             self._tell(trial, event)
@@ -112,7 +122,7 @@ class Suggestions:
         # A sampler learns from a constraint that a region diverges; it would ignore FAIL.
         trial.set_constraint(INFEASIBLE, 1.0 if state == "infeasible" else -1.0)
         if state == "completed":
-            self.study.tell(trial, float(event["metrics"][self._objective.key]))
+            self.study.tell(trial, [float(event["metrics"][one.key]) for one in self._objectives])
         else:
             self.study.tell(trial, state=TrialState.PRUNED)
 

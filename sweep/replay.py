@@ -20,7 +20,7 @@ from rich.table import Table
 
 from sweep.journal import JOURNAL_FILE, read_events
 from sweep.manifest import SweepManifest
-from sweep.objectives import Objective, recorded_objective
+from sweep.objectives import Objective, recorded_objectives
 from sweep.session import trial_data
 from sweep.trials import TrialTable, TrialView
 from sweep.verify import open_data, open_run, version_changes
@@ -148,8 +148,8 @@ def _run(asked: argparse.Namespace, console: Console) -> int:
     manifest = open_run(run_dir)
     plugins.load_recorded(manifest.plugins, asked.plugins, run=run_dir)
     table = TrialTable.of(read_events(run_dir / JOURNAL_FILE))
-    objective = recorded_objective(manifest)
-    trial = _find(table, asked.trial, objective)
+    objectives = recorded_objectives(manifest)
+    trial = _find(table, asked.trial, objectives)
     results = history(table, trial)
     if not results:
         raise UsageError(f"{trial.trial_id} reported no epoch: {trial.state} {trial.reason}".rstrip())
@@ -158,12 +158,12 @@ def _run(asked: argparse.Namespace, console: Console) -> int:
     seen = trial_data(run_dir, data, manifest)
     with console.status(f"training {counted(len(results), 'epoch')} of {trial.trial_id} again"):
         found = replay(run_dir, trial, results, seen, manifest)
-    _show(console, found, trial, objective, version_changes(manifest))
+    _show(console, found, trial, objectives[0], version_changes(manifest))
     return 0 if found.is_equal else 1
 
 
-def _find(table: TrialTable, name: str, objective: Objective) -> TrialView:
-    labels = table.labels(objective)
+def _find(table: TrialTable, name: str, objectives: Sequence[Objective]) -> TrialView:
+    labels = table.labels(*objectives)
     trial = table.trials.get(name) or labels.get(name)
     if trial is None:
         raise UsageError(f"the run has no trial {name!r}; it has {', '.join([*table.trials, *labels])}")

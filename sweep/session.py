@@ -22,6 +22,7 @@ from sweep.journal import JOURNAL_FILE, Journal
 from sweep.latencies import of_model
 from sweep.manifest import SweepManifest
 from sweep.objectives import SplitObjective, recorded_objective, recorded_objectives
+from sweep.pareto import last_trade_off
 from sweep.phases.confirm import confirming
 from sweep.reporting import report_on_val
 from sweep.resources import Machines
@@ -289,6 +290,7 @@ class Session:
         if choice is not None:
             picked = (int(choice["chosen_from"]), len(choice["trials"]) - 1)
             conductor.on_ablation(self._decide(conductor.ablated(), objective, picked=picked))
+        conductor.on_trade_off(conductor.trade_off())
 
     def _decide(self, configurations: Sequence[Confirmed], objective: SplitObjective, **design: Any) -> Verdict | None:
         if not configurations:
@@ -318,6 +320,8 @@ class Session:
             labels,
             seeds=conductor.table.seeds(labels[BEST], conductor.objective),
             verdict=last_verdict(self.journal.events),
+            trade_off=last_trade_off(self.journal.events) if len(conductor.objectives) > 1 else None,
+            further=conductor.objectives[1:],
             ablation=current_ablation(self.journal.events),
             unconfirmed=why_unconfirmed(self.journal.events),
             dead=self._dead(labels, recorded_objective(self.manifest)),
