@@ -46,7 +46,7 @@ def seed_folders(run_dir: Path, verdict: Verdict | None) -> tuple[dict[str, Path
     return folders, []
 
 
-def on_split(verdict: Verdict, objective: SplitObjective, evaluations: Mapping[str, Evaluation]) -> Verdict:
+def verdict_on_split(verdict: Verdict, objective: SplitObjective, evaluations: Mapping[str, Evaluation]) -> Verdict:
     """The verdict on the split of some evaluations, which chose nothing.
 
     Args:

@@ -48,6 +48,7 @@ def show_question(
     *,
     how: str,
     execution: Execution,
+    objectives: Sequence[Objective] = (),
 ) -> None:
     """Says what will be tried on which data.
 
@@ -59,10 +60,16 @@ def show_question(
         splits: Its splits.
         how: Sampler, scheduler and trials at once.
         execution: Of every trial.
+        objectives: What ranks trials; shown where there are several.
     """
     table = rows()
     table.add_row("space", f"{space.name} - {space.description}")
     table.add_row("", f"{len(space.parameters)} parameters, labels by {space.label_by}; {how}")
+    if len(objectives) > 1:
+        first, *further = (objective.key for objective in objectives)
+        others = " and ".join(further)
+        told = f"{first} stops, finishes and confirms trials; the sampler and the Pareto set go by {others} too"
+        table.add_row("objectives", Text(told))
     known = space.trial_config(base, space.start[0] if space.start else {})
     table.add_row(BASELINE, describe(known))
     table.add_row(
@@ -234,6 +241,7 @@ def show_answer(
     unconfirmed: str = "",
     trade_off: TradeOff | None = None,
     further: Sequence[Objective] = (),
+    unsteady: Sequence[str] = (),
 ) -> None:
     """The best configuration, its score beside the baseline's, where the run is, what to type next.
 
@@ -251,6 +259,7 @@ def show_answer(
         unconfirmed: Why there are none, or fewer than planned; empty if none were asked for.
         trade_off: What the objectives cost one another; None where there is one alone.
         further: The objectives beside the first.
+        unsteady: What is wrong with the times per image.
     """
     best = labels[BEST]
     config = TrialConfig.from_flat(best.config)
@@ -273,8 +282,10 @@ def show_answer(
         components = [told for _, told, _ in worth(apart, objective)] if apart is not None else []
         for told in [*components, *([f"not taken apart: {why}"] if why else [])]:
             console.print(f"          {escape(told)}", highlight=False, soft_wrap=True)
-    if trade_off is not None:
-        _show_trade_off(console, trade_off, (objective, *further), dead)
+    if trade_off is not None and BEST not in dead:
+        _show_trade_off(console, trade_off, (objective, *further), verdict, dead)
+        for told in unsteady:
+            console.print(f"          {escape(told)}", style="yellow", highlight=False, soft_wrap=True)
     troubled = f"; {failed} trials failed, see logs/ and {TRIALS_FILE} there" if failed else ""
     console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)
     if len(dead) == len(labels):
@@ -334,12 +345,16 @@ def _show_verdict(console: Console, verdict: Verdict, objective: Objective, unco
 
 
 def _show_trade_off(
-    console: Console, trade_off: TradeOff, objectives: Sequence[Objective], dead: Mapping[str, str]
+    console: Console,
+    trade_off: TradeOff,
+    objectives: Sequence[Objective],
+    verdict: Verdict | None,
+    dead: Mapping[str, str],
 ) -> None:
     """What the objectives cost one another, and the configurations that nothing dominates."""
     without = [point.trial_id for point in trade_off.points if point.published in dead]
     told = f"on val, {pareto.sentence(trade_off, objectives, without=without)}"
-    why = pareto.evidence(trade_off, objectives, without=without)
+    why = pareto.evidence(trade_off, objectives, verdict, without=without)
     console.print(f"[bold]trade-off[/bold] {escape(told)} [dim]({escape(why)})[/dim]", highlight=False, soft_wrap=True)
     for point in trade_off.in_set[:PARETO_LINES]:
         values = ", ".join(f"{one.key} {one.show(point.shown[one.key])}" for one in objectives)

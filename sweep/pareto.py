@@ -11,13 +11,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sweep.claims import Outcome
 from sweep.journal import Event
 from sweep.objectives import Objective
 from trainables.errors import DataError
 from trainables.metrics import LATENCY, PARAMS
 from trainables.paths import check_name
+
+if TYPE_CHECKING:
+    from sweep.verdict import Verdict
 
 LABEL = "pareto-"
 """Begins the label of a trial of the set that represents no other label; its id follows."""
@@ -30,7 +34,7 @@ class Point:
     """A configuration by all objectives.
 
     Attributes:
-        trial_id: Its first trial at full budget.
+        trial_id: Of the search; a trial that finished it is meant as well.
         label: Of that trial.
         published: The label of the report and of `best/` that holds it; empty if none does.
         values: Of the search, by the objectives' keys: means over the seeds that it tried.
@@ -181,16 +185,41 @@ def sentence(trade_off: TradeOff, objectives: Sequence[Objective], *, without: I
     return f"{told}{more}"
 
 
-def evidence(trade_off: TradeOff, objectives: Sequence[Objective], *, without: Iterable[str] = ()) -> str:
-    """What the sentence rests on, in a few words."""
+def evidence(
+    trade_off: TradeOff,
+    objectives: Sequence[Objective],
+    verdict: Verdict | None = None,
+    *,
+    without: Iterable[str] = (),
+) -> str:
+    """What the sentence rests on, in a few words, and whether the difference by the first objective is shown.
+
+    Args:
+        trade_off: Of a run.
+        objectives: Of the sweep, in its order.
+        verdict: What fresh seeds showed, which compares with the baseline alone; None where there are none.
+        without: See `sentence`.
+    """
     best, rivals = _rivals(trade_off, objectives, without)
     points = [best, *rivals]
-    fewest = min(point.seeds for point in points)
+    fewest, words = min(point.seeds for point in points), objectives[0].metric.words
     if all(point.fresh for point in points):
-        return f"means over {fewest} fresh seeds"
-    if fewest > 1 and not any(point.fresh for point in points):
-        return f"means over {fewest} seeds"
-    return "one seed each, which chose them: no claim"
+        rest = f"means over {fewest} fresh seeds"
+    elif fewest > 1 and not any(point.fresh for point in points):
+        rest = f"means over {fewest} seeds"
+    else:
+        return "one seed each, which chose them: no claim"
+    named = {point.trial_id for point in points}
+    tested = (
+        []
+        if verdict is None
+        else [
+            {verdict.configurations[0].trial_id, one.name}
+            for one in verdict.contrasts
+            if verdict.outcome_of(one) is not Outcome.UNDECIDED
+        ]
+    )
+    return rest if named in tested or len(named) == 1 else f"{rest}; that the {words} differs is not shown"
 
 
 def _rivals(trade_off: TradeOff, objectives: Sequence[Objective], without: Iterable[str]) -> tuple[Point, list[Point]]:

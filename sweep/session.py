@@ -322,6 +322,7 @@ class Session:
             verdict=last_verdict(self.journal.events),
             trade_off=last_trade_off(self.journal.events) if len(conductor.objectives) > 1 else None,
             further=conductor.objectives[1:],
+            unsteady=[one.warning for one in self.manifest.latencies if one.warning],
             ablation=current_ablation(self.journal.events),
             unconfirmed=why_unconfirmed(self.journal.events),
             dead=self._dead(labels, recorded_objective(self.manifest)),

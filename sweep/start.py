@@ -82,6 +82,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         ready.splits,
         how=f"{config.sampler}, {scheduler}, {resources.concurrent} at once",
         execution=execution,
+        objectives=ready.objectives,
     )
     for offender in ready.checked.warnings:
         console.print(f"[yellow]warning[/yellow] {escape(str(offender))}", soft_wrap=True)

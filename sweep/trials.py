@@ -174,7 +174,7 @@ class TrialTable:
         if further:
             held = {configuration(trial) for trial in chosen.values()}
             of_set = (self.trials[point.trial_id] for point in spread_out(self.pareto_set(objective, *further)))
-            chosen |= {f"{PARETO}{t.trial_id}": t for t in of_set if configuration(t) not in held}
+            chosen |= {f"{PARETO}{t.trial_id}": self.final(t) for t in of_set if configuration(t) not in held}
         return {label: chosen[label] for label in in_order(chosen)}
 
     def pareto_set(self, *objectives: Objective) -> list[Point]:
@@ -216,7 +216,7 @@ class TrialTable:
             seeds = fresh.get(configuration(group[0]), [])
             points.append(
                 Point(
-                    trial_id=group[0].trial_id,
+                    trial_id=group[0].parent or group[0].trial_id,
                     label=group[0].label,
                     published="",
                     values=_means(group, objectives),

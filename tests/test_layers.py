@@ -144,7 +144,7 @@ FLOORS = (
     ("analysis.kept", "analysis.pictures", "analysis.outputs"),
     ("analysis.evaluate", "analysis.failures"),
     ("analysis.scores",),
-    ("analysis.comparison", "analysis.confirmation", "analysis.answer", "analysis.dead"),
+    ("analysis.comparison", "analysis.confirmation", "analysis.answer", "analysis.dead", "analysis.trade_off"),
     ("analysis.results",),
     ("analysis.report.parts", "analysis.report.tables", "analysis.report.drawing", "analysis.report.gallery"),
     ("analysis.report.page",),

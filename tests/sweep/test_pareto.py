@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from search_spaces import SearchSpace
 from search_spaces.core.parameter import choice, number
+from sweep.claims import Contrast
 from sweep.conductor import Conductor
 from sweep.journal import Journal
 from sweep.manifest import Budget
@@ -22,6 +23,7 @@ from sweep.pareto import LABEL, Point, TradeOff, evidence, last_trade_off, paret
 from sweep.planning import Asked, make_plan
 from sweep.samplers import SAMPLERS
 from sweep.trials import TrialTable, configuration
+from sweep.verdict import Confirmed, Verdict
 from trainables.errors import DataError
 from trainables.labels import BASELINE, BEST
 from trainables.paths import UnsafePathError
@@ -141,14 +143,24 @@ def test_fresh_seeds_are_the_evidence_only_where_all_that_is_named_has_them() ->
     fresh = [point("a", 0.6, 9, fresh=0.58), point("b", 0.5, 5, fresh=0.52)]
     told = trade_off(*fresh)
     assert sentence(told, (MIOU, TIME)).startswith("A (a) has 0.060 more mIoU than B (b)")
-    assert evidence(told, (MIOU, TIME)) == "means over 3 fresh seeds"
+    assert evidence(told, (MIOU, TIME)) == "means over 3 fresh seeds; that the mIoU differs is not shown"
     mixed = trade_off(fresh[0], point("b", 0.5, 5))
     assert sentence(mixed, (MIOU, TIME)).startswith("A (a) has 0.100 more mIoU than B (b)"), (
         "both with the search's seed"
     )
     assert evidence(mixed, (MIOU, TIME)).endswith("no claim")
     seeded = trade_off(point("a", 0.6, 9, seeds=5), point("b", 0.5, 5, seeds=5))
-    assert evidence(seeded, (MIOU, TIME)) == "means over 5 seeds"
+    assert evidence(seeded, (MIOU, TIME)) == "means over 5 seeds; that the mIoU differs is not shown"
+
+
+@pytest.mark.parametrize(("low", "rival", "is_shown"), [(0.01, "b", True), (-0.01, "b", False), (0.01, "c", False)])
+def test_difference_is_shown_where_the_verdict_told_the_two_apart(low: float, rival: str, is_shown: bool) -> None:
+    told = trade_off(point("a", 0.6, 9, fresh=0.58), point(rival, 0.5, 5, fresh=0.52))
+    configurations = tuple(Confirmed(one, one, (f"{one}-s1",), (7,), (0.5,)) for one in ("b", "a", "c"))
+    contrasts = (Contrast("a", 0.06, low, 0.1, 0.01, 0.02, 3), Contrast("c", 0.02, -0.1, 0.1, 0.3, 0.02, 3))
+    verdict = Verdict("val", "val/miou", configurations, contrasts, "a", "images", 100, 5)
+    rests = evidence(told, (MIOU, TIME), verdict)
+    assert rests.startswith("means over 3 fresh seeds") and rests.endswith("is not shown") is not is_shown
 
 
 def test_trade_off_comes_back_from_the_journal_and_a_damaged_one_is_told() -> None:
