@@ -24,7 +24,7 @@ from analysis.scores import score_labels, units_of
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES, enough
 from analysis.trade_off import labels_in_set, on_split, pareto_frame
 from sweep.claims import Outcome
-from sweep.latencies import latency_of
+from sweep.latencies import latency_of, unsteady_text
 from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, SplitObjective, recorded_objective, recorded_objectives
 from sweep.pareto import TradeOff, last_trade_off
@@ -358,7 +358,7 @@ def _top_folders(
 def _notes(
     labels: Mapping[str, TrialRecord], manifest: SweepManifest, floor: Evaluation, class_names: list[str]
 ) -> list[str]:
-    notes = [*manifest.data.warnings, *(one.warning for one in manifest.latencies if one.warning)]
+    notes = [*manifest.data.warnings, *filter(None, [unsteady_text(manifest.latencies)])]
     units = units_of(floor)
     if units.grouped:
         notes.append(f"images come in {units.count} groups of similar ones; intervals are over groups, not over images")

@@ -241,7 +241,7 @@ def show_answer(
     unconfirmed: str = "",
     trade_off: TradeOff | None = None,
     further: Sequence[Objective] = (),
-    unsteady: Sequence[str] = (),
+    unsteady: str = "",
 ) -> None:
     """The best configuration, its score beside the baseline's, where the run is, what to type next.
 
@@ -259,7 +259,7 @@ def show_answer(
         unconfirmed: Why there are none, or fewer than planned; empty if none were asked for.
         trade_off: What the objectives cost one another; None where there is one alone.
         further: The objectives beside the first.
-        unsteady: What is wrong with the times per image.
+        unsteady: Which of the times per image are not to be relied on; empty if all are.
     """
     best = labels[BEST]
     config = TrialConfig.from_flat(best.config)
@@ -284,8 +284,8 @@ def show_answer(
             console.print(f"          {escape(told)}", highlight=False, soft_wrap=True)
     if trade_off is not None and BEST not in dead:
         _show_trade_off(console, trade_off, (objective, *further), verdict, dead)
-        for told in unsteady:
-            console.print(f"          {escape(told)}", style="yellow", highlight=False, soft_wrap=True)
+        if unsteady:
+            console.print(f"          {escape(unsteady)}", style="yellow", highlight=False, soft_wrap=True)
     troubled = f"; {failed} trials failed, see logs/ and {TRIALS_FILE} there" if failed else ""
     console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)
     if len(dead) == len(labels):

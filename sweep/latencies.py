@@ -51,15 +51,14 @@ class MeasuredLatency:
         rest = "".join(f", {key} {value}" for key, value in others.items())
         return f"{self.settings['model.name']} at {self.settings[SIZE]}{rest}"
 
-    @property
-    def warning(self) -> str:
-        """That it was not to be measured steadily; empty if it was."""
-        if self.spread <= STEADY:
-            return ""
-        return f"the time per image of {self.name} moved by {self.spread:.0%}: the machine was busy"
-
     def __str__(self) -> str:
         return f"{self.name} {LATENCY.show(self.ms)} (spread {self.spread:.0%})"
+
+
+def unsteady_text(latencies: Iterable[MeasuredLatency]) -> str:
+    """Which times are not to be relied on, in a sentence without a full stop; empty if all are."""
+    moved = [f"of {one.name} by {one.spread:.0%}" for one in latencies if one.spread > STEADY]
+    return f"the time per image moved, {', '.join(moved)}: the machine was busy" if moved else ""
 
 
 def decides_latency(key: str) -> bool:

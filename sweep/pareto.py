@@ -175,9 +175,10 @@ def sentence(trade_off: TradeOff, objectives: Sequence[Objective], *, without: I
         without: Trials that learnt nothing: to be faster than they are is no trade-off.
     """
     best, rivals = _rivals(trade_off, objectives, without)
-    words = [objective.metric.words for objective in objectives]
+    *words, last = (objective.metric.words for objective in objectives)
     if not rivals:
-        return f"{best.name} is best by {' and by '.join(words)}: nothing that was tried trades one for another"
+        what = "tried and learnt something" if {one.trial_id for one in trade_off.in_set} & set(without) else "tried"
+        return f"nothing that was {what} is better than {best.name} by {', '.join(words)} or {last}"
     told = "; ".join(f"{best.name} {beside(best, rival, objectives)}" for rival in rivals)
     named = {best.trial_id, *(rival.trial_id for rival in rivals)}
     between = [point for point in trade_off.in_set if point.trial_id not in {*named, *without}]

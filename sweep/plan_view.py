@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.answer import rows, untried_text
+from sweep.latencies import MeasuredLatency, unsteady_text
 from sweep.plan import GAIN, SEED_SD, MeasuredCost, Plan
 from trainables.words import counted, time_text
 
 if TYPE_CHECKING:
-    from sweep.latencies import MeasuredLatency
     from sweep.planning import Asked
     from trainables.cost import Cost
 
@@ -101,9 +101,8 @@ def show_latencies(console: Console, latencies: Sequence[MeasuredLatency]) -> No
     on = "one thread of the CPU" if first.device == "cpu" else first.device
     told = f"time per image ({first.precision}, {on}): {'; '.join(map(str, latencies))}"
     console.print(told, markup=False, highlight=False, soft_wrap=True)
-    for one in latencies:
-        if one.warning:
-            console.print(one.warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if warning := unsteady_text(latencies):
+        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_costs(console: Console, costs: Sequence[tuple[str, Cost]]) -> None:

@@ -19,7 +19,7 @@ from sweep.compiled import values_of
 from sweep.conductor import Conductor
 from sweep.floor import why_dead
 from sweep.journal import JOURNAL_FILE, Journal
-from sweep.latencies import of_model
+from sweep.latencies import latency_of, of_model, unsteady_text
 from sweep.manifest import SweepManifest
 from sweep.objectives import SplitObjective, recorded_objective, recorded_objectives
 from sweep.pareto import last_trade_off
@@ -322,7 +322,7 @@ class Session:
             verdict=last_verdict(self.journal.events),
             trade_off=last_trade_off(self.journal.events) if len(conductor.objectives) > 1 else None,
             further=conductor.objectives[1:],
-            unsteady=[one.warning for one in self.manifest.latencies if one.warning],
+            unsteady=self._unsteady(conductor),
             ablation=current_ablation(self.journal.events),
             unconfirmed=why_unconfirmed(self.journal.events),
             dead=self._dead(labels, recorded_objective(self.manifest)),
@@ -332,6 +332,13 @@ class Session:
             failed=len(failed),
         )
         return 0 if reported and not failed else 1
+
+    def _unsteady(self, conductor: Conductor) -> str:
+        """Which times per image that the trade-off tells of are not to be relied on."""
+        trade_off, trials = conductor.trade_off(), conductor.table.trials
+        points = trade_off.in_set if trade_off is not None else []
+        told = [latency_of(self.manifest.latencies, trials[point.trial_id].config) for point in points]
+        return unsteady_text(one for one in self.manifest.latencies if one in told)
 
     def _dead(self, labels: Mapping[str, TrialView], objective: SplitObjective) -> dict[str, str]:
         """Why each label that learnt nothing did not, by label."""

@@ -81,7 +81,7 @@ def test_time_per_image_is_measured_before_the_sweep_and_told_with_the_score(swe
     assert "best      by val/miou: " in out
     for told in (out, reported):  # six epochs may not do
         dead = "dead" in told
-        assert dead or "by mIoU and by time per image: nothing that was tried trades one for another" in told
+        assert dead or ") by mIoU or time per image" in told
     pareto = pd.read_csv(run / "report/tables/pareto.csv")
     assert list(pareto) == [
         *("label", "trial_id", "in_set", "seeds", "val/miou", "latency_ms", "latency_spread", "iou", "beside_best")

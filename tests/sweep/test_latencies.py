@@ -120,7 +120,7 @@ def test_models_are_timed_only_where_it_is_an_objective(mini_root: Path, monkeyp
     show_latencies(console, [found])
     text = console.export_text()
     assert "lraspp_mobilenet_v3_large at 48x64 12.5 ms (spread 31%)" in text
-    assert "moved by 31%: the machine was busy" in text
+    assert "the time per image moved, of lraspp_mobilenet_v3_large at 48x64 by 31%: the machine was busy" in text
     monkeypatch.setattr("sweep.measuring.time_models", lambda *what, **how: [Latency(fault="no room")])
     with pytest.raises(SegsweepError, match="lraspp_mobilenet_v3_large at 48x64: no room"):
         measure_latencies(ready, execution, console=console)

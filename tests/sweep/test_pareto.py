@@ -134,8 +134,10 @@ def test_sentence_of_two_scores_and_of_no_trade_off() -> None:
     told = TradeOff(("val/miou", "val/iou[person]"), tuple(both), "a", 2)
     assert sentence(told, (MIOU, PERSON)) == "a (a) has 0.050 more mIoU than b (b) and has 0.040 less person IoU"
     alone = trade_off(point("a", 0.6, 5), point("b", 0.5, 9, is_in_set=False))
-    assert sentence(alone, (MIOU, TIME)) == (
-        "A (a) is best by mIoU and by time per image: nothing that was tried trades one for another"
+    assert sentence(alone, (MIOU, TIME)) == "nothing that was tried is better than A (a) by mIoU or time per image"
+    dead = trade_off(point("a", 0.6, 5), point("b", 0.1, 2))
+    assert sentence(dead, (MIOU, TIME), without=["b"]) == (
+        "nothing that was tried and learnt something is better than A (a) by mIoU or time per image"
     )
 
 
