@@ -13,7 +13,7 @@ from analysis.candidates import same_configuration
 from analysis.kept import Evaluation
 from analysis.scores import Scores, metric_statistic, units_of
 from analysis.statistics import Interval, paired_interval
-from sweep.objectives import Objective
+from sweep.objectives import SplitObjective
 from trainables.labels import BASELINE, BEST
 from trainables.record import TrialRecord
 
@@ -57,7 +57,7 @@ class Answer:
 
     winner: str
     baseline: str
-    objective: Objective
+    objective: SplitObjective
     winner_score: float
     baseline_score: float
     difference: float
@@ -90,7 +90,7 @@ def answer(
     evaluations: Mapping[str, Evaluation],
     scores: Mapping[str, Scores],
     *,
-    objective: Objective,
+    objective: SplitObjective,
     winner: str = BEST,
     baseline: str = BASELINE,
     resamples: int = 1000,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from sweep.trials_csv import PARENT
 from trainables.labels import MAJORITY
 from trainables.metrics import (
     IOU_THRESHOLDS,
+    Metric,
     all_metrics,
     mean_over_classes,
     region_average_precision,
@@ -26,16 +27,20 @@ COST_COLUMNS = (
 )
 
 
-def score_columns() -> tuple[str, ...]:
-    """Columns of `comparison` that hold scores: of every metric its value and the bounds of its interval."""
-    return tuple(f"{metric.name}{end}" for metric in all_metrics() for end in ("", "_low", "_high"))
+def score_columns(further: Sequence[Metric] = ()) -> tuple[str, ...]:
+    """Columns of `comparison` that hold scores: of every metric its value and the bounds of its interval.
+
+    Args:
+        further: Metrics beside those of the registry: those of one class that a sweep ranks by.
+    """
+    return tuple(f"{metric.name}{end}" for metric in (*all_metrics(), *further) for end in ("", "_low", "_high"))
 
 
-def comparison_columns() -> tuple[str, ...]:
-    """Columns of `comparison`."""
+def comparison_columns(further: Sequence[Metric] = ()) -> tuple[str, ...]:
+    """Columns of `comparison`; see `score_columns`."""
     return (
         *("label", "trial_id", "model", "policy", "loss", "epochs", "seeds", "images"),
-        *score_columns(),
+        *score_columns(further),
         *("params", "latency_ms", "train_seconds", "evidence"),
     )
 
@@ -50,7 +55,10 @@ def comparison_frame(
     evaluations: Mapping[str, Evaluation],
     scores: Mapping[str, Scores],
     *,
+    latencies: Mapping[str, float] | None = None,
     evidence: Mapping[str, str] | None = None,
+    further: Sequence[Metric] = (),
+    pareto: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """The table `comparison`: one row per label, then the floor `majority` where it was evaluated.
 
@@ -58,7 +66,10 @@ def comparison_frame(
         labels: Records by label.
         evaluations: By trial id.
         scores: By trial id.
+        latencies: Milliseconds per image, by trial id, where they were measured otherwise than by the evaluation.
         evidence: What a label's claim to be better rests on, by label.
+        further: See `score_columns`.
+        pareto: Labels in the Pareto set, for a last column `pareto`; None where there is one objective alone.
     """
     rows: list[dict[str, object]] = []
     for label, record in labels.items():
@@ -75,21 +86,23 @@ def comparison_frame(
                 "images": len(evaluations[record.trial_id].image_ids),
                 **_score_columns(scores[record.trial_id]),
                 "params": record.parameters,
-                "latency_ms": evaluations[record.trial_id].latency_ms,
+                "latency_ms": (latencies or {}).get(record.trial_id, evaluations[record.trial_id].latency_ms),
                 "train_seconds": record.train_seconds,
                 "evidence": (evidence or {}).get(label, ""),
+                "pareto": "in the set" if label in (pareto or ()) else "",
             }
         )
     if MAJORITY in evaluations:
         rows.append(
             {
-                **dict.fromkeys(("trial_id", "model", "policy", "loss", "evidence"), ""),
+                **dict.fromkeys(("trial_id", "model", "policy", "loss", "evidence", "pareto"), ""),
                 "label": MAJORITY,
                 "images": len(evaluations[MAJORITY].image_ids),
                 **_score_columns(scores[MAJORITY]),
             }
         )
-    frame = pd.DataFrame(rows, columns=list(comparison_columns()))
+    columns = [*comparison_columns(further), *(["pareto"] if pareto is not None else [])]
+    frame = pd.DataFrame(rows, columns=columns)
     return frame.astype({name: "Int64" for name in ("epochs", "seeds", "images", "params")})
 
 
@@ -145,11 +158,21 @@ def threshold_frame(trial_ids: Mapping[str, str], evaluations: Mapping[str, Eval
 
 
 def cost_frame(
-    labels: Mapping[str, TrialRecord], evaluations: Mapping[str, Evaluation], trials: pd.DataFrame
+    labels: Mapping[str, TrialRecord],
+    evaluations: Mapping[str, Evaluation],
+    trials: pd.DataFrame,
+    *,
+    latencies: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """The table `cost`: what each label's trial cost, and in every row the seconds of all trials of the sweep.
 
     A trial that continued a search trial (`parent`) is charged with that one's GPU seconds, too.
+
+    Args:
+        labels: Records by label.
+        evaluations: By trial id.
+        trials: The rows of `trials.csv`.
+        latencies: See `comparison_frame`.
     """
     by_id = trials.set_index("trial_id")
     rows = [
@@ -160,7 +183,7 @@ def cost_frame(
             "train_seconds": record.train_seconds,
             "gpu_seconds": sum(float(by_id["gpu_seconds"].get(one, 0.0)) for one in lineage(record.trial_id, trials)),
             "params": record.parameters,
-            "latency_ms": evaluations[record.trial_id].latency_ms,
+            "latency_ms": (latencies or {}).get(record.trial_id, evaluations[record.trial_id].latency_ms),
             "search_seconds": float(trials["seconds"].sum()),
         }
         for label, record in labels.items()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.kept import Evaluation
 from analysis.scores import units_of
-from sweep.objectives import Objective
+from sweep.objectives import Objective, SplitObjective
 from sweep.verdict import Confirmed, Verdict, decide, worth
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish
 from trainables.labels import BASELINE
@@ -46,7 +46,7 @@ def seed_folders(run_dir: Path, verdict: Verdict | None) -> tuple[dict[str, Path
     return folders, []
 
 
-def on_split(verdict: Verdict, objective: Objective, evaluations: Mapping[str, Evaluation]) -> Verdict:
+def verdict_on_split(verdict: Verdict, objective: SplitObjective, evaluations: Mapping[str, Evaluation]) -> Verdict:
     """The verdict on the split of some evaluations, which chose nothing.
 
     Args:
@@ -77,7 +77,7 @@ def on_split(verdict: Verdict, objective: Objective, evaluations: Mapping[str, E
     )
 
 
-def _score_of(objective: Objective, evaluations: Mapping[str, Evaluation]) -> Callable[[str], float]:
+def _score_of(objective: SplitObjective, evaluations: Mapping[str, Evaluation]) -> Callable[[str], float]:
     def score(trial_id: str) -> float:
         evaluation = evaluations[trial_id]
         once = np.ones((1, len(evaluation.image_ids)))

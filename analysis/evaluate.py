@@ -139,11 +139,8 @@ def _evaluate_model(
             evaluate(model, loader, [new], device=device)
         except DivergedError as error:
             raise DivergedError(f"trial {record.trial_id} cannot be evaluated on {split.name}: {error}") from error
-        latency = {
-            "ms": measure_latency(model, size, device=device),
-            "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
-            "input": format_size(size),
-        }
+        found = measure_latency(model, size, device=device)
+        latency = {"ms": found.ms, "spread": found.spread, "device": found.device, "input": format_size(size)}
         return new.keep(_key_of(record, split), latency)
 
 

@@ -13,7 +13,7 @@ import torch
 from analysis import comparison
 from analysis.answer import Answer, answer
 from analysis.candidates import configurations, seeds_frame
-from analysis.confirmation import components_frame, confirmation_frame, on_split, seed_folders
+from analysis.confirmation import components_frame, confirmation_frame, seed_folders, verdict_on_split
 from analysis.dead import Dead, dead_labels
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.failures import measure as failures
@@ -22,9 +22,12 @@ from analysis.kept import Evaluation, OnStep
 from analysis.load import curves_frame, load_events, load_trials
 from analysis.scores import score_labels, units_of
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES, enough
+from analysis.trade_off import labels_in_set, on_split, pareto_frame
 from sweep.claims import Outcome
+from sweep.latencies import latency_of, unsteady_text
 from sweep.manifest import SweepManifest
-from sweep.objectives import Objective, recorded_objective
+from sweep.objectives import Objective, SplitObjective, recorded_objective, recorded_objectives
+from sweep.pareto import TradeOff, last_trade_off
 from sweep.phase_kinds import kind_of
 from sweep.verdict import Verdict, current_ablation, last_verdict, why_unconfirmed
 from sweep.verify import load_run_split, open_data, open_run, published
@@ -35,6 +38,7 @@ from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
 from trainables.errors import CheckpointError, UsageError
 from trainables.labels import BASELINE, BEST, MAJORITY, in_order
+from trainables.metrics import METRICS, Metric
 from trainables.paths import within
 from trainables.places import cores
 from trainables.record import TrialRecord
@@ -58,6 +62,9 @@ class Results:
         trials: One row per trial, as in `trials.csv`.
         cost: One row per label; columns `comparison.COST_COLUMNS`.
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
+        trade_off: What several objectives cost one another on the split; None where there is one alone.
+        pareto: One row per configuration of the Pareto set, the best and the baseline; columns
+            `trade_off.pareto_columns()`.
         verdict: What fresh seeds showed on the split; None where there are none.
         confirmation: One row per configuration with fresh seeds; columns `confirmation.COLUMNS`.
         ablation: What fresh seeds showed on val of the winner without each of its components; None where it was not
@@ -86,6 +93,8 @@ class Results:
     trials: pd.DataFrame
     cost: pd.DataFrame
     seeds: pd.DataFrame
+    trade_off: TradeOff | None
+    pareto: pd.DataFrame
     verdict: Verdict | None
     confirmation: pd.DataFrame
     ablation: Verdict | None
@@ -101,9 +110,19 @@ class Results:
     notes: tuple[str, ...]
 
     @property
-    def objective(self) -> Objective:
+    def objective(self) -> SplitObjective:
         """What the sweep ranked its trials by."""
         return recorded_objective(self.manifest)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """All that the sweep ranked by, `objective` first."""
+        return recorded_objectives(self.manifest)
+
+    @property
+    def further_metrics(self) -> list[Metric]:
+        """Metrics of one class that the sweep ranked by: columns of `comparison` beside those of the registry."""
+        return further_metrics(self.manifest)
 
 
 def build_results(
@@ -164,12 +183,18 @@ def build_results(
     floor = evaluate_majority(run_dir, data, images, load_split(run_dir, "train").ids, progress=progress)
     evaluations[MAJORITY] = floor
     if verdict is not None and again:
-        verdict = on_split(verdict, objective, evaluations)
+        verdict = verdict_on_split(verdict, objective, evaluations)
     of_labels = {record.trial_id for record in labels.values()}
     evaluations = {trial_id: one for trial_id, one in evaluations.items() if trial_id in {*of_labels, MAJORITY}}
-    scores = score_labels(evaluations, resamples=resamples, seed=manifest.seed, progress=progress)
+    further = further_metrics(manifest)
+    scores = score_labels(evaluations, further=further, resamples=resamples, seed=manifest.seed, progress=progress)
     names = [info.name for info in data.classes]
     trial_ids = {label: record.trial_id for label, record in labels.items()}
+    objectives = recorded_objectives(manifest)
+    chosen = last_trade_off(events) if len(objectives) > 1 else None
+    trade_off = chosen if chosen is None or split == "val" else on_split(chosen, objectives, labels, scores)
+    before = {one.trial_id: latency_of(manifest.latencies, one.config.flat()) for one in labels.values()}
+    timed = {trial_id: found.ms for trial_id, found in before.items() if found is not None}
     told = None
     if BASELINE in labels and BEST in labels:
         told = answer(labels, evaluations, scores, objective=objective, resamples=resamples, seed=manifest.seed)
@@ -180,13 +205,21 @@ def build_results(
         classes=tuple(data.classes),
         labels=labels,
         comparison=comparison.comparison_frame(
-            labels, evaluations, scores, evidence=_evidence(labels, verdict, trials)
+            labels,
+            evaluations,
+            scores,
+            latencies=timed,
+            evidence=_evidence(labels, verdict, trials),
+            further=further,
+            pareto=None if chosen is None else labels_in_set(chosen, labels),
         ),
         per_class=comparison.per_class_frame(trial_ids, evaluations, names),
         iou_thresholds=comparison.threshold_frame(trial_ids, evaluations),
         failures=find_failures(trial_ids, evaluations, data, iou_limit=iou, progress=progress),
         trials=trials,
-        cost=comparison.cost_frame(labels, evaluations, trials),
+        cost=comparison.cost_frame(labels, evaluations, trials, latencies=timed),
+        trade_off=trade_off,
+        pareto=pareto_frame(chosen, trade_off, objectives, split=split, latencies=manifest.latencies, labels=labels),
         verdict=verdict,
         confirmation=confirmation_frame(verdict, objective),
         ablation=ablation,
@@ -214,6 +247,12 @@ def _evidence(labels: Mapping[str, TrialRecord], verdict: Verdict | None, trials
     outcome = next((verdict.outcome_of(one) for one in verdict.contrasts if one.name == source), Outcome.UNDECIDED)
     told = {Outcome.BETTER: f"confirmed on {verdict.split}", Outcome.WORSE: "worse than the baseline"}
     return {BEST: told.get(outcome, "candidate: not told from the baseline")}
+
+
+def further_metrics(manifest: SweepManifest) -> list[Metric]:
+    """The metrics of one class among a sweep's objectives, which no registry has."""
+    measured = [one.metric for one in recorded_objectives(manifest) if isinstance(one, SplitObjective)]
+    return [metric for metric in measured if metric.name not in METRICS]
 
 
 def chief_keys(manifest: SweepManifest) -> list[str]:
@@ -319,7 +358,7 @@ def _top_folders(
 def _notes(
     labels: Mapping[str, TrialRecord], manifest: SweepManifest, floor: Evaluation, class_names: list[str]
 ) -> list[str]:
-    notes = [*manifest.data.warnings]
+    notes = [*manifest.data.warnings, *filter(None, [unsteady_text(manifest.latencies)])]
     units = units_of(floor)
     if units.grouped:
         notes.append(f"images come in {units.count} groups of similar ones; intervals are over groups, not over images")

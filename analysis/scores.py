@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,35 +30,42 @@ def metric_statistic(evaluation: Evaluation, metric: Metric) -> Statistic:
     return lambda weights: metric(Replicates(evaluation, weights))
 
 
-def score_statistic(evaluation: Evaluation) -> Statistic:
+def score_statistic(evaluation: Evaluation, further: Sequence[Metric] = ()) -> Statistic:
     """Every metric as a function of image weights of shape (R, N), giving shape (K, R) in the order of the columns."""
 
     def of_weights(weights: Floats) -> Floats:
         replicates = Replicates(evaluation, weights)
-        return np.stack([metric(replicates) for metric in all_metrics()])
+        return np.stack([metric(replicates) for metric in (*all_metrics(), *further)])
 
     return of_weights
 
 
 def score_labels(
-    evaluations: Mapping[str, Evaluation], *, resamples: int = 1000, seed: int = 0, progress: OnStep | None = None
+    evaluations: Mapping[str, Evaluation],
+    *,
+    further: Sequence[Metric] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: OnStep | None = None,
 ) -> dict[str, Scores]:
     """Scores and intervals of every trial id; all resample the same images.
 
     Args:
         evaluations: By trial id.
+        further: Metrics beside those of the registry: those of one class that a sweep ranks by.
         resamples: Replicates of the bootstrap.
         seed: Of its draws.
         progress: Told how many trials are scored.
     """
     scores: dict[str, Scores] = {}
     for trial_id, evaluation in evaluations.items():
-        statistic = score_statistic(evaluation)
+        statistic = score_statistic(evaluation, further)
         values = statistic(np.ones((1, len(evaluation.image_ids))))[:, 0]
         interval = bootstrap_interval(statistic, units_of(evaluation), resamples=resamples, seed=seed)
         numbers = zip(values, interval.low, interval.high, strict=True)
         scores[trial_id] = {
-            metric.name: Score(*map(float, of_metric)) for metric, of_metric in zip(all_metrics(), numbers, strict=True)
+            metric.name: Score(*map(float, of_metric))
+            for metric, of_metric in zip((*all_metrics(), *further), numbers, strict=True)
         }
         if progress:
             progress("intervals", len(scores), len(evaluations))

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from search_spaces import Parameter, SearchSpace
 from search_spaces.core.parameter import readable
+from sweep import pareto
 from sweep.claims import Outcome
 from sweep.objectives import Objective
 from sweep.trials import TrialView
@@ -28,9 +29,14 @@ from trainables.registry import Scalar
 from trainables.words import counted, time_text
 
 if TYPE_CHECKING:
+    from sweep.pareto import TradeOff
     from sweep.verdict import Verdict
     from trainables.data import SegmentationData, Splits
     from trainables.execution import Execution
+
+
+PARETO_LINES = 6
+"""Configurations of the Pareto set that the terminal lists."""
 
 
 def show_question(
@@ -42,6 +48,7 @@ def show_question(
     *,
     how: str,
     execution: Execution,
+    objectives: Sequence[Objective] = (),
 ) -> None:
     """Says what will be tried on which data.
 
@@ -53,10 +60,16 @@ def show_question(
         splits: Its splits.
         how: Sampler, scheduler and trials at once.
         execution: Of every trial.
+        objectives: What ranks trials; shown where there are several.
     """
     table = rows()
     table.add_row("space", f"{space.name} - {space.description}")
     table.add_row("", f"{len(space.parameters)} parameters, labels by {space.label_by}; {how}")
+    if len(objectives) > 1:
+        first, *further = (objective.key for objective in objectives)
+        others = " and ".join(further)
+        told = f"{first} stops, finishes and confirms trials; the sampler and the Pareto set go by {others} too"
+        table.add_row("objectives", Text(told))
     known = space.trial_config(base, space.start[0] if space.start else {})
     table.add_row(BASELINE, describe(known))
     table.add_row(
@@ -226,6 +239,9 @@ def show_answer(
     verdict: Verdict | None = None,
     ablation: tuple[Verdict | None, str] = (None, ""),
     unconfirmed: str = "",
+    trade_off: TradeOff | None = None,
+    further: Sequence[Objective] = (),
+    unsteady: str = "",
 ) -> None:
     """The best configuration, its score beside the baseline's, where the run is, what to type next.
 
@@ -241,6 +257,9 @@ def show_answer(
         verdict: What fresh seeds showed; None where there are none.
         ablation: What each component of the winner is worth, None where it was not taken apart; and why it was not.
         unconfirmed: Why there are none, or fewer than planned; empty if none were asked for.
+        trade_off: What the objectives cost one another; None where there is one alone.
+        further: The objectives beside the first.
+        unsteady: Which of the times per image are not to be relied on; empty if all are.
     """
     best = labels[BEST]
     config = TrialConfig.from_flat(best.config)
@@ -249,19 +268,24 @@ def show_answer(
     if dead:
         console.print(f"[bold red]dead[/bold red]      {escape(_dead_text(dead, labels))}", soft_wrap=True)
     console.print(
-        f"[bold]best[/bold]      {label} ({best.trial_id}): {describe(config, short=True)}",
+        f"[bold]best[/bold]      {escape(f'by {objective.key}: ') if further else ''}{label} ({best.trial_id}): "
+        f"{describe(config, short=True)}",
         highlight=False,
         soft_wrap=True,
     )
     if verdict is None or dead.keys() & {BASELINE, BEST}:
         told = escape(_score_text(labels, seeds, dead, objective, unconfirmed))
-        console.print(f"[bold]{objective.key}[/bold]  {told}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{escape(objective.key)}[/bold]  {told}", highlight=False, soft_wrap=True)
     else:
         _show_verdict(console, verdict, objective, unconfirmed)
         apart, why = ablation
         components = [told for _, told, _ in worth(apart, objective)] if apart is not None else []
         for told in [*components, *([f"not taken apart: {why}"] if why else [])]:
             console.print(f"          {escape(told)}", highlight=False, soft_wrap=True)
+    if trade_off is not None and BEST not in dead:
+        _show_trade_off(console, trade_off, (objective, *further), verdict, dead)
+        if unsteady:
+            console.print(f"          {escape(unsteady)}", style="yellow", highlight=False, soft_wrap=True)
     troubled = f"; {failed} trials failed, see logs/ and {TRIALS_FILE} there" if failed else ""
     console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)
     if len(dead) == len(labels):
@@ -318,6 +342,26 @@ def _show_verdict(console: Console, verdict: Verdict, objective: Objective, unco
     console.print(f"          means over seeds: {escape(', '.join(means))}", highlight=False, soft_wrap=True)
     if unconfirmed:
         console.print(f"          fewer seeds than planned: {escape(unconfirmed)}", highlight=False, soft_wrap=True)
+
+
+def _show_trade_off(
+    console: Console,
+    trade_off: TradeOff,
+    objectives: Sequence[Objective],
+    verdict: Verdict | None,
+    dead: Mapping[str, str],
+) -> None:
+    """What the objectives cost one another, and the configurations that nothing dominates."""
+    without = [point.trial_id for point in trade_off.points if point.published in dead]
+    told = f"on val, {pareto.sentence(trade_off, objectives, without=without)}"
+    why = pareto.evidence(trade_off, objectives, verdict, without=without)
+    console.print(f"[bold]trade-off[/bold] {escape(told)} [dim]({escape(why)})[/dim]", highlight=False, soft_wrap=True)
+    for point in trade_off.in_set[:PARETO_LINES]:
+        values = ", ".join(f"{one.key} {one.show(point.shown[one.key])}" for one in objectives)
+        learnt = "; it learnt nothing" if point.published in dead else ""
+        console.print(f"          {escape(f'{point.name}: {values}{learnt}')}", highlight=False, soft_wrap=True)
+    if len(trade_off.in_set) > PARETO_LINES:
+        console.print(f"          and {len(trade_off.in_set) - PARETO_LINES} more", highlight=False)
 
 
 def _score_text(

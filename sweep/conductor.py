@@ -18,6 +18,8 @@ from sweep.forecast import TimeLimit
 from sweep.journal import Event, Journal
 from sweep.manifest import Budget
 from sweep.objectives import Objective
+from sweep.pareto import LABEL as PARETO
+from sweep.pareto import TradeOff, last_trade_off
 from sweep.phase_kinds import ABLATE
 from sweep.phases import Ablate, Confirm, Context, Finish, Phase, Proposal, Search
 from sweep.phases.ablate import ablating
@@ -58,6 +60,8 @@ class Conductor:
         scheduler: Name of the stop rule.
         seed: The sweep's seed.
         objective: What ranks trials.
+        further: Objectives beside it: a trial that does not report them all has failed.
+        of_model: What results carry beside what trials report: measures of the model of a flat configuration.
         gpus_per_trial: For the account of GPU time.
         plan: What the budget was expected to buy; with one, a time budget bounds the whole command.
         slots: Trials that run at once.
@@ -75,6 +79,8 @@ class Conductor:
         scheduler: str,
         seed: int,
         objective: Objective,
+        further: Sequence[Objective] = (),
+        of_model: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda config: {},
         gpus_per_trial: float = 0.0,
         plan: Plan | None = None,
         slots: int = 1,
@@ -83,12 +89,16 @@ class Conductor:
         self.journal = journal
         self.budget = budget
         self.objective = objective
+        self.objectives = (objective, *further)
+        self._of_model = of_model
         self._sampler = sampler
         self.table = TrialTable()
         self.limit = None
         if plan is not None and budget.time_budget is not None:
             self.limit = TimeLimit(budget.time_budget, plan, slots, self.elapsed, self._count_labels)
-        context = Context(self.table, objective, budget, gpus_per_trial, self.elapsed, journal.append, self.limit)
+        context = Context(
+            self.table, objective, budget, gpus_per_trial, self.elapsed, journal.append, self.limit, tuple(further)
+        )
         self.search = Search(context, space=space, base=base, sampler=sampler, scheduler=scheduler, seed=seed)
         self.confirm = Confirm(context, seed=seed, top=budget.confirm_top, seeds=budget.confirm_seeds)
         if self.limit is not None:
@@ -152,7 +162,7 @@ class Conductor:
             trial_id=trial_id,
             epoch=result["epoch"],
             seconds=result["seconds"],
-            metrics=dict(result["metrics"]),
+            metrics={**result["metrics"], **self._of_model(trial.config)},
             spent_s=self.elapsed(),
         )
         return self._judge(trial)
@@ -186,6 +196,11 @@ class Conductor:
         if ablation is not None and ablation != last_verdict(self.journal.events, "ablation"):
             self.journal.append("ablation", **ablation.to_json())
 
+    def on_trade_off(self, trade_off: TradeOff | None) -> None:
+        """Writes down what the objectives cost one another, unless it was there before."""
+        if trade_off is not None and trade_off != last_trade_off(self.journal.events):
+            self.journal.append("trade_off", **trade_off.to_json())
+
     def on_close(self) -> None:
         """Writes down that the command is done, its report included."""
         self.journal.append("closed", spent_s=self.elapsed())
@@ -197,7 +212,11 @@ class Conductor:
 
     def labels(self) -> dict[str, TrialView]:
         """The trial that represents each label at full budget."""
-        return self.table.labels(self.objective)
+        return self.table.labels(*self.objectives)
+
+    def trade_off(self) -> TradeOff | None:
+        """What the objectives cost one another; None where there is one alone, or nothing at full budget."""
+        return self.table.trade_off(*self.objectives) if len(self.objectives) > 1 else None
 
     def confirmed(self) -> list[Confirmed]:
         """The configurations with several seeds, the baseline first; empty if there are none.
@@ -247,7 +266,8 @@ class Conductor:
         )
 
     def _count_labels(self) -> int:
-        return len({trial.label for trial in self.table.explored()})
+        own = len({trial.label for trial in self.table.explored()})
+        return own + (sum(label.startswith(PARETO) for label in self.labels()) if len(self.objectives) > 1 else 0)
 
     def _on_event(self, event: Event) -> None:
         replayed = self._started is None
@@ -297,8 +317,9 @@ class Conductor:
 
     def _end(self, trial: TrialView, state: str, reason: str) -> None:
         metrics = {k: v for k, v in trial.metrics.items() if math.isfinite(v)}
-        if state == "completed" and self.objective.value(metrics) is None:
-            state, reason = "failed", f"it reported no {self.objective.key}"
+        missing = [objective.key for objective in self.objectives if objective.value(metrics) is None]
+        if state == "completed" and missing:
+            state, reason = "failed", f"it reported no {', '.join(missing)}"
         self.journal.append(
             "ended", trial_id=trial.trial_id, state=state, reason=reason, epoch=trial.epochs, metrics=metrics
         )

@@ -19,7 +19,8 @@ import yaml
 
 from search_spaces import find_space, space_name
 from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_MODELS, Mode, parser
-from sweep.objectives import objective_of
+from sweep.objectives import DEFAULT as DEFAULT_OBJECTIVE
+from sweep.objectives import objective_faults
 from sweep.samplers import SAMPLERS
 from sweep.schedulers import SCHEDULERS
 from trainables import plugins
@@ -56,7 +57,7 @@ class SweepConfig:
     sampler: str
     scheduler: str
     warm_start: Path | None
-    objective: str
+    objective: tuple[str, ...]
     cpus_per_trial: float | None
     gpus_per_trial: float | None
     concurrent: int | None
@@ -133,8 +134,12 @@ def from_command_line(arguments: Sequence[str]) -> SweepConfig | GoOnConfig:
     first.add_argument("--config", type=expanded)
     first.add_argument("--resume", action="store_true")
     first.add_argument("--extend", nargs="?", const="")
-    file = first.parse_known_args(arguments)[0].config
-    words = [*(_words_of_file(file) if file is not None else ()), *arguments]
+    first.add_argument("--objective", action="append", nargs="?")
+    given = first.parse_known_args(arguments)[0]
+    of_file = _words_of_file(given.config) if given.config is not None else []
+    if given.objective:  # the last word wins, but this flag would add to those of the file
+        of_file = [word for word in of_file if not word.startswith("--objective=")]
+    words = [*of_file, *arguments]
     seen = first.parse_known_args(words)[0]
     if seen.extend is not None:
         return _going_on("extend", words)
@@ -149,6 +154,7 @@ def _starting(words: Sequence[str]) -> SweepConfig:
     read["set_"] = dict(read["set_"])
     if read["models"] is None:
         read["models"] = DEFAULT_ARCHITECTURES if read["space"] == "architecture" else DEFAULT_MODELS
+    read["objective"] = tuple(read["objective"] or (DEFAULT_OBJECTIVE,))
     if read["sampler"] is None:
         read["sampler"] = "tpe" if read["seeds"] is None else "grid"
     if read["name"] is None:
@@ -198,10 +204,7 @@ def _validate(config: SweepConfig) -> None:
             registry.check(name)
         except UsageError as error:
             faults.append(str(error))
-    try:
-        objective_of(config.objective)
-    except UsageError as error:
-        faults.append(str(error))
+    faults += objective_faults(config.objective)
     if config.weights not in WEIGHTS:
         close = difflib.get_close_matches(config.weights, WEIGHTS, n=2, cutoff=0.4)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(WEIGHTS)}"
@@ -287,6 +290,8 @@ def _words_of_line(flag: str, value: Any, flags: argparse.ArgumentParser) -> lis
         if not isinstance(value, dict):
             raise argparse.ArgumentError(None, "write one line 'key: value' for each below it")
         return [f"--set={key}={_text(item)}" for key, item in value.items()]
+    if flag == "objective" and isinstance(value, list):
+        return [f"--objective={_text(item)}" for item in value]
     if _takes(flags, f"--{flag}"):  # a switch
         if not isinstance(value, bool):
             raise argparse.ArgumentError(None, "must be true or false")

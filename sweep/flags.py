@@ -9,7 +9,7 @@ from typing import Literal
 
 from search_spaces import SPACES
 from sweep.objectives import DEFAULT as DEFAULT_OBJECTIVE
-from sweep.objectives import objectives
+from sweep.objectives import forms
 from sweep.samplers import SAMPLERS
 from sweep.schedulers import SCHEDULERS
 from trainables import commands, plugins
@@ -92,7 +92,13 @@ def _add_what(what: argparse._ActionsContainer) -> None:
         metavar="RUN",
         help="try the best points of an earlier run too, after the space's own",
     )
-    what.add_argument("--objective", metavar="METRIC", default=DEFAULT_OBJECTIVE, help=f"{', '.join(objectives())}")
+    what.add_argument(
+        "--objective",
+        action="append",
+        metavar="METRIC",
+        help=f"{', '.join(forms())} (default: {DEFAULT_OBJECTIVE}); again for a trade-off: the "
+        "first stops and confirms trials",
+    )
 
 
 def _add_how(how: argparse._ActionsContainer, mode: Mode) -> None:

@@ -86,7 +86,7 @@ def go_on(
             written.save(run_dir)
         manifest = with_settings(written, journal)
         options = Options(config.address, config.dashboard, config.report, config.pictures)
-        seen = trial_data(run_dir, data)
+        seen = trial_data(run_dir, data, manifest)
         return Session(run_dir, manifest, journal, seen, machines, options, console, started=started).conduct()
 
 
@@ -185,7 +185,7 @@ def _refuse_what_cannot_change(config: GoOnConfig, manifest: SweepManifest, run_
                 faults.append(f"--space {value} ({why})")
         elif key not in _OF_SPLITS and (key not in held or held[key] != value):
             flag = "--" + key.replace("_", "-")
-            shown = "" if value is True else f" {','.join(value) if isinstance(value, tuple) else value}"
+            shown = "" if value is True else f" {_shown(value)}"
             faults.append(flag + shown + (f" (it is {_shown(held[key])})" if key in held else ""))
     _refuse(faults, run_dir)
 
@@ -232,7 +232,7 @@ def _held(manifest: SweepManifest) -> dict[str, Any]:
         "sampler": manifest.search.sampler,
         "scheduler": manifest.search.scheduler,
         "seed": manifest.seed,
-        "objective": manifest.objective,
+        "objective": [manifest.objective, *(one.key for one in manifest.further_objectives)],
         "gpus_per_trial": manifest.resources.gpus_per_trial,
         "precision": execution.precision,
         "channels_last": execution.channels_last,
@@ -248,6 +248,8 @@ def _seeds_given(manifest: SweepManifest) -> int | None:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ",".join(value)
     return "not set" if value is None else str(value)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from search_spaces.core.space import SearchSpace
+from sweep.latencies import MeasuredLatency
 from sweep.plan import Plan
 from sweep.resources import Resources
 from sweep.versions import Hardware
@@ -114,6 +115,14 @@ class SearchRecord:
 
 
 @dataclass(frozen=True)
+class ObjectiveRecord:
+    """An objective beside the first: its key, and which values of it are better."""
+
+    key: str
+    direction: Direction
+
+
+@dataclass(frozen=True)
 class TrackingRecord:
     """Where trials are followed: W&B's mode that was asked for (`offline`, `online`, `disabled`), and its project."""
 
@@ -135,7 +144,7 @@ class SweepManifest:
         base: Flat keys common to all trials, below what the space fixes and suggests.
         budget: Of the search.
         search: How the space is searched.
-        objective: The metric that ranks trials, such as `val/miou`.
+        objective: The metric that ranks trials, such as `val/miou`; where there are several, the first.
         direction: Which values of it are better.
         resources: What each trial gets, and how many run at once.
         hardware: The machine of the driver.
@@ -144,6 +153,8 @@ class SweepManifest:
         tracking: Weights & Biases.
         plugins: The user's own components.
         plan: What the budget was expected to buy; None in runs that made no plan.
+        further_objectives: Those beside the first.
+        latencies: The time per image of every model and size of the space, where it is an objective.
     """
 
     name: str
@@ -164,6 +175,8 @@ class SweepManifest:
     tracking: TrackingRecord = field(default_factory=TrackingRecord)
     plugins: tuple[PluginRecord, ...] = ()
     plan: Plan | None = None
+    further_objectives: tuple[ObjectiveRecord, ...] = ()
+    latencies: tuple[MeasuredLatency, ...] = ()
 
     # Holds for the sections too. An unknown key is refused: `save` would lose it.
     __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}

@@ -12,12 +12,15 @@ from rich.console import Console
 
 from search_spaces.core.space import SearchSpace
 from sweep.compiled import values_of
+from sweep.latencies import MeasuredLatency, models_to_time, settings_of
 from sweep.plan import MeasuredCost
 from sweep.preflight import Prepared
 from sweep.resources import Resources
 from trainables.cost import Cost, measure_apart
-from trainables.errors import SegsweepError
+from trainables.errors import SegsweepError, UsageError
 from trainables.execution import Execution, TrialData
+from trainables.latency import time_models
+from trainables.metrics import LATENCY
 from trainables.registry import Scalar
 
 AT_ONCE = 4
@@ -90,6 +93,42 @@ def measure_everything(
         (cost,) = _measured([together], ready, resources, execution, root=root, console=console)
         rows.append((TOGETHER, cost))
     return rows, combined([config for _, config in asked[:sized]], costs[:sized])
+
+
+def measure_latencies(ready: Prepared, execution: Execution, *, console: Console) -> tuple[MeasuredLatency, ...]:
+    """The time per image of every model and size that a space can reach, one after the other while nothing else runs.
+
+    Returns:
+        Nothing where it is no objective.
+
+    Raises:
+        UsageError: If this machine has no such device as the trials will have, or the models cannot be listed.
+        SegsweepError: If a model cannot be timed here; names each with the reason.
+    """
+    if LATENCY.name not in [objective.key for objective in ready.objectives]:
+        return ()
+    configs = models_to_time(ready.space, ready.base)
+    if not _is_here(execution):
+        raise UsageError(
+            f"--objective {LATENCY.name} is measured on this machine before the search, which has no GPU as the trials "
+            "will have: start the sweep where there is one, or leave the objective out"
+        )
+    with console.status("timing the models") as status:
+        found = time_models(
+            configs,
+            len(ready.data.classes),
+            device=execution.device,
+            precision=execution.precision,
+            progress=lambda done, total: status.update(f"timing the models: {done}/{total}"),
+        )
+    measured = [
+        MeasuredLatency(settings_of(config), execution.precision, one.device, one.ms, one.spread)
+        for config, one in zip(configs, found, strict=True)
+    ]
+    faults = [f"  {one.name}: {told.fault}" for one, told in zip(measured, found, strict=True) if told.fault]
+    if faults:
+        raise SegsweepError("not every model of this sweep can be timed here:\n" + "\n".join(faults))
+    return tuple(measured)
 
 
 def probes(space: SearchSpace, base: Mapping[str, Scalar]) -> list[tuple[str, dict[str, Any]]]:

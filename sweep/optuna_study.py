@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 
 from search_spaces.core.space import SearchSpace
 from sweep.journal import Event
 from sweep.objectives import Objective
-from sweep.samplers import SAMPLERS, Draw
+from sweep.samplers import SAMPLERS, Draw, endless
 from trainables.registry import Scalar
+from trainables.seeds import derived_seed
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -22,6 +24,7 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 STUDY_FILE = "study.db"
 INFEASIBLE = "infeasible"
 ATTEMPTS = 50
+"""Draws of a sampler that may all have been tried before."""
 
 
 class Suggestions:
@@ -36,19 +39,29 @@ class Suggestions:
         seed: The sweep's seed.
         trials: Planned.
         objective: What ranks.
+        further: Objectives beside it, which then count as much.
     """
 
-    def __init__(self, space: SearchSpace, *, sampler: str, seed: int, trials: int, objective: Objective) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        sampler: str,
+        seed: int,
+        trials: int,
+        objective: Objective,
+        further: Sequence[Objective] = (),
+    ) -> None:
         self._space = space
         self._make_sampler = SAMPLERS.get(sampler)
         self._seed = seed
         self._trials = trials
-        self._objective = objective
+        self._objectives = (objective, *further)
         self._open: dict[str, optuna.Trial] = {}
         self._asked: list[dict[str, Scalar]] = []
         self.study = optuna.create_study(
             study_name="sweep",
-            direction="maximize" if objective.metric.direction == "max" else "minimize",
+            directions=["maximize" if one.metric.direction == "max" else "minimize" for one in self._objectives],
         )
 
     def ask(self, trial_id: str, number: int, fixed: Mapping[str, Scalar] | None = None) -> dict[str, Scalar] | None:
@@ -57,7 +70,7 @@ class Suggestions:
         The same parameters would train the same digits again, so a suggestion that was made before is drawn again.
 
         Returns:
-            The parameters, or None if `ATTEMPTS` draws brought nothing new: the space is exhausted.
+            The parameters, or None if there are none that were not tried: the space is exhausted.
         """
         params = self._draw(number) if fixed is None else dict(fixed)
         if params is None:
@@ -82,7 +95,19 @@ class Suggestions:
             self.study.tell(trial, state=TrialState.FAIL)  # samplers and the mirror pass over it
             if params not in self._asked:
                 return params
-        return None
+        return self._untried(number)
+
+    def _untried(self, number: int) -> dict[str, Scalar] | None:
+        """Parameters that no trial had, at random, where those of the space can be listed; None if there are none.
+
+        A sampler that has learnt which of few configurations is best draws it again and again.
+        """
+        if endless(self._space):
+            return None
+        tried = {_rounded(params) for params in self._asked}
+        left = [point for point in self._space.grid() if _rounded(point) not in tried]
+        rng = np.random.default_rng(derived_seed("untried", self._seed, number))
+        return left[rng.integers(len(left))] if left else None
 
     def drop(self, trial_id: str) -> None:
         """Takes a suggestion back that will not be tried; it is not made again."""
@@ -94,8 +119,8 @@ class Suggestions:
         if trial is None:
             return
         if event["event"] == "result":
-            value = self._objective.value(event["metrics"])
-            if value is not None:
+            value = self._objectives[0].value(event["metrics"])
+            if value is not None and len(self._objectives) == 1:  # of several Optuna takes no intermediate values
                 trial.report(value, event["epoch"])
         elif event["event"] == "ended":
             self._tell(trial, event)
@@ -112,9 +137,14 @@ class Suggestions:
         # A sampler learns from a constraint that a region diverges; it would ignore FAIL.
         trial.set_constraint(INFEASIBLE, 1.0 if state == "infeasible" else -1.0)
         if state == "completed":
-            self.study.tell(trial, float(event["metrics"][self._objective.key]))
+            self.study.tell(trial, [float(event["metrics"][one.key]) for one in self._objectives])
         else:
             self.study.tell(trial, state=TrialState.PRUNED)
+
+
+def _rounded(params: Mapping[str, Scalar]) -> frozenset[tuple[str, Scalar]]:
+    """Parameters to be compared: a number is as good as one that differs in its last digits."""
+    return frozenset((k, round(value, 12) if isinstance(value, float) else value) for k, value in params.items())
 
 
 def mirror(study: optuna.Study, path: Path) -> None:

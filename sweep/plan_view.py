@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.answer import rows, untried_text
+from sweep.latencies import MeasuredLatency, unsteady_text
 from sweep.plan import GAIN, SEED_SD, MeasuredCost, Plan
 from trainables.words import counted, time_text
 
@@ -90,6 +91,18 @@ def _epochs(costs: Sequence[MeasuredCost]) -> Iterator[str]:
         seconds = [one.cost.epoch_seconds for one in costs if one.model == model]
         least = f"{min(seconds):.3g} to " if len(seconds) > 1 else ""
         yield f"{model} {least}{max(seconds):.3g} s"
+
+
+def show_latencies(console: Console, latencies: Sequence[MeasuredLatency]) -> None:
+    """Says how long each model takes for one image, and which of these times are not to be relied on."""
+    if not latencies:
+        return
+    first = latencies[0]
+    on = "one thread of the CPU" if first.device == "cpu" else first.device
+    told = f"time per image ({first.precision}, {on}): {'; '.join(map(str, latencies))}"
+    console.print(told, markup=False, highlight=False, soft_wrap=True)
+    if warning := unsteady_text(latencies):
+        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_costs(console: Console, costs: Sequence[tuple[str, Cost]]) -> None:

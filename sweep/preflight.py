@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from search_spaces.augment import reachable
 from search_spaces.core.space import SearchSpace
 from sweep.compiled import plan_space, values_of
 from sweep.config import SweepConfig
+from sweep.latencies import models_to_time
+from sweep.objectives import Objective, objective_of, on_classes
 from trainables.augmentations import preflight
 from trainables.config import parse_size
 from trainables.cost import BYTES_PER_PARAMETER
@@ -19,6 +21,7 @@ from trainables.data import DATASETS, SegmentationData, Splits
 from trainables.data.check import CheckResult, check
 from trainables.data.splits.given import make_splits
 from trainables.errors import DataError
+from trainables.metrics import LATENCY, split_key
 from trainables.models import ensure_weights, parameter_count
 from trainables.registry import Scalar
 
@@ -32,6 +35,7 @@ class Prepared:
     data: SegmentationData
     splits: Splits
     checked: CheckResult
+    objectives: tuple[Objective, ...]
 
 
 def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None = None) -> Prepared:
@@ -44,12 +48,17 @@ def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None 
         WiringError: Transformations that do not do what they say with the libraries that are installed.
     """
     factory = DATASETS.get(config.data)
-    plan_space(config, (96, 128))  # faults of usage come before any file is read; the size is not decided yet
+    planned = plan_space(config, (96, 128))  # faults of usage come before any file is read; the size is not decided yet
+    if LATENCY.name in config.objective:
+        models_to_time(*planned)
     data = factory(root=config.data_root, download=config.download)
     space, base = plan_space(config, data.default_image_size)
+    classes = [info.name for info in data.classes]
+    objectives = tuple(on_classes(objective_of(key), classes) for key in config.objective)
     splits = make_splits(data, splits=config.splits, group_by=config.group_by, progress=progress)
     checked = check(data, splits, progress=progress)
     checked.raise_for_errors()
+    _check_objectives(objectives, data, checked)
     for name in ("train", "val", "test"):
         if not getattr(splits, name):
             raise DataError(f"the {name} split of {config.data} is empty; a sweep needs images in train, val and test")
@@ -58,7 +67,23 @@ def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None 
     models = [str(model) for model in values_of(space, base, "model.name")]
     for model, weights in itertools.product(models, values_of(space, base, "model.weights")):
         ensure_weights(model, str(weights))
-    return Prepared(space, base, data, splits, checked)
+    return Prepared(space, base, data, splits, checked, objectives)
+
+
+def _check_objectives(objectives: Iterable[Objective], data: SegmentationData, checked: CheckResult) -> None:
+    """Refuses a metric of one class of which val shows nothing.
+
+    Raises:
+        DataError: If there is one.
+    """
+    pixels = dict(zip((info.name for info in data.classes), checked.class_pixels["val"], strict=True))
+    for objective in objectives:
+        of_class = split_key(objective.key)
+        if of_class is not None and not pixels[of_class[1]]:
+            raise DataError(
+                f"--objective {objective.key}: no image of val shows the class {of_class[1]!r}, so that it cannot be "
+                "measured there; add such images to val (--splits), or name another class"
+            )
 
 
 def checkpoint_bytes(models: Sequence[str]) -> int:

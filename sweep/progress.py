@@ -13,7 +13,9 @@ from rich.text import Text
 
 from sweep.conductor import Conductor
 from sweep.journal import Event
+from sweep.objectives import Objective
 from sweep.plan import NOT_DONE, not_done
+from sweep.trials import TrialView
 
 STATE_STYLES = {
     "running": "cyan",
@@ -60,25 +62,24 @@ class LiveView:
     def render(self, *, final: bool = False) -> RenderableType:
         """The view at this moment."""
         trials = list(self._conductor.table.trials.values())
-        objective = self._conductor.objective
         shown = trials if final else trials[-ROWS:]
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
         table.add_column("trial", no_wrap=True)
         table.add_column("label", no_wrap=True)
         table.add_column("epochs", no_wrap=True, min_width=6)
         table.add_column("", no_wrap=True, min_width=12)
-        table.add_column(objective.key, justify="right", no_wrap=True, min_width=len(objective.key))
+        for one in self._conductor.objectives:  # whose keys may hold brackets
+            table.add_column(Text(one.key), justify="right", no_wrap=True, min_width=len(one.key))
         table.add_column("state", no_wrap=True)
         table.add_column("why", overflow="ellipsis", no_wrap=True, style="dim", ratio=1)
         for trial in shown:
             total = int(trial.config["epochs"])
-            score = objective.value(trial.metrics)
             table.add_row(
                 trial.trial_id,
                 Text(trial.label),
                 f"{trial.epochs}/{total}",
                 ProgressBar(total=total, completed=trial.epochs, width=12),
-                "" if score is None else objective.show(score),
+                *(_value(one, trial) for one in self._conductor.objectives),
                 Text(trial.state, style=STATE_STYLES.get(trial.state, "")),
                 Text(trial.reason, style="dim"),
             )
@@ -132,14 +133,17 @@ class LiveView:
             self.notice(not_done(event))
         if self._live is None and event["event"] == "ended":
             trial = self._conductor.table.trials[event["trial_id"]]
-            objective = self._conductor.objective
-            score = objective.value(trial.metrics)
             parts = [f"{trial.trial_id:<12} {trial.label:<16} {trial.state:<10} epoch {trial.epochs}"]
-            if score is not None:
-                parts.append(f"{objective.key} {objective.show(score)}")
+            parts += [f"{one.key} {_value(one, trial)}" for one in self._conductor.objectives if _value(one, trial)]
             if trial.reason:
                 parts.append(f"({trial.reason})")
             self._console.print("  ".join(parts), highlight=False, markup=False, soft_wrap=True)
+
+
+def _value(objective: Objective, trial: TrialView) -> str:
+    """A trial's last value as people read it; empty without one."""
+    value = objective.value(trial.metrics)
+    return "" if value is None else objective.show(value)
 
 
 def _clock(seconds: float) -> str:

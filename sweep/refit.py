@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from sweep.journal import JOURNAL_FILE, Journal
 from sweep.manifest import SweepManifest
-from sweep.objectives import recorded_objective
+from sweep.objectives import recorded_objectives
 from sweep.trials import TrialTable, TrialView
 from sweep.verify import open_data, open_run
 from trainables import commands, plugins
@@ -76,7 +76,7 @@ def _run(asked: argparse.Namespace, console: Console) -> int:
 
 
 def _labelled(journal: Journal, label: str, manifest: SweepManifest) -> TrialView:
-    labels = TrialTable.of(journal.events).labels(recorded_objective(manifest))
+    labels = TrialTable.of(journal.events).labels(*recorded_objectives(manifest))
     if label not in labels:
         raise UsageError(f"the run has no label {label!r} at full budget; it has {', '.join(labels) or 'none'}")
     return labels[label]

@@ -20,7 +20,8 @@ from rich.table import Table
 
 from sweep.journal import JOURNAL_FILE, read_events
 from sweep.manifest import SweepManifest
-from sweep.objectives import Objective, recorded_objective
+from sweep.objectives import Objective, recorded_objectives
+from sweep.session import trial_data
 from sweep.trials import TrialTable, TrialView
 from sweep.verify import open_data, open_run, version_changes
 from trainables import commands, plugins
@@ -28,9 +29,9 @@ from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
 from trainables.data.flags import add_data_root_flag
 from trainables.data.reading.names import expanded
-from trainables.data.splits.frozen import load_split
 from trainables.errors import INTERRUPTED, SegsweepError, UsageError
 from trainables.execution import TrialData
+from trainables.metrics import LATENCY
 from trainables.paths import within
 from trainables.trial import Trial
 from trainables.words import counted
@@ -101,7 +102,8 @@ def replay(
     epochs = []
     for result in results:
         entry = again.run_epoch()
-        epochs.append(Epoch(result["epoch"], result["metrics"], entry["metrics"]))
+        measured = {key: value for key, value in result["metrics"].items() if key != LATENCY.name}
+        epochs.append(Epoch(result["epoch"], measured, entry["metrics"]))
     kept = latest_checkpoint(within(run_dir, CHECKPOINTS, trial.trial_id))
     if kept is None or read_record(kept).epochs != results[-1]["epoch"]:
         return Replay(tuple(epochs), None)
@@ -146,22 +148,22 @@ def _run(asked: argparse.Namespace, console: Console) -> int:
     manifest = open_run(run_dir)
     plugins.load_recorded(manifest.plugins, asked.plugins, run=run_dir)
     table = TrialTable.of(read_events(run_dir / JOURNAL_FILE))
-    objective = recorded_objective(manifest)
-    trial = _find(table, asked.trial, objective)
+    objectives = recorded_objectives(manifest)
+    trial = _find(table, asked.trial, objectives)
     results = history(table, trial)
     if not results:
         raise UsageError(f"{trial.trial_id} reported no epoch: {trial.state} {trial.reason}".rstrip())
     with console.status("comparing the data with what the sweep began with"):
         data = open_data(run_dir, manifest, root=asked.data_root)
-    seen = TrialData(data, load_split(run_dir, "train").ids, load_split(run_dir, "val").ids)
+    seen = trial_data(run_dir, data, manifest)
     with console.status(f"training {counted(len(results), 'epoch')} of {trial.trial_id} again"):
         found = replay(run_dir, trial, results, seen, manifest)
-    _show(console, found, trial, objective, version_changes(manifest))
+    _show(console, found, trial, objectives[0], version_changes(manifest))
     return 0 if found.is_equal else 1
 
 
-def _find(table: TrialTable, name: str, objective: Objective) -> TrialView:
-    labels = table.labels(objective)
+def _find(table: TrialTable, name: str, objectives: Sequence[Objective]) -> TrialView:
+    labels = table.labels(*objectives)
     trial = table.trials.get(name) or labels.get(name)
     if trial is None:
         raise UsageError(f"the run has no trial {name!r}; it has {', '.join([*table.trials, *labels])}")
@@ -174,7 +176,7 @@ def _show(
     key = objective.key
     shown = Table(box=None, padding=(0, 1), header_style="bold")
     for name in ("epoch", f"{key} then", f"{key} now", "difference", "metrics that differ"):
-        shown.add_column(name, justify="right")
+        shown.add_column(escape(name), justify="right")
     for one in found.epochs:
         then, now = one.then.get(key, float("nan")), one.now.get(key, float("nan"))
         difference = "0" if then == now else f"{now - then:+.2e}"

@@ -19,8 +19,10 @@ from sweep.compiled import values_of
 from sweep.conductor import Conductor
 from sweep.floor import why_dead
 from sweep.journal import JOURNAL_FILE, Journal
+from sweep.latencies import latency_of, of_model, unsteady_text
 from sweep.manifest import SweepManifest
-from sweep.objectives import Objective, recorded_objective
+from sweep.objectives import SplitObjective, recorded_objective, recorded_objectives
+from sweep.pareto import last_trade_off
 from sweep.phases.confirm import confirming
 from sweep.reporting import report_on_val
 from sweep.resources import Machines
@@ -136,6 +138,7 @@ class Session:
 
     def _conductor(self) -> Conductor:
         manifest = self.manifest
+        objective, *further = recorded_objectives(manifest)
         return Conductor(
             self.journal,
             space=manifest.space,
@@ -144,7 +147,9 @@ class Session:
             sampler=manifest.search.sampler,
             scheduler=manifest.search.scheduler,
             seed=manifest.seed,
-            objective=recorded_objective(manifest),
+            objective=objective,
+            further=further,
+            of_model=lambda config: of_model(manifest.latencies, config),
             gpus_per_trial=manifest.resources.gpus_per_trial,
             plan=manifest.plan,
             slots=manifest.resources.concurrent,
@@ -276,17 +281,18 @@ class Session:
 
     def _conclude(self, conductor: Conductor) -> None:
         """Writes down what fresh seeds showed on val, where there are any."""
-        choice = confirming(self.journal.events)
+        choice, objective = confirming(self.journal.events), recorded_objective(self.manifest)
         if choice is not None or conductor.gives_seeds:
             chosen_from = int(choice["chosen_from"]) if choice is not None else None
             found = conductor.confirmed()
             looks = conductor.looks(found)
-            conductor.on_verdict(self._decide(found, conductor.objective, chosen_from=chosen_from, looks=looks))
+            conductor.on_verdict(self._decide(found, objective, chosen_from=chosen_from, looks=looks))
         if choice is not None:
             picked = (int(choice["chosen_from"]), len(choice["trials"]) - 1)
-            conductor.on_ablation(self._decide(conductor.ablated(), conductor.objective, picked=picked))
+            conductor.on_ablation(self._decide(conductor.ablated(), objective, picked=picked))
+        conductor.on_trade_off(conductor.trade_off())
 
-    def _decide(self, configurations: Sequence[Confirmed], objective: Objective, **design: Any) -> Verdict | None:
+    def _decide(self, configurations: Sequence[Confirmed], objective: SplitObjective, **design: Any) -> Verdict | None:
         if not configurations:
             return None
 
@@ -314,9 +320,12 @@ class Session:
             labels,
             seeds=conductor.table.seeds(labels[BEST], conductor.objective),
             verdict=last_verdict(self.journal.events),
+            trade_off=last_trade_off(self.journal.events) if len(conductor.objectives) > 1 else None,
+            further=conductor.objectives[1:],
+            unsteady=self._unsteady(conductor),
             ablation=current_ablation(self.journal.events),
             unconfirmed=why_unconfirmed(self.journal.events),
-            dead=self._dead(labels, conductor.objective),
+            dead=self._dead(labels, recorded_objective(self.manifest)),
             objective=conductor.objective,
             run_dir=self.run_dir,
             openings=openings_seen(self.run_dir, self.manifest.data.splits.test.hash),
@@ -324,7 +333,14 @@ class Session:
         )
         return 0 if reported and not failed else 1
 
-    def _dead(self, labels: Mapping[str, TrialView], objective: Objective) -> dict[str, str]:
+    def _unsteady(self, conductor: Conductor) -> str:
+        """Which times per image that the trade-off tells of are not to be relied on."""
+        trade_off, trials = conductor.trade_off(), conductor.table.trials
+        points = trade_off.in_set if trade_off is not None else []
+        told = [latency_of(self.manifest.latencies, trials[point.trial_id].config) for point in points]
+        return unsteady_text(one for one in self.manifest.latencies if one in told)
+
+    def _dead(self, labels: Mapping[str, TrialView], objective: SplitObjective) -> dict[str, str]:
         """Why each label that learnt nothing did not, by label."""
         data = self.data
         train, val = (class_pixels(data.data, ids) for ids in (data.train, data.val))
@@ -361,9 +377,10 @@ def open_journal(run_dir: Path) -> Iterator[Journal]:
         yield journal
 
 
-def trial_data(run_dir: Path, data: Any) -> TrialData:
+def trial_data(run_dir: Path, data: Any, manifest: SweepManifest) -> TrialData:
     """What trials may see of a data set: the frozen train and val splits, never test."""
-    return TrialData(data, load_split(run_dir, "train").ids, load_split(run_dir, "val").ids)
+    reported = tuple(objective.key for objective in recorded_objectives(manifest))
+    return TrialData(data, load_split(run_dir, "train").ids, load_split(run_dir, "val").ids, reported)
 
 
 def with_settings(manifest: SweepManifest, journal: Journal) -> SweepManifest:

@@ -21,7 +21,7 @@ def show(config: SweepConfig, console: Console) -> int:
     # No data set is built: a space can be read where its images are not.
     space, base = plan_space(config, usual_size(config.data))
     if config.warm_start is not None:
-        warm = warm_start(space, base, config.warm_start, objective_of(config.objective))
+        warm = warm_start(space, base, config.warm_start, objective_of(config.objective[0]))
         space = warm.space
         for line in [] if config.as_yaml else warm.lines(config.warm_start):
             console.print(line, markup=False, soft_wrap=True)

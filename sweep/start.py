@@ -17,9 +17,9 @@ from sweep import answer, plan_view, short_budget
 from sweep.compiled import values_of
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
-from sweep.manifest import Budget, SearchRecord, SweepManifest, TrackingRecord
-from sweep.measuring import measure_everything, measure_known, measure_models, processes
-from sweep.objectives import objective_of
+from sweep.latencies import MeasuredLatency
+from sweep.manifest import Budget, ObjectiveRecord, SearchRecord, SweepManifest, TrackingRecord
+from sweep.measuring import measure_everything, measure_known, measure_latencies, measure_models, processes
 from sweep.plan import Plan
 from sweep.planning import Asked, make_plan, propose
 from sweep.predicting import Setting
@@ -68,12 +68,12 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         workers=config.workers,
         cache_bytes=config.cache_limit,
     )
+    config, ready = _for_the_budget(config, ready, resources, execution, started, console)
     if config.warm_start is not None:
-        warm = warm_start(ready.space, ready.base, config.warm_start, objective_of(config.objective))
+        warm = warm_start(ready.space, ready.base, config.warm_start, ready.objectives[0])
         ready = dataclasses.replace(ready, space=warm.space)
         for line in warm.lines(config.warm_start):
             console.print(line, markup=False, soft_wrap=True)
-    config, ready = _for_the_budget(config, ready, resources, execution, started, console)
     scheduler = scheduler_for(ready.space, config.scheduler)
     answer.show_question(
         console,
@@ -83,6 +83,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         ready.splits,
         how=f"{config.sampler}, {scheduler}, {resources.concurrent} at once",
         execution=execution,
+        objectives=ready.objectives,
     )
     for offender in ready.checked.warnings:
         console.print(f"[yellow]warning[/yellow] {escape(str(offender))}", soft_wrap=True)
@@ -100,6 +101,8 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         val_pixels=_mean_pixels(ready),
         val_units=sampling_units([ready.splits.group(ready.data, image_id) for image_id in ready.splits.val]).count,
     )
+    latencies = measure_latencies(ready, execution, console=console)
+    plan_view.show_latencies(console, latencies)
     if config.check:
         rows, costs = measure_everything(ready, resources, execution, root=root, console=console)
         return _check(config, rows, dataclasses.replace(setting, costs=costs), resources, console)
@@ -111,14 +114,14 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     run_dir.mkdir(parents=True)
     try:
         freeze_splits(ready.data, ready.splits, run_dir, hashes=ready.checked.hashes)
-        manifest = _manifest(config, ready, plan, asked, resources, execution)
+        manifest = _manifest(config, ready, plan, asked, resources, execution, latencies)
         manifest.save(run_dir)
     except BaseException:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
     options = Options(config.address, config.dashboard, config.report, config.pictures)
     with open_journal(run_dir) as journal:
-        data = trial_data(run_dir, ready.data)
+        data = trial_data(run_dir, ready.data, manifest)
         return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
 
 
@@ -208,8 +211,15 @@ def _check_disk(config: SweepConfig, plan: Plan, setting: Setting) -> None:
 
 
 def _manifest(
-    config: SweepConfig, ready: Prepared, plan: Plan, asked: Asked, resources: Resources, execution: Execution
+    config: SweepConfig,
+    ready: Prepared,
+    plan: Plan,
+    asked: Asked,
+    resources: Resources,
+    execution: Execution,
+    latencies: tuple[MeasuredLatency, ...],
 ) -> SweepManifest:
+    first, *further = ready.objectives
     return SweepManifest(
         name=config.run_dir.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -234,8 +244,8 @@ def _manifest(
             confirm_seeds=plan.confirm_seeds,
         ),
         search=SearchRecord(config.sampler, config.scheduler),
-        objective=config.objective,
-        direction=objective_of(config.objective).metric.direction,
+        objective=first.key,
+        direction=first.metric.direction,
         resources=resources,
         hardware=describe_hardware(),
         versions=package_versions(),
@@ -243,6 +253,8 @@ def _manifest(
         tracking=TrackingRecord(config.wandb or TrackingRecord.wandb, config.wandb_project or TrackingRecord.project),
         plugins=tuple(plugin.record() for plugin in plugins.loaded()),
         plan=plan,
+        further_objectives=tuple(ObjectiveRecord(one.key, one.metric.direction) for one in further),
+        latencies=latencies,
     )
 
 

@@ -26,7 +26,7 @@ from trainables.errors import SegsweepError
 from trainables.run_folder import REPORT, REPORT_FILE, TABLES_FOLDER
 
 FLUSH_SECONDS = 5.0
-TABLES = ("comparison", "per_class", "iou_thresholds", "cost")
+TABLES = ("comparison", "pareto", "per_class", "iou_thresholds", "cost")
 
 
 def resolve_mode(asked: str, *, warn: Callable[[str], None]) -> str:
@@ -161,8 +161,8 @@ class Tracker:
         run = self._start("report", {}, job_type="report")
         for name in TABLES:
             path = report_dir / TABLES_FOLDER / f"{name}.csv"
-            if path.is_file():
-                run.log({name: wandb.Table(dataframe=pd.read_csv(path))})
+            if path.is_file() and len(frame := pd.read_csv(path)):  # without rows: one objective has no Pareto set
+                run.log({name: wandb.Table(dataframe=frame)})
         page = report_dir / REPORT_FILE
         if page.is_file():
             run.log({"report": wandb.Html(page.read_text(encoding="utf-8"), inject=False)})

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sweep.journal import Event
 from sweep.objectives import Objective
+from sweep.pareto import LABEL as PARETO
+from sweep.pareto import Point, TradeOff, pareto_set, spread_out
 from sweep.phase_kinds import CONFIRM, kind_of
 from sweep.trials_csv import CONFIG, PARENT, ordered
 from trainables.files import write_atomically
@@ -150,12 +152,13 @@ class TrialTable:
         continued = self.trials.get(finish_id(trial.trial_id))
         return continued if continued is not None and continued.state == "completed" else trial
 
-    def labels(self, objective: Objective) -> dict[str, TrialView]:
+    def labels(self, objective: Objective, *further: Objective) -> dict[str, TrialView]:
         """The trial in `best/` for each label: only trials at full budget; `baseline` first, `best` the winner.
 
         Where configurations were trained again with fresh seeds, the best is the one with the best mean over them.
         No configuration is listed twice: a label whose trial differs from the baseline in the seed alone is left
-        out, and where the best configuration is the baseline's own, `best` is the baseline's trial.
+        out, and where the best configuration is the baseline's own, `best` is the baseline's trial. Where there are
+        further objectives, each configuration of the Pareto set that has no label gets one of its own.
         """
         finals = {label: self.final(trial) for label, trial in self.representatives(objective).items()}
         complete = {label: trial for label, trial in finals.items() if trial.state == "completed"}
@@ -168,7 +171,60 @@ class TrialTable:
             winner = self._confirmed_winner(objective)
             own = [trial for trial in everyone if winner is None or configuration(trial) == winner]
             chosen[BEST] = ranked_configurations(own or everyone, objective)[0][0]
+        if further:
+            held = {configuration(trial) for trial in chosen.values()}
+            of_set = (self.trials[point.trial_id] for point in spread_out(self.pareto_set(objective, *further)))
+            chosen |= {f"{PARETO}{t.trial_id}": self.final(t) for t in of_set if configuration(t) not in held}
         return {label: chosen[label] for label in in_order(chosen)}
+
+    def pareto_set(self, *objectives: Objective) -> list[Point]:
+        """The configurations at full budget that none of the others dominates, the best by the first one first."""
+        return pareto_set(self._points(objectives), objectives)
+
+    def trade_off(self, *objectives: Objective) -> TradeOff | None:
+        """The Pareto set, and beside it the best by the first objective and the baseline; None without a best."""
+        labels = self.labels(*objectives)
+        if BEST not in labels:
+            return None
+        points = [self._published(point, labels) for point in self._points(objectives)]
+        in_set = {point.trial_id for point in pareto_set(points, objectives)}
+        chief = {configuration(labels[label]) for label in (BASELINE, BEST) if label in labels}
+        told = [
+            replace(point, is_in_set=point.trial_id in in_set)
+            for point in points
+            if point.trial_id in in_set or self._key(point) in chief
+        ]
+        told.sort(key=lambda point: -objectives[0].goodness(point.shown[objectives[0].key]))
+        best = next(point.trial_id for point in told if self._key(point) == configuration(labels[BEST]))
+        return TradeOff(tuple(one.key for one in objectives), tuple(told), best, len(points))
+
+    def _published(self, point: Point, labels: Mapping[str, TrialView]) -> Point:
+        """A point with the label that holds it: its own, if that one does."""
+        holders = [label for label, trial in labels.items() if configuration(trial) == self._key(point)]
+        return replace(point, published=point.label if point.label in holders else next(iter(holders), ""))
+
+    def _key(self, point: Point) -> tuple[tuple[str, Any], ...]:
+        return configuration(self.trials[point.trial_id])
+
+    def _points(self, objectives: Sequence[Objective]) -> list[Point]:
+        """Every configuration at full budget by all objectives, in the order of the first trials."""
+        first = objectives[0]
+        fresh = {configuration(group[0]): group for group in self.confirmed(first)}
+        points = []
+        whole = (t for t in self.completed(first) if all(one.value(t.metrics) is not None for one in objectives))
+        for group in by_configuration(whole).values():
+            seeds = fresh.get(configuration(group[0]), [])
+            points.append(
+                Point(
+                    trial_id=group[0].parent or group[0].trial_id,
+                    label=group[0].label,
+                    published="",
+                    values=_means(group, objectives),
+                    fresh=_means(seeds, objectives) if seeds else {},
+                    seeds=len(seeds) or len(group),
+                )
+            )
+        return points
 
     def completed(self, objective: Objective) -> list[TrialView]:
         """The trials at full budget that have a score and may become `best`."""
@@ -246,6 +302,19 @@ def configuration(trial: TrialView) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((key, value) for key, value in trial.config.items() if key != "seed"))
 
 
+def by_configuration(trials: Iterable[TrialView]) -> dict[tuple[tuple[str, Any], ...], list[TrialView]]:
+    """Trials that differ in the seed alone, together, in the order in which they come."""
+    groups: dict[tuple[tuple[str, Any], ...], list[TrialView]] = {}
+    for trial in trials:
+        groups.setdefault(configuration(trial), []).append(trial)
+    return groups
+
+
+def _means(trials: Sequence[TrialView], objectives: Iterable[Objective]) -> dict[str, float]:
+    """Mean value of each objective, by its key."""
+    return {one.key: statistics.fmean(trial.metrics[one.key] for trial in trials) for one in objectives}
+
+
 def mean_goodness(trials: Iterable[TrialView], objective: Objective) -> float:
     """Mean score of trials that have one, turned so that higher is better."""
     return statistics.fmean(objective.goodness(trial.metrics[objective.key]) for trial in trials)
@@ -253,9 +322,7 @@ def mean_goodness(trials: Iterable[TrialView], objective: Objective) -> float:
 
 def ranked_configurations(trials: Iterable[TrialView], objective: Objective) -> list[list[TrialView]]:
     """The trials of each configuration, the first of the ranking first: by epochs, by mean score, by first trial."""
-    groups: dict[tuple[tuple[str, Any], ...], list[TrialView]] = {}
-    for trial in trials:
-        groups.setdefault(configuration(trial), []).append(trial)
+    groups = by_configuration(trials)
 
     def rank(group: list[TrialView]) -> tuple[int, float, int]:
         return group[0].epochs, mean_goodness(group, objective), -group[0].number
@@ -265,12 +332,8 @@ def ranked_configurations(trials: Iterable[TrialView], objective: Objective) -> 
 
 def _with_several(trials: Iterable[TrialView]) -> list[list[TrialView]]:
     """Trials by configuration where there are several, the baseline's first; nothing without it and another."""
-    groups: dict[tuple[tuple[str, Any], ...], list[TrialView]] = {}
-    for trial in trials:
-        groups.setdefault(configuration(trial), []).append(trial)
-    several = sorted(
-        (group for group in groups.values() if len(group) > 1), key=lambda group: group[0].label != BASELINE
-    )
+    groups = by_configuration(trials).values()
+    several = sorted((group for group in groups if len(group) > 1), key=lambda group: group[0].label != BASELINE)
     return several if len(several) > 1 and several[0][0].label == BASELINE else []
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sweep.claims import Arm, Contrast, Outcome, compare
 from sweep.journal import Event
-from sweep.objectives import Objective
+from sweep.objectives import Objective, SplitObjective
 from sweep.phase_kinds import CONFIRM
 from trainables.errors import DataError
 from trainables.labels import BASELINE
@@ -151,7 +151,7 @@ def _configuration(content: Mapping[str, Any]) -> Confirmed:
 
 def decide(
     configurations: Sequence[Confirmed],
-    objective: Objective,
+    objective: SplitObjective,
     *,
     split: str,
     collected: Callable[[str], Collected | None],
@@ -200,7 +200,7 @@ def decide(
 
 def image_variances(
     configurations: Sequence[Confirmed],
-    objective: Objective,
+    objective: SplitObjective,
     collected: Callable[[str], Collected | None],
     units: Units,
 ) -> dict[str, float] | None:

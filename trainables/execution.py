@@ -13,11 +13,20 @@ from trainables.plugins import TakesPluginsAlong
 
 @dataclass(frozen=True)
 class TrialData(TakesPluginsAlong):
-    """The data set and the image ids that a trial may see; test ids are never among them."""
+    """The data set and the image ids that a trial may see, and what it tells of them.
+
+    Attributes:
+        data: The data set.
+        train: Ids to train on.
+        val: Ids to validate on; test ids are never among them.
+        reported: What trials report beside the metrics of all classes: `val/iou[person]`, `params`. Others are passed
+            over.
+    """
 
     data: SegmentationData
     train: tuple[str, ...]
     val: tuple[str, ...]
+    reported: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

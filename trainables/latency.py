@@ -1,41 +1,80 @@
-"""How long a model takes for one image, by a fixed protocol."""
+"""How long a model takes for one image, by a fixed protocol.
+
+Models that are compared by it are timed one after the other in a process of their own, while nothing else of ours runs
+(`time_models`): what runs beside it would be measured as well.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from trainables import commands, plugins
+from trainables.errors import SegsweepError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LATENCY_WARM_UP = 2
-
-
 LATENCY_REPEATS = (5, 30)
-
-
 LATENCY_SECONDS = 1.0
+STEADY = 0.2
+"""A spread above this says that something else kept the machine busy: the model is timed again."""
+TRIES = 3
+"""How often a model is timed at most; the steadiest time counts."""
 
 
-def measure_latency(model: nn.Module, size: tuple[int, int], *, device: str = "cpu") -> float:
-    """Median time of a forward pass in milliseconds.
+@dataclass(frozen=True)
+class Latency:
+    """The time of a forward pass.
 
-    Protocol: one image of random numbers at the model's input size, float32, already on the device; one thread on the
-    CPU; 2 passes to warm up; then at least 5 and at most 30 timed passes, until a second is over. On a GPU each pass
-    is waited for.
+    Attributes:
+        ms: Median of the passes, in milliseconds.
+        spread: Distance of their quartiles, as a share of the median.
+        device: `cpu`, or the GPU's name.
+        fault: Why the model cannot be timed here; empty if it can.
+    """
+
+    ms: float = float("nan")
+    spread: float = 0.0
+    device: str = "cpu"
+    fault: str = ""
+
+
+def measure_latency(
+    model: nn.Module, size: tuple[int, int], *, device: str = "cpu", precision: str = "fp32"
+) -> Latency:
+    """Times the forward pass of one image.
+
+    Protocol: one image of random numbers at the model's input size, already on the device; one thread on the CPU; 2
+    passes to warm up; then at least 5 and at most 30 timed passes, until a second is over. On a GPU each pass is waited
+    for.
 
     Args:
         model: Evaluated in evaluation mode.
         size: Height and width of the input.
         device: `cpu` or `cuda`; where the model is.
+        precision: `fp32`; or what the pass is cast to, `bf16` or `fp16`.
     """
+    import torch
+
+    from trainables.updates import DTYPES, autocast
+
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
-    wait: Callable[[], None] = torch.cuda.synchronize if device.startswith("cuda") else (lambda: None)
+    on_gpu = device.startswith("cuda")
+    wait: Callable[[], None] = torch.cuda.synchronize if on_gpu else (lambda: None)
     seconds: list[float] = []
     model.eval()
-    with one_thread(), torch.inference_mode():
+    with one_thread(), torch.inference_mode(), autocast("cuda" if on_gpu else "cpu", DTYPES[precision]):
         for _ in range(LATENCY_WARM_UP):
             model(image)
         least, most = LATENCY_REPEATS
@@ -45,15 +84,99 @@ def measure_latency(model: nn.Module, size: tuple[int, int], *, device: str = "c
             model(image)
             wait()
             seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds) * 1000
+    low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    name = torch.cuda.get_device_name() if on_gpu else "cpu"
+    return Latency(median * 1000, (high - low) / median, name)
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Torch works on the CPU with one thread, and afterwards with as many as before."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def steadiest(measure: Callable[[], Latency]) -> Latency:
+    """Measures until the spread is at most `STEADY`, `TRIES` times at most; the measurement with the least spread."""
+    found: list[Latency] = []
+    while len(found) < TRIES and not (found and found[-1].spread <= STEADY):
+        found.append(measure())
+    return min(found, key=lambda one: one.spread)
+
+
+def time_models(
+    configs: Sequence[Mapping[str, Any]],
+    classes: int,
+    *,
+    device: str,
+    precision: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Latency]:
+    """Times the model of each configuration, with random weights, one after the other in a process of its own.
+
+    Args:
+        configs: Flat configurations.
+        classes: Of the data set.
+        device: `cpu` or `cuda`.
+        precision: See `measure_latency`.
+        progress: Called with how many are timed, and of how many.
+    """
+    order = {"configs": [dict(one) for one in configs], "classes": classes, "device": device, "precision": precision}
+    command = commands.subprocess_command("trainables.latency", *plugins.flags())
+    found: list[Latency] = []
+    with tempfile.TemporaryFile("w+") as stdin, tempfile.TemporaryFile("w+") as errors:
+        stdin.write(json.dumps(order))
+        stdin.seek(0)
+        with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=errors, text=True) as helper:
+            try:
+                for line in helper.stdout or ():
+                    found.append(Latency(**json.loads(line)))
+                    if progress:
+                        progress(len(found), len(configs))
+            except BaseException:
+                helper.kill()
+                raise
+        if len(found) < len(configs):
+            errors.seek(0)
+            told = errors.read().strip().splitlines()
+            why = told[-1] if told else f"the process that times it ended with exit code {helper.returncode}"
+            found += [Latency(fault=why)] * (len(configs) - len(found))
+    return found
+
+
+def _time(config: Mapping[str, Any], order: Mapping[str, Any]) -> Latency:
+    from trainables.config import TrialConfig
+    from trainables.models import build_model
+
+    asked = TrialConfig.from_flat(config)
+    params = {**asked.model.params, "weights": "none"}  # which they are makes no difference to the time
+    model = build_model(asked.model.name, [str(number) for number in range(order["classes"])], **params)
+    model = model.to(order["device"])
+    return steadiest(
+        lambda: measure_latency(model, asked.image_size, device=order["device"], precision=order["precision"])
+    )
+
+
+def main() -> int:
+    """Times what an order on the standard input asks for; prints one line of JSON per configuration."""
+    plugins.load_given(sys.argv[1:])
+    order = json.load(sys.stdin)
+    for config in order["configs"]:
+        try:
+            latency = _time(config, order)
+        except SegsweepError as error:
+            latency = Latency(fault=" ".join(str(error).split()))
+        except Exception as error:
+            latency = Latency(fault=f"{type(error).__name__}: {error}")
+        print(json.dumps(dataclasses.asdict(latency)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

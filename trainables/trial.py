@@ -24,7 +24,7 @@ from trainables.loaders import TrainingSet, evaluation_loader, training_loader
 from trainables.loops import evaluate, train_one_epoch
 from trainables.losses import LOSSES
 from trainables.memory import memory_is_enough_for
-from trainables.metrics import ConfusionMatrix, ImageCounts, PairCounts, summary
+from trainables.metrics import PARAMS, ConfusionMatrix, Counts, ImageCounts, PairCounts, class_metrics, summary
 from trainables.models import build_model
 from trainables.models.base import SegmentationModel
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
@@ -210,13 +210,24 @@ class Trial:
         counted = val.value()
         if isinstance(counted, ImageCounts):
             self.val_counts, counted = counted if self.data.val else None, counted.total()
-        metrics = {**trained, **(summary(counted) if self.data.val else {})}
+        metrics = {**trained, **(self._reported(counted) if self.data.val else {})}
         bad = [name for name, value in metrics.items() if not np.isfinite(value)]
         if bad:
             raise DivergedError(f"{', '.join(bad)} not finite after epoch {epoch}")
         entry = {"epoch": epoch, "seconds": time.perf_counter() - started, "metrics": metrics}
         self.history.append(entry)
         return entry
+
+    def _reported(self, matrix: Counts) -> dict[str, float]:
+        """What a trial tells of its model as it is: on val by a confusion matrix of shape (C, C), and of its size."""
+        asked = self.data.reported
+        found = summary(matrix, class_metrics(asked, [info.name for info in self.data.data.classes]))
+        return found | ({PARAMS.name: float(self.parameters)} if PARAMS.name in asked else {})
+
+    @property
+    def parameters(self) -> int:
+        """Of the model, as it was built."""
+        return int(self.applied["model"]["parameters"])
 
     def record(self, *, label: str = "") -> TrialRecord:
         """What the trial is and how far it came."""
@@ -228,7 +239,7 @@ class Trial:
             normalisation=self.model.normalisation,
             history=tuple(self.history),
             applied=self.applied,
-            parameters=int(self.applied["model"]["parameters"]),
+            parameters=self.parameters,
             plugins=tuple(
                 {"name": plugin.name, "sha256": plugin.sha256} for plugin in used_by(self.config.components())
             ),

@@ -13,18 +13,21 @@ import pandas as pd
 
 from analysis.report.parts import FailedPart, Parts, forget
 from trainables.files import write_atomically
-from trainables.metrics import Metric, all_metrics
+from trainables.metrics import VAL, Metric, all_metrics, split_key
 
 if TYPE_CHECKING:
     from analysis.results import Results
 
-TABLES = ("comparison", "confirmation", "components", "per_class", "iou_thresholds", "failures", "trials", "cost")
+TABLES = (
+    *("comparison", "pareto", "confirmation", "components", "per_class", "iou_thresholds", "failures", "trials"),
+    "cost",
+)
 """Names of the frames of `Results`, and of the files."""
 DIGITS = 4
 """Decimals of a proportion, significant digits of any other number."""
 
 _OTHER_PROPORTIONS = re.compile(
-    r"missed_recall|\w+_fraction|mean|lowest|highest|(difference|worth)(_low|_high)?|chance|detectable"
+    r"missed_recall|\w+_fraction|mean|lowest|highest|(difference|worth)(_low|_high)?|chance|detectable|latency_spread"
 )
 """Columns of proportions that are no metric's."""
 _MARKDOWN = str.maketrans({**{mark: f"\\{mark}" for mark in "|\\`*_"}, "<": "&lt;", ">": "&gt;"})
@@ -142,6 +145,9 @@ def show_number(value: float | None, *, name: str = "", digits: int = DIGITS) ->
 def metric_of_column(name: str) -> Metric | None:
     """The metric whose values a column holds: on a split (`iou`, `iou_low`) or of a trial (`val/miou`)."""
     base = name.removesuffix("_low").removesuffix("_high")
+    of_class = split_key(base if base.startswith(VAL) else f"{VAL}{base}")
+    if of_class is not None:
+        return of_class[0]
     return next((metric for metric in all_metrics() if base in (metric.name, metric.key)), None)
 
 

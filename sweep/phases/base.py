@@ -63,12 +63,13 @@ class Context:
 
     Attributes:
         table: All trials so far.
-        objective: What ranks them.
+        objective: What ranks them: the first, where there are several.
         budget: Limits of the search.
         gpus_per_trial: For the account of GPU time.
         elapsed: Seconds spent so far, over all resumes.
         note: Writes an event to the journal: `note("exhausted", reason=...)`.
         limit: The time that the whole command must keep; None where it has no plan.
+        further: The other objectives, which the sampler learns from as well.
     """
 
     table: TrialTable
@@ -78,6 +79,7 @@ class Context:
     elapsed: Callable[[], float]
     note: Callable[..., Event]
     limit: TimeLimit | None = None
+    further: tuple[Objective, ...] = ()
 
     def to_finish(self) -> list[TrialView]:
         """Trials that represent a label, were stopped early and are worth their last epochs, the best first."""

@@ -48,7 +48,12 @@ class Search(Phase):
         self.space = space
         self.base = dict(base)
         self.suggestions = Suggestions(
-            space, sampler=sampler, seed=seed, trials=context.budget.trials, objective=context.objective
+            space,
+            sampler=sampler,
+            seed=seed,
+            trials=context.budget.trials,
+            objective=context.objective,
+            further=context.further,
         )
         self._scheduler = scheduler_for(space, scheduler)
         self._rule = SCHEDULERS.get(self._scheduler)(context.budget.max_epochs)

@@ -16,11 +16,13 @@ from analysis.candidates import seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame
 from analysis.foreseen import COLUMNS as FORESEEN_COLUMNS
 from analysis.results import Results
+from analysis.trade_off import pareto_frame
 from search_spaces import SearchSpace, When
 from search_spaces.core.parameter import Parameter, choice
 from sweep.claims import Contrast
-from sweep.manifest import Budget, DataRecord, SearchRecord, SplitRecord, SplitRecords, SweepManifest
-from sweep.objectives import objective_of
+from sweep.manifest import Budget, DataRecord, ObjectiveRecord, SearchRecord, SplitRecord, SplitRecords, SweepManifest
+from sweep.objectives import objective_of, recorded_objectives
+from sweep.pareto import Point, TradeOff
 from sweep.verdict import Confirmed, Verdict
 from trainables.data.base import VOID, ClassInfo, Image, Mask, SegmentationData, Splits
 
@@ -316,6 +318,8 @@ def make_results(
         trials=trials_frame,
         cost=cost,
         seeds=seeds_frame(trials_frame, "val/miou"),
+        trade_off=None,
+        pareto=pareto_frame(None, None, [objective_of("val/miou")], split="test", latencies=(), labels={}),
         verdict=None,
         confirmation=confirmation_frame(None, objective_of("val/miou")),
         ablation=None,
@@ -416,3 +420,18 @@ def with_verdict(
     changes = {"ablation": ablation, "components": components_frame(ablation, objective_of("val/miou")), **changes}
     told = {"verdict": verdict, "confirmation": confirmation_frame(verdict, objective), "split": split, **changes}
     return replace(results, **told)
+
+
+def with_trade_off(results: Results) -> Results:
+    """The same run with the time per image as a second objective: the best, the baseline, and one beyond them."""
+    points = [
+        Point(f"000{place}", "<free>", label, {"val/miou": 0.5 - place / 10, "latency_ms": ms}, {}, 1, is_in_set)
+        for place, (label, ms, is_in_set) in enumerate(
+            [("best", 20.0, True), ("baseline", 21.0, False), (list(results.labels)[-1], 9.0, True)]
+        )
+    ]
+    trade_off = TradeOff(("val/miou", "latency_ms"), tuple(points), "0000", 9)
+    manifest = replace(results.manifest, further_objectives=(ObjectiveRecord("latency_ms", "min"),))
+    objectives = recorded_objectives(manifest)
+    frame = pareto_frame(trade_off, trade_off, objectives, split=results.split, latencies=(), labels=results.labels)
+    return replace(results, manifest=manifest, trade_off=trade_off, pareto=frame)

@@ -587,7 +587,7 @@ def test_latency_leaves_the_thread_count_as_it_was(monkeypatch):
             assert image.shape == (1, 3, 24, 32)
             return {"out": image}
 
-    assert 0 < measure_latency(Spy(), (24, 32)) < 1000
+    assert 0 < measure_latency(Spy(), (24, 32)).ms < 1000
     assert set(threads) == {1}
     assert len(threads) == 2 + 30
     assert torch.get_num_threads() == before

@@ -13,11 +13,14 @@ from analysis.answer import Verdict
 from analysis.candidates import SEED_COLUMNS
 from analysis.comparison import COST_COLUMNS, THRESHOLD_COLUMNS, comparison_columns, per_class_columns
 from analysis.failures.measure import COLUMNS, failing_regions
+from analysis.report.sections.classes import shown_metric
+from analysis.report.tables import show_number
 from analysis.results import build_results
 from sweep.verify import open_data, open_run
 from trainables import commands
 from trainables.errors import CheckpointError, DataError, UsageError
 from trainables.labels import MAJORITY
+from trainables.metrics import METRICS
 
 from ..copies import copy_run
 from .small_run import CLASSES, COUNTS, make_data, make_run
@@ -184,6 +187,21 @@ def test_the_objective_of_the_manifest_is_compared_and_ranks(run):
         label: 1 + sum(scores[other] > scores[label] for other in {"baseline", "best", "trial-0002"})
         for label in results.labels
     }
+
+
+def test_the_objective_of_one_class_has_columns_of_its_own_and_is_compared(run):
+    _, run_dir = run
+    rewrite(run_dir / "manifest.json", {'"objective": "val/miou"': '"objective": "val/iou[dot]"'})
+    rewrite(run_dir / "trials.csv", {"val/miou": "val/iou[dot]"})
+    results = build_results(run_dir, resamples=50)
+    columns = list(results.comparison)
+    assert columns[columns.index("map_high") + 1 :][:3] == ["iou[dot]", "iou[dot]_low", "iou[dot]_high"]
+    row = results.comparison.set_index("label").loc["best"]
+    of_class = results.per_class.set_index(["label", "class"]).loc[("best", "dot"), "iou"]
+    assert row["iou[dot]"] == of_class == results.answer.winner_score
+    assert results.answer.objective.metric.words == "dot IoU"
+    assert shown_metric(results.objective) is METRICS.get("iou")
+    assert show_number(0.25, name="iou[dot]_low") == show_number(0.25, name="val/iou[dot]") == "0.2500"
 
 
 def test_an_objective_that_the_report_does_not_know_opens_nothing(run):

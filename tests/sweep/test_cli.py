@@ -81,6 +81,8 @@ def sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         ("--set augment.policy=geometrc", "geometric"),
         ("--weights imagnet", "imagenet"),
         ("--objective val/mIoU", "val/miou"),
+        ("--objective val/miou --objective param", "params"),
+        ("--objective val/iuo[road]", "val/iou[road]"),
         ("--sampler tep", "tpe"),
         ("--scheduler ahsa", "asha"),
     ],
@@ -104,6 +106,8 @@ def test_unknown_name_is_bad_usage_and_the_close_ones_are_told(sweep: Command, a
         ("--trials 0", "--trials"),
         ("--time-budget soon", "--time-budget"),
         ("--name a/b", "--name"),
+        ("--objective val/miou --objective val/miou", "--objective val/miou is given twice"),
+        ("--objective params", "cannot come first"),
     ],
 )
 def test_impossible_value_is_bad_usage(sweep: Command, arguments: str, told: str) -> None:

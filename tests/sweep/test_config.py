@@ -18,7 +18,7 @@ from ..plugin import nothing_left_behind, write
 def test_defaults_are_a_sweep_over_augmentation_on_the_embedded_data() -> None:
     config = from_command_line([])
     assert (config.space, config.data, config.models) == ("augment", "scenes", ("lraspp_mobilenet_v3_large",))
-    assert (config.sampler, config.scheduler, config.objective) == ("tpe", "asha", "val/miou")
+    assert (config.sampler, config.scheduler, config.objective) == ("tpe", "asha", ("val/miou",))
     assert (config.wandb, config.weights, config.dashboard) == (None, "none", None)
     assert config.name is not None
     assert config.name.startswith("augment-scenes-")
@@ -280,3 +280,17 @@ def test_yaml_can_go_on_with_a_sweep(tmp_path: Path) -> None:
     config = from_command_line(["--config", str(path)])
     assert isinstance(config, GoOnConfig)
     assert (config.name, config.extend, config.changes, config.others) == (None, 0, {}, {})
+
+
+def test_objectives_of_a_file_are_a_list_and_give_way_to_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("objective: [val/f1, 'val/iou[traffic light, red]', params]\nname: x\n")
+    of_file = from_command_line(["--config", str(path)])
+    assert of_file.objective == ("val/f1", "val/iou[traffic light, red]", "params")
+    assert from_command_line(["--config", str(path), "--objective", "val/recall"]).objective == ("val/recall",)
+    assert from_command_line(["--objective", "val/recall", "--objective=params", "--name", "x"]).objective == (
+        "val/recall",
+        "params",
+    )
+    path.write_text("objective: val/f1\nname: x\n")
+    assert from_command_line(["--config", str(path)]).objective == ("val/f1",)

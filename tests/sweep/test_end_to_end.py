@@ -45,7 +45,7 @@ def sweep(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         (folder / name).mkdir()
         (folder / name / "__init__.py").write_text("raise RuntimeError('a package of the user, not of segsweep')")
     what = ["--space", "augment", "--data", "folder", "--data-root", str(mini_root), "--set", "image_size=48x64"]
-    budget = ["--trials", "4", "--max-epochs", "6"]
+    budget = ["--trials", "4", "--max-epochs", "6", "--objective", "val/miou", "--objective", "latency_ms"]
     searched = script("run", *what, *budget, "--name", "e2e", cwd=folder)
     assert searched.returncode == 0, searched.stdout + searched.stderr
     reported = script("report", "runs/e2e", "--save-predictions", cwd=folder)
@@ -66,6 +66,29 @@ def test_terminal_tells_plan_dashboard_answer_and_next_command(sweep: tuple[Path
     assert "segsweep report runs/e2e" in out
     dead = "no label learnt anything" in out and "segsweep report runs/e2e --split val" in out  # six epochs may not do
     assert dead or "opens the test split, opened 0 times so far" in out
+
+
+def test_time_per_image_is_measured_before_the_sweep_and_told_with_the_score(sweep: tuple[Path, str, str]) -> None:
+    run, out, reported = sweep
+    manifest = SweepManifest.load(run)
+    (latency,) = manifest.latencies
+    assert latency.settings == {"model.name": "lraspp_mobilenet_v3_large", "image_size": "48x64"}
+    assert (latency.precision, latency.device) == ("fp32", "cpu") and 0 < latency.ms < 5000
+    assert f"lraspp_mobilenet_v3_large at 48x64 {objective_of('latency_ms').show(latency.ms)}" in out
+    assert out.index("time per image") < out.index("Ray dashboard")
+    trials = pd.read_csv(run / "trials.csv")
+    assert set(trials["latency_ms"]) == {latency.ms}
+    assert "best      by val/miou: " in out
+    for told in (out, reported):  # six epochs may not do
+        dead = "dead" in told
+        assert dead or ") by mIoU or time per image" in told
+    pareto = pd.read_csv(run / "report/tables/pareto.csv")
+    assert list(pareto) == [
+        *("label", "trial_id", "in_set", "seeds", "val/miou", "latency_ms", "latency_spread", "iou", "beside_best")
+    ]
+    comparison = pd.read_csv(run / "report/tables/comparison.csv").set_index("label")
+    assert comparison.loc["best", "pareto"] == "in the set"
+    assert set(comparison["latency_ms"].dropna()) == {latency.ms}
 
 
 def test_journal_trials_and_study_agree(sweep: tuple[Path, str, str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
 from sweep.floor import constant_scores, why_dead
-from sweep.objectives import DEAD_MARGIN, objective_of
+from sweep.objectives import DEAD_MARGIN, objective_of, on_classes
 
 VAL = np.array([600, 300, 100, 0])
 TRAIN = np.array([700, 200, 50, 50])
@@ -44,3 +44,16 @@ def test_model_at_the_floor_is_dead_and_one_just_above_is_not() -> None:
     assert reason({**other, OBJECTIVE: floor[OBJECTIVE] + 0.9 * DEAD_MARGIN}).startswith("stands at the floor: road")
     assert reason({**other, OBJECTIVE: floor[OBJECTIVE] + 1.1 * DEAD_MARGIN}) == ""
     assert reason({**other, "val/f1": floor["val/f1"]}, objective="val/f1").startswith("stands at the floor")
+
+
+def test_ranked_by_one_class_the_floor_is_that_of_the_class() -> None:
+    key = "val/iou[car]"
+    objective = on_classes(objective_of(key), CLASSES)
+    floor = constant_scores(VAL, int(np.argmax(TRAIN)), objective)
+    assert floor[key] == 0
+
+    def told(score: float) -> str:
+        metrics = {**floor, "val/miou": 0.9, key: score}
+        return why_dead(metrics, objective=objective, classes=CLASSES, train_pixels=TRAIN, val_pixels=VAL)
+
+    assert told(0.0005).startswith("stands at the floor") and told(0.2) == ""

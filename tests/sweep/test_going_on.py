@@ -6,8 +6,10 @@ import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from sweep.config import CHANGEABLE, GoOnConfig, from_command_line
 from sweep.flags import parser
 from sweep.journal import Journal
 from sweep.manifest import SweepManifest, TrackingRecord
+from sweep.objectives import recorded_objectives
+from trainables.latency import Latency
 
 from ..mini import write
 from .started import Stage, staged
@@ -44,6 +48,8 @@ def own(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         ("--scheduler none", "--scheduler none (it is asha)"),
         ("--sampler random", "--sampler random (it is tpe)"),
         ("--seed 3", "--seed 3 (it is 0)"),
+        ("--objective val/f1", "--objective val/f1 (it is val/miou)"),
+        ("--objective val/miou --objective params", "--objective val/miou,params (it is val/miou)"),
         ("--space loss", "--space loss (it is lr)"),
         ("--set batch_size=4", "--set batch_size=4 (it is"),
         ("--set image_size=96x96", "--set image_size=96x96 (it is 48x64)"),
@@ -74,6 +80,26 @@ def test_all_that_cannot_change_is_told_at_once_and_what_holds_anyway_is_no_faul
     same = ("--trials", "7", "--data", "folder", "--set", "image_size=48x64", "--space", "lr")
     same += ("--models", "lraspp_mobilenet_v3_large")
     assert stage.resume(*same) == (0, "")
+
+
+def test_objectives_and_the_times_that_were_measured_stay(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def timed(configs: Sequence[Any], classes: int, **how: Any) -> list[Latency]:
+        asked.append(len(configs))
+        return [Latency(7.5, 0.05)] * len(configs)
+
+    monkeypatch.setattr("sweep.measuring.time_models", timed)
+    objectives = ("--objective", "val/f1", "--objective", "latency_ms", "--objective", "val/iou[sky]")
+    stage.start(*objectives)
+    first = stage.sessions[-1]
+    assert [one.key for one in recorded_objectives(first.manifest)] == list(objectives[1::2])
+    assert [one.ms for one in first.manifest.latencies] == [7.5]
+    assert first.data.reported == objectives[1::2]
+    assert stage.resume(*objectives) == (0, "")
+    again = stage.sessions[-1]
+    assert (again.manifest, again.data.reported) == (first.manifest, first.data.reported)
+    assert asked == [1], "a sweep that goes on measures nothing again"
 
 
 def test_unknown_flag_is_bad_usage_in_every_mode(stage: Stage) -> None:

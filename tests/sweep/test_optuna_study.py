@@ -243,6 +243,24 @@ def test_no_parameters_are_suggested_twice_and_an_exhausted_space_says_so(sample
     assert [t.user_attrs["trial_id"] for t in kept] == ["t000", "t001", "t002"]
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_sampler_that_learnt_which_of_few_is_best_still_tries_the_others(sampler: str) -> None:
+    losses, sizes = ("cross_entropy", "focal", "dice"), ("48x64", "72x96", "96x128", "120x160")
+    space = SearchSpace(
+        name="few",
+        description="",
+        parameters=(choice("loss.name", losses), choice("image_size", sizes)),
+        label_by="loss.name",
+        start=({"loss.name": losses[0], "image_size": sizes[0]},),
+    )
+    study = make(sampler, space=space, trials=8)
+    found = [study.ask("t000", 0, fixed=dict(space.start[0]))]
+    while found[-1] is not None:
+        study.apply(ended(f"t{len(found) - 1:03d}", "completed", 0.3 + 0.02 * losses.index(found[-1]["loss.name"])))
+        found.append(study.ask(f"t{len(found):03d}", len(found)))
+    assert len(found[:-1]) == len(losses) * len(sizes)
+
+
 def test_grid_tries_every_configuration_once_in_an_order_of_its_own() -> None:
     orders = []
     for seed in (0, 1):

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -196,3 +197,23 @@ def test_classes_json_with_faults_is_a_data_error(tmp_path: Path) -> None:
     (root / "classes.json").write_text(json.dumps({"classes": []}))
     with pytest.raises(DataError, match=r"classes\.json is not valid"):
         prepare(config("--data", "folder", "--data-root", str(root)))
+
+
+def test_objective_of_one_class_needs_the_class_in_the_data_and_in_val(mini_root: Path, tmp_path: Path) -> None:
+    data = ("--data", "folder", "--data-root", str(mini_root))
+    (objective,) = prepare(config(*data, "--objective", "val/iou[ball]")).objectives
+    assert objective.metric.name == "iou[ball]"
+    with pytest.raises(UsageError, match=r"val/iou\[bal\]: the data set has no class 'bal'; did you mean 'ball'"):
+        prepare(config(*data, "--objective", "val/iou[bal]"))
+    root = write(tmp_path / "without")
+    for path in sorted((root / "masks").iterdir())[:20]:
+        mask = np.asarray(Image.open(path)).copy()
+        mask[mask == 2] = 1
+        Image.fromarray(mask).save(path)
+    ids = [f"im{number:03d}" for number in range(40)]
+    rows = [f"{image_id},{'val' if n < 10 else 'test' if n < 20 else 'train'}" for n, image_id in enumerate(ids)]
+    (tmp_path / "splits.csv").write_text("id,split\n" + "\n".join(rows))
+    where = ("--data", "folder", "--data-root", str(root), "--splits", str(tmp_path / "splits.csv"))
+    prepare(config(*where))
+    with pytest.raises(DataError, match="no image of val shows the class 'ball'"):
+        prepare(config(*where, "--objective", "val/iou[ball]"))

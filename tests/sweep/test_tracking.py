@@ -128,6 +128,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[st
         tracker.on_event(event)
     (run_dir / "report" / "tables").mkdir(parents=True)
     (run_dir / "report" / "tables" / "comparison.csv").write_text("label,iou\nbaseline,0.5\nbest,0.625\n")
+    (run_dir / "report" / "tables" / "pareto.csv").write_text("label,trial_id\n")
     (run_dir / "report" / "report.html").write_text("<html><body>the report</body></html>")
     tracker.report(run_dir / "report")
     assert tracker.close(timeout=120)
@@ -168,7 +169,8 @@ def test_continuation_shows_the_whole_curve(written: Any) -> None:
 def test_report_is_in_its_run(written: Any) -> None:
     run, folder = written[0]["mine/report"], written[1]
     assert run["summary"]["best/iou"] == 0.625
-    assert {key.split("/")[0] for row in run["history"] for key in row} >= {"comparison", "report"}
+    logged = {key.split("/")[0] for row in run["history"] for key in row}
+    assert logged >= {"comparison", "report"} and "pareto" not in logged
     pages = [path.read_text() for path in folder.rglob("media/html/*.html")]
     assert any("the report" in page for page in pages)
 

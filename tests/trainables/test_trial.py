@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,18 @@ def test_training_learns_the_data_set_and_reports_what_scikit_learn_computes(
     assert entry["metrics"]["val/pixel_accuracy"] == pytest.approx((truth == prediction)[known].mean(), abs=1e-9)
 
 
+def test_what_is_asked_for_beside_the_metrics_is_reported(mini_data: TrialData, tiny_model: None) -> None:
+    reported = ("val/miou", "val/iou[ball]", "params", "latency_ms")
+    plain, asked = make(mini_data, epochs=1), make(dataclasses.replace(mini_data, reported=reported), epochs=1)
+    before, metrics = plain.run_epoch()["metrics"], asked.run_epoch()["metrics"]
+    assert metrics["params"] == sum(parameter.numel() for parameter in asked.model.parameters())
+    assert asked.val_counts is not None
+    matrix = asked.val_counts.total()
+    assert metrics["val/iou[ball]"] == matrix[2, 2] / (matrix[2].sum() + matrix[:, 2].sum() - matrix[2, 2])
+    assert {key: metrics[key] for key in before} == before
+    assert metrics.keys() - before.keys() == {"val/iou[ball]", "params"}, "the time per image is not a trial's to tell"
+
+
 def test_history_counts_epochs_and_says_when_the_budget_is_trained(mini_data: TrialData, tiny_model: None) -> None:
     trial = make(mini_data, epochs=2)
     assert (trial.epoch, trial.done) == (0, False)
@@ -177,7 +190,7 @@ def test_diverged_training_is_told_as_such(mini_data: TrialData, tiny_model: Non
 def test_metric_that_is_not_finite_is_a_divergence(
     mini_data: TrialData, tiny_model: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainables.trial.summary", lambda matrix: {"val/miou": float("nan")})
+    monkeypatch.setattr("trainables.trial.summary", lambda matrix, further: {"val/miou": float("nan")})
     with pytest.raises(DivergedError, match="val/miou not finite after epoch 1"):
         make(mini_data).run_epoch()
 

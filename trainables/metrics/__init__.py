@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from trainables import lazy
 from trainables.metrics.arrays import Counts, Floats, mean_over_classes, mean_over_split_classes, weighted_sum
 from trainables.metrics.image_counts import ImageCounts
+from trainables.metrics.of_model import LATENCY, OF_MODEL, PARAMS
+from trainables.metrics.one_class import class_key, class_measure, class_metric, class_metrics, has_classes, split_key
 from trainables.metrics.pixels import average_precision, f1, iou, pixel_accuracy, precision, recall
 from trainables.metrics.regions import (
     IOU_THRESHOLDS,
@@ -20,8 +22,11 @@ from trainables.metrics.regions import (
 )
 from trainables.metrics.registry import (
     METRICS,
+    VAL,
     Collected,
     ConfusionsAlone,
+    Direction,
+    Measure,
     Metric,
     Replicates,
     all_metrics,
@@ -49,16 +54,22 @@ if TYPE_CHECKING:
 __all__ = [
     "IGNORE",
     "IOU_THRESHOLDS",
+    "LATENCY",
     "METRICS",
+    "OF_MODEL",
+    "PARAMS",
     "SCORE_LEVELS",
     "SCORE_LIMIT",
+    "VAL",
     "Collected",
     "Collector",
     "ConfusionMatrix",
     "ConfusionsAlone",
     "Counts",
+    "Direction",
     "Floats",
     "ImageCounts",
+    "Measure",
     "Metric",
     "PairCounts",
     "PerImageConfusion",
@@ -68,10 +79,15 @@ __all__ = [
     "Units",
     "all_metrics",
     "average_precision",
+    "class_key",
+    "class_measure",
+    "class_metric",
+    "class_metrics",
     "confusion_matrix",
     "confusion_metric",
     "draw_counts",
     "f1",
+    "has_classes",
     "iou",
     "mean_over_classes",
     "mean_over_split_classes",
@@ -86,6 +102,7 @@ __all__ = [
     "register",
     "replicate_weights",
     "sampling_units",
+    "split_key",
     "summary",
     "weighted_sum",
 ]

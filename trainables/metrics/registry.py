@@ -7,7 +7,7 @@ Adding a metric is one registered function: it is then a column of `comparison` 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -20,6 +20,9 @@ Needs = Literal["confusion", "scores", "regions"]
 """A collector: `PerImageConfusion`, `ScoreHistogram`, `RegionConfidence`."""
 
 Direction = Literal["max", "min"]
+
+VAL = "val/"
+"""Begins the names of what trials report of the val split."""
 
 MatrixFunction = TypeVar("MatrixFunction", bound=Callable[[Counts], Floats])
 
@@ -68,20 +71,13 @@ def show_proportion(value: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
-    """A metric of a split.
+class Measure:
+    """A number by which models are told apart.
 
     Attributes:
-        name: Its column in the table `comparison`, and in `per_class`.
+        name: Its column in the table `comparison`.
         words: What sentences call it.
         definition: Where it is defined: a file of the repository and an anchor in it, or an address.
-        needs: The collectors that it needs. Trials run the one of `confusion` alone.
-        of_replicates: Its value in each replicate, shape (R,). A class of the split that a replicate lost is left out
-            of a mean over classes (`mean_over_split_classes`).
-        of_classes: Its value for each class of the split, shape (C,), NaN where a class has none; None for a metric
-            that has one number for all classes.
-        class_words: What the value of a class is called, at the start of a sentence.
-        reported_as: Its name among what trials report, behind `val/`; None if they do not report it.
         direction: `max`: the higher the better, or `min`.
         bounds: Its lowest and its highest value.
         show: Writes a value in a table or on a terminal.
@@ -90,14 +86,35 @@ class Metric:
     name: str
     words: str
     definition: str
+    direction: Direction = "max"
+    bounds: tuple[float, float] = (0.0, 1.0)
+    show: Callable[[float], str] = show_proportion
+
+    @property
+    def best(self) -> float:
+        """The best value that there is."""
+        return self.bounds[1] if self.direction == "max" else self.bounds[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Measure):
+    """A measure of what a model predicts on a split; its best value is that of a perfect prediction.
+
+    Attributes:
+        needs: The collectors that it needs. Trials run the one of `confusion` alone.
+        of_replicates: Its value in each replicate, shape (R,). A class of the split that a replicate lost is left out
+            of a mean over classes (`mean_over_split_classes`).
+        of_classes: Its value for each class of the split, shape (C,), NaN where a class has none; None for a metric
+            that has one number for all classes.
+        class_words: What the value of a class is called, at the start of a sentence.
+        reported_as: Its name among what trials report, behind `val/`; None if they do not report it.
+    """
+
     needs: frozenset[Needs]
     of_replicates: Callable[[Replicates], Floats]
     of_classes: Callable[[Collected], Floats] | None = None
     class_words: str = ""
     reported_as: str | None = None
-    direction: Direction = "max"
-    bounds: tuple[float, float] = (0.0, 1.0)
-    show: Callable[[float], str] = show_proportion
 
     def __post_init__(self) -> None:
         """Refuses what cannot be computed or written.
@@ -117,12 +134,7 @@ class Metric:
     @property
     def key(self) -> str | None:
         """What trials report it as, such as `val/miou`; None if they do not."""
-        return None if self.reported_as is None else f"val/{self.reported_as}"
-
-    @property
-    def best(self) -> float:
-        """Its value for a perfect prediction."""
-        return self.bounds[1] if self.direction == "max" else self.bounds[0]
+        return None if self.reported_as is None else f"{VAL}{self.reported_as}"
 
 
 METRICS: Registry[Metric] = Registry("metric")
@@ -212,11 +224,13 @@ class ConfusionsAlone:
         raise TypeError("a trial collects the confusion matrix alone: a metric with reported_as cannot need scores")
 
 
-def summary(matrix: Counts) -> dict[str, float]:
+def summary(matrix: Counts, further: Sequence[Metric] = ()) -> dict[str, float]:
     """What a trial reports: every metric that has a `key`, by it.
 
     Args:
         matrix: One confusion matrix over the whole split, shape (C, C).
+        further: Metrics beside those of the registry, such as those of one class.
     """
     split = Replicates(ConfusionsAlone(np.asarray(matrix)[None]), np.ones((1, 1)))
-    return {metric.key: float(metric(split)[0]) for metric in all_metrics() if metric.key is not None}
+    metrics = (*all_metrics(), *further)
+    return {metric.key: float(metric(split)[0]) for metric in metrics if metric.key is not None}

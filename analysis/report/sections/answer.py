@@ -21,6 +21,7 @@ from analysis.report.page import (
     render_section,
 )
 from analysis.results import Results, chief_keys
+from sweep import pareto
 from sweep.objectives import DEAD_MARGIN
 from sweep.verdict import Confirmed, sentence
 from sweep.verdict import Verdict as SeedVerdict
@@ -51,9 +52,11 @@ def lead_claims(results: Results) -> list[Claim]:
         return [*dead, claim("No label learnt anything, so nothing is compared.")]
     if not comparable(results):
         return [*dead, claim("A comparison with what learnt nothing shows nothing, so none is made.")]
+    told = trade_off_claim(results)
+    costs = [] if told is None else [told]
     if results.verdict is not None:
-        return [*dead, _verdict_claim(results, results.verdict)]
-    return [*dead, _comparison_claim(results)]
+        return [*dead, _verdict_claim(results, results.verdict), *costs]
+    return [*dead, _comparison_claim(results), *costs]
 
 
 def caveats(results: Results) -> list[Claim]:
@@ -89,6 +92,20 @@ def _verdict_claim(results: Results, verdict: SeedVerdict) -> Claim:
     leading = verdict.of(verdict.leading.name)
     text = sentence(verdict, results.objective, {leading.trial_id: "{}"})
     return claim(f"On {verdict.split}, {text}.", _named_changes(results, leading), evidence=Evidence.FRESH_SEEDS)
+
+
+def trade_off_claim(results: Results) -> Claim | None:
+    """What the best by the first objective costs by the others; None where there is one objective alone."""
+    if results.trade_off is None:
+        return None
+    without = [point.trial_id for point in results.trade_off.points if point.published in results.dead]
+    told = pareto.sentence(results.trade_off, results.objectives, without=without)
+    if results.split == "val":
+        rests = pareto.evidence(results.trade_off, results.objectives, results.verdict, without=without)
+    else:
+        rests = "one checkpoint each, as val chose them"
+    level = Evidence.FRESH_SEEDS if "fresh seeds" in rests else Evidence.ONE_CHECKPOINT
+    return claim("On {}, {} ({}).", *map(escape, (results.split, told, rests)), evidence=level)
 
 
 def _named_changes(results: Results, configuration: Confirmed) -> Markup:

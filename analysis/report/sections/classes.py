@@ -22,9 +22,9 @@ from analysis.report.drawing import (
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
-from sweep.objectives import Objective
+from sweep.objectives import SplitObjective
 from trainables.labels import BASELINE, BEST, CHIEF, MAJORITY
-from trainables.metrics import METRICS, Metric
+from trainables.metrics import METRICS, Metric, split_key
 
 
 @SECTIONS.register("classes")
@@ -40,9 +40,11 @@ def classes_section(material: Material) -> Section:
     )
 
 
-def class_metric(objective: Objective) -> Metric:
-    """What classes are compared by: the sweep's objective, or IoU where that has no value for a single class."""
-    return objective.metric if objective.metric.of_classes else METRICS.get("iou")
+def shown_metric(objective: SplitObjective) -> Metric:
+    """What classes are compared by: the sweep's objective, of which it may rank one class; else IoU."""
+    of_class = split_key(objective.key)
+    metric = objective.metric if of_class is None else of_class[0]
+    return metric if metric.of_classes else METRICS.get("iou")
 
 
 NUMBERED_CLASSES = 14
@@ -58,7 +60,7 @@ def draw_per_class(results: Results) -> Drawing | None:
     frame = results.per_class[results.per_class["label"] != MAJORITY]
     if frame.empty:
         return None
-    shown = class_metric(results.objective)
+    shown = shown_metric(results.objective)
     metric, words = shown.name, shown.class_words
     labels = list(dict.fromkeys(frame["label"]))
     colors = label_colors(results)

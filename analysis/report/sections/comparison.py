@@ -17,7 +17,7 @@ from trainables.labels import BASELINE, MAJORITY
 def comparison_section(material: Material) -> Section:
     """Every label's metrics with intervals, and what each label is."""
     results = material.results
-    scores = list(score_columns())
+    scores = list(score_columns(results.further_metrics))
     return render_section(
         "comparison",
         "Comparison",

@@ -21,7 +21,7 @@ from analysis.scores import score_labels
 from sweep.objectives import objective_of, objectives
 from trainables.labels import MAJORITY
 
-from ..synthetic_run import make_results, with_verdict
+from ..synthetic_run import make_results, with_trade_off, with_verdict
 from ..test_comparison import made_evaluation, made_record
 
 CONFIGURATION = "free (augment.policy free, augment.rotate.limit 13, optimizer.lr 0.0051 and 1 more)"
@@ -309,11 +309,11 @@ def made_sections(results, folder: Path):
 
 
 def test_sections_come_in_order_with_unique_anchors(results, tmp_path: Path) -> None:
-    sections, failed = made_sections(with_verdict(results), tmp_path)
+    sections, failed = made_sections(with_trade_off(with_verdict(results)), tmp_path)
     assert failed == []
     assert [section.anchor for section in sections] == list(SECTIONS)
     without = [section.anchor for section in made_sections(results, tmp_path)[0]]
-    assert without == [name for name in SECTIONS if name not in ("ablation", "confirmation")]
+    assert without == [name for name in SECTIONS if name not in ("ablation", "confirmation", "trade_off")]
     assert SECTIONS.names()[0] == "answer"
     assert all(section.html and isinstance(section.evidence, Evidence) for section in sections)
 
@@ -330,7 +330,7 @@ def test_a_section_that_raises_is_a_card_in_its_place(results, tmp_path: Path, m
 
     names = SECTIONS.names()
     monkeypatch.setitem(SECTIONS._entries, "thresholds", raises)
-    sections, failed = made_sections(with_verdict(results), tmp_path)
+    sections, failed = made_sections(with_trade_off(with_verdict(results)), tmp_path)
     assert [part.what for part in failed] == ["section thresholds"]
     assert [section.anchor for section in sections] == list(names)
     card = sections[names.index("thresholds")]
