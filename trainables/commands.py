@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SUBCOMMANDS = {
     "run": "sweep.run",
     "report": "analysis.report",
+    "init": "trainables.data.init",
     "check": "trainables.data.check",
     "train": "trainables.train",
     "preview": "search_spaces.preview",

@@ -248,7 +248,7 @@ def _torn_groups(data: SegmentationData, splits: Splits, parts: Mapping[str, Seq
 
 def _turned_images(data: SegmentationData, records: Mapping[str, ImageRecord]) -> Iterator[Offender]:
     for image_id, record in records.items():
-        if record.orientation > 1:
+        if record.orientation > 1 and not data.orientation_settled(image_id):
             detail = (
                 f"orientation {record.orientation} is not applied, viewers do; if the mask was drawn turned: {_TURN}"
             )
