@@ -168,11 +168,12 @@ class Folder(FileData):
         if self._lists:
             self._check_lists(by_folder)
             names, place = [path.name for path in self._list_files.values()], self._list_place
-            listed = (self._lists.get(part, ()) for part in ("train", "val", "test"))
-            return completed(self, Splits(*listed, origin=f"the lists {', '.join(names)} in {place}"), seed)
+            train, val, test = (self._lists.get(part, ()) for part in ("train", "val", "test"))
+            return completed(self, Splits(train, val, test, origin=f"the lists {', '.join(names)} in {place}"), seed)
         if sum(map(bool, by_folder.values())) > 1:
             shown = ", ".join(part for part, members in by_folder.items() if members)
-            given = Splits(*by_folder.values(), origin=f"the folders of {shown} in {self.root}")
+            train, val, test = by_folder.values()
+            given = Splits(train, val, test, origin=f"the folders of {shown} in {self.root}")
             return completed(self, given, seed)
         groups = [self.group(image_id) for image_id in ids]
         together = ", groups kept together" if any(groups) else ""

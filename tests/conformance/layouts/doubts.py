@@ -50,6 +50,22 @@ def two_kinds_of_masks(root: Path) -> Outcome:
 
 
 @case
+def fields_of_view_beside_drawings(root: Path) -> Outcome:
+    """As DRIVE has it: `mask/` is where the camera saw anything, `1st_manual/` the vessels."""
+    names = [str(number) for number in range(21, 31)]
+    image, ids = "images/{}_training.png", "{}_training"
+    drawn = pairs(root, image, "1st_manual/{}_manual1.gif", names, ids, lambda mask: (mask == 1) * np.uint8(255))
+    seen = pairs(root, image, "mask/{}_training_mask.gif", names, ids, lambda mask: (mask == 2) * np.uint8(255))
+    return Asks(
+        "several files could be the mask of one image",
+        {
+            ("--masks", "1st_manual/**/*_manual1.gif"): mapped(drawn, 0, 1, 0),
+            ("--masks", "mask/**/*_training_mask.gif"): mapped(seen, 0, 0, 1),
+        },
+    )
+
+
+@case
 def palettes_that_differ(root: Path) -> Outcome:
     """Every other file numbers the same three colours in another order."""
     colors = np.array([[0, 0, 0], [200, 0, 0], [0, 0, 200]], np.uint8)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from .base import Loads, Outcome, case, merged, pairs, save, scene
+from .base import Loads, Outcome, case, merged, numbered, pairs, save, scene
 
 
 @case
@@ -128,6 +128,16 @@ def labelmap_of_cvat(root: Path) -> Outcome:
         "# label:color_rgb:parts:actions\nbackground:0,0,0::\nblock:250,50,83::\nbar:36,179,83::\n"
     )
     return merged(found, classes=["background", "block", "bar"])
+
+
+@case
+def roboflow(root: Path) -> Outcome:
+    found = []
+    for part, names in (("train", numbered(0, 6)), ("valid", numbered(6, 8)), ("test", numbered(8, 10))):
+        ids = f"{part.replace('valid', 'val')}/{{}}_jpg.rf.0a1b"
+        found.append(pairs(root, f"{part}/{{}}_jpg.rf.0a1b.jpg", f"{part}/{{}}_jpg.rf.0a1b_mask.png", names, ids))
+        (root / part / "_classes.csv").write_text("Pixel Value, Class\n0, ground\n1, block\n2, bar\n")
+    return merged(*found, classes=["ground", "block", "bar"])
 
 
 @case

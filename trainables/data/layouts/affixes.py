@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainables.data.layouts.tree import MediaFile
@@ -98,7 +98,8 @@ def _strips(images: Mapping[Key, Path]) -> Iterator[tuple[str, str]]:
         if all(stem.startswith(prefix) and stem.endswith(suffix) for stem in stems):
             yield prefix, suffix
     # As far as a separator, so that no digit of a number is cut off.
-    suffix = shared[1][match.start() :] if (match := re.search(r"[_\-. ]", shared[1])) else ""
+    cut = re.search(r"[_\-. ]", shared[1])
+    suffix = shared[1][cut.start() :] if cut else ""
     prefix = re.sub(r"[^_\-. ]*$", "", shared[0])
     if suffix:
         yield "", suffix
@@ -141,8 +142,14 @@ def _with_strip(
         if identity not in families:
             copy = any(folder.copy for folder in mask.folders) or not COPY_WORDS.isdisjoint(tokens(prefix + suffix))
             families[identity] = Family(place, prefix, suffix, mask.suffix, copy, image="".join(strip))
-        family = families[identity]
         image = by_core[core]
+        if image in families[identity].masks:
+            # The same name in another folder: a family of its own.
+            own = "/".join(mask.below)
+            identity = (own, prefix, suffix, mask.suffix)
+            if identity not in families:
+                families[identity] = replace(families[(place, prefix, suffix, mask.suffix)], place=own, masks={})
+        family = families[identity]
         if image in family.masks:
             continue
         family.masks[image] = mask
@@ -154,21 +161,23 @@ def _with_strip(
 def _places(masks: Sequence[MediaFile]) -> dict[tuple[str, ...], str]:
     """The folder that stands for all folders of one role: `gtFine` for `gtFine/train/aachen`, `gtFine/val/...`.
 
-    Folders that differ in a split only (`trainannot`, `valannot`) stand for one, too.
+    Folders that differ in a split only (`trainannot`, `valannot`), or in what is above them (`p1/mask`, `p2/mask`),
+    stand for one, too.
     """
-    found = {}
-    for mask in masks:
-        role = next((place for place, folder in enumerate(mask.folders) if folder.role == "mask"), None)
+    paths: dict[tuple[str, ...], str] = {}
+    names: dict[tuple[str, ...], str] = {}
+    for below, folders in {mask.below: mask.folders for mask in masks}.items():
+        role = next((place for place, folder in enumerate(folders) if folder.role == "mask"), None)
         if role is None:
-            found[mask.below] = ""
-        else:
-            named = [
-                "*" if folder.part and folder.role == "mask" else name
-                for name, folder in zip(mask.below[: role + 1], mask.folders, strict=False)
-                if not (folder.part and folder.role != "mask")
-            ]
-            found[mask.below] = "/".join(named)
-    return found
+            names[below] = paths[below] = ""
+            continue
+        own = "*" if folders[role].part else below[role]
+        above = [name for name, folder in zip(below[:role], folders, strict=False) if not folder.part]
+        names[below], paths[below] = own, "/".join([*above, own])
+    homes: dict[str, set[str]] = defaultdict(set)
+    for below, name in names.items():
+        homes[name].add(paths[below])
+    return {b: paths[b] if len(homes[name]) == 1 else f"**/{name}" for b, name in names.items()}
 
 
 def _core(stem: str, strip: tuple[str, str]) -> str:
@@ -218,7 +227,7 @@ def _fits(folders: Key, of_image: Key) -> bool:
 def _numbers(by_core: Mapping[Key, Key]) -> dict[Key, Key]:
     """Images whose names are numbers, by the number."""
     found: dict[Key, Key] = {}
-    doubled = defaultdict(int)
+    doubled: Counter[Key] = Counter()
     for key in by_core:
         if key[-1].isdecimal():
             number = (*key[:-1], str(int(key[-1])))

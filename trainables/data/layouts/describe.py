@@ -221,8 +221,8 @@ def _class_list_faults(content: Mapping[str, Any]) -> list[str]:
     if with_id and len(with_id) < len(entries):
         faults.append("classes: either all or none of them have an id")
     ids = [entry["id"] for entry in with_id if _is_id(entry["id"])]
-    names = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
-    names = [name for name in names if isinstance(name, str)]
+    named = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
+    names = [name for name in named if isinstance(name, str)]
     faults += [f"id {number} is given to more than one class" for number in sorted(set(ids)) if ids.count(number) > 1]
     faults += [f"name {name!r} is given to more than one class" for name in sorted(set(names)) if names.count(name) > 1]
     colors = [_as_color(entry["color"]) for entry in objects if _is_color(entry.get("color"))]

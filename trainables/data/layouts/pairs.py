@@ -11,7 +11,7 @@ from trainables.data.layouts.sides import Sides, sides_of
 from trainables.data.layouts.tree import MediaFile
 from trainables.data.reading.names import check_ids
 from trainables.errors import DataError
-from trainables.words import counted
+from trainables.words import counted, some_of
 
 _SHARE = 0.1
 """A family of masks that completes another has at least this share of its masks, or the very names of the images."""
@@ -90,16 +90,18 @@ def _chosen(root: Path, families: Sequence[Family], said: Said) -> tuple[list[Fa
     taken: set[tuple[str, ...]] = set()
     for family in ranked:
         shared = taken & family.masks.keys()
-        if not shared:
+        if not shared and not (family.copy and chosen):
             if not chosen or family.exact or len(family.masks) >= max(2, _SHARE * len(chosen[0].masks)):
                 chosen.append(family)
                 taken |= family.masks.keys()
             continue
-        rivals = [other for other in chosen if other.masks.keys() & shared]
+        rivals = [other for other in chosen if other.masks.keys() & shared] or chosen[:1]
         if not family.copy and not _answered(said, [*rivals, family]) and len(shared) > 1 + 0.02 * len(taken):
             raise UndecidedError(root, _which_masks([*rivals, family]))
         aside.append(family)
         notes.append(f"{counted(len(family.masks), 'mask')} like {family.text} left aside: {rivals[0].text} is read")
+    if len({family.place for family in chosen}) > 1:
+        notes.append(f"masks are in several places: {some_of([family.text for family in chosen])}")
     for family in chosen:
         if not family.exact:
             notes.append(f"paired by their common part: {family.example}")

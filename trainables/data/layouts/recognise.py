@@ -39,7 +39,7 @@ def recognise(root: Path, said: Said, *, described: bool) -> Finding:
         UndecidedError: If something cannot be known; with the question.
         DataError: If the folder cannot be read.
     """
-    files = media_files(root)
+    files: Sequence[MediaFile] = media_files(root)
     notes: list[str] = []
     if described:
         files, said = _as_ever(files, said, notes)
@@ -70,11 +70,12 @@ def _as_ever(files: Sequence[MediaFile], said: Said, notes: list[str]) -> tuple[
     if not {file.stem for file in direct["images"]} & {file.stem for file in direct["masks"]}:
         return files, said
     deeper = [f for f in files if any(len(f.below) > len(b) and f.below[: len(b)] == b for b in below.values())]
-    deeper = [file for file in deeper if file not in direct["images"] and file not in direct["masks"]]
+    taken = {*direct["images"], *direct["masks"]}
+    deeper = [file for file in deeper if file not in taken]
     if deeper:
         places = some_of(sorted({"/".join(file.below) for file in deeper}), 3)
         notes.append(f"{counted(len(deeper), 'file')} in folders below are left out: {places}")
-    return [*direct["images"], *direct["masks"]], replace(said, **named)
+    return [*direct["images"], *direct["masks"]], replace(said, images=named["images"], masks=named["masks"])
 
 
 def _numbered(meaning: Meaning) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -43,29 +43,28 @@ def contact_sheet(data: SegmentationData, presence: npt.NDArray[np.bool_], capti
         presence: Which class occurs in which image, shape (N, C), in the order of `data.ids()`.
         captions: Of each class, for the legend; one more for void.
     """
-    rows = []
+    rows: list[tuple[str, tuple[int, int], list[PIL.Image.Image]]] = []
+    colors = np.full((256, 3), _VOID_COLOR, np.uint8)
+    colors[: len(data.classes)] = [info.color for info in data.classes]
     for image_id in _chosen(list(data.ids()), presence):
         try:
             image, mask = data.image(image_id), data.mask(image_id)
         except DataError:
             # The check says what is wrong with it.
             continue
-        rows.append((image_id, image, mask))
-    colors = np.full((256, 3), _VOID_COLOR, np.uint8)
-    colors[: len(data.classes)] = [info.color for info in data.classes]
+        rows.append((image_id, mask.shape, _pictures(image, mask, colors)))
     columns = max(1, (3 * _CELL + 2 * _GAP) // 250)
     legend = -(-len(captions) // columns)
-    height = _GAP + sum(_CELL + _LINE + _GAP for _ in rows) + legend * _LINE + _GAP
+    height = 2 * _GAP + sum(pictures[0].height + _LINE + _GAP for _, _, pictures in rows) + legend * _LINE
     sheet = PIL.Image.new("RGB", (3 * _CELL + 4 * _GAP, height), _PAPER)
     draw = PIL.ImageDraw.Draw(sheet)
     font = PIL.ImageFont.load_default(_TEXT)
     top = _GAP
-    for image_id, image, mask in rows:
-        size = f"{image.shape[0]}x{image.shape[1]}"
-        draw.text((_GAP, top), f"{image_id}   {size}", _INK, font)
-        for column, picture in enumerate(_pictures(image, mask, colors)):
+    for image_id, size, pictures in rows:
+        draw.text((_GAP, top), f"{image_id}   {size[0]}x{size[1]}", _INK, font)
+        for column, picture in enumerate(pictures):
             sheet.paste(picture, (_GAP + column * (_CELL + _GAP), top + _LINE))
-        top += _CELL + _LINE + _GAP
+        top += pictures[0].height + _LINE + _GAP
     for place, caption in enumerate(captions):
         left, down = _GAP + place % columns * 250, top + place // columns * _LINE
         color = data.classes[place].color if place < len(data.classes) else _VOID_COLOR
@@ -84,8 +83,7 @@ def is_sheet(content: bytes) -> bool:
     """Whether a file is a sheet of ours."""
     try:
         with PIL.Image.open(io.BytesIO(content)) as image:
-            info: Mapping[str, object] = image.info
-            return info.get("Software") == SOFTWARE
+            return bool(image.info.get("Software") == SOFTWARE)
     except (OSError, SyntaxError, ValueError):
         return False
 

@@ -114,10 +114,12 @@ def _as_said(root: Path, files: Sequence[MediaFile], said: Said) -> Sides:
             )
     masks, images = taken.get("masks"), taken.get("images")
     if images is None:
-        rest = [file for file in files if file not in set(masks or ())]
+        others = set(masks or ())
+        rest = [file for file in files if file not in others]
         images = [file for file in rest if _role(file) == "image"] or [f for f in rest if not _role(f)]
     if masks is None:
-        rest = [file for file in files if file not in set(images)]
+        others = set(images)
+        rest = [file for file in files if file not in others]
         masks = [file for file in rest if _role(file) == "mask"] or [f for f in rest if not _role(f)]
     both = set(images) & set(masks)
     images = [file for file in images if file not in both]
@@ -151,7 +153,8 @@ def _in_one_folder(root: Path, files: Sequence[MediaFile], looks_like_mask: Look
     masks = [file for file in files if (match := MASK_AFFIX.search(file.stem)) and _core_of(file, match) in names]
     masks = masks if len(masks) < len(files) else []
     if masks:
-        images = [file for file in files if file not in set(masks)]
+        named = set(masks)
+        images = [file for file in files if file not in named]
         return _sides(images, masks, where_images="*", where_masks="*" + _added(masks))
     by_suffix = Counter(file.suffix for file in files)
     same = defaultdict(list)

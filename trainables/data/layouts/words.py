@@ -32,7 +32,7 @@ ASIDE_WORDS = frozenset((
 
 COPY_WORDS = frozenset((
     "color", "colors", "colored", "colour", "colours", "coloured", "instance", "instances", "instanceid",
-    "instanceids", "object", "objects", "segmentationobject", "vis", "viz", "visualization", "rgb",
+    "instanceids", "object", "objects", "segmentationobject", "human", "vis", "viz", "visualization", "rgb",
 ))  # fmt: skip
 """Masks that another copy of themselves is to be preferred to: drawn for the eye, or with objects told apart."""
 

@@ -116,7 +116,7 @@ def read_mask(path: Path) -> Mask:
             f"{path}: mask holds {what}, expected one channel of class ids 0..255; convert it to a PNG whose pixel "
             "values are the class ids"
         )
-    return stored
+    return np.asarray(stored, np.uint8)
 
 
 def read_stored_mask(path: Path, *, page: int = 0, palette: PaletteUse = "ids") -> StoredMask:
