@@ -50,6 +50,21 @@ def two_kinds_of_masks(root: Path) -> Outcome:
 
 
 @case
+def masks_of_two_people(root: Path) -> Outcome:
+    names = numbered(0, 8)
+    first = pairs(root, mask="anna/masks/{}.png", names=names)
+    second = pairs(root, mask="ben/masks/{}.png", names=names, as_mask=lambda mask: mask[:, ::-1])
+    flipped = {key: mask[:, ::-1] for key, mask in second.masks.items()}
+    return Asks(
+        "several files could be the mask of one image",
+        {
+            ("--masks", "anna/masks/**/*.png"): first.masks,
+            ("--masks", "ben/masks/**/*.png"): flipped,
+        },
+    )
+
+
+@case
 def fields_of_view_beside_drawings(root: Path) -> Outcome:
     """As DRIVE has it: `mask/` is where the camera saw anything, `1st_manual/` the vessels."""
     names = [str(number) for number in range(21, 31)]

@@ -99,6 +99,13 @@ def void_around_objects(root: Path) -> Outcome:
 
 
 @case
+def negative_ids_in_npy(root: Path) -> Outcome:
+    found = pairs(root, mask="masks/{}.npy", as_mask=lambda mask: mask.astype(np.int32) - 1)
+    place = np.array([255, 0, 1], np.uint8)
+    return Loads({key: place[mask] for key, mask in found.masks.items()}, told="-1 is void")
+
+
+@case
 def masks_in_colours(root: Path) -> Outcome:
     return of_colors(pairs(root, as_mask=painted), told="each colour is a class")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainables.data.layouts.tree import MediaFile
@@ -118,7 +118,12 @@ def _common(texts: Sequence[str]) -> str:
 
 
 def _with_strip(
-    images: Mapping[Key, Path], masks: Sequence[MediaFile], key_of: Callable[[MediaFile], Key], strip: tuple[str, str]
+    images: Mapping[Key, Path],
+    masks: Sequence[MediaFile],
+    key_of: Callable[[MediaFile], Key],
+    strip: tuple[str, str],
+    *,
+    apart: bool = False,
 ) -> list[Family]:
     by_core = {(*key[:-1], _core(key[-1], strip)): key for key in images if len(_core(key[-1], strip))}
     anywhere: dict[str, Key | None] = {}
@@ -127,7 +132,7 @@ def _with_strip(
     numbers = _numbers(by_core)
     lengths = [] if all(key_of(mask) in by_core for mask in masks) else sorted({len(c) for c in anywhere}, reverse=True)
     candidates = {mask.path: list(_candidates(key_of(mask), by_core, anywhere, lengths, numbers)) for mask in masks}
-    homes = _places(masks)
+    homes = _places(masks, apart=apart)
     votes = Counter(
         (homes[mask.below], *affix) for mask in masks for affix in {affix for affix, _ in candidates[mask.path]}
     )
@@ -143,12 +148,9 @@ def _with_strip(
             copy = any(folder.copy for folder in mask.folders) or not COPY_WORDS.isdisjoint(tokens(prefix + suffix))
             families[identity] = Family(place, prefix, suffix, mask.suffix, copy, image="".join(strip))
         image = by_core[core]
-        if image in families[identity].masks:
-            # The same name in another folder: a family of its own.
-            own = "/".join(mask.below)
-            identity = (own, prefix, suffix, mask.suffix)
-            if identity not in families:
-                families[identity] = replace(families[(place, prefix, suffix, mask.suffix)], place=own, masks={})
+        if image in families[identity].masks and not apart:
+            # The same names in several folders: each is a family of its own.
+            return _with_strip(images, masks, key_of, strip, apart=True)
         family = families[identity]
         if image in family.masks:
             continue
@@ -158,11 +160,11 @@ def _with_strip(
     return list(families.values())
 
 
-def _places(masks: Sequence[MediaFile]) -> dict[tuple[str, ...], str]:
+def _places(masks: Sequence[MediaFile], *, apart: bool) -> dict[tuple[str, ...], str]:
     """The folder that stands for all folders of one role: `gtFine` for `gtFine/train/aachen`, `gtFine/val/...`.
 
     Folders that differ in a split only (`trainannot`, `valannot`), or in what is above them (`p1/mask`, `p2/mask`),
-    stand for one, too.
+    stand for one, too, but not `apart`.
     """
     paths: dict[tuple[str, ...], str] = {}
     names: dict[tuple[str, ...], str] = {}
@@ -177,7 +179,7 @@ def _places(masks: Sequence[MediaFile]) -> dict[tuple[str, ...], str]:
     homes: dict[str, set[str]] = defaultdict(set)
     for below, name in names.items():
         homes[name].add(paths[below])
-    return {b: paths[b] if len(homes[name]) == 1 else f"**/{name}" for b, name in names.items()}
+    return {b: paths[b] if apart or len(homes[name]) == 1 else f"**/{name}" for b, name in names.items()}
 
 
 def _core(stem: str, strip: tuple[str, str]) -> str:

@@ -23,8 +23,8 @@ MOST_CLASSES = VOID - 1
 _DENSE_BELOW = 64
 """Ids below it are taken for numbers of classes; above it, they may be greys spread over 0..255."""
 
-_VOID_IDS = (VOID, 65535, -1)
-"""What the largest id of 8 and of 16 bits, and -1, stand for by custom."""
+_VOID_IDS = (VOID, 65535)
+"""The largest ids of 8 and of 16 bits, which stand for void by custom."""
 
 _VOC_VOID = pack_color((224, 224, 192))
 """The border of objects in VOC's colours."""
@@ -195,20 +195,26 @@ def _void_of(root: Path, values: _Values, said: Said, notes: list[str]) -> list[
     Raises:
         UndecidedError: If such an id may be a class.
     """
-    found = set(values.pixels)
+    below = sorted(number for number in values.pixels if number < 0)
+    if below:
+        notes.append(f"{span(below)} is void: ids of classes are not negative")
+    return below + _largest_void(root, values, set(values.pixels) - set(below), said, notes)
+
+
+def _largest_void(root: Path, values: _Values, found: set[int], said: Said, notes: list[str]) -> list[int]:
     number = next((void for void in _VOID_IDS if void in found), None)
     if number is None or said.first_id == number:
         return []
     others = sorted(found - {number})
     names = None if said.classes is None else len(said.classes)
-    if len(others) <= 1 and number != -1:
+    if len(others) <= 1:
         if others:
             notes.append(f"{others[0]} and {number} are the two classes: nothing else is in the masks")
         return []
-    if names is None or number == -1:
+    if names is None:
         apart = not any(number in file and len(file) > 2 for file in values.files)
         dense = others[-1] < _DENSE_BELOW or len(others) > others[-1] / 2
-        doubt = number != -1 and (apart or not dense)
+        doubt = apart or not dense
     elif others[-1] < names:
         # Exactly one name that no other id has may be that of this one.
         doubt = len(others) == names - 1
