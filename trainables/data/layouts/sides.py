@@ -11,7 +11,7 @@ from pathlib import Path
 from trainables.data.layouts.affixes import Key
 from trainables.data.layouts.finding import Question, Said, UndecidedError
 from trainables.data.layouts.tree import MediaFile
-from trainables.data.layouts.words import MASK_AFFIX, normal
+from trainables.data.layouts.words import MASK_AFFIX, folder_name, normal
 from trainables.errors import DataError
 from trainables.words import counted, some_of
 
@@ -203,6 +203,8 @@ def _by_unknown_folders(root: Path, files: Sequence[MediaFile], looks_like_mask:
         names = sorted(inside)
         for a in names if len(names) <= _MOST_FOLDERS else ():
             for b in names[names.index(a) + 1 :]:
+                if folder_name(a).part and folder_name(b).part:
+                    continue
                 shared = len(inside[a] & inside[b]) or len(
                     {key for key in inside[a] if any(key[-1] in other[-1] for other in inside[b])}
                     if len(inside[a]) < 200
