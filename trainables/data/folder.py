@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainables.data.base import DATASETS, Color, Offender, Splits
-from trainables.data.layouts.describe import CLASSES_FILE, CURE, description_file, is_ours, read_said
+from trainables.data.imports.base import drawn_hash, sources_hash
+from trainables.data.imports.detect import detect
+from trainables.data.layouts.describe import CLASSES_FILE, CURE, DATASET_FILE, description_file, is_ours, read_said
 from trainables.data.layouts.finding import Finding, Pair, Question, Said, UndecidedError
 from trainables.data.layouts.lists import ids_of, lists_in
 from trainables.data.layouts.recognise import recognise
 from trainables.data.layouts.tables import class_table
+from trainables.data.layouts.tree import DRAWN_FOLDER
 from trainables.data.reading.files import FileData, read_lines, require_root
 from trainables.data.reading.names import check_ids
 from trainables.data.reading.read import ImageReading, MaskReading, exif_orientation, stored_size
@@ -44,7 +47,36 @@ def find(root: Path, extra: Said | None = None) -> Finding:
     said = read_said(place) if place is not None else class_table(root) or Said()
     if extra is not None:
         said = _merged(said, extra)
-    return recognise(root, said, described=place is not None)
+    _check_drawn(root, said, described=place is not None)
+    try:
+        return recognise(root, said, described=place is not None)
+    except UndecidedError:
+        raise
+    except DataError:
+        if said.masks is not None or (found := detect(root)) is None:
+            raise
+        files = counted(len(found.sources), "file")
+        raise UndecidedError(root, _draw(f"no masks, but annotations in {found.format} ({files})")) from None
+
+
+def _check_drawn(root: Path, said: Said, *, described: bool) -> None:
+    """Refuses masks that were drawn from other annotations than those that are there, or are without a description.
+
+    Raises:
+        UndecidedError: With the command that draws them again.
+    """
+    before = drawn_hash(root)
+    if before is None or said.masks not in (None, DRAWN_FOLDER):
+        return
+    if said.masks is None and not described:
+        raise UndecidedError(root, _draw(f"masks were drawn into {DRAWN_FOLDER}/, but {DATASET_FILE} is gone"))
+    found = detect(root) if said.masks == DRAWN_FOLDER else None
+    if found is not None and sources_hash(root, found.sources) != before:
+        raise UndecidedError(root, _draw(f"the annotations in {found.format} have changed since masks were drawn"))
+
+
+def _draw(text: str) -> Question:
+    return Question(text, (((), f"draws masks into {DRAWN_FOLDER}/"),), draws=True)
 
 
 def _merged(said: Said, extra: Said) -> Said:

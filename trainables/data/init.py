@@ -18,8 +18,10 @@ from rich.markup import escape
 from trainables import commands
 from trainables.data.base import VOID
 from trainables.data.folder import Folder, find, unlabelled_note
+from trainables.data.imports.base import write_masks
+from trainables.data.imports.detect import detect
 from trainables.data.layouts.describe import DATASET_FILE, as_yaml, is_ours
-from trainables.data.layouts.finding import Said, SaidClass
+from trainables.data.layouts.finding import Finding, Said, SaidClass, UndecidedError
 from trainables.data.layouts.sheet import contact_sheet, is_sheet
 from trainables.data.layouts.survey import survey
 from trainables.data.layouts.tree import SHEET_FILE
@@ -29,8 +31,8 @@ from trainables.errors import DataError, SegsweepError, UsageError
 from trainables.files import write_atomically
 from trainables.words import counted, some_of
 
-_NAMED = 6
-"""How many classes a line names."""
+_NAMED, _NOTES = 6, 3
+"""How many classes a line names, and how many notes are printed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,8 +63,8 @@ def initialise(root: Path, extra: Said) -> list[str]:
         UndecidedError: If something cannot be known; with the question.
         DataError: If the folder cannot be read or written.
     """
-    finding = find(root, None if extra == Said() else extra)
     description = root / DATASET_FILE
+    finding, drawn = _found(root, extra)
     if description.exists() and not is_ours(description):
         raise DataError(f"{description} was not written by this command, and is left alone: rename it")
     data = Folder(root, finding)
@@ -84,7 +86,7 @@ def initialise(root: Path, extra: Said) -> list[str]:
     write_atomically(description, as_yaml(finding).encode())
     names = [f"{info.name} {shares[place]:.1%}" for place, info in enumerate(data.classes)]
     ids = sorted(number for number, place in meaning.ids.items() if place == VOID)
-    notes = [*finding.notes, *unlabelled_note(finding)]
+    notes = [*drawn, *finding.notes, *unlabelled_note(finding)]
     return [
         f"folder  {root}",
         f"images  {counted(len(pairing.pairs), 'image')} in {pairing.images}",
@@ -92,11 +94,23 @@ def initialise(root: Path, extra: Said) -> list[str]:
         f"classes  {len(data.classes)}: {some_of(names, _NAMED)}",
         f"void  {span(ids) if ids else 'none'}: {shares[VOID]:.1%} of pixels",
         f"splits  {splits}",
-        *(f"note  {note}" for note in notes[:3]),
-        *([f"note  {len(notes) - 3} more in the check"] if len(notes) > 3 else []),
+        *(f"note  {note}" for note in notes[:_NOTES]),
+        *([f"note  {len(notes) - _NOTES} more in the check"] if len(notes) > _NOTES else []),
         f"wrote  {description} and {SHEET_FILE}: look at it",
         f"next  {commands.check_data('folder', root)}",
     ]
+
+
+def _found(root: Path, extra: Said) -> tuple[Finding, Sequence[str]]:
+    """What is in a folder, its masks drawn first where it has annotations instead, and what is told of that."""
+    try:
+        return find(root, None if extra == Said() else extra), ()
+    except UndecidedError as error:
+        annotations = detect(root) if error.question.draws else None
+        if annotations is None:
+            raise
+    write_masks(root, annotations)
+    return find(root, annotations.described(extra)), (f"drawn from {annotations.format}", *annotations.notes)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -60,6 +60,8 @@ class Question:
     """What cannot be known, and why."""
     answers: tuple[tuple[tuple[str, ...], str], ...]
     """Flags of `segsweep init`, and what they mean."""
+    draws: bool = False
+    """Whether `segsweep init` answers it by itself: it draws masks from annotations in another format."""
 
     def cure(self, root: Path) -> str:
         """The commands that answer it."""

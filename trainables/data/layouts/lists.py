@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainables.data.layouts.tree import MASK_SUFFIXES
+from trainables.data.layouts.tree import DRAWN_FOLDER, MASK_SUFFIXES
 from trainables.data.layouts.words import folder_name, normal
 from trainables.data.reading.files import read_lines
 
-PLACES = ("", "ImageSets/Segmentation", "ImageSets", "splits", "split", "lists")
+PLACES = ("", "ImageSets/Segmentation", "ImageSets", "splits", "split", "lists", DRAWN_FOLDER)
 """Folders in which lists are looked for, in this order."""
 
 _NAMES = {"train": ("train.txt",), "val": ("val.txt", "valid.txt", "validation.txt"), "test": ("test.txt",)}

@@ -13,6 +13,9 @@ from trainables.data.reading.files import IMAGE_SUFFIXES
 MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".npy")
 """Masks in JPEG are listed, so that the check can say why they are refused."""
 
+DRAWN_FOLDER = "segsweep_masks"
+"""Below the data root: masks that `segsweep init` drew from annotations in another format."""
+
 SHEET_FILE = "contact_sheet.png"
 """What `segsweep init` draws into the folder; no image of it."""
 
