@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -13,7 +15,7 @@ import pytest
 from trainables.data import DATASETS, VOID, SegmentationData, init
 from trainables.data.check import check
 from trainables.data.splits.given import make_splits
-from trainables.errors import DataError
+from trainables.errors import DataError, SegsweepError
 
 from .layouts import doubts, images, masks, names
 from .layouts.base import CASES, Asks, Loads, Outcome, Refused
@@ -86,6 +88,26 @@ def _loads(root: Path, right: Loads, capsys: pytest.CaptureFixture[str]) -> None
     assert make_splits(again).train == splits.train
     first = data.ids()[0]
     np.testing.assert_array_equal(again.image(first), data.image(first))
+
+
+@pytest.mark.parametrize("name", list(CASES)[::5])
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_files_are_errors_or_questions_and_nothing_else(
+    name: str, seed: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root, rng = tmp_path / "root", random.Random(seed)
+    CASES[name](root)
+    files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    for path in rng.sample(files, min(len(files), 1 + seed * 3)):
+        content = bytearray(path.read_bytes())
+        for _ in range(4):
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        damaged = [bytes(content), bytes(content[: rng.randrange(len(content))]), b"", b"<html>"]
+        path.write_bytes(rng.choice(damaged))
+    with contextlib.suppress(SegsweepError):
+        data = opened(root)
+        check(data, make_splits(data))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_enough_layouts_are_read_and_none_is_left_out() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 import PIL.Image
 
-from trainables.data.reading.read import deep_bits, exif_orientation
+from trainables.data.reading.read import DAMAGE, deep_bits, exif_orientation
 from trainables.errors import DataError
 from trainables.files import write_json
 from trainables.places import cache_root, cores
@@ -64,7 +63,7 @@ def head_of(path: Path) -> Head:
         with PIL.Image.open(path) as image:
             size = image.height, image.width
             pages = _pages(image) if path.suffix.lower() in _PAGED else 1
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, PIL.Image.DecompressionBombError):
+    except DAMAGE:
         return Head()
     return Head(pages, _bits(path, pages), size, exif_orientation(path))
 

@@ -13,6 +13,7 @@ import PIL.ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from trainables.data.base import VOID, Image, Mask, SegmentationData
+from trainables.data.reading.read import DAMAGE
 from trainables.errors import DataError
 
 SOFTWARE = "segsweep init"
@@ -84,7 +85,7 @@ def is_sheet(content: bytes) -> bool:
     try:
         with PIL.Image.open(io.BytesIO(content)) as image:
             return bool(image.info.get("Software") == SOFTWARE)
-    except (OSError, SyntaxError, ValueError):
+    except DAMAGE:
         return False
 
 

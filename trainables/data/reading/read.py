@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypedDict
@@ -36,7 +37,10 @@ class MaskReading(TypedDict, total=False):
     palette: PaletteUse
 
 
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, PIL.Image.DecompressionBombError)
+DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error),
+    PIL.Image.DecompressionBombError,
+)
 """What PIL raises on files that are truncated, damaged or not images."""
 
 _ORIENTATION = 0x0112
@@ -160,7 +164,7 @@ def exif_orientation(path: Path) -> int:
     try:
         with PIL.Image.open(path) as image:
             return _orientation(image)
-    except _DAMAGE:
+    except DAMAGE:
         return 1
 
 
@@ -174,7 +178,7 @@ def stored_size(path: Path, page: int = 0) -> tuple[int, int] | None:
             if page:
                 image.seek(page)
             return image.height, image.width
-    except _DAMAGE:
+    except DAMAGE:
         return None
 
 
@@ -199,7 +203,7 @@ def deep_bits(path: Path, page: int = 0) -> int | None:
             if not is_deep(image.mode, raw_mode(image)):
                 return None
         opened, raw = _open(path, "image", page)
-    except (*_DAMAGE, DataError):
+    except (*DAMAGE, DataError):
         return None
     pixels = _deep_pixels(path, opened, raw, page)
     low, high = float(np.min(pixels)), float(np.max(pixels))
@@ -320,7 +324,7 @@ def _array(path: Path) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         _missing(path, "mask")
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: mask cannot be decoded ({error}); replace it by a whole copy") from None
     channel = _one_channel(array)
     if channel.ndim != 2 or channel.dtype.kind not in "biuf":
@@ -377,7 +381,7 @@ def _webp_is_lossy(content: bytes) -> bool:
 def _orientation(image: PIL.Image.Image) -> int:
     try:
         noted = image.getexif().get(_ORIENTATION, 1)
-    except _DAMAGE:
+    except DAMAGE:
         return 1
     return int(noted) if noted in range(2, 9) else 1
 
@@ -393,7 +397,7 @@ def _open(path: Path, what: str, page: int = 0) -> tuple[PIL.Image.Image, str]:
             return image, raw
     except FileNotFoundError:
         _missing(path, what)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: {what} cannot be decoded ({error}); replace it by a whole copy") from None
 
 
