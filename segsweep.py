@@ -49,6 +49,7 @@ def _help() -> str:
 _MEANINGS = {
     "run": "search for the best configuration; go on with a sweep (--resume, --extend)",
     "report": "evaluate a run's checkpoints and write its report",
+    "init": "look at a folder of images and masks, and describe it",
     "check": "check a data set",
     "train": "train one configuration without Ray",
     "preview": "draw what augmentation does to the images",

@@ -224,18 +224,22 @@ def thumbnail(mask: Mask) -> Mask:
 
 
 def id_mask(prediction: Mask, classes: Sequence[ClassInfo], ids: Sequence[int]) -> Pillow.Image:
-    """A prediction as a palette image whose pixel values are ids of a data set's own, shown in the classes' colours.
+    """A prediction as an image whose pixel values are ids of a data set's own, shown in the classes' colours.
+
+    Ids above 255 make it grey of 16 bits, as palettes end there.
 
     Args:
         prediction: Class ids, uint8 of shape (H, W).
         classes: Class `i` of the prediction is `classes[i]`.
-        ids: The value in 0 .. 255 that stands for each class.
+        ids: The value in 0 .. 65535 that stands for each class.
     """
     _check_ids(prediction, classes)
-    value_of = np.zeros(256, np.uint8)
+    value_of = np.zeros(256, np.uint16)
     value_of[: len(ids)] = ids
+    if max(ids) > 255:
+        return Pillow.fromarray(value_of[prediction])
     colors: dict[int, Color] = {value: info.color for value, info in zip(ids, classes, strict=True)}
-    picture = Pillow.fromarray(value_of[prediction], mode="P")
+    picture = Pillow.fromarray(value_of[prediction].astype(np.uint8), mode="P")
     picture.putpalette([channel for value in range(max(ids) + 1) for channel in colors.get(value, (0, 0, 0))])
     return picture
 

@@ -11,8 +11,9 @@ from search_spaces.core.space import shorter_space
 from sweep.verify import load_run_split
 from trainables.config import parse_size
 from trainables.data import SegmentationData
+from trainables.data.splits.complete import PARTS
 from trainables.data.splits.frozen import TEST_SPLIT_FILE
-from trainables.data.splits.given import PARTS, make_splits
+from trainables.data.splits.given import make_splits
 from trainables.errors import DataError, SegsweepError
 
 

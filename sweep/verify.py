@@ -17,6 +17,7 @@ from sweep.versions import package_versions
 from trainables.checkpoint import MODEL_FILE, MODEL_FILES, TRIAL_FILE, file_sha256
 from trainables.data.base import DATASETS, SegmentationData
 from trainables.data.cache.scan import scan
+from trainables.data.reading.stored import is_transparent
 from trainables.data.splits.frozen import TEST_SPLIT_FILE, Split, load_split, load_test_split, split_hash
 from trainables.errors import DataError, SegsweepError
 from trainables.paths import refuse_links, within
@@ -86,8 +87,13 @@ def groups_hash(ids: Sequence[str], groups: Sequence[str | None]) -> str:
 
 
 def values_hash(data: SegmentationData) -> str:
-    """SHA-256 (hex) of what each value in a mask file stands for: a class or void."""
-    return hashlib.sha256(json.dumps(sorted(data.stored_values().items())).encode()).hexdigest()
+    """SHA-256 (hex) of what each value in a mask file stands for, a class or void, and of how files are decoded.
+
+    What transparent pixels stand for follows from the others, and is left out.
+    """
+    values = sorted(pair for pair in data.stored_values().items() if not is_transparent(pair[0]))
+    what = [values, data.decoding()] if data.decoding() else values
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
 def describe_data(

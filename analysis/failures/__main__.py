@@ -8,16 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from analysis.failures.measure import RegionFailure, cause_summary, causes_text, failing_regions, failures_frame
 from analysis.outputs import reserve
 from trainables import commands
 from trainables.data.base import VOID, Mask
-from trainables.data.folder import Description, read_description
+from trainables.data.layouts.describe import read_said, with_ids
+from trainables.data.layouts.finding import Meaning
+from trainables.data.layouts.meaning import meaning_of_said
+from trainables.data.reading.files import class_ids
 from trainables.data.reading.names import expanded
-from trainables.data.reading.read import read_image, read_mask
+from trainables.data.reading.read import read_image, read_stored_mask
+from trainables.data.reading.stored import as_declared, is_color, stored_text, with_transparency
 from trainables.errors import DataError, SegsweepError, UsageError
 from trainables.flags import share
 from trainables.paths import WrittenFiles
@@ -30,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 1 the masks cannot be used, 2 bad usage."""
     options = _parser().parse_args(arguments)
     try:
-        description = read_description(options.classes)
+        description = meaning_of_said(with_ids(read_said(options.classes)))
         folders = _paired_files(options)
         entries = _find(folders["truth"], folders["predictions"], description, options)
         frame = failures_frame(entries, [info.name for info in description.classes])
@@ -103,7 +106,7 @@ def _paired_files(options: argparse.Namespace) -> dict[str, dict[str, Path]]:
 
 
 def _find(
-    truths: Mapping[str, Path], predictions: Mapping[str, Path], description: Description, options: argparse.Namespace
+    truths: Mapping[str, Path], predictions: Mapping[str, Path], description: Meaning, options: argparse.Namespace
 ) -> list[tuple[str, str, RegionFailure]]:
     """Failures of every image as (name of the predictions' folder, stem, failure); one pair of masks at a time."""
     names = [info.name for info in description.classes]
@@ -123,15 +126,13 @@ def _find(
     return entries
 
 
-def _read_pair(truth_path: Path, prediction_path: Path, description: Description) -> tuple[Mask, Mask]:
+def _read_pair(truth_path: Path, prediction_path: Path, description: Meaning) -> tuple[Mask, Mask]:
     """True and predicted class ids.
 
     Raises:
         DataError: If they cannot be compared; lists the reasons, one per line.
     """
-    table = np.full(256, -1, dtype=np.int16)
-    table[list(description.stored_ids)] = list(description.stored_ids.values())
-    truth, prediction = _class_ids(truth_path, table), _class_ids(prediction_path, table)
+    truth, prediction = _class_ids(truth_path, description), _class_ids(prediction_path, description)
     faults = []
     if (prediction == VOID).any():
         faults.append(f"{prediction_path}: holds void, which a prediction must not")
@@ -150,7 +151,7 @@ def _write(
     summary: pd.DataFrame,
     entries: Sequence[tuple[str, str, RegionFailure]],
     folders: Mapping[str, Mapping[str, Path]],
-    description: Description,
+    description: Meaning,
     out: Path,
 ) -> None:
     """Tables, and pictures where images are given; what an earlier call wrote is replaced, and nothing else."""
@@ -179,13 +180,14 @@ def _write(
         save_picture(picture, files[pictures[stem]], description.classes)
 
 
-def _class_ids(path: Path, table: npt.NDArray[np.int16]) -> Mask:
-    stored = read_mask(path)
-    ids = table[stored]
-    if (ids < 0).any():
-        unknown = ", ".join(map(str, np.unique(stored[ids < 0])))
-        raise DataError(f"{path}: holds the ids {unknown}, which the classes do not name")
-    return ids.astype(np.uint8)
+def _class_ids(path: Path, description: Meaning) -> Mask:
+    declared = {**description.ids, **description.colors}
+    ids, unknown = class_ids(as_declared(read_stored_mask(path), declared), with_transparency(declared))
+    if unknown.size:
+        values = np.unique(unknown).tolist()
+        what = f"the {'colours' if is_color(values[0]) else 'ids'} {', '.join(map(stored_text, values))}"
+        raise DataError(f"{path}: holds {what}, which the classes do not name")
+    return ids
 
 
 if __name__ == "__main__":

@@ -206,11 +206,15 @@ def save_predictions(
 
 
 def smallest_stored_ids(data: SegmentationData) -> list[int]:
-    """The id in the data set's own mask files that stands for each class; the smallest one where there are several."""
+    """The id in the data set's own mask files that stands for each class; the smallest one where there are several.
+
+    The place of the class instead, where an id does not fit into a PNG of 16 bits.
+    """
     found: dict[int, int] = {}
     for stored, class_id in sorted(data.stored_ids().items()):
         found.setdefault(class_id, stored)
-    return [found[class_id] for class_id in range(len(data.classes))]
+    ids = [found[class_id] for class_id in range(len(data.classes))]
+    return ids if min(ids) >= 0 and max(ids) <= 65535 else list(range(len(ids)))
 
 
 def written_before_lists(run_dir: Path) -> dict[str, list[str]]:

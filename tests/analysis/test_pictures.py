@@ -114,6 +114,12 @@ def test_saved_prediction_reads_back_as_the_ids_asked_for(tmp_path: Path, ids: t
         assert tuple(shown[row, column]) == CLASSES[prediction[row, column]].color
 
 
+def test_saved_prediction_of_ids_above_255_has_16_bits(tmp_path: Path) -> None:
+    _, _, prediction = scene()
+    pictures.id_mask(prediction, CLASSES, (7, 900, 65535)).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "mask.png")), np.array((7, 900, 65535))[prediction])
+
+
 def photo(height: int, width: int) -> np.ndarray:
     """A smooth picture with some noise, as a photograph is."""
     rng = np.random.default_rng(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,6 +112,18 @@ class SegmentationData(ABC):
         """
         return self.mask(image_id)
 
+    def file_mask(self, image_id: str) -> StoredMask:
+        """The values in the mask file itself, whatever the description of the data set says of them.
+
+        Raises:
+            DataError: If the file is missing, truncated or not an image.
+        """
+        return self.stored_mask(image_id)
+
+    def stored_counts(self, counts: Mapping[int, int]) -> dict[int, int]:
+        """Pixels of each value of a `stored_mask`, from those of its `file_mask`."""
+        return dict(counts)
+
     def stored_ids(self) -> Mapping[int, int]:
         """The class id (or `VOID`) that each id allowed in a mask file stands for."""
         return {**{index: index for index in range(len(self.classes))}, VOID: VOID}
@@ -120,9 +132,29 @@ class SegmentationData(ABC):
         """The class id (or `VOID`) that each value allowed in `stored_mask` stands for."""
         return self.stored_ids()
 
+    def unlabelled(self) -> Collection[str]:
+        """Images that have no mask and are left out."""
+        return ()
+
     def orphans(self) -> Sequence[Offender]:
         """Images without a mask and masks without an image beside the listed ids."""
         return ()
+
+    def notes(self) -> Sequence[str]:
+        """How the data set was read where that is not a matter of course; each is told in the check and the report."""
+        return ()
+
+    def decoding(self) -> str:
+        """What decides for all images, besides the bytes of the files, which pixels decoding gives; empty: nothing."""
+        return ""
+
+    def orientation_settled(self, image_id: str) -> bool:
+        """Whether it is known that a mask fits its image as it is read, although the image has an EXIF orientation."""
+        return False
+
+    def page(self, image_id: str) -> int:
+        """Which page of its files an image and its mask are, from 0; other pages are other images."""
+        return 0
 
     def group(self, image_id: str) -> str | None:
         """The unit that images of one origin share (a stretch of video, a patient); None where images are independent.

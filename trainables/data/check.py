@@ -27,11 +27,13 @@ from trainables.data.cache.scan import ImageRecord, pixels_by_class, scan
 from trainables.data.flags import add_data_flags
 from trainables.data.presence import SHOWN_KINDS, shown_faults
 from trainables.data.reading.files import strange_kind, strange_text
-from trainables.data.splits.given import PARTS, make_splits
+from trainables.data.reading.stored import is_transparent, stored_text
+from trainables.data.splits.complete import PARTS
+from trainables.data.splits.given import make_splits
 from trainables.errors import DataError, SegsweepError
 from trainables.flags import whole
 from trainables.places import OnProgress
-from trainables.words import counted
+from trainables.words import counted, some_of
 
 __all__ = ["CheckResult", "Offender", "check", "main"]
 
@@ -133,6 +135,7 @@ def check(data: SegmentationData, splits: Splits, *, progress: OnProgress | None
             *untaught,
             *_near_empty_masks(data, pixels, records),
             *_torn_groups(data, splits, parts),
+            *_transparent(data, records),
             *_turned_images(data, records),
         ),
         hashes={i: (r.image.sha256, r.mask.sha256) for i, r in records.items() if r.image.sha256 and r.mask.sha256},
@@ -248,11 +251,29 @@ def _torn_groups(data: SegmentationData, splits: Splits, parts: Mapping[str, Seq
 
 def _turned_images(data: SegmentationData, records: Mapping[str, ImageRecord]) -> Iterator[Offender]:
     for image_id, record in records.items():
-        if record.orientation > 1:
+        if record.orientation > 1 and not data.orientation_settled(image_id):
             detail = (
                 f"orientation {record.orientation} is not applied, viewers do; if the mask was drawn turned: {_TURN}"
             )
             yield Offender("EXIF orientation", image_id, data.paths(image_id)[0], detail)
+
+
+def _transparent(data: SegmentationData, records: Mapping[str, ImageRecord]) -> Iterator[Offender]:
+    """What the transparent pixels of all masks were taken for, told once."""
+    clear: Counter[int] = Counter()
+    masks = [i for i, record in records.items() if any(is_transparent(value) for value in record.pixels)]
+    for image_id in masks:
+        clear.update({value: n for value, n in records[image_id].pixels.items() if is_transparent(value)})
+    if clear:
+        detail = some_of(
+            [f"{stored_text(v)} ({counted(n, 'pixel')}) is {_class_name(data, v)}" for v, n in clear.items()]
+        )
+        yield Offender("transparent pixels", counted(len(masks), "mask"), data.paths(masks[0])[1], detail)
+
+
+def _class_name(data: SegmentationData, value: int) -> str:
+    class_id = data.stored_values().get(value)
+    return "no class" if class_id is None else "void" if class_id == VOID else data.classes[class_id].name
 
 
 def _void(data: SegmentationData, record: ImageRecord) -> int:

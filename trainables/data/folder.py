@@ -1,149 +1,96 @@
-"""Any two folders of images and masks, described by a `classes.json`."""
+"""Any folder of images and masks: what it is is found out, described in a file, or asked."""
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from trainables.data.base import DATASETS, VOID, ClassInfo, Color, Offender, Splits
-from trainables.data.reading.files import FileData, files_by_stem, read_list, require_root, unpaired
-from trainables.data.reading.names import path_fault
+from trainables.data.base import DATASETS, Color, Offender, Splits
+from trainables.data.imports.base import drawn_hash, sources_hash
+from trainables.data.imports.detect import detect
+from trainables.data.layouts.describe import CLASSES_FILE, CURE, DATASET_FILE, description_file, is_ours, read_said
+from trainables.data.layouts.finding import Finding, Pair, Question, Said, UndecidedError
+from trainables.data.layouts.lists import ids_of, lists_in
+from trainables.data.layouts.recognise import recognise
+from trainables.data.layouts.tables import class_table
+from trainables.data.layouts.tree import DRAWN_FOLDER
+from trainables.data.reading.files import FileData, read_lines, require_root
+from trainables.data.reading.names import check_ids
+from trainables.data.reading.read import ImageReading, MaskReading, exif_orientation, stored_size
+from trainables.data.reading.stored import color_of
+from trainables.data.splits.complete import completed
 from trainables.data.splits.groups import groups_by
 from trainables.data.splits.stratified import FRACTIONS, draw
 from trainables.errors import DataError
+from trainables.words import counted, some_of
 
-_LAYOUT = "images/, masks/ (same stems) and classes.json"
-_CURE = 'write classes.json as {"classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, ...], "void": 255}'
-_KEYS = ("classes", "void", "void_colors", "images", "masks", "groups")
-_CLASS_KEYS = ("id", "name", "color")
-_LISTS = ("train.txt", "val.txt", "test.txt")
-_MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".jpg", ".jpeg")
-"""Masks in JPEG are listed, so that the check can say why they are refused."""
+_LAYOUT = "images and masks (images/ and masks/ with the same names, split folders, or another common layout)"
 
 
-@dataclass(frozen=True)
-class Description:
-    """A checked `classes.json`."""
+def find(root: Path, extra: Said | None = None) -> Finding:
+    """Reads a folder: by its description where there is one, else by what is in it.
 
-    classes: tuple[ClassInfo, ...]
-    stored_ids: Mapping[int, int]
-    """The class (its place in `classes`) or void of each id in the mask files."""
-    assumed_void: int | None = None
-    """The id that is void by default, where the file does not say what it is."""
-    void_colors: tuple[Color, ...] = ()
-    """The colours of RGB masks that are void."""
-    images: str = "images"
-    masks: str = "masks"
-    groups: str | None = None
-    """A regular expression on the stem (its first group, or the whole match), or the name of a CSV file `id,group`."""
-
-
-def read_description(path: Path) -> Description:
-    """Reads and checks a `classes.json`.
+    Args:
+        root: The folder.
+        extra: What else is said of it; it counts before the description.
 
     Raises:
-        DataError: Lists every fault of the file.
+        UndecidedError: If something cannot be known; with the question.
+        DataError: If the description is not valid, or the folder cannot be read.
     """
+    place = description_file(root)
+    if extra is not None and place is not None and is_ours(place):
+        # What this program wrote is found out again; what the user wrote still counts.
+        place = next((other for other in [root / CLASSES_FILE] if other.is_file()), None)
+    said = read_said(place) if place is not None else class_table(root) or Said()
+    if extra is not None:
+        said = _merged(said, extra)
+    _check_drawn(root, said, described=place is not None)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; {_CURE}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); {_CURE}") from None
-    faults = _faults(content)
-    if faults:
-        raise DataError(f"{path} is not valid:\n  " + "\n  ".join(faults) + f"\n{_CURE}")
-    entries = sorted(content["classes"], key=lambda entry: int(entry["id"]))
-    ids = {entry["id"]: index for index, entry in enumerate(entries)}
-    void = _void_ids(content, ids)
-    return Description(
-        classes=tuple(ClassInfo(e["name"], (e["color"][0], e["color"][1], e["color"][2])) for e in entries),
-        stored_ids={**ids, **{stored: VOID for stored in void}},
-        assumed_void=VOID if void and "void" not in content else None,
-        void_colors=tuple((red, green, blue) for red, green, blue in content.get("void_colors", [])),
-        images=content.get("images", "images"),
-        masks=content.get("masks", "masks"),
-        groups=content.get("groups"),
-    )
+        return recognise(root, said, described=place is not None)
+    except UndecidedError:
+        raise
+    except DataError:
+        if said.masks is not None or (found := detect(root)) is None:
+            raise
+        files = counted(len(found.sources), "file")
+        raise UndecidedError(root, _draw(f"no masks, but annotations in {found.format} ({files})")) from None
 
 
-def _void_ids(content: Mapping[str, Any], class_ids: Collection[int]) -> list[Any]:
-    """The ids that are void: those that the file names, otherwise 255, unless that is a class."""
-    if "void" not in content:
-        return [] if VOID in class_ids else [VOID]
-    void = content["void"]
-    return void if isinstance(void, list) else [void]
+def _check_drawn(root: Path, said: Said, *, described: bool) -> None:
+    """Refuses masks that were drawn from other annotations than those that are there, or are without a description.
+
+    Raises:
+        UndecidedError: With the command that draws them again.
+    """
+    before = drawn_hash(root)
+    if before is None or said.masks not in (None, DRAWN_FOLDER):
+        return
+    if said.masks is None and not described:
+        raise UndecidedError(root, _draw(f"masks were drawn into {DRAWN_FOLDER}/, but {DATASET_FILE} is gone"))
+    found = detect(root) if said.masks == DRAWN_FOLDER else None
+    if found is not None and sources_hash(root, found.sources) != before:
+        raise UndecidedError(root, _draw(f"the annotations in {found.format} have changed since masks were drawn"))
 
 
-def _faults(content: Any) -> list[str]:
-    if not isinstance(content, dict):
-        return ["it must be one object { ... }"]
-    faults = []
-    unknown = sorted(set(content) - set(_KEYS))
-    if unknown:
-        faults.append(f"unknown keys: {', '.join(unknown)} (known: {', '.join(_KEYS)})")
-    for key in ("images", "masks", "groups"):
-        if key in content and not (isinstance(content[key], str) and content[key]):
-            faults.append(f"{key}: must be text")
-    faults += [
-        f"{key}: {content[key]!r} {fault}; name a folder below the data root (it may be a link), or give --data-root "
-        "the folder above both"
-        for key in ("images", "masks")
-        if isinstance(content.get(key), str) and (fault := path_fault(content[key]))
-    ]
-    entries = content.get("classes")
-    if not isinstance(entries, list) or not 1 <= len(entries) <= VOID - 1:
-        return [*faults, f"classes: must be a list of 1 to {VOID - 1} classes"]
-    for index, entry in enumerate(entries):
-        faults += [f"classes[{index}]: {fault}" for fault in _class_faults(entry)]
-    ids = [entry["id"] for entry in entries if isinstance(entry, dict) and _is_byte(entry.get("id"))]
-    names = [entry["name"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)]
-    faults += [f"id {number} is given to more than one class" for number in sorted(set(ids)) if ids.count(number) > 1]
-    faults += [f"name {name!r} is given to more than one class" for name in sorted(set(names)) if names.count(name) > 1]
-    colors = [tuple(entry["color"]) for entry in entries if isinstance(entry, dict) and _is_color(entry.get("color"))]
-    faults += [f"color {c} is given to more than one class" for c in sorted(set(colors)) if colors.count(c) > 1]
-    void_colors = content.get("void_colors", [])
-    if not isinstance(void_colors, list) or not all(map(_is_color, void_colors)):
-        faults.append("void_colors: must be a list of colours, such as [[0, 0, 0]]")
-    else:
-        faults += [f"void_colors: {c} is the color of a class, too" for c in map(tuple, void_colors) if c in colors]
-    for number in _void_ids(content, ids):
-        if not _is_byte(number):
-            faults.append(f"void: {number!r} must be an integer 0..255, or a list of them ([] for none)")
-        elif number in ids:
-            faults.append(f"void: {number} is the id of a class, too")
-    return faults
+def _draw(text: str) -> Question:
+    return Question(text, (((), f"draws masks into {DRAWN_FOLDER}/"),), draws=True)
 
 
-def _class_faults(entry: Any) -> list[str]:
-    if not isinstance(entry, dict):
-        return ["must be an object with id, name and color"]
-    faults = []
-    unknown = sorted(set(entry) - set(_CLASS_KEYS))
-    if unknown:
-        faults.append(f"unknown keys: {', '.join(unknown)} (known: {', '.join(_CLASS_KEYS)})")
-    if not _is_byte(entry.get("id")):
-        faults.append("id must be an integer 0..255, the value in the masks")
-    if not isinstance(entry.get("name"), str) or not entry.get("name"):
-        faults.append("name must be text")
-    if not _is_color(entry.get("color")):
-        faults.append("color must be three integers 0..255")
-    return faults
-
-
-def _is_byte(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
-
-
-def _is_color(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(map(_is_byte, value))
+def _merged(said: Said, extra: Said) -> Said:
+    """What both say; where they differ, the second counts."""
+    named = {key: value for key, value in vars(extra).items() if value is not None}
+    if extra.classes is None:
+        named.pop("source")
+    if not extra.void_colors:
+        named.pop("void_colors")
+    return replace(said, **named)
 
 
 class Folder(FileData):
-    """Images and masks of the same stem, classes from `classes.json`, splits from text files or drawn.
+    """Images and masks in a folder, classes from a description or from the masks, splits as laid out, listed or drawn.
 
     Masks hold ids, or, where they are RGB, the colours of the classes.
     """
@@ -151,86 +98,213 @@ class Folder(FileData):
     name = "folder"
     default_image_size = (256, 256)
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, finding: Finding | None = None) -> None:
         self.root = root
-        self._description = read_description(root / "classes.json")
-        self.classes = self._description.classes
-        self.void_colors = self._description.void_colors
-        self.assumed_void = self._description.assumed_void
-        folders = [root / self._description.images, root / self._description.masks]
-        absent = [str(folder) for folder in folders if not folder.is_dir()]
-        if absent:
-            raise DataError(
-                f"data root {root}: no folder {', '.join(absent)}; folder expects {_LAYOUT}, or the names of the two "
-                'folders in classes.json ("images", "masks")'
-            )
-        images, masks = files_by_stem(folders[0]), files_by_stem(folders[1], _MASK_SUFFIXES)
-        self._paths = {stem: (path, masks[stem]) for stem, path in images.items() if stem in masks}
-        self._orphans = unpaired(images, masks)
-        if not images and not masks:
-            raise DataError(f"data root {root}: {folders[0]} and {folders[1]} hold no images; folder expects {_LAYOUT}")
+        self.finding = find(root) if finding is None else finding
+        meaning, pairing = self.finding.meaning, self.finding.pairing
+        self.classes = meaning.classes
+        self.assumed_void = meaning.assumed_void
+        self.void_colors: tuple[Color, ...] = tuple(
+            color_of(color) for color, place in meaning.colors.items() if place >= len(self.classes)
+        )
+        self._paths: Mapping[str, Pair] = pairing.pairs
         self._lists = self._read_lists()
         self._groups = self._read_groups()
 
     def ids(self) -> Sequence[str]:
-        """The stems that have both an image and a mask, sorted."""
+        """The images that have a mask, sorted."""
         return sorted(self._paths)
 
     def paths(self, image_id: str) -> tuple[Path, Path]:
         """The files of an image and of its mask; where a list names an id that is not there, where they should be."""
         if image_id in self._paths:
-            return self._paths[image_id]
-        description = self._description
-        return self.root / description.images / f"{image_id}.png", self.root / description.masks / f"{image_id}.png"
+            return self._paths[image_id].image, self._paths[image_id].mask
+        said, pairing = self.finding.said, self.finding.pairing
+        folders = [where if where and "*" not in where else name for where, name in
+                   ((said.images, "images"), (said.masks, "masks"))]  # fmt: skip
+        image = pairing.unlabelled.get(image_id, self.root / folders[0] / f"{image_id}.png")
+        return image, self.root / folders[1] / f"{image_id}.png"
+
+    def page(self, image_id: str) -> int:
+        """Which page of its files an image is."""
+        return self._paths[image_id].page if image_id in self._paths else 0
+
+    def image_reading(self, image_id: str) -> ImageReading:
+        """Depth, page and orientation."""
+        how: ImageReading = {}
+        if self.finding.image_bits is not None:
+            how["bits"] = self.finding.image_bits
+        if page := self.page(image_id):
+            how["page"] = page
+        if self._turned(image_id):
+            how["turned"] = True
+        return how
+
+    def mask_reading(self, image_id: str) -> MaskReading:
+        """Page and use of the palette."""
+        how: MaskReading = {}
+        if page := self.page(image_id):
+            how["page"] = page
+        if self.finding.said.palette is not None:
+            how["palette"] = self.finding.said.palette
+        return how
+
+    def decoding(self) -> str:
+        """Depth, orientation and palettes, where they are not those of plain files."""
+        found = self.finding
+        parts = {"bits": found.image_bits, "exif": found.exif, "palette": found.said.palette}
+        return " ".join(f"{key}={value}" for key, value in parts.items() if value is not None)
+
+    def orientation_settled(self, image_id: str) -> bool:
+        """Whether it is known on which picture the mask was drawn."""
+        return self.finding.exif is not None or self._turned(image_id)
+
+    def unlabelled(self) -> Collection[str]:
+        """Images without a mask."""
+        return self.finding.pairing.unlabelled.keys()
 
     def orphans(self) -> Sequence[Offender]:
-        """Images without a mask and masks without an image."""
-        return self._orphans
+        """Masks without an image."""
+        lonely = self.finding.pairing.lonely
+        return [
+            Offender("mask without image", mask_id, path, f"no image named {path.stem}.*")
+            for mask_id, path in lonely.items()
+        ]
+
+    def notes(self) -> Sequence[str]:
+        """How the folder was read, and which images have no mask."""
+        return [*self.finding.notes, *unlabelled_note(self.finding)]
 
     def stored_ids(self) -> Mapping[int, int]:
-        """The ids of `classes.json`, mapped to 0 .. C - 1 in ascending order."""
-        return self._description.stored_ids
+        """The ids in the masks, mapped to 0 .. C - 1 in ascending order."""
+        return self.finding.meaning.ids
+
+    def declared_values(self) -> Mapping[int, int]:
+        """The ids, and the colours that somebody declared or that the masks hold; not those that we chose."""
+        return {**self.finding.meaning.ids, **self.finding.meaning.colors}
 
     def group(self, image_id: str) -> str | None:
-        """The group that `classes.json` gives to the image, if it defines groups."""
-        return self._groups.get(image_id)
+        """The group that the description gives to the image, if it defines groups; else the file whose page it is."""
+        if self._groups:
+            return self._groups.get(image_id)
+        return self._paths[image_id].stack if image_id in self._paths else None
 
     def splits(self, *, seed: int = 0) -> Splits:
-        """The lists in the root where they are there, otherwise drawn 60/20/20."""
-        if self._lists:
-            train, val, test = (self._lists[name] for name in _LISTS)
-            return Splits(train, val, test, origin=f"the lists {', '.join(_LISTS)} in {self.root}")
+        """As lists or folders say, parts that they do not give drawn; otherwise drawn 60/20/20.
+
+        Raises:
+            UndecidedError: If lists and folders contradict each other.
+        """
         ids = list(self.ids())
-        groups = [self.group(image_id) for image_id in ids] if self._groups else None
-        train, val, test = draw(self, ids, FRACTIONS, seed=seed, groups=groups)
-        together = ", groups kept together" if groups else ""
+        by_folder = {part: tuple(i for i in ids if self._paths[i].part == part) for part in ("train", "val", "test")}
+        if self._lists:
+            self._check_lists(by_folder)
+            names, place = [path.name for path in self._list_files.values()], self._list_place
+            train, val, test = (self._lists.get(part, ()) for part in ("train", "val", "test"))
+            return completed(self, Splits(train, val, test, origin=f"the lists {', '.join(names)} in {place}"), seed)
+        if sum(map(bool, by_folder.values())) > 1:
+            shown = ", ".join(part for part, members in by_folder.items() if members)
+            train, val, test = by_folder.values()
+            given = Splits(train, val, test, origin=f"the folders of {shown} in {self.root}")
+            return completed(self, given, seed)
+        groups = [self.group(image_id) for image_id in ids]
+        together = ", groups kept together" if any(groups) else ""
+        train, val, test = draw(self, ids, FRACTIONS, seed=seed, groups=groups if any(groups) else None)
         return Splits(train, val, test, origin=f"drawn 60/20/20, stratified by class with seed {seed}{together}")
 
+    def layout(self) -> str:
+        """Where the splits come from, without drawing any."""
+        parts = [(part, len(self._lists.get(part, ()))) for part in ("train", "val", "test")]
+        where = f"lists in {self._list_place}"
+        if not self._lists:
+            laid_out = Counter(pair.part for pair in self._paths.values() if pair.part)
+            parts, where = [(part, laid_out[part]) for part in ("train", "val", "test")], "folders"
+        given = [f"{part} {count}" for part, count in parts if count]
+        if not self._lists and len(given) < 2:
+            return "none given: drawn 60/20/20 from all images"
+        drawn = [part for part, count in parts if not count]
+        return f"{', '.join(given)} by {where}" + (f"; {' and '.join(drawn)} drawn" if drawn else "")
+
+    def _turned(self, image_id: str) -> bool:
+        """Whether the picture is turned by its EXIF orientation: in general, or as only then its mask fits."""
+        if image_id not in self.finding.oriented:
+            return False
+        if self.finding.exif is not None:
+            return self.finding.exif == "turned"
+        image, mask = self.paths(image_id)
+        if exif_orientation(image) < 5:
+            return False
+        stored, wanted = stored_size(image), stored_size(mask)
+        return stored is not None and wanted is not None and stored != wanted and stored[::-1] == wanted
+
     def _read_lists(self) -> dict[str, tuple[str, ...]]:
-        there = [name for name in _LISTS if (self.root / name).is_file()]
-        if there and len(there) < len(_LISTS):
-            missing = ", ".join(name for name in _LISTS if name not in there)
-            raise DataError(f"{self.root}: {', '.join(there)} without {missing}; give all three lists, or none")
-        return {name: read_list(self.root / name) for name in there}
+        self._list_files = lists_in(self.root)
+        self._list_place = next((path.parent for path in self._list_files.values()), self.root)
+        pairing = self.finding.pairing
+        images = {**pairing.unlabelled, **{image_id: pair.image for image_id, pair in pairing.pairs.items()}}
+        stacks: dict[str, list[str]] = {}
+        for image_id, pair in pairing.pairs.items():
+            if pair.stack is not None:
+                stacks.setdefault(pair.stack, []).append(image_id)
+        known = {**images, **{stack: images[pages[0]] for stack, pages in stacks.items()}}
+        found = {}
+        for part, path in self._list_files.items():
+            named = ids_of(read_lines(path), {i: p for i, p in known.items() if i in stacks or not _is_page(i, stacks)})
+            check_ids(named, path)
+            doubles = [image_id for image_id, count in sorted(Counter(named).items()) if count > 1]
+            if doubles:
+                raise DataError(f"{path}: ids named more than once: {', '.join(doubles)}")
+            found[part] = tuple(page for image_id in named for page in stacks.get(image_id, [image_id]))
+        return found
+
+    def _check_lists(self, by_folder: Mapping[str, Sequence[str]]) -> None:
+        laid_out = {image_id: part for part, members in by_folder.items() for image_id in members}
+        if len(set(laid_out.values())) < 2:
+            return
+        torn = [
+            f"{image_id} ({part}.txt, folder of {laid_out[image_id]})"
+            for part, members in self._lists.items()
+            for image_id in members
+            if laid_out.get(image_id, part) != part
+        ]
+        if torn:
+            text = f"lists and folders put {counted(len(torn), 'image')} into different splits: {some_of(torn, 3)}"
+            raise UndecidedError(
+                self.root, Question(text, (((), "when the lists are moved away, or put right; --splits decides, too"),))
+            )
 
     def _read_groups(self) -> dict[str, str]:
-        rule = self._description.groups
+        rule = self.finding.said.groups
         if rule is None:
             return {}
-        return groups_by(rule, self.ids(), source=str(self.root / "classes.json"), folder=self.root)
+        source = description_file(self.root) or self.root / "classes.json"
+        return groups_by(rule, self.ids(), source=str(source), folder=self.root)
+
+
+def _is_page(image_id: str, stacks: Mapping[str, Sequence[str]]) -> bool:
+    return image_id.rpartition("/")[0] in stacks
+
+
+def unlabelled_note(finding: Finding) -> list[str]:
+    """Images without a mask, told once."""
+    unlabelled = finding.pairing.unlabelled
+    if not unlabelled:
+        return []
+    verb = "is" if len(unlabelled) == 1 else "are"
+    return [f"{counted(len(unlabelled), 'image')} without a mask {verb} left out: {some_of(sorted(unlabelled))}"]
 
 
 @DATASETS.register("folder")
 def folder(*, root: Path | None = None, download: bool = False) -> Folder:
-    """Two folders of images and masks with the same stems, and `classes.json`.
+    """Images and masks in a folder of any common layout, perhaps with a `classes.json`.
 
     Args:
         root: The folder that holds them.
         download: Not offered.
 
     Raises:
-        DataError: If it is not there or not as described.
+        DataError: If it is not there or cannot be read, or if something about it has to be said first.
     """
     if download:
         raise DataError(f"folder cannot be downloaded; give --data-root a folder with {_LAYOUT}")
-    return Folder(require_root(root, "folder", _LAYOUT, _CURE))
+    return Folder(require_root(root, "folder", _LAYOUT, CURE))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, Offender, SegmentationData
-from trainables.data.reading.read import stored_text
+from trainables.data.reading.stored import stored_text
 from trainables.words import counted, some_of
 
 RARE_IMAGES = 5

@@ -58,10 +58,10 @@ class Voc2012Aug(Voc2012):
             return self._images / f"{image_id}.jpg", self._masks / f"{image_id}{self._suffix}"
         return super().paths(image_id)
 
-    def stored_mask(self, image_id: str) -> StoredMask:
+    def file_mask(self, image_id: str) -> StoredMask:
         """The ids of the mask file; of a `.mat` those of its class segmentation."""
         path = self.paths(image_id)[1]
-        return _read_mat(path) if path.suffix == ".mat" else super().stored_mask(image_id)
+        return _read_mat(path) if path.suffix == ".mat" else super().file_mask(image_id)
 
     def splits(self, *, seed: int = 0) -> Splits:
         """Val and test of `voc2012`; train with the images of SBD."""

@@ -360,7 +360,7 @@ def test_command_line_holds_one_pair_of_masks_at_a_time(folders, monkeypatch):
         for part in ("truth", "model"):
             shutil.copy(folders / part / "one.png", folders / part / f"more{number}.png")
     alive = []
-    read = command.read_mask
+    read = command.read_stored_mask
 
     def watched(path):
         gc.collect()
@@ -369,7 +369,7 @@ def test_command_line_holds_one_pair_of_masks_at_a_time(folders, monkeypatch):
         alive.append(weakref.ref(mask))
         return mask
 
-    monkeypatch.setattr(command, "read_mask", watched)
+    monkeypatch.setattr(command, "read_stored_mask", watched)
     ids = command._class_ids
 
     def watched_ids(path, table):

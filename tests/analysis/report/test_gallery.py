@@ -241,6 +241,12 @@ def test_the_smallest_id_of_a_class_is_the_one_that_is_written(made):
 
     assert smallest_stored_ids(Cities(data.ids(), data.classes)) == [7, 3, 5, 33, 34, 35, 36, 37]
 
+    class Wide(type(data)):
+        def stored_ids(self):
+            return {70000 + index: index for index in range(len(self.classes))}
+
+    assert smallest_stored_ids(Wide(data.ids(), data.classes)) == list(range(8)), "no PNG holds them"
+
 
 def test_an_old_reports_leftovers_go_with_the_first_new_one(shifted, tmp_path):
     """Twins had a picture each, and predictions no list; own files among them stay."""

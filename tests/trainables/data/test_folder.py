@@ -6,9 +6,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trainables.data import DATASETS, Splits
+from trainables.data import DATASETS, Splits, init
 from trainables.data.check import check
+from trainables.data.splits.given import make_splits
 from trainables.errors import DataError
+
+from ...conformance.layouts import names as layout_names
 
 folder = DATASETS.get("folder")
 
@@ -72,7 +75,7 @@ def test_void_may_be_nothing_at_all(make_folder: Callable[..., Path]) -> None:
     assert folder(root=root).stored_ids() == {3: 0, 7: 1, 40: 2}
     with pytest.raises(DataError, match=r"ids outside the class list of folder: 255 .*; allowed: 3, 7, 40$"):
         folder(root=root).mask("a00")
-    with pytest.raises(DataError, match=r"void: None must be an integer 0\.\.255, or a list of them \(\[\] for none\)"):
+    with pytest.raises(DataError, match=r"void: None must be an integer, such as 255, or a list of them"):
         folder(root=make_folder(1, void=None))
 
 
@@ -141,7 +144,7 @@ def test_all_faults_of_classes_json_are_told_together(make_folder: Callable[...,
         "classes": [
             {"id": 3, "name": "ground", "color": [1, 2]},
             {"id": 3, "name": "wall", "color": [1, 2, 3], "colour": 1},
-            {"id": 300, "name": "", "color": [1, 2, 3]},
+            {"id": 1 << 24, "name": "", "color": [1, 2, 3]},
         ],
         "void": 3,
         "void_colors": [[1, 2, 3]],
@@ -218,7 +221,7 @@ def test_missing_folders_are_named(make_folder: Callable[..., Path]) -> None:
 def test_two_files_of_one_stem_are_refused(make_folder: Callable[..., Path]) -> None:
     root = make_folder(1)
     PIL.Image.new("RGB", (16, 12)).save(root / "images" / "a00.jpg")
-    with pytest.raises(DataError, match=r"a00\.jpg and a00\.png"):
+    with pytest.raises(DataError, match=r"images/a00\.jpg and images/a00\.png"):
         folder(root=root)
 
 
@@ -274,11 +277,9 @@ def test_lists_are_taken_as_they_are(make_folder: Callable[..., Path]) -> None:
     assert "train.txt" in splits.origin
 
 
-def test_incomplete_empty_and_doubled_lists_are_refused(make_folder: Callable[..., Path]) -> None:
+def test_empty_and_doubled_lists_are_refused(make_folder: Callable[..., Path]) -> None:
     root = make_folder(3)
     (root / "train.txt").write_text("a00\n")
-    with pytest.raises(DataError, match=r"train\.txt without val\.txt, test\.txt"):
-        folder(root=root)
     (root / "val.txt").write_text("a01\na01\n")
     (root / "test.txt").write_text("a02\n")
     with pytest.raises(DataError, match="named more than once: a01"):
@@ -295,3 +296,86 @@ def test_drawn_splits_hold_every_class_and_keep_their_shares(make_folder: Callab
     assert (len(splits.train), len(splits.val), len(splits.test)) == (12, 4, 4)
     assert data.splits(seed=3) == splits
     assert data.splits(seed=4) != splits
+
+
+def test_image_without_a_mask_is_left_out_and_told_once_unless_a_list_names_it(
+    make_folder: Callable[..., Path],
+) -> None:
+    root = make_folder(10)
+    for name in ("a03", "a07"):
+        (root / "masks" / f"{name}.png").unlink()
+    data = folder(root=root)
+    assert len(data.ids()) == 8 and not data.orphans()
+    splits = make_splits(data)
+    assert splits.warnings == ("2 images without a mask are left out: a03, a07",)
+    assert not check(data, splits).errors
+    for part, ids in (("train", "a00 a01 a02 a03"), ("val", "a04 a05"), ("test", "a06 a08")):
+        (root / f"{part}.txt").write_text(ids.replace(" ", "\n"))
+    data = folder(root=root)
+    (offender,) = check(data, data.splits()).errors
+    assert (offender.kind, offender.image_id, offender.path) == ("missing mask", "a03", root / "masks" / "a03.png")
+
+
+def test_files_in_folders_below_images_are_left_out_as_ever_and_told(
+    make_folder: Callable[..., Path], write_pair: Callable[[Path, str, int], None]
+) -> None:
+    root = make_folder(3)
+    for side in ("images", "masks"):
+        (root / side / "old").mkdir()
+        (root / side / "a02.png").rename(root / side / "old" / "a09.png")
+    data = folder(root=root)
+    assert data.ids() == ["a00", "a01"]
+    assert data.notes() == ["2 files in folders below are left out: images/old, masks/old"]
+
+
+def test_lists_that_contradict_split_folders_are_asked_about(tmp_path: Path) -> None:
+    layout_names.split_folders_inside(tmp_path / "root")
+    (tmp_path / "root" / "val.txt").write_text("train/s00\nval/s06")
+    data = folder(root=tmp_path / "root")
+    with pytest.raises(DataError, match=r"1 image into different splits: train/s00 \(val.txt, folder of train\)"):
+        data.splits()
+
+
+def test_what_init_wrote_counts_before_classes_json_and_a_file_of_others_does_not(
+    make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder(5)
+    (root / "dataset.yaml").write_text("path: ../coco\nnames: {0: person}\n")
+    assert [info.name for info in folder(root=root).classes] == ["ground", "wall", "thing"]
+    assert init.main([str(root)]) == 1
+    assert "was not written by this command, and is left alone" in capsys.readouterr().err
+    (root / "dataset.yaml").unlink()
+    assert init.main([str(root), "--classes", "3:floor,7:wall,40:thing"]) == 0
+    assert [info.name for info in folder(root=root).classes] == ["floor", "wall", "thing"]
+    # Asked again without flags it keeps what stands there, with the edits that a user made.
+    text = (root / "dataset.yaml").read_text()
+    (root / "dataset.yaml").write_text(text.replace("floor", "road"))
+    assert init.main([str(root)]) == 0
+    assert [info.name for info in folder(root=root).classes] == ["road", "wall", "thing"]
+
+
+def test_picture_of_the_user_is_not_replaced_by_the_contact_sheet(
+    make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder(5)
+    PIL.Image.new("RGB", (4, 4)).save(root / "contact_sheet.png")
+    before = (root / "contact_sheet.png").read_bytes()
+    assert init.main([str(root)]) == 1
+    assert "left alone" in capsys.readouterr().err
+    assert (root / "contact_sheet.png").read_bytes() == before and not (root / "dataset.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--classes", "a,,b"], "an empty name"),
+        (["--classes", "0:a,b"], "all classes in one form"),
+        (["--classes", "a,a"], "each with a name of its own"),
+        (["--void", "white"], "give ids or #rrggbb"),
+    ],
+)
+def test_answers_that_are_none_are_bad_usage(
+    make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str], flags: list[str], why: str
+) -> None:
+    assert init.main([str(make_folder(3)), *flags]) == 2
+    assert why in capsys.readouterr().err

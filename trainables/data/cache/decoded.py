@@ -241,7 +241,9 @@ class DecodedCache:
                 image, mask = records[image_id].image, records[image_id].mask
                 if image.size and mask.size:
                     sizes = self._sizes(use, image.size, mask.size)
-                    key = hashlib.sha256(f"{decoding} {image.sha256} {mask.sha256} {sizes}".encode()).hexdigest()[:32]
+                    page = f" {page}" if (page := self.data.page(image_id)) else ""
+                    what = f"{decoding} {image.sha256} {mask.sha256} {sizes}{page}"
+                    key = hashlib.sha256(what.encode()).hexdigest()[:32]
                     yield _Entry(use, image_id, *sizes, (image.sha256, mask.sha256), key)
 
     def _fitting(self, entries: Sequence[_Entry]) -> Sequence[_Entry]:
@@ -272,7 +274,8 @@ class DataCaches:
 
 def _decoding(data: SegmentationData) -> str:
     """What decides, besides the bytes of the files, what decoding them gives."""
-    return json.dumps([_FORMAT, PIL.__version__, cv2.__version__, data.name, sorted(data.stored_values().items())])
+    values = sorted(data.stored_values().items())
+    return json.dumps([_FORMAT, PIL.__version__, cv2.__version__, data.name, values, data.decoding()])
 
 
 def _megabytes(count: int) -> str:

@@ -20,14 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, SegmentationData
-from trainables.data.reading.read import count_stored, exif_orientation
+from trainables.data.reading.read import exif_orientation
+from trainables.data.reading.stored import count_stored
 from trainables.errors import DataError
 from trainables.files import write_json
 from trainables.places import OnProgress, cache_root, cores
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def scan(
     wanted = list(dict.fromkeys(data.ids() if ids is None else ids))
     known = _load(_memory(data))
     keys = {image_id: _key(data, image_id) for image_id in wanted}
-    stale = [image_id for image_id in wanted if known.get(image_id, {}).get("key") != keys[image_id]]
+    stale = [i for i in wanted if (before := known.get(i, {})).get("key") != keys[i] or before["how"] != _how(data, i)]
     seen = _by_content(data) if stale else {}
     done, lock = len(wanted) - len(stale), threading.Lock()
 
@@ -89,9 +90,10 @@ def scan(
     with ThreadPoolExecutor(max_workers=min(16, cores())) as pool:
         fresh = dict(zip(stale, pool.map(read, stale), strict=True))
     if fresh:
-        entries = {i: {"key": keys[i], **asdict(record)} for i, record in fresh.items()}
+        entries = {i: {"key": keys[i], "how": _how(data, i), **asdict(record)} for i, record in fresh.items()}
         _save(_memory(data), {**known, **entries})
-    return {i: fresh[i] if i in fresh else _from_json(known[i]) for i in wanted}
+    records = {i: fresh[i] if i in fresh else _from_json(known[i]) for i in wanted}
+    return {i: replace(record, pixels=data.stored_counts(record.pixels)) for i, record in records.items()}
 
 
 def pixels_by_class(data: SegmentationData, record: ImageRecord) -> npt.NDArray[np.int64]:
@@ -114,14 +116,14 @@ def class_presence(data: SegmentationData, ids: Sequence[str]) -> npt.NDArray[np
     return presence
 
 
-def _read(data: SegmentationData, image_id: str, seen: Mapping[tuple[str, str], ImageRecord]) -> ImageRecord:
+def _read(data: SegmentationData, image_id: str, seen: Mapping[tuple[str, ...], ImageRecord]) -> ImageRecord:
     image_path, mask_path = data.paths(image_id)
     image, mask = _hashed(image_path), _hashed(mask_path)
-    before = seen.get((image.sha256, mask.sha256))
+    before = seen.get((image.sha256, mask.sha256, _how(data, image_id)))
     if before is not None:
         return before
     image, shown = _decoded(image, image_path, lambda: data.image(image_id))
-    mask, stored = _decoded(mask, mask_path, lambda: data.stored_mask(image_id))
+    mask, stored = _decoded(mask, mask_path, lambda: data.file_mask(image_id))
     return ImageRecord(
         image,
         mask,
@@ -161,16 +163,21 @@ def _key(data: SegmentationData, image_id: str) -> list[list[Any]]:
     return key
 
 
+def _how(data: SegmentationData, image_id: str) -> str:
+    """What decides, besides the bytes of the two files, what decoding them gives."""
+    return f"{data.page(image_id)} {data.decoding()}"
+
+
 def _memory(data: SegmentationData) -> Path:
     place = hashlib.sha256(f"{data.name} {data.root.resolve()}".encode()).hexdigest()[:16]
     return cache_root() / "scans" / f"{data.name}-{place}.json"
 
 
-def _by_content(data: SegmentationData) -> dict[tuple[str, str], ImageRecord]:
+def _by_content(data: SegmentationData) -> dict[tuple[str, ...], ImageRecord]:
     """The records of whole files, by the hashes of image and mask, from every root that a data set of this name had."""
     memories = _memory(data).parent.glob(f"{data.name}-{16 * '?'}.json")
-    records = (_from_json(entry) for memory in memories for entry in _load(memory).values())
-    return {(r.image.sha256, r.mask.sha256): r for r in records if r.image.size and r.mask.size}
+    records = ((_from_json(entry), entry["how"]) for memory in memories for entry in _load(memory).values())
+    return {(r.image.sha256, r.mask.sha256, how): r for r, how in records if r.image.size and r.mask.size}
 
 
 def _load(memory: Path) -> dict[str, Any]:

@@ -15,7 +15,17 @@ import numpy.typing as npt
 
 from trainables.data.base import VOID, Color, Image, Mask, Offender, SegmentationData, StoredMask
 from trainables.data.reading.names import check_ids, expanded
-from trainables.data.reading.read import count_stored, is_color, pack_color, read_image, read_stored_mask, stored_text
+from trainables.data.reading.read import ImageReading, MaskReading, read_image, read_stored_mask
+from trainables.data.reading.stored import (
+    as_declared,
+    count_stored,
+    declared_values_of,
+    is_color,
+    is_transparent,
+    pack_color,
+    stored_text,
+    with_transparency,
+)
 from trainables.errors import DataError
 from trainables.words import counted
 
@@ -28,7 +38,7 @@ _SHOWN = 16
 class FileData(SegmentationData):
     """Decodes files; a subclass says where they are and what their ids mean.
 
-    A mask is one channel of ids, or RGB in the colours of the classes.
+    A mask is one channel of ids, or RGB in the colours of the classes; three equal channels may hold the ids.
     """
 
     void_colors: tuple[Color, ...] = ()
@@ -40,16 +50,43 @@ class FileData(SegmentationData):
 
     def image(self, image_id: str) -> Image:
         """The RGB image, uint8 of shape (H, W, 3)."""
-        return read_image(self.paths(image_id)[0])
+        return read_image(self.paths(image_id)[0], **self.image_reading(image_id))
+
+    def image_reading(self, image_id: str) -> ImageReading:
+        """How its image file is read, where that is not a matter of course."""
+        return {}
+
+    def mask_reading(self, image_id: str) -> MaskReading:
+        """How its mask file is read, where that is not a matter of course."""
+        return {}
 
     def stored_mask(self, image_id: str) -> StoredMask:
-        """The ids (uint8) or packed colours (int32) that the mask file stores, shape (H, W)."""
-        return read_stored_mask(self.paths(image_id)[1])
+        """The ids (uint8, or int32 above 255) or packed colours (int32) that the mask file stores, shape (H, W)."""
+        return as_declared(self.file_mask(image_id), self.declared_values())
 
-    def stored_values(self) -> Mapping[int, int]:
-        """The ids, and the packed colours of the classes and of void."""
+    def file_mask(self, image_id: str) -> StoredMask:
+        """What `read_stored_mask` gives for the mask file."""
+        return read_stored_mask(self.paths(image_id)[1], **self.mask_reading(image_id))
+
+    def stored_counts(self, counts: Mapping[int, int]) -> dict[int, int]:
+        """Pixels of each value of a `stored_mask`, from those of its `file_mask`."""
+        if all(value <= 255 for value in counts):
+            return dict(counts)
+        total: Counter[int] = Counter()
+        for meant, pixels in zip(
+            declared_values_of(list(counts), self.declared_values()), counts.values(), strict=True
+        ):
+            total[meant] += pixels
+        return dict(total)
+
+    def declared_values(self) -> Mapping[int, int]:
+        """The class or void of each id, and of each packed colour of the classes and of void."""
         colors = {pack_color(info.color): class_id for class_id, info in enumerate(self.classes)}
         return {**self.stored_ids(), **{pack_color(color): VOID for color in self.void_colors}, **colors}
+
+    def stored_values(self) -> Mapping[int, int]:
+        """`declared_values`, and what transparent pixels over them stand for."""
+        return with_transparency(self.declared_values())
 
     def mask(self, image_id: str) -> Mask:
         """Class ids and void, uint8 of shape (H, W).
@@ -57,17 +94,27 @@ class FileData(SegmentationData):
         Raises:
             DataError: If the file cannot be read or has ids or colours outside the class list.
         """
-        stored = self.stored_mask(image_id)
-        values, meanings = _tables(tuple(sorted(self.stored_values().items())))
-        places = np.searchsorted(values, stored).clip(max=len(values) - 1)
-        known = values[places] == stored
-        if not known.all():
-            strange = count_stored(stored[~known])
+        ids, unknown = class_ids(self.stored_mask(image_id), self.stored_values())
+        if unknown.size:
+            strange = count_stored(unknown)
             raise DataError(
                 f"{self.paths(image_id)[1]}: {strange_kind(strange)} of {self.name}: "
                 f"{strange_text(strange, self.stored_values())}"
             )
-        return np.asarray(meanings[places], np.uint8)
+        return ids
+
+
+def class_ids(stored: StoredMask, meanings: Mapping[int, int]) -> tuple[Mask, StoredMask]:
+    """A mask's class ids, uint8 of shape (H, W), and the values, shape (N,), that stand for nothing.
+
+    Args:
+        stored: Shape (H, W).
+        meanings: The class or void of each value.
+    """
+    values, classes = _tables(tuple(sorted(meanings.items())))
+    places = np.searchsorted(values, stored).clip(max=len(values) - 1)
+    known = values[places] == stored
+    return np.asarray(classes[places], np.uint8), stored[~known]
 
 
 @lru_cache(maxsize=16)
@@ -95,7 +142,7 @@ def strange_text(strange: Mapping[int, int], allowed: Mapping[int, int]) -> str:
     if len(strange) > _SHOWN:
         rest = sum(strange[value] for value in commonest[_SHOWN:])
         found += f" and {len(strange) - _SHOWN} more ({counted(rest, 'pixel')})"
-    legal = [value for value in allowed if is_color(value) == colors]
+    legal = [value for value in allowed if is_color(value) == colors and not is_transparent(value)]
     return f"{found}; allowed: {', '.join(map(stored_text, legal)) if colors else span(legal)}"
 
 

@@ -10,17 +10,14 @@ from pathlib import Path
 
 from trainables.data.base import SegmentationData, Splits
 from trainables.data.cache.scan import scan
+from trainables.data.layouts.lists import ids_of
 from trainables.data.reading.files import read_lines, read_table
 from trainables.data.reading.names import expanded, printable
+from trainables.data.splits.complete import PARTS, completed
 from trainables.data.splits.groups import groups_by
 from trainables.data.splits.stratified import FRACTIONS, draw
 from trainables.errors import DataError
 from trainables.places import OnProgress
-
-PARTS = ("train", "val", "test")
-
-_SHARE = 0.2
-"""Of val and of test, where they are drawn."""
 
 _FORMS = "a folder with train.txt, val.txt and test.txt, or a CSV file with the columns id,split"
 
@@ -52,6 +49,18 @@ def make_splits(
     ids = list(data.ids())
     groups = groups_by(group_by, ids, source="--group-by") if group_by else None
     scan(data, ids, progress=progress)
+    made = _made(data, ids, splits, groups, group_by, seed)
+    return replace(made, warnings=(*data.notes(), *made.warnings)) if data.notes() else made
+
+
+def _made(
+    data: SegmentationData,
+    ids: Sequence[str],
+    splits: Path | None,
+    groups: Mapping[str, str] | None,
+    group_by: str | None,
+    seed: int,
+) -> Splits:
     if splits is not None:
         return given_splits(data, splits, seed=seed, groups=groups)
     if groups is None:
@@ -88,10 +97,19 @@ def given_splits(
         named, told = _from_table(file, column)
     else:
         raise DataError(f"--splits {path}: not there, or neither of {_FORMS}")
+    # `a.jpg` and `images/a.jpg` are the image a.
+    ids = ids_of([name for name, _ in named], _images(data))
+    named = [(image_id, part) for image_id, (_, part) in zip(ids, named, strict=True)]
+    if told is not None:
+        told = {image_id: told[name] for name, image_id in zip(told, ids_of(list(told), _images(data)), strict=True)}
     _raise_for_faults(data, file, named)
     train, val, test = (tuple(image_id for image_id, name in named if name == part) for part in PARTS)
     given = Splits(train, val, test, origin=f"given in {path}", groups=told if groups is None else groups)
-    return _completed(data, given, seed)
+    return completed(data, given, seed)
+
+
+def _images(data: SegmentationData) -> dict[str, Path]:
+    return {image_id: data.paths(image_id)[0] for image_id in data.ids()}
 
 
 def _file_and_column(path: Path) -> tuple[Path, str]:
@@ -115,6 +133,7 @@ def _from_table(path: Path, column: str) -> tuple[list[tuple[str, str]], dict[st
 def _raise_for_faults(data: SegmentationData, source: Path, named: Sequence[tuple[str, str]]) -> None:
     known = set(data.ids())
     lonely = {orphan.image_id: f" ({orphan.kind})" for orphan in data.orphans()}
+    lonely |= dict.fromkeys(data.unlabelled(), " (image without mask)")
     places: dict[str, list[str]] = defaultdict(list)
     for image_id, part in named:
         places[image_id].append(part)
@@ -132,24 +151,3 @@ def _raise_for_faults(data: SegmentationData, source: Path, named: Sequence[tupl
     lines = [f"{what}: {', '.join(offenders)}" for what, offenders in faults.items() if offenders]
     if lines:
         raise DataError(f"--splits {source} does not fit:\n  " + "\n  ".join(lines))
-
-
-def _completed(data: SegmentationData, given: Splits, seed: int) -> Splits:
-    """Draws the parts that were not given, and says so."""
-    lists = {part: getattr(given, part) for part in PARTS}
-    missing = [part for part in ("val", "test") if not lists[part]]
-    taken = {*given.val, *given.test}
-    said = [given.origin]
-    if not given.train:
-        lists["train"] = tuple(image_id for image_id in data.ids() if image_id not in taken)
-        said.append("train is every image that it does not name")
-    if missing:
-        pool = lists["train"]
-        fractions = (1 - _SHARE * len(missing), *(_SHARE for _ in missing))
-        drawn = draw(data, pool, fractions, seed=seed, groups=[given.group(data, image_id) for image_id in pool])
-        lists.update(zip(("train", *missing), drawn, strict=True))
-        share = f"{_SHARE:.0%} of the {len(pool)} images of train" + (" each" if len(missing) > 1 else "")
-        said.append(f"{' and '.join(missing)} drawn: {share}, stratified by class with seed {seed}")
-    left = len(data.ids()) - sum(map(len, lists.values()))
-    notes = (f"{left} of {len(data.ids())} images are in no split and left out",) if left else ()
-    return replace(given, **lists, origin="; ".join(said), warnings=notes)

@@ -98,9 +98,9 @@ def test_all_faults_are_told_together(data, lists) -> None:  # type: ignore[no-u
     (data.root / "masks" / "a06.png").unlink()
     data = DATASETS.get("folder")(root=data.root)
     with pytest.raises(DataError) as caught:
-        given_splits(data, lists(train="a00 zz a01 a00 a06", val="a01", test="a02.png"))
+        given_splits(data, lists(train="a00 zz a01 a00 a06", val="a01", test="b02.png"))
     text = str(caught.value)
-    assert "does not have (one it has: a00): zz, a06 (image without mask), a02.png" in text
+    assert "does not have (one it has: a00): zz, a06 (image without mask), b02.png" in text
     assert "named more than once: a00 (train, train), a01 (train, val)" in text
 
 

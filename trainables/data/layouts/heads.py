@@ -1,0 +1,117 @@
+"""What the heads of image files say, looked at once and remembered: pages, depth, size, EXIF orientation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+
+from trainables.data.reading.read import DAMAGE, deep_bits, exif_orientation
+from trainables.errors import DataError
+from trainables.files import write_json
+from trainables.places import cache_root, cores
+
+_FORMAT = 1
+
+_PAGED = (".tif", ".tiff", ".gif")
+_REDUCED = 254
+"""The TIFF tag NewSubfileType; its lowest bit marks a smaller copy of another page."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """One file."""
+
+    pages: int = 1
+    """Full-size pages, at least one."""
+    bits: int | None = None
+    """`deep_bits` of the deepest page."""
+    size: tuple[int, int] | None = None
+    """Height and width as stored, of the first page."""
+    orientation: int = 1
+
+
+def heads(root: Path, paths: Sequence[Path]) -> dict[Path, Head]:
+    """The heads of files; those that cannot be read have none of it."""
+    place = cache_root() / "heads" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    known = _load(place)
+    keys = {path: _key(path) for path in paths}
+    fresh = [path for path in paths if keys[path] not in known]
+    with ThreadPoolExecutor(max_workers=min(16, cores())) as pool:
+        found = dict(zip(fresh, pool.map(head_of, fresh), strict=True))
+    if found:
+        kept = {key: known[key] for key in keys.values() if key in known}
+        try:
+            write_json(place, {"format": _FORMAT, "files": {**kept, **{keys[p]: asdict(h) for p, h in found.items()}}})
+        except OSError:
+            # It only saves time: where it cannot be written, the files are looked at a second time.
+            return {path: found[path] if path in found else _from_json(known[keys[path]]) for path in paths}
+    return {path: found[path] if path in found else _from_json(known[keys[path]]) for path in paths}
+
+
+def head_of(path: Path) -> Head:
+    """The head of one file."""
+    if path.suffix.lower() == ".npy":
+        return Head()
+    try:
+        with PIL.Image.open(path) as image:
+            size = image.height, image.width
+            pages = _pages(image) if path.suffix.lower() in _PAGED else 1
+    except DAMAGE:
+        return Head()
+    return Head(pages, _bits(path, pages), size, exif_orientation(path))
+
+
+def _pages(image: PIL.Image.Image) -> int:
+    """Pages of the size of the first that are not marked as smaller copies."""
+    count, size = 0, image.size
+    for page in range(getattr(image, "n_frames", 1)):
+        image.seek(page)
+        reduced = int(getattr(image, "tag_v2", {}).get(_REDUCED, 0)) & 1
+        if image.size == size and not (page and reduced):
+            count += 1
+    return max(1, count)
+
+
+def _bits(path: Path, pages: int) -> int | None:
+    found = []
+    for page in range(pages):
+        try:
+            bits = deep_bits(path, page)
+        except DataError:
+            # The check reads the file again and says what is wrong with it.
+            continue
+        if bits is None:
+            break
+        found.append(bits)
+    return max(found, default=None)
+
+
+def _key(path: Path) -> str:
+    try:
+        status = path.stat()
+        return f"{path}|{status.st_size}|{status.st_mtime_ns}"
+    except OSError:
+        return f"{path}|-1|-1"
+
+
+def _load(place: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(place.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        return {}
+    files = content.get("files")
+    return files if isinstance(files, dict) else {}
+
+
+def _from_json(entry: Mapping[str, Any]) -> Head:
+    size = entry["size"]
+    return Head(entry["pages"], entry["bits"], (size[0], size[1]) if size else None, entry["orientation"])

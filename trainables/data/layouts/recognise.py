@@ -1,0 +1,173 @@
+"""A folder read from one end to the other: files, pairs, pages, values, depth, orientation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from trainables.data.layouts.finding import (
+    ExifUse,
+    Finding,
+    Meaning,
+    Pair,
+    Pairing,
+    Question,
+    Said,
+    UndecidedError,
+)
+from trainables.data.layouts.heads import Head, heads
+from trainables.data.layouts.meaning import meaning_of_masks, meaning_of_said
+from trainables.data.layouts.pairs import find_pairs
+from trainables.data.layouts.survey import looks_like_mask, survey
+from trainables.data.layouts.tree import MediaFile, media_files
+from trainables.data.reading.read import stored_size
+from trainables.words import counted, some_of
+
+
+def recognise(root: Path, said: Said, *, described: bool) -> Finding:
+    """Reads a folder.
+
+    Args:
+        root: The folder.
+        said: What is known of it already.
+        described: Whether somebody wrote a description; then `images` and `masks` are where it says so or where they
+            always were, and what is above is not looked at.
+
+    Raises:
+        UndecidedError: If something cannot be known; with the question.
+        DataError: If the folder cannot be read.
+    """
+    files: Sequence[MediaFile] = media_files(root)
+    notes: list[str] = []
+    if described:
+        files, said = _as_ever(files, said, notes)
+    pairing = find_pairs(root, files, said, looks_like_mask)
+    known = heads(root, sorted({pair.image for pair in pairing.pairs.values()}))
+    pairing = _with_pages(root, pairing, known)
+    if said.complete:
+        meaning = meaning_of_said(said)
+    else:
+        palette = said.palette or "ids"
+        masks = [(pair.mask, pair.page) for pair in pairing.pairs.values()]
+        meaning = meaning_of_masks(root, survey(root, masks, palette=palette), said)
+        if said.classes is None:
+            notes.append(f"{_numbered(meaning)}; segsweep init writes them down, and takes names with --classes")
+    bits = said.image_bits if said.image_bits is not None else _bits(known, notes)
+    exif = said.exif or _exif(root, pairing, known, notes, ask=not described)
+    oriented = frozenset(i for i, pair in pairing.pairs.items() if known[pair.image].orientation > 1)
+    return Finding(root, said, pairing, meaning, bits, exif, oriented, (*pairing.notes, *notes, *meaning.notes))
+
+
+def _as_ever(files: Sequence[MediaFile], said: Said, notes: list[str]) -> tuple[Sequence[MediaFile], Said]:
+    """Where `images/` and `masks/` hold files of the same stems, these are the data set, without folders in them."""
+    named = {"images": said.images or "images", "masks": said.masks or "masks"}
+    if any("*" in where for where in named.values()):
+        return files, said
+    below = {side: tuple(part for part in where.split("/") if part not in ("", ".")) for side, where in named.items()}
+    direct = {side: [file for file in files if file.below == folders] for side, folders in below.items()}
+    if not {file.stem for file in direct["images"]} & {file.stem for file in direct["masks"]}:
+        return files, said
+    deeper = [f for f in files if any(len(f.below) > len(b) and f.below[: len(b)] == b for b in below.values())]
+    taken = {*direct["images"], *direct["masks"]}
+    deeper = [file for file in deeper if file not in taken]
+    if deeper:
+        places = some_of(sorted({"/".join(file.below) for file in deeper}), 3)
+        notes.append(f"{counted(len(deeper), 'file')} in folders below are left out: {places}")
+    return [*direct["images"], *direct["masks"]], replace(said, images=named["images"], masks=named["masks"])
+
+
+def _numbered(meaning: Meaning) -> str:
+    return f"nobody named the classes, so that they are {some_of([info.name for info in meaning.classes], 4)}"
+
+
+def _with_pages(root: Path, pairing: Pairing, known: Mapping[Path, Head]) -> Pairing:
+    """Pages of a file are images of their own where the mask has as many.
+
+    Raises:
+        UndecidedError: If only one of the two has pages.
+    """
+    paged = {image_id for image_id, pair in pairing.pairs.items() if known[pair.image].pages > 1}
+    tiffs = [pair.mask for pair in pairing.pairs.values() if pair.mask.suffix.lower() in (".tif", ".tiff", ".gif")]
+    of_masks = heads(root / "masks", tiffs) if tiffs else {}
+    paged |= {i for i, pair in pairing.pairs.items() if of_masks.get(pair.mask, Head()).pages > 1}
+    if not paged:
+        return pairing
+    pairs: dict[str, Pair] = {}
+    for image_id, pair in pairing.pairs.items():
+        pages, of_mask = known[pair.image].pages, of_masks.get(pair.mask, Head()).pages
+        if image_id not in paged:
+            pairs[image_id] = pair
+            continue
+        if pages != of_mask:
+            raise UndecidedError(
+                root,
+                Question(
+                    f"{pair.image.name} has {counted(pages, 'page')} and its mask {pair.mask.name} {of_mask}; pages "
+                    "are read as images of their own, each with a page of the mask, so save one mask a page, or move "
+                    "the files with pages away and look again",
+                    (((), "when that is done"),),
+                ),
+            )
+        width = len(str(pages))
+        for page in range(pages):
+            pairs[f"{image_id}/page-{page + 1:0{width}d}"] = replace(pair, page=page, stack=image_id)
+    note = (
+        f"pages are images of their own: {len(pairs)} in {counted(len(paged), 'file')}; those of a file stay together"
+    )
+    return replace(pairing, pairs=dict(sorted(pairs.items())), notes=(*pairing.notes, note))
+
+
+def _bits(known: Mapping[Path, Head], notes: list[str]) -> int | None:
+    deep = [head.bits for head in known.values() if head.bits is not None]
+    if not deep:
+        return None
+    bits = max(deep)
+    rule = "times 255" if bits == 0 else f"divided by {2 ** (bits - 8)}" if bits > 8 else "as they are"
+    reach = "0 to 1" if bits == 0 else f"up to {bits} bits"
+    notes.append(f"{counted(len(deep), 'image')} deeper than 8 bits, with values {reach}: read {rule}")
+    return bits
+
+
+def _exif(root: Path, pairing: Pairing, known: Mapping[Path, Head], notes: list[str], *, ask: bool) -> ExifUse | None:
+    """Whether masks were drawn on turned pictures, by those whose sizes tell; None where they differ or do not tell.
+
+    Raises:
+        UndecidedError: If sizes do not tell, and nobody described the folder.
+    """
+    said: Counter[str] = Counter()
+    for pair in pairing.pairs.values():
+        head = known[pair.image]
+        if head.orientation > 1 and head.size is not None:
+            said[_drawn(head, stored_size(pair.mask, pair.page))] += 1
+    total = sum(said.values())
+    if not total:
+        return None
+    if said["turned"] and not said["stored"]:
+        notes.append(f"{counted(total, 'image')} turned as EXIF says: masks of that size were drawn so")
+        return "turned"
+    if said["stored"] and not said["turned"]:
+        notes.append(
+            f"EXIF orientation of {counted(total, 'image')} not applied: masks have the size of the stored pixels"
+        )
+        return "stored"
+    if said["unknown"] and ask:
+        raise UndecidedError(
+            root,
+            Question(
+                f"{counted(said['unknown'], 'image')} with an EXIF orientation, and the sizes of the masks do not tell "
+                "whether they were drawn on the turned picture, as viewers show it, or on the stored pixels",
+                ((("--exif", "turned"), "on the turned picture"), (("--exif", "stored"), "on the stored pixels")),
+            ),
+        )
+    if said["turned"]:
+        notes.append(f"{counted(said['turned'], 'image')} turned as EXIF says, where the mask has that size")
+    return None
+
+
+def _drawn(head: Head, mask: tuple[int, int] | None) -> str:
+    """On which picture a mask was drawn, by its size: turned, stored or unknown."""
+    if head.orientation < 5 or head.size is None or head.size[0] == head.size[1] or mask is None:
+        return "unknown"
+    return "turned" if mask == head.size[::-1] else "stored" if mask == head.size else "unknown"

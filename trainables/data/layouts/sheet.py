@@ -1,0 +1,120 @@
+"""A contact sheet: some images with their masks, one over the other, and a legend."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from trainables.data.base import VOID, Image, Mask, SegmentationData
+from trainables.data.reading.read import DAMAGE
+from trainables.errors import DataError
+
+SOFTWARE = "segsweep init"
+"""Stands in the PNG, so that a sheet replaces sheets and nothing else."""
+
+ROWS = 6
+"""Images on a sheet, at most."""
+
+_CELL = 260
+"""Width and height in pixels that a picture fits into."""
+
+_GAP, _LINE, _TEXT = 10, 22, 14
+_OPACITY = 0.5
+"""Of a class's colour over the image."""
+
+_VOID_COLOR = (255, 255, 255)
+_HATCH = (120, 120, 120)
+"""Void is hatched, as no colour is left for it."""
+
+_INK, _PAPER = (20, 20, 20), (250, 250, 250)
+
+
+def contact_sheet(data: SegmentationData, presence: npt.NDArray[np.bool_], captions: Sequence[str]) -> bytes:
+    """A PNG of some images, chosen so that they show as many classes as there are.
+
+    Args:
+        data: The data set.
+        presence: Which class occurs in which image, shape (N, C), in the order of `data.ids()`.
+        captions: Of each class, for the legend; one more for void.
+    """
+    rows: list[tuple[str, tuple[int, int], list[PIL.Image.Image]]] = []
+    colors = np.full((256, 3), _VOID_COLOR, np.uint8)
+    colors[: len(data.classes)] = [info.color for info in data.classes]
+    for image_id in _chosen(list(data.ids()), presence):
+        try:
+            image, mask = data.image(image_id), data.mask(image_id)
+        except DataError:
+            # The check says what is wrong with it.
+            continue
+        rows.append((image_id, mask.shape, _pictures(image, mask, colors)))
+    columns = max(1, (3 * _CELL + 2 * _GAP) // 250)
+    legend = -(-len(captions) // columns)
+    height = 2 * _GAP + sum(pictures[0].height + _LINE + _GAP for _, _, pictures in rows) + legend * _LINE
+    sheet = PIL.Image.new("RGB", (3 * _CELL + 4 * _GAP, height), _PAPER)
+    draw = PIL.ImageDraw.Draw(sheet)
+    font = PIL.ImageFont.load_default(_TEXT)
+    top = _GAP
+    for image_id, size, pictures in rows:
+        draw.text((_GAP, top), f"{image_id}   {size[0]}x{size[1]}", _INK, font)
+        for column, picture in enumerate(pictures):
+            sheet.paste(picture, (_GAP + column * (_CELL + _GAP), top + _LINE))
+        top += pictures[0].height + _LINE + _GAP
+    for place, caption in enumerate(captions):
+        left, down = _GAP + place % columns * 250, top + place // columns * _LINE
+        color = data.classes[place].color if place < len(data.classes) else _VOID_COLOR
+        draw.rectangle((left, down + 3, left + 16, down + 17), color, _HATCH)
+        if place >= len(data.classes):
+            draw.line((left, down + 17, left + 16, down + 3), _HATCH)
+        draw.text((left + 24, down + 2), caption, _INK, font)
+    out = io.BytesIO()
+    info = PngInfo()
+    info.add_text("Software", SOFTWARE)
+    sheet.save(out, "PNG", pnginfo=info)
+    return out.getvalue()
+
+
+def is_sheet(content: bytes) -> bool:
+    """Whether a file is a sheet of ours."""
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as image:
+            return bool(image.info.get("Software") == SOFTWARE)
+    except DAMAGE:
+        return False
+
+
+def _chosen(ids: Sequence[str], presence: npt.NDArray[np.bool_]) -> list[str]:
+    """Images that together show many classes: each time the one with most that are not shown yet."""
+    shown = np.zeros(presence.shape[1], bool)
+    spread = list(range(0, len(ids), max(1, len(ids) // ROWS)))
+    places: list[int] = []
+    while len(places) < min(ROWS, len(ids)):
+        new = (presence & ~shown).sum(axis=1)
+        new[places] = -1
+        best = int(new.argmax())
+        if new[best] <= 0:
+            best = next((place for place in [*spread, *range(len(ids))] if place not in places), best)
+        places.append(best)
+        shown |= presence[best]
+    return [ids[place] for place in sorted(places)]
+
+
+def _pictures(image: Image, mask: Mask, colors: npt.NDArray[np.uint8]) -> list[PIL.Image.Image]:
+    """Image, mask and one over the other, each fitting a cell."""
+    height, width = mask.shape
+    scale = min(_CELL / width, _CELL / height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    shown = np.asarray(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR))
+    ids = np.asarray(PIL.Image.fromarray(mask).resize(size, PIL.Image.Resampling.NEAREST))
+    painted = colors[ids].copy()
+    void = ids == VOID
+    stripes = np.add.outer(np.arange(size[1]), np.arange(size[0])) % 6 == 0
+    painted[void & stripes] = _HATCH
+    over = np.rint((1 - _OPACITY) * shown + _OPACITY * painted).astype(np.uint8)
+    return [PIL.Image.fromarray(picture) for picture in (shown, painted, over)]
