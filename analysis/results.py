@@ -191,7 +191,7 @@ def build_results(
     names = [info.name for info in data.classes]
     trial_ids = {label: record.trial_id for label, record in labels.items()}
     objectives = recorded_objectives(manifest)
-    chosen = last_trade_off(events) if len(objectives) > 1 else None
+    chosen = last_trade_off(events, objectives)
     trade_off = chosen if chosen is None or split == "val" else on_split(chosen, objectives, labels, scores)
     before = {one.trial_id: latency_of(manifest.latencies, one.config.flat()) for one in labels.values()}
     timed = {trial_id: found.ms for trial_id, found in before.items() if found is not None}

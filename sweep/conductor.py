@@ -198,7 +198,7 @@ class Conductor:
 
     def on_trade_off(self, trade_off: TradeOff | None) -> None:
         """Writes down what the objectives cost one another, unless it was there before."""
-        if trade_off is not None and trade_off != last_trade_off(self.journal.events):
+        if trade_off is not None and trade_off != last_trade_off(self.journal.events, self.objectives):
             self.journal.append("trade_off", **trade_off.to_json())
 
     def on_close(self) -> None:

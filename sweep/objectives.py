@@ -168,10 +168,13 @@ def recorded_objectives(manifest: SweepManifest) -> tuple[Objective, ...]:
     classes = [info.name for info in manifest.data.classes]
     recorded = [(manifest.objective, manifest.direction)]
     recorded += [(one.key, one.direction) for one in manifest.further_objectives]
-    try:
-        return tuple(on_classes(objective_of(key), classes).turned(direction) for key, direction in recorded)
-    except UsageError as error:
-        raise DataError(
-            f"the sweep {manifest.name} was ranked by what this version does not know ({error}): read the run with the "
-            "version that wrote it"
-        ) from error
+    found = []
+    for key, direction in recorded:
+        try:
+            found.append(on_classes(objective_of(key), classes).turned(direction))
+        except UsageError as error:
+            raise DataError(
+                f"the sweep {manifest.name} was ranked by {key}, which this version does not know ({error}): read the "
+                "run with the version that wrote it"
+            ) from error
+    return tuple(found)

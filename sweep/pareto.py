@@ -100,6 +100,8 @@ class TradeOff:
             keys = tuple(map(str, content["objectives"]))
             if any(set(keys) - set(values) for one in points for values in (one.values, one.shown)) or not points:
                 raise ValueError("a value is missing")
+            if content["best"] not in [point.trial_id for point in points]:
+                raise ValueError("it does not hold the best")
             return cls(keys, points, str(content["best"]), int(content["chosen_from"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"the trade-off in the journal is damaged ({error}); restore it from a backup") from error
@@ -117,10 +119,20 @@ def _point(content: Mapping[str, Any]) -> Point:
     )
 
 
-def last_trade_off(events: Iterable[Event]) -> TradeOff | None:
-    """The last trade-off of a journal; None if there is none."""
+def last_trade_off(events: Iterable[Event], objectives: Sequence[Objective]) -> TradeOff | None:
+    """The last trade-off of a journal; None if there is none.
+
+    Raises:
+        DataError: If it is damaged, or about others than the sweep's objectives.
+    """
     found = [event for event in events if event["event"] == "trade_off"]
-    return TradeOff.from_json(found[-1]) if found else None
+    told = TradeOff.from_json(found[-1]) if found else None
+    if told is not None and told.objectives != tuple(objective.key for objective in objectives):
+        raise DataError(
+            f"the journal tells of a trade-off of {', '.join(told.objectives)}, which are not the objectives of the "
+            "manifest; restore both from a backup of the run folder"
+        )
+    return told
 
 
 def pareto_set(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Point]:

@@ -320,7 +320,7 @@ class Session:
             labels,
             seeds=conductor.table.seeds(labels[BEST], conductor.objective),
             verdict=last_verdict(self.journal.events),
-            trade_off=last_trade_off(self.journal.events) if len(conductor.objectives) > 1 else None,
+            trade_off=last_trade_off(self.journal.events, conductor.objectives),
             further=conductor.objectives[1:],
             unsteady=self._unsteady(conductor),
             ablation=current_ablation(self.journal.events),

@@ -168,9 +168,13 @@ def test_difference_is_shown_where_the_verdict_told_the_two_apart(low: float, ri
 def test_trade_off_comes_back_from_the_journal_and_a_damaged_one_is_told() -> None:
     told = trade_off(point("a", 0.6, 9, fresh=0.58, published="best"), point("b", 0.5, 5))
     content = json.loads(json.dumps(told.to_json()))
-    assert last_trade_off([{"event": "trade_off", **content}, {"event": "closed"}]) == told
-    assert last_trade_off([{"event": "closed"}]) is None
-    for broken in ({"points": []}, {"points": None}, {"best": None, "objectives": ["val/miou", "params"]}):
+    events = [{"event": "trade_off", **content}, {"event": "closed"}]
+    assert last_trade_off(events, (MIOU, TIME)) == told
+    assert last_trade_off([{"event": "closed"}], (MIOU, TIME)) is None
+    for others in ((MIOU, PARAMS), (MIOU,)):
+        with pytest.raises(DataError, match="not the objectives of the manifest"):
+            last_trade_off(events, others)
+    for broken in ({"points": []}, {"points": None}, {"best": "nobody"}, {"objectives": ["val/miou", "params"]}):
         with pytest.raises(DataError, match="the trade-off in the journal is damaged"):
             TradeOff.from_json({**content, **broken})
     content["points"][0]["published"] = "../../x"
@@ -329,7 +333,7 @@ def test_trade_off_is_written_once_and_names_the_folders(tmp_path: Path) -> None
         for _ in range(2):
             conductor.on_trade_off(told)
         assert len(journal.of("trade_off")) == 1
-        assert last_trade_off(journal.events) == told and told is not None
+        assert last_trade_off(journal.events, conductor.objectives) == told and told is not None
         for one in told.points:
             assert configuration(labels[one.published]) == configuration(conductor.table.trials[one.trial_id])
         extra = [label for label in labels if label.startswith(LABEL)]
