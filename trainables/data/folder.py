@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -237,8 +238,13 @@ class Folder(FileData):
         stored, wanted = stored_size(image), stored_size(mask)
         return stored is not None and wanted is not None and stored != wanted and stored[::-1] == wanted
 
+    def _common_folder(self) -> Path:
+        """The deepest folder that holds all images and masks: `VOC2012`, where the root is the `VOCdevkit` above it."""
+        files = [path.parent for pair in self._paths.values() for path in (pair.image, pair.mask)]
+        return Path(os.path.commonpath(sorted(set(files)))) if files else self.root
+
     def _read_lists(self) -> dict[str, tuple[str, ...]]:
-        self._list_files = lists_in(self.root)
+        self._list_files = lists_in(self.root) or lists_in(self._common_folder())
         self._list_place = next((path.parent for path in self._list_files.values()), self.root)
         pairing = self.finding.pairing
         images = {**pairing.unlabelled, **{image_id: pair.image for image_id, pair in pairing.pairs.items()}}

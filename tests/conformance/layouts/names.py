@@ -32,6 +32,14 @@ def voc(root: Path) -> Outcome:
 
 
 @case
+def voc_in_the_folder_around_it(root: Path) -> Outcome:
+    found = voc(root / "VOC2012")
+    assert isinstance(found, Loads)
+    masks = {f"VOC2012/{key}": mask for key, mask in found.masks.items()}
+    return Loads(masks, splits={part: [f"VOC2012/{name}" for name in names] for part, names in PARTS.items()})
+
+
+@case
 def split_folders_inside(root: Path) -> Outcome:
     return parted(root, "images/{part}/{name}.png", "masks/{part}/{name}.png")
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from trainables.data.base import Image, Mask, StoredMask
+from trainables.data.reading.lossy import lossy_format
 from trainables.data.reading.stored import LARGEST_ID, TRANSPARENT, pack_channels
 from trainables.errors import DataError
 
@@ -354,28 +355,10 @@ def _narrow(path: Path, values: npt.NDArray[Any]) -> StoredMask:
 
 def _open_mask(path: Path, page: int) -> tuple[PIL.Image.Image, str]:
     image, raw = _open(path, "mask", page)
-    lossy = "a JPEG" if image.format in ("JPEG", "MPO") else ""
-    if image.format == "WEBP" and _webp_is_lossy(path.read_bytes()):
-        lossy = "a lossy WebP"
-    if image.format == "TIFF" and image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp"):
-        lossy = "a TIFF with lossy compression"
+    lossy = lossy_format(image, path)
     if lossy:
         raise DataError(f"{path}: mask is {lossy}, which changes ids and colours; export it from its source as PNG")
     return image, raw
-
-
-def _webp_is_lossy(content: bytes) -> bool:
-    """Whether a WebP file has a lossy frame; `VP8L` is the lossless kind (WebP container specification)."""
-    place = 12
-    while place + 8 <= len(content):
-        kind, size = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
-        if kind == b"VP8 ":
-            return True
-        if kind == b"ANMF":
-            place += 8 + 16
-            continue
-        place += 8 + size + size % 2
-    return False
 
 
 def _orientation(image: PIL.Image.Image) -> int:
