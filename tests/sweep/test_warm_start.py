@@ -53,10 +53,13 @@ def test_best_points_come_behind_the_spaces_own(run_dir: Path) -> None:
 
 def test_points_outside_are_named_with_the_value(run_dir: Path) -> None:
     narrow = tuple(
-        dataclasses.replace(p, low=2.9e-3, high=3.1e-3) if p.key == "optimizer.lr" else p for p in SPACE.parameters
+        dataclasses.replace(p, low=1e-3, high=1.1e-3, default=1e-3) if p.key == "optimizer.lr" else p
+        for p in SPACE.parameters
     )
-    found = warm(dataclasses.replace(SPACE, parameters=narrow), run_dir)
-    assert any("optimizer.lr=" in why and "is outside 0.0029 .. 0.0031 (log)" in why for why in found.left.values())
+    low = tuple({**point, "optimizer.lr": 1e-3} for point in SPACE.start)
+    found = warm(dataclasses.replace(SPACE, parameters=narrow, start=low), run_dir)
+    assert found.left and not found.taken
+    assert all("optimizer.lr=" in why and "is outside 0.001 .. 0.0011 (log)" in why for why in found.left.values())
     held = warm(SPACE.fix({"loss.name": "focal"}), run_dir)
     assert not any("focal" not in str(point) and point.get("loss.name") for point in held.space.start)
     assert any("and held at focal here" in why for why in held.left.values())
