@@ -50,6 +50,9 @@ def foreseen_frame(
             mean = seconds.loc[own, "seconds"].mean()
             shown = f"{mean:.2f}" if own.any() else "-"
             rows.append((f"seconds of an epoch, {one}", f"{one.cost.epoch_seconds:.2f}", shown))
+    again = [event["seconds"] for event in events if event["event"] == "refit_epoch"]
+    if plan.refit_seconds or again:
+        rows.append(("seconds of the refit", f"{plan.refit_seconds:.0f}", f"{sum(again):.0f}" if again else "-"))
     closed = [event["spent_s"] for event in events if event["event"] == "closed"]
     happened = f"{closed[-1]:.0f}" if closed else "-"
     rows.append(("seconds of the whole command", f"{plan.seconds:.0f}", happened))

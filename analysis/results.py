@@ -29,6 +29,7 @@ from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, SplitObjective, recorded_objective, recorded_objectives
 from sweep.pareto import TradeOff, last_trade_off
 from sweep.phase_kinds import kind_of
+from sweep.refitted import refit_text
 from sweep.verdict import Verdict, current_ablation, last_verdict, why_unconfirmed
 from sweep.verify import load_run_split, open_data, open_run, published
 from trainables import commands
@@ -73,6 +74,7 @@ class Results:
         unconfirmed: Why there are no fresh seeds, or fewer than planned; empty if nothing says so.
         curves: One row per trial and epoch: trial_id, label, phase, epoch, seconds, then the metrics.
         foreseen: The sweep's plan beside what happened; columns `foreseen.COLUMNS`, empty where it had none.
+        refit: What became of training the winner again on train and val, in one sentence; empty where nothing did.
         without_time: What was not tried or not trained to its end, and why, one sentence each.
         evaluations: By trial id, and `majority`.
         answer: Best beside baseline; None where one of them has no checkpoint.
@@ -102,6 +104,7 @@ class Results:
     unconfirmed: str
     curves: pd.DataFrame
     foreseen: pd.DataFrame
+    refit: str
     without_time: tuple[str, ...]
     evaluations: Mapping[str, Evaluation]
     answer: Answer | None
@@ -228,6 +231,7 @@ def build_results(
         seeds=seeds_frame(trials, objective.key, first=chief_keys(manifest)),
         curves=curves,
         foreseen=foreseen_frame(manifest.plan, trials, curves, events),
+        refit=refit_text(events, labels[BEST].trial_id, run_dir) if BEST in labels else "",
         without_time=tuple(without_time(events)),
         evaluations=evaluations,
         answer=told,

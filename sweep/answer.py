@@ -242,6 +242,7 @@ def show_answer(
     trade_off: TradeOff | None = None,
     further: Sequence[Objective] = (),
     unsteady: str = "",
+    refit: str = "",
 ) -> None:
     """The best configuration, its score beside the baseline's, where the run is, what to type next.
 
@@ -260,6 +261,7 @@ def show_answer(
         trade_off: What the objectives cost one another; None where there is one alone.
         further: The objectives beside the first.
         unsteady: Which of the times per image are not to be relied on; empty if all are.
+        refit: What became of training it again on train and val; empty if that was not to be done.
     """
     best = labels[BEST]
     config = TrialConfig.from_flat(best.config)
@@ -286,6 +288,8 @@ def show_answer(
         _show_trade_off(console, trade_off, (objective, *further), verdict, dead)
         if unsteady:
             console.print(f"          {escape(unsteady)}", style="yellow", highlight=False, soft_wrap=True)
+    if refit:
+        console.print(f"[bold]refit[/bold]     {escape(refit)}", highlight=False, soft_wrap=True)
     troubled = f"; {failed} trials failed, see logs/ and {TRIALS_FILE} there" if failed else ""
     console.print(f"[bold]run[/bold]       {escape(str(run_dir))}{troubled}", highlight=False, soft_wrap=True)
     if len(dead) == len(labels):

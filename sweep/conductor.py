@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.core.space import SearchSpace
-from sweep.forecast import TimeLimit
+from sweep.forecast import REFIT_SHARE, WORKER_SECONDS, TimeLimit
 from sweep.journal import Event, Journal
 from sweep.manifest import Budget
 from sweep.objectives import Objective
@@ -24,10 +24,11 @@ from sweep.phase_kinds import ABLATE
 from sweep.phases import Ablate, Confirm, Context, Finish, Phase, Proposal, Search
 from sweep.phases.ablate import ablating
 from sweep.phases.confirm import repeated
-from sweep.plan import Plan
+from sweep.plan import Plan, cost_of
 from sweep.trials import TrialTable, TrialView
 from sweep.verdict import Confirmed, Verdict, last_verdict
 from sweep.verify import published_labels
+from trainables.labels import BASELINE, BEST
 from trainables.registry import Scalar
 
 
@@ -102,7 +103,7 @@ class Conductor:
         self.search = Search(context, space=space, base=base, sampler=sampler, scheduler=scheduler, seed=seed)
         self.confirm = Confirm(context, seed=seed, top=budget.confirm_top, seeds=budget.confirm_seeds)
         if self.limit is not None:
-            self.limit.kept = self.confirm.seconds
+            self.limit.confirm, self.limit.refit = self.confirm.seconds, self._kept_for_refit
         phases = (self.search, Finish(context), self.confirm, Ablate(context, seed=seed))
         self._phases: dict[str, Phase] = {phase.kind.name: phase for phase in phases}
         self._clock = clock
@@ -217,6 +218,32 @@ class Conductor:
     def trade_off(self) -> TradeOff | None:
         """What the objectives cost one another; None where there is one alone, or nothing at full budget."""
         return self.table.trade_off(*self.objectives) if len(self.objectives) > 1 else None
+
+    def refit_seconds(self, trial: TrialView, *, trained: int = 0) -> float:
+        """Expected of training a trial's configuration again on train and val; 0 without a time limit.
+
+        Args:
+            trial: The winner.
+            trained: Epochs of the refit that are there already.
+        """
+        if self.limit is None:
+            return 0.0
+        forecast, plan, config = self.limit.forecast, self.limit.plan, trial.config
+        cost = cost_of(plan.costs, config)
+        once = cost.once_seconds if cost is not None else 0.0
+        epochs = int(config["epochs"]) - trained
+        each = forecast.epoch_seconds(config) * plan.refit_growth(config)
+        return WORKER_SECONDS + forecast.start_seconds() + once + epochs * each
+
+    def _kept_for_refit(self) -> float:
+        """Seconds that trials leave to the refit: those of the best so far, as far as the plan allows."""
+        limit = self.limit
+        if limit is None or not limit.plan.refit_seconds or self.confirm.was_asked_for:
+            return 0.0
+        best = self.labels().get(BEST) or next((t for t in self.table.explored() if t.label == BASELINE), None)
+        if best is None:
+            return limit.plan.refit_seconds
+        return min(self.refit_seconds(best), max(limit.plan.refit_seconds, REFIT_SHARE * limit.budget))
 
     def confirmed(self) -> list[Confirmed]:
         """The configurations with several seeds, the baseline first; empty if there are none.

@@ -52,6 +52,7 @@ class SweepConfig:
     time_budget: float | None
     accept_plan: bool
     confirm: int | None
+    refit: bool | None
     seeds: int | None
     gpu_hours: float | None
     sampler: str

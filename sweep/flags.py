@@ -126,6 +126,12 @@ def _add_how(how: argparse._ActionsContainer, mode: Mode) -> None:
         help="train the best few and the baseline again with so many fresh seeds (default: as many as the plan has "
         "room for; 0: none)",
     )
+    how.add_argument(
+        "--refit",
+        action=argparse.BooleanOptionalAction,
+        help="train the winner again on train and val together (default: where it takes at most a tenth of the time "
+        "budget, after a confirmation)",
+    )
     how.add_argument("--gpu-hours", type=_positive_float, metavar="H", help="end the search after so many GPU hours")
     how.add_argument(
         "--seeds",

@@ -14,6 +14,8 @@ from sweep.plan import MeasuredCost, Plan, cost_of
 
 WORKER_SECONDS = 7.0
 """For the first trial of each place: its process starts and loads torch."""
+REFIT_SHARE = 0.1
+"""The most of a time budget that is kept for a refit which was not asked for."""
 TRIAL_SECONDS = 1.0
 """Of a trial beside its epochs, until the first has reported: placing, building, writing."""
 _KINDS = ("model.name", "image_size", "training.freeze", "batch_size", "loss.name", "augment.policy")
@@ -112,7 +114,8 @@ class TimeLimit:
         elapsed: Seconds spent so far.
         labels: How many labels there are so far.
         forecast: Of trials.
-        kept: Seconds that the search leaves to what comes after it: the confirmation.
+        confirm: Seconds that the search leaves to the confirmation.
+        refit: Seconds that both leave to the refit.
     """
 
     budget: float
@@ -121,14 +124,24 @@ class TimeLimit:
     elapsed: Callable[[], float]
     labels: Callable[[], int]
     forecast: Forecast = field(init=False)
-    kept: Callable[[], float] = field(init=False, default=lambda: 0.0)
+    confirm: Callable[[], float] = field(init=False, default=lambda: 0.0)
+    refit: Callable[[], float] = field(init=False, default=lambda: 0.0)
 
     def __post_init__(self) -> None:
         self.forecast = Forecast(self.plan.costs)
 
+    def kept(self) -> float:
+        """Seconds that the search leaves to what comes after it."""
+        return self.confirm() + self.refit()
+
+    def kept_for(self) -> list[tuple[float, str]]:
+        """The parts of `kept`, with what each is for; none of them 0."""
+        parts = [(self.confirm(), "to confirm the best"), (self.refit(), "to train it again on train and val")]
+        return [(seconds, purpose) for seconds, purpose in parts if seconds]
+
     @property
     def end(self) -> float:
-        """When the last trial must have ended, in seconds spent."""
+        """When the last training must have ended, in seconds spent."""
         more = max(0, self.labels() - self.plan.labels)
         return self.budget - self.plan.report_seconds - more * self.plan.label_seconds
 

@@ -184,8 +184,8 @@ def _refuse_what_cannot_change(config: GoOnConfig, manifest: SweepManifest, run_
             if why := space_fault(value, space, held["models"], held["weights"], size):
                 faults.append(f"--space {value} ({why})")
         elif key not in _OF_SPLITS and (key not in held or held[key] != value):
-            flag = "--" + key.replace("_", "-")
-            shown = "" if value is True else f" {_shown(value)}"
+            flag = ("--no-" if value is False else "--") + key.replace("_", "-")
+            shown = "" if isinstance(value, bool) else f" {_shown(value)}"
             faults.append(flag + shown + (f" (it is {_shown(held[key])})" if key in held else ""))
     _refuse(faults, run_dir)
 
@@ -229,6 +229,7 @@ def _held(manifest: SweepManifest) -> dict[str, Any]:
         "gpu_hours": budget.gpu_hours,
         "seeds": _seeds_given(manifest),
         "confirm": budget.confirm_seeds,
+        "refit": budget.refit,
         "sampler": manifest.search.sampler,
         "scheduler": manifest.search.scheduler,
         "seed": manifest.seed,

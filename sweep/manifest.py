@@ -95,6 +95,7 @@ class Budget:
         open_ended: Whether `trials` is only what the time budget is expected to have room for.
         confirm_top: Configurations that are trained again with fresh seeds beside the baseline; 0 for none.
         confirm_seeds: Fresh seeds of each.
+        refit: Whether the winner is trained again on train and val together.
     """
 
     trials: int
@@ -104,6 +105,7 @@ class Budget:
     open_ended: bool = False
     confirm_top: int = 0
     confirm_seeds: int = 0
+    refit: bool = False
 
 
 @dataclass(frozen=True)

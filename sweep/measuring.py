@@ -48,7 +48,7 @@ def measure_models(
     Raises:
         SegsweepError: If a model cannot be trained here; names each with the reason.
     """
-    if not _is_here(execution):
+    if not execution.is_possible_here:
         return ()
     asked = probes(ready.space, ready.base)
     costs = _measured([config for _, config in asked], ready, resources, execution, root=root, console=console)
@@ -66,7 +66,7 @@ def measure_known(
     ready: Prepared, resources: Resources, execution: Execution, *, root: Path | None, console: Console
 ) -> MeasuredCost | None:
     """The cost of the known-good point; None where it cannot be measured here, or cannot be trained."""
-    if not _is_here(execution):
+    if not execution.is_possible_here:
         return None
     config = _with(ready.space, ready.base, {})
     (cost,) = _measured([config], ready, resources, execution, root=root, console=console)
@@ -82,7 +82,7 @@ def measure_everything(
         What was tried with what it costs, and the costs of the models among it; nothing of both where this machine has
         no such device as the trials will have.
     """
-    if not _is_here(execution):
+    if not execution.is_possible_here:
         return [], ()
     asked = variants(ready.space, ready.base)
     costs = _measured([config for _, config in asked], ready, resources, execution, root=root, console=console)
@@ -108,7 +108,7 @@ def measure_latencies(ready: Prepared, execution: Execution, *, console: Console
     if LATENCY.name not in [objective.key for objective in ready.objectives]:
         return ()
     configs = models_to_time(ready.space, ready.base)
-    if not _is_here(execution):
+    if not execution.is_possible_here:
         raise UsageError(
             f"--objective {LATENCY.name} is measured on this machine before the search, which has no GPU as the trials "
             "will have: start the sweep where there is one, or leave the objective out"
@@ -273,12 +273,6 @@ def _with(
         on = {key for key, value in point.items() if key.startswith("augment.") and key.endswith(".p") and value}
         point |= dict.fromkeys(on, 1.0)
     return space.trial_config(base, point).flat()
-
-
-def _is_here(execution: Execution) -> bool:
-    import torch
-
-    return not execution.device.startswith("cuda") or torch.cuda.is_available()
 
 
 def _measured(

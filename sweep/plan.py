@@ -107,6 +107,9 @@ class Plan:
         image_sd: How far other images would move a difference, as assumed (`IMAGE_SPREAD`).
         power: How often a true gain of `GAIN` is expected to be claimed on val.
         detectable: A true gain that is expected to be claimed in 8 of 10 cases.
+        refit_seconds: Kept for training the winner again on train and val together; 0 where none are.
+        train_images: Of the train split; 0 in plans from before there was a refit.
+        val_images: Of the val split.
     """
 
     trials: int
@@ -131,11 +134,23 @@ class Plan:
     image_sd: float = 0.0
     power: float = 0.0
     detectable: float = 0.0
+    refit_seconds: float = 0.0
+    train_images: int = 0
+    val_images: int = 0
 
     @property
     def seconds(self) -> float:
         """Expected of the whole command."""
-        return self.prepare_seconds + self.trials_seconds + self.confirm_seconds + self.report_seconds
+        trials = self.trials_seconds + self.confirm_seconds + self.refit_seconds
+        return self.prepare_seconds + trials + self.report_seconds
+
+    def refit_growth(self, config: Mapping[str, Any]) -> float:
+        """How many times longer an epoch of the refit takes than one of a trial of the same configuration."""
+        cost = cost_of(self.costs, config)
+        images = 1 + self.val_images / max(1, self.train_images)
+        if cost is None or not cost.epoch_seconds:
+            return images
+        return images * cost.train_seconds / cost.epoch_seconds
 
     @property
     def search_is_possible(self) -> bool:

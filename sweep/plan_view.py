@@ -50,7 +50,8 @@ def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note:
         bound = "" if asked.time_budget is None else f" of {time_text(asked.time_budget)}"
         confirm = f", {plan.confirm_seconds:.0f} s to confirm" if plan.confirm_seeds else ""
         report = f"{plan.report_seconds:.0f} s kept for the report on val"
-        parts = f"{plan.trials_seconds:.0f} s of search{confirm}, {report}"
+        refit = f", {plan.refit_seconds:.0f} s to refit" if plan.refit_seconds else ""
+        parts = f"{plan.trials_seconds:.0f} s of search{confirm}{refit}, {report}"
         table.add_row("time", f"about {_rounded(plan.seconds)}{bound}: {parts}")
         gpu = f", {plan.gpu_hours:.2g} GPU hours" if plan.gpu_hours else ""
         table.add_row(
@@ -62,6 +63,10 @@ def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note:
         _add_confirmation(table, plan)
     else:
         table.add_row("evidence", f"{seeds} seeds of every configuration: all are compared with the baseline")
+    if plan.refit_seconds or asked.refit:
+        about = f", about {plan.refit_seconds:.0f} s" if plan.refit_seconds else ", if there is time left"
+        images = counted(plan.train_images + plan.val_images, "image")
+        table.add_row("refit", f"the winner again on train and val, {images}{about}")
     console.print(Panel(table, title="plan", title_align="left", border_style="dim"))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sweep.claims import Design, detectable, power
-from sweep.forecast import TRIAL_SECONDS, WORKER_SECONDS
+from sweep.forecast import REFIT_SHARE, TRIAL_SECONDS, WORKER_SECONDS
 from sweep.plan import GAIN, IMAGE_SPREAD, SEED_SD, Plan
 from sweep.predicting import Confirmation, Setting, predict, seconds_of
 from sweep.schedulers import SCHEDULERS
@@ -34,12 +34,14 @@ class Asked:
         max_epochs: `--max-epochs`.
         time_budget: `--time-budget`, in seconds.
         confirm: `--confirm`: fresh seeds of each configuration that is trained again.
+        refit: `--refit` or `--no-refit`.
     """
 
     trials: int | None
     max_epochs: int | None
     time_budget: float | None
     confirm: int | None = None
+    refit: bool | None = None
 
 
 def make_plan(setting: Setting, asked: Asked) -> Plan:
@@ -48,7 +50,8 @@ def make_plan(setting: Setting, asked: Asked) -> Plan:
     With a time budget, the number of trials and their length follow from it where they are not given: the longest
     trials of which there is room for every starting point, for at least three quarters as many trials as they have
     epochs, and for a confirmation that goes with their length (`LEAST_CONFIRMED`). A budget without room for that is
-    spent on the starting points and on fresh seeds.
+    spent on the starting points and on fresh seeds. Where a confirmation is planned and a refit of the winner takes at
+    most a tenth of the budget, time is kept for it and fewer trials are planned.
 
     Args:
         setting: Of the sweep.
@@ -65,6 +68,7 @@ def make_plan(setting: Setting, asked: Asked) -> Plan:
         raise ValueError("without a time budget both numbers are needed")
     else:
         confirm = _affordable(setting, asked, trials, epochs)
+    trials, refit = _beside_a_refit(setting, asked, trials, epochs, confirm)
     predicted = predict(setting, trials, epochs, confirm)
     return Plan(
         trials=trials,
@@ -78,15 +82,18 @@ def make_plan(setting: Setting, asked: Asked) -> Plan:
         report_seconds=round(setting.report_seconds(trials), 1),
         labels=setting.labels(trials),
         label_seconds=round(setting.label_seconds, 2),
-        gpu_hours=round(predicted.busy_seconds * setting.gpus_per_trial / 3600, 3),
+        gpu_hours=round((predicted.busy_seconds + refit) * setting.gpus_per_trial / 3600, 3),
         memory_bytes=max((one.cost.memory_bytes for one in setting.costs), default=0) * setting.slots,
         disk_bytes=max((one.cost.checkpoint_bytes for one in setting.costs), default=0)
-        * (trials + confirm.trials + setting.labels(trials)),
+        * (trials + confirm.trials + setting.labels(trials) + 2 * bool(refit)),
         costs=setting.costs,
         confirm_top=confirm.top,
         confirm_seeds=confirm.seeds,
         confirm_epochs=round(predicted.confirm_epochs, 1),
         confirm_seconds=round(predicted.confirm_seconds, 1),
+        refit_seconds=round(refit, 1),
+        train_images=setting.train_images,
+        val_images=setting.val_images,
         **_hopes(confirm, trials, setting.val_units),
     )
 
@@ -102,6 +109,28 @@ def _hopes(confirm: Confirmation, trials: int, units: int) -> dict[str, float]:
         "power": round(power(GAIN, design, SEED_SD, image_sd), 2),
         "detectable": round(detectable(design, SEED_SD, image_sd), 4),
     }
+
+
+def _beside_a_refit(
+    setting: Setting, asked: Asked, trials: int, epochs: int, confirm: Confirmation
+) -> tuple[int, float]:
+    """How many trials there is room for beside a refit, and its seconds: 0, and as many trials as before, without one.
+
+    Its time is taken from the trials alone, so that their length and the confirmation are what they would be without.
+    """
+    if asked.refit is False or not (asked.refit or (asked.time_budget is not None and confirm.trials)):
+        return trials, 0.0
+    seconds = predict(setting, trials, epochs).refit_seconds
+    if asked.time_budget is None:
+        return trials, seconds
+    if not asked.refit and seconds > REFIT_SHARE * asked.time_budget:
+        return trials, 0.0
+    left, fewer = asked.time_budget - seconds, trials
+    least = max(confirm.top + 1, 1 if asked.refit else len(setting.space.start))
+    while asked.trials is None and fewer > least and _command_seconds(setting, fewer, epochs, confirm) > left:
+        fewer = max(least, fewer - max(1, fewer // 20))
+    fits = _command_seconds(setting, fewer, epochs, confirm) <= left
+    return (fewer, seconds) if fits else (trials, 0.0)
 
 
 def _affordable(setting: Setting, asked: Asked, trials: int, epochs: int) -> Confirmation:
@@ -128,6 +157,8 @@ def propose(setting: Setting) -> float:
     """A time budget, in seconds, in which every starting point is tried at length and the sampler is asked as often."""
     trials = 2 * len(setting.space.start)
     wanted = _command_seconds(setting, trials, 15, _affordable(setting, Asked(trials, 15, None), trials, 15)) * 1.1
+    refit = predict(setting, trials, 15).refit_seconds
+    wanted += refit if refit <= REFIT_SHARE * (wanted + refit) else 0.0
     steps = [60 * m for m in (5, 10, 15, 20, 30, 45)] + [3600 * h for h in (1, 1.5, 2, 3, 4, 6, 8, 12, 18, 24, 36, 48)]
     return next((step for step in steps if step >= wanted), math.ceil(wanted / 86400) * 86400.0)
 

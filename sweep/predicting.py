@@ -45,6 +45,7 @@ class Prediction:
         busy_seconds: Sum over the places, with the confirmation.
         confirm_epochs: Of the trials with fresh seeds.
         confirm_seconds: Of them.
+        refit_seconds: Of training the best configuration again on train and val together.
     """
 
     search_epochs: float
@@ -53,6 +54,7 @@ class Prediction:
     busy_seconds: float
     confirm_epochs: float
     confirm_seconds: float
+    refit_seconds: float
 
     @property
     def all_seconds(self) -> float:
@@ -91,6 +93,7 @@ class Setting:
         gpus_per_trial: For GPU hours.
         spent: Seconds since the start of the command.
         report: Whether a report on val is written.
+        train_images: Of the train split.
         val_images: Of the val split.
         val_pixels: Of its masks, in the mean.
         val_units: Images of val, or groups of them where images stay together.
@@ -104,6 +107,7 @@ class Setting:
     gpus_per_trial: float
     spent: float
     report: bool
+    train_images: int
     val_images: int
     val_pixels: float
     val_units: int
@@ -142,6 +146,15 @@ def seconds_of(setting: Setting, config: Mapping[str, Scalar]) -> float:
     """Of an epoch of a configuration, as measured."""
     cost = cost_of(setting.costs, config)
     return cost.epoch_seconds if cost is not None else 0.0
+
+
+def refit_seconds_of(setting: Setting, config: Mapping[str, Scalar], epochs: int) -> float:
+    """Of training a configuration on train and val together, alone and in a process of its own."""
+    cost = cost_of(setting.costs, config)
+    if cost is None:
+        return 0.0
+    images = 1 + setting.val_images / max(1, setting.train_images)
+    return WORKER_SECONDS + TRIAL_SECONDS + cost.once_seconds + epochs * cost.train_seconds * images
 
 
 def predict(
@@ -211,7 +224,8 @@ def _simulate(
     stopped_early = [trial for trial in best.values() if reached[trial] < epochs]
     finish = [(epochs - reached[trial]) * seconds[trial] + TRIAL_SECONDS for trial in stopped_early]
     search = sum(e * s + TRIAL_SECONDS for e, s in zip(reached, seconds, strict=True)) + sum(first)
-    leading = sorted(range(1, trials), key=lambda trial: (-reached[trial], -quality[trial]))[: confirm.top]
+    ranked = sorted(range(trials), key=lambda trial: (-reached[trial], -quality[trial]))
+    leading = [trial for trial in ranked if trial > 0][: confirm.top]
     again = [seconds[trial] * epochs + TRIAL_SECONDS for trial in (0, *leading)] if confirm.trials else []
     confirming = makespan(statistics.fmean(again), confirm.trials, setting.slots) if again else 0.0
     return Prediction(
@@ -221,6 +235,7 @@ def _simulate(
         busy_seconds=search + sum(finish) + sum(again) * confirm.seeds + setting.slots * WORKER_SECONDS,
         confirm_epochs=float(confirm.trials * epochs),
         confirm_seconds=confirming,
+        refit_seconds=refit_seconds_of(setting, configs[ranked[0]], epochs),
     )
 
 

@@ -17,21 +17,17 @@ from rich.markup import escape
 from sweep.journal import JOURNAL_FILE, Journal
 from sweep.manifest import SweepManifest
 from sweep.objectives import recorded_objectives
+from sweep.refitted import PROVENANCE
+from sweep.refitting import Refit
+from sweep.session import trial_data
 from sweep.trials import TrialTable, TrialView
 from sweep.verify import open_data, open_run
 from trainables import commands, plugins
-from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish
-from trainables.config import TrialConfig
-from trainables.data import SegmentationData
 from trainables.data.flags import add_data_root_flag
 from trainables.data.reading.names import expanded
-from trainables.data.splits.frozen import load_split
 from trainables.errors import INTERRUPTED, SegsweepError, UsageError
-from trainables.execution import TrialData
 from trainables.labels import BEST
-from trainables.paths import within
 from trainables.run_folder import REFIT
-from trainables.trial import Trial
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,7 +67,7 @@ def _run(asked: argparse.Namespace, console: Console) -> int:
         trial = _labelled(journal, asked.label, manifest)
         with console.status("comparing the data with what the sweep began with"):
             data = open_data(run_dir, manifest, root=asked.data_root)
-        _refit(run_dir, trial, manifest, data, journal, console)
+        _refit(Refit.make(run_dir, trial, manifest, trial_data(run_dir, data, manifest)), journal, console)
     return 0
 
 
@@ -82,52 +78,18 @@ def _labelled(journal: Journal, label: str, manifest: SweepManifest) -> TrialVie
     return labels[label]
 
 
-def _refit(
-    run_dir: Path,
-    trial: TrialView,
-    manifest: SweepManifest,
-    data: SegmentationData,
-    journal: Journal,
-    console: Console,
-) -> None:
+def _refit(refit: Refit, journal: Journal, console: Console) -> None:
     """Trains to the end, or goes on where it was interrupted, and publishes the model."""
-    train, val = (load_split(run_dir, name) for name in ("train", "val"))
-    name = f"refit-{trial.trial_id}"
-    folder = within(run_dir, CHECKPOINTS, name)
-    config = TrialConfig.from_flat(trial.config)
-    both = TrialData(data, (*train.ids, *val.ids), ())
-    again = Trial(config, both, trial_id=name, execution=manifest.execution)
-    before = latest_checkpoint(folder)
-    console.print(f"{trial.label} ({trial.trial_id}) on {len(both.train)} images: train and val", soft_wrap=True)
-    done = before is not None and before.name == f"epoch-{config.epochs:04d}"
-    if before is not None and not done:
-        again.restore(before)
-        console.print(f"goes on after epoch {again.epoch}")
-    while not (done or again.done):
-        entry = again.run_epoch()
-        again.save(folder)
+    of = refit.of
+    console.print(f"{of.label} ({of.trial_id}) on {refit.images} images: train and val", soft_wrap=True)
+    if 0 < (before := refit.trained()) < refit.epochs:
+        console.print(f"goes on after epoch {before}")
+    for entry in refit.training.run():
         loss = entry["metrics"]["train/loss"]
-        console.print(f"epoch {entry['epoch']}/{config.epochs}  loss {loss:.4f}  {entry['seconds']:.1f} s")
-    checkpoint = latest_checkpoint(folder)
-    if checkpoint is None:
-        raise SegsweepError(f"{folder} lost its checkpoint while training ended; run the command again")
-    record = manifest.data
-    source = {
-        "name": record.name,
-        "root": record.root,
-        "splits": {"train": record.splits.train.hash, "val": record.splits.val.hash},
-        "refit": {"of": trial.trial_id, "trained_on": ["train", "val"]},
-    }
-    made = publish(checkpoint, within(run_dir, REFIT), label=REFIT, data=source)
-    told = {"trial_id": name, "of": trial.trial_id, "epochs": made.epochs, "sha256": made.sha256}
-    if not any({key: event.get(key) for key in told} == told for event in journal.of("refitted")):
-        journal.append("refitted", **told)
-    console.print(f"model: {run_dir / REFIT}", markup=False, soft_wrap=True)
-    console.print(
-        "it is measured on nothing: it learnt from val, and the test split stays sealed; the report's scores are those "
-        f"of {trial.trial_id}, which learnt from train alone",
-        soft_wrap=True,
-    )
+        console.print(f"epoch {entry['epoch']}/{refit.epochs}  loss {loss:.4f}  {entry['seconds']:.1f} s")
+    refit.publish(journal)
+    console.print(f"model: {refit.run_dir / REFIT}", markup=False, soft_wrap=True)
+    console.print(PROVENANCE.format(of=of.trial_id), soft_wrap=True)
 
 
 if __name__ == "__main__":

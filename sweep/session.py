@@ -24,24 +24,18 @@ from sweep.manifest import SweepManifest
 from sweep.objectives import SplitObjective, recorded_objective, recorded_objectives
 from sweep.pareto import last_trade_off
 from sweep.phases.confirm import confirming
+from sweep.publishing import publish_labels
+from sweep.refitted import BY_ERROR, last_refit, refit_text
+from sweep.refitting import refit_winner
 from sweep.reporting import report_on_val
 from sweep.resources import Machines
 from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import TrialView
 from sweep.trials_csv import TRIALS_FILE
 from sweep.verdict import Confirmed, Verdict, current_ablation, decide, last_verdict, why_unconfirmed
-from sweep.verify import published_event, published_labels
 from sweep.views import REFRESH_SECONDS, Views
 from trainables import commands
-from trainables.checkpoint import (
-    CHECKPOINTS,
-    MODEL_FILE,
-    MODEL_FILES,
-    latest_checkpoint,
-    publish,
-    read_record,
-    read_val_counts,
-)
+from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_val_counts
 from trainables.config import parse_size
 from trainables.data.cache.decoded import DecodedCache, class_pixels
 from trainables.data.splits.frozen import load_split
@@ -50,8 +44,8 @@ from trainables.errors import INTERRUPTED, SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.labels import BEST
 from trainables.metrics import Collected, sampling_units
-from trainables.paths import consists_of, remove_own, within
-from trainables.run_folder import BEST_MODELS, REPORT, REPORT_FILE
+from trainables.paths import within
+from trainables.run_folder import REPORT, REPORT_FILE
 
 
 @dataclass(frozen=True)
@@ -104,8 +98,10 @@ class Session:
         if conductor.finished:
             self.console.print("every trial of this sweep has ended; --extend N tries more")
             self._write_views(conductor)
-            self._publish(conductor)
+            publish_labels(self.run_dir, self.manifest, conductor)
             self._conclude(conductor)
+            if self._refit(conductor):
+                return self._interrupted(None)
             there = (self.run_dir / REPORT / REPORT_FILE).is_file() and self._was_closed()
             reported = there or not conductor.labels() or self._report()
             if not there:
@@ -122,8 +118,10 @@ class Session:
             ) from error
         if stopped_by is not None:
             return self._interrupted(tracker)
-        self._publish(conductor)
+        publish_labels(self.run_dir, self.manifest, conductor)
         self._conclude(conductor)
+        if self._refit(conductor):
+            return self._interrupted(tracker)
         reported = not conductor.labels() or self._report()
         if self.options.report and conductor.labels():
             tracker.report(self.run_dir / REPORT)
@@ -156,8 +154,9 @@ class Session:
         )
 
     def _was_closed(self) -> bool:
-        """Whether the command that trained the last trial came to its end, its report included."""
-        kinds = [event["event"] for event in self.journal.events if event["event"] in ("closed", "ended")]
+        """Whether the command that trained the last trial, or the refit, came to its end, its report included."""
+        trained = ("ended", "refitted", "refit_over")
+        kinds = [event["event"] for event in self.journal.events if event["event"] in ("closed", *trained)]
         return not kinds or kinds[-1] == "closed" or "closed" not in kinds
 
     def _unrecorded(self) -> float:
@@ -170,7 +169,8 @@ class Session:
         if not timed or not views.is_file() or timed[-1]["event"] in ("interrupted", "closed"):
             return 0.0
         gone = views.stat().st_mtime - datetime.fromisoformat(timed[-1]["time"]).timestamp()
-        longest = max((event["seconds"] for event in self.journal.of("result")), default=0.0)
+        epochs = (*self.journal.of("result"), *self.journal.of("refit_epoch"))
+        longest = max((event["seconds"] for event in epochs), default=0.0)
         return min(max(0.0, gone), longest + REFRESH_SECONDS)
 
     def _tracker(self) -> Tracker:
@@ -238,46 +238,22 @@ class Session:
                     progress=lambda done, total: status.update(f"decoding the images: {done}/{total}"),
                 )
 
+    def _refit(self, conductor: Conductor) -> bool:
+        """Trains the winner again on train and val, if that is to be done; says whether it was interrupted."""
+        views = Views(conductor, self.run_dir, self.manifest.resources.gpus_per_trial)
+        try:
+            refit_winner(self.run_dir, self.manifest, self.data, conductor, self.console, on_tick=views.refresh)
+        except KeyboardInterrupt:
+            conductor.on_interrupt("the refit was interrupted")
+            return True
+        return False
+
     def _report(self) -> bool:
         """Writes the report on val, if it is wanted; says whether all went well."""
         return not self.options.report or report_on_val(self.run_dir, self.console, pictures=self.options.pictures)
 
     def _write_views(self, conductor: Conductor) -> None:
         Views(conductor, self.run_dir, self.manifest.resources.gpus_per_trial).write()
-
-    def _publish(self, conductor: Conductor) -> None:
-        """Copies the model of every label to `best/LABEL`, and removes those of labels that no longer exist.
-
-        Raises:
-            SegsweepError: If a label's checkpoint is gone or was altered.
-        """
-        labels = conductor.labels()
-        before = published_labels(self.journal.events) or {}
-        record = self.manifest.data
-        splits = {"train": record.splits.train.hash, "val": record.splits.val.hash}
-        data = {"name": record.name, "root": record.root, "splits": splits}
-        folders = {label: within(self.run_dir, BEST_MODELS, label) for label in labels}
-        for label, trial in labels.items():
-            checkpoint = latest_checkpoint(within(self.run_dir, CHECKPOINTS, trial.trial_id))
-            told = before.get(label, {})
-            if checkpoint is None:
-                raise SegsweepError(
-                    f"{self.run_dir / CHECKPOINTS / trial.trial_id} holds no whole checkpoint of {label}: it was "
-                    "deleted or altered after training; restore it from a backup, then\n"
-                    f"  {commands.resume(self.run_dir)}"
-                )
-            if told.get("trial_id") == trial.trial_id and told[MODEL_FILE] != read_record(checkpoint).sha256:
-                raise SegsweepError(
-                    f"{checkpoint} does not hold the model that was published from it before: it was altered after "
-                    "training; restore it from a backup"
-                )
-            publish(checkpoint, folders[label], label=label, data=data)
-        best = self.run_dir / BEST_MODELS
-        for stale in [entry for entry in best.iterdir() if entry.name not in labels] if best.is_dir() else []:
-            if consists_of(stale, MODEL_FILES) and any(stale.iterdir()):
-                remove_own(stale, MODEL_FILES)
-        told_now = published_event(folders)
-        conductor.on_publish({label: {"trial_id": labels[label].trial_id, **told_now[label]} for label in labels})
 
     def _conclude(self, conductor: Conductor) -> None:
         """Writes down what fresh seeds showed on val, where there are any."""
@@ -330,8 +306,10 @@ class Session:
             run_dir=self.run_dir,
             openings=openings_seen(self.run_dir, self.manifest.data.splits.test.hash),
             failed=len(failed),
+            refit=refit_text(self.journal.events, labels[BEST].trial_id, self.run_dir),
         )
-        return 0 if reported and not failed else 1
+        refit_failed = (last_refit(self.journal.events, labels[BEST].trial_id) or {}).get("by") == BY_ERROR
+        return 0 if reported and not failed and not refit_failed else 1
 
     def _unsteady(self, conductor: Conductor) -> str:
         """Which times per image that the trade-off tells of are not to be relied on."""
@@ -356,8 +334,8 @@ class Session:
         }
         return {label: reason for label, reason in reasons.items() if reason}
 
-    def _interrupted(self, tracker: Tracker) -> int:
-        flushed = tracker.close()
+    def _interrupted(self, tracker: Tracker | None) -> int:
+        flushed = tracker is None or tracker.close()
         self.console.print("\n[bold]interrupted[/bold]; all but the running epochs is kept. To go on:", soft_wrap=True)
         self.console.print(f"  {commands.resume(self.run_dir)}", markup=False, soft_wrap=True)
         if not flushed:

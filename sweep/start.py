@@ -97,6 +97,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         gpus_per_trial=resources.gpus_per_trial,
         spent=time.monotonic() - started,
         report=config.report,
+        train_images=len(ready.splits.train),
         val_images=len(ready.splits.val),
         val_pixels=_mean_pixels(ready),
         val_units=sampling_units([ready.splits.group(ready.data, image_id) for image_id in ready.splits.val]).count,
@@ -207,6 +208,7 @@ def _check_disk(config: SweepConfig, plan: Plan, setting: Setting) -> None:
     """
     models = [str(model) for model in values_of(setting.space, setting.base, "model.name")]
     trials = plan.trials + (plan.confirm_top + 1) * plan.confirm_seeds + setting.labels(plan.trials)
+    trials += 2 * bool(plan.refit_seconds)
     check_disk(plan.disk_bytes or checkpoint_bytes(models) * trials, trials=trials, runs_dir=config.runs_dir)
 
 
@@ -242,6 +244,7 @@ def _manifest(
             open_ended=asked.time_budget is not None and asked.trials is None,
             confirm_top=plan.confirm_top,
             confirm_seeds=plan.confirm_seeds,
+            refit=plan.refit_seconds > 0 or bool(asked.refit),
         ),
         search=SearchRecord(config.sampler, config.scheduler),
         objective=first.key,
@@ -264,16 +267,16 @@ def _asked(config: SweepConfig, setting: Setting) -> Asked:
     Raises:
         UsageError: If it asks for none on a user's own data, with a proposal and what it would buy.
     """
-    trials, epochs, confirm = config.trials, config.max_epochs, config.confirm
+    trials, epochs, confirm, refit = config.trials, config.max_epochs, config.confirm, config.refit
     if config.seeds is not None and trials is None:
         trials = sum(1 for _ in setting.space.grid())
     if config.time_budget is not None:
-        return Asked(trials, epochs, config.time_budget, confirm)
+        return Asked(trials, epochs, config.time_budget, confirm, refit)
     if trials is not None or epochs is not None:
-        return Asked(trials or DEFAULT_TRIALS, epochs or DEFAULT_EPOCHS, None, confirm)
+        return Asked(trials or DEFAULT_TRIALS, epochs or DEFAULT_EPOCHS, None, confirm, refit)
     if config.data_root is None and not config.download:
-        return Asked(None, None, DEMO_SECONDS, confirm)
-    proposed = Asked(None, None, propose(setting), confirm)
+        return Asked(None, None, DEMO_SECONDS, confirm, refit)
+    proposed = Asked(None, None, propose(setting), confirm, refit)
     if config.accept_plan:
         return proposed
     plan = make_plan(setting, proposed)

@@ -106,6 +106,11 @@ def ablate(run_dir: Path, *arguments: str) -> str:
     return command("sweep.ablate", run_dir.as_posix(), *arguments)
 
 
+def refit(run_dir: Path) -> str:
+    """Trains the winner of a run again on train and val together."""
+    return command("sweep.refit", run_dir.as_posix())
+
+
 def replay(run_dir: Path, trial: str) -> str:
     """Trains a trial of a run again and compares the digits."""
     return command("sweep.replay", run_dir.as_posix(), trial)

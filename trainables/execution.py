@@ -54,6 +54,13 @@ class Execution:
     compile: bool = False
     cache_bytes: int = DEFAULT_LIMIT_BYTES
 
+    @property
+    def is_possible_here(self) -> bool:
+        """Whether this machine has such a device."""
+        import torch
+
+        return not self.device.startswith("cuda") or torch.cuda.is_available()
+
     def __post_init__(self) -> None:
         faults = []
         if self.threads < 1:

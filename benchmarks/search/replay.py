@@ -258,5 +258,5 @@ def planned(landscape: Landscape, rule: str, *, epochs: int, given: int) -> Plan
 def _setting(space: SearchSpace, base: Mapping[str, Scalar], rule: str) -> Setting:
     """An epoch takes a second; there is no report."""
     cost = MeasuredCost(str(base["model.name"]), str(base["image_size"]), Cost(train_seconds=1.0))
-    return Setting(space, base, (cost,), rule, slots=1, gpus_per_trial=0.0, spent=0.0, report=False, val_images=0,
-                   val_pixels=0.0, val_units=0)  # fmt: skip
+    return Setting(space, base, (cost,), rule, slots=1, gpus_per_trial=0.0, spent=0.0, report=False,
+                   train_images=0, val_images=0, val_pixels=0.0, val_units=0)  # fmt: skip

@@ -1,7 +1,7 @@
 """The confirmation: the best few configurations and the baseline again, with fresh seeds.
 
 Every configuration gets the same seeds, one round after the other. What can win no more is left out of the next round,
-and no round is begun for which there is no time.
+and no round is begun for which there is no time. From the third round on, the time that is kept for the refit is left.
 """
 
 from __future__ import annotations
@@ -215,11 +215,14 @@ class Confirm(Phase):
         open_trials = [trial for trial in self.context.table.open()]
         running = sum(self.context.seconds_to_go(open_trials))
         seconds = makespan(statistics.fmean(each), len(each) * rounds, limit.slots, before=running)
-        if limit.fits(seconds):
+        refit = limit.refit() if number > LEAST_ROUNDS else 0.0
+        if limit.fits(seconds, then=refit):
             return True
         left = max(0, int(limit.left()))
         what = f"seeds {number} and {number + 1} of each" if rounds > 1 else f"seed {number} of each"
-        self.context.note("confirm_over", reason=f"{what} would take {math.ceil(seconds)} s, and {left} s are left")
+        after = f" and {math.ceil(refit)} s to train the best again on train and val" if refit else ""
+        told = f"{what} would take {math.ceil(seconds)} s{after}, and {left} s are left"
+        self.context.note("confirm_over", reason=told)
         return False
 
 

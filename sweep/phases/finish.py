@@ -64,10 +64,9 @@ class Finish(Phase):
         if limit is None:
             return True
         (seconds,) = self.context.seconds_to_go([parent])
-        kept = limit.kept()
-        if limit.fits(seconds, then=kept):
+        if limit.fits(seconds, then=limit.kept()):
             return True
-        after = f" and {kept:.0f} s to confirm the best" if kept else ""
+        after = "".join(f" and {kept:.0f} s {purpose}" for kept, purpose in limit.kept_for())
         reason = f"{seconds:.0f} s to its last epoch{after}, {max(0.0, limit.left()):.0f} s left"
         self._give_up(parent, BY_TIME, reason)
         return False

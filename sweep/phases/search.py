@@ -119,10 +119,9 @@ class Search(Phase):
         running = self.context.seconds_to_go(trial for trial in self._trials() if trial.is_open)
         finishing = self.context.seconds_to_go(self.context.to_finish())
         then = max(sum(finishing) / limit.slots, max(finishing, default=0.0))
-        kept = limit.kept()
-        if limit.fits(max([seconds, *running]), then=then + kept):
+        if limit.fits(max([seconds, *running]), then=then + limit.kept()):
             return ""
-        after = [(then, "to finish labels"), (kept, "to confirm the best")]
+        after = [(then, "to finish labels"), *limit.kept_for()]
         told = "".join(f" and {math.ceil(time)} s {why}" for time, why in after if time)
         return f"it would take {math.ceil(seconds)} s{told}, and {max(0, int(limit.left()))} s are left"
 

@@ -327,6 +327,7 @@ def make_results(
         unconfirmed="",
         curves=pd.DataFrame(curve_rows, columns=["trial_id", "label", "phase", "epoch", "val/miou"]),
         foreseen=pd.DataFrame(columns=list(FORESEEN_COLUMNS)),
+        refit="",
         without_time=(),
         evaluations=evaluations,
         answer=_answer(records, {row["label"]: row["iou"] for row in comparison}),

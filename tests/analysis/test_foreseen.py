@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pandas as pd
 
 from analysis.foreseen import COLUMNS, foreseen_frame, without_time
@@ -54,6 +56,20 @@ def test_plan_stands_beside_what_happened() -> None:
         ("seconds of an epoch, b at 32x32", "100.00", "-"),
         ("seconds of the whole command", "130", "123"),
     ]
+
+
+def test_refit_stands_beside_the_time_that_was_kept_for_it() -> None:
+    plan = dataclasses.replace(PLAN, refit_seconds=30.0)
+    epochs = [{"event": "refit_epoch", "seconds": 12.0}, {"event": "refit_epoch", "seconds": 13.0}]
+
+    def row(plan: Plan, events: list[dict[str, object]]) -> list[tuple[str, ...]]:
+        frame = foreseen_frame(plan, TRIALS, CURVES, events)
+        return [tuple(row) for row in frame.itertuples(index=False) if row.what == "seconds of the refit"]
+
+    assert row(plan, [*epochs, *EVENTS]) == [("seconds of the refit", "30", "25")]
+    assert row(plan, EVENTS) == [("seconds of the refit", "30", "-")]
+    assert row(PLAN, epochs) == [("seconds of the refit", "0", "25")], "it was asked for afterwards"
+    assert foreseen_frame(plan, TRIALS, CURVES, EVENTS)["foreseen"].iloc[-1] == "160"
 
 
 def test_run_without_a_plan_has_nothing_to_compare_and_an_open_one_no_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sweep import refit, replay
 from sweep.journal import Journal
 from sweep.manifest import SweepManifest
 from sweep.objectives import objective_of
+from sweep.refitted import refit_text
 from sweep.trials import TrialTable
 from sweep.verdict import last_verdict, sentence
 from sweep.verify import open_data
@@ -45,7 +47,7 @@ def sweep(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         (folder / name).mkdir()
         (folder / name / "__init__.py").write_text("raise RuntimeError('a package of the user, not of segsweep')")
     what = ["--space", "augment", "--data", "folder", "--data-root", str(mini_root), "--set", "image_size=48x64"]
-    budget = ["--trials", "4", "--max-epochs", "6", "--objective", "val/miou", "--objective", "latency_ms"]
+    budget = ["--trials", "4", "--max-epochs", "6", "--refit", "--objective", "val/miou", "--objective", "latency_ms"]
     searched = script("run", *what, *budget, "--name", "e2e", cwd=folder)
     assert searched.returncode == 0, searched.stdout + searched.stderr
     reported = script("report", "runs/e2e", "--save-predictions", cwd=folder)
@@ -227,10 +229,35 @@ def test_best_and_baseline_have_fresh_seeds_and_the_verdict_follows_from_what_th
     ]
 
 
-def test_winner_is_refitted_on_train_and_val_together_and_goes_on_where_it_was_interrupted(
+def test_winner_is_refitted_on_train_and_val_together_once_the_last_trial_has_ended(
+    sweep: tuple[Path, str, str],
+) -> None:
+    run, out, _ = sweep
+    best = load_trial(run / "best" / "best")
+    with Journal(run / "journal.jsonl") as journal:
+        kinds = [event["event"] for event in journal.events]
+        told = refit_text(journal.events, best.trial_id, Path("runs/e2e"))
+    assert kinds.count("refit_epoch") == 6 and kinds.count("refitted") == 1
+    last_trial = max(place for place, kind in enumerate(kinds) if kind == "ended")
+    assert last_trial < kinds.index("refit_epoch") < kinds.index("refitted") < kinds.index("closed")
+    assert f"refit     {told}" in out and "it is measured on nothing" in told
+    report_page = (run / "report" / "report.html").read_text()
+    assert told in report_page and "seconds of the refit" in report_page
+    _, record = load_model(run / "refit")
+    train, val = (load_split(run, name).ids for name in ("train", "val"))
+    assert record.applied["images"] == images_digest((*train, *val), ())
+    assert set(record.metrics) == {"train/loss", "train/lr"} and record.epochs == 6
+    assert record.data["refit"]["of"] == best.trial_id and record.config == best.config
+    assert f"refit-{best.trial_id}" not in (run / "trials.csv").read_text(), "it is no trial"
+
+
+def test_refit_of_its_own_goes_on_where_it_was_interrupted_and_makes_the_model_of_the_sweep(
     sweep: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, _, _ = sweep
+    before = load_trial(run / "refit")
+    shutil.rmtree(run / "checkpoints" / before.trial_id)
+    shutil.rmtree(run / "refit")
     epoch, trained = Trial.run_epoch, []
 
     def interrupted(self: Trial) -> dict[str, Any]:
@@ -245,17 +272,10 @@ def test_winner_is_refitted_on_train_and_val_together_and_goes_on_where_it_was_i
     assert refit.main([str(run)]) == 0
     said = capsys.readouterr().out
     assert "goes on after epoch 2" in said and "it is measured on nothing" in said
-    _, record = load_model(run / "refit")
-    train, val = (load_split(run, name).ids for name in ("train", "val"))
-    assert record.applied["images"] == images_digest((*train, *val), ())
-    assert set(record.metrics) == {"train/loss", "train/lr"} and record.epochs == 6
-    best = load_trial(run / "best" / "best")
-    assert record.data["refit"]["of"] == best.trial_id and record.config == best.config
-    with Journal(run / "journal.jsonl") as journal:
-        assert [event["sha256"] for event in journal.of("refitted")] == [record.sha256]
+    assert load_trial(run / "refit").sha256 == before.sha256
     assert refit.main([str(run)]) == 0, "again changes nothing"
     with Journal(run / "journal.jsonl") as journal:
-        assert len(journal.of("refitted")) == 1
+        assert [event["sha256"] for event in journal.of("refitted")] == [before.sha256]
     assert refit.main([str(run), "--label", "nobody"]) == 2
 
 

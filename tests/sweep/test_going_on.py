@@ -102,6 +102,33 @@ def test_objectives_and_the_times_that_were_measured_stay(stage: Stage, monkeypa
     assert asked == [1], "a sweep that goes on measures nothing again"
 
 
+def test_refit_is_part_of_what_a_sweep_began_with(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("refit: true\n")
+    stage.start("--config", str(path))
+    assert stage.sessions[-1].manifest.budget.refit
+    assert stage.resume("--config", str(path)) == (0, "") and stage.resume("--refit") == (0, "")
+    code, errors = stage.resume("--no-refit")
+    assert code == 2 and "cannot change: --no-refit (it is True)" in errors
+    stage.start(name="without")
+    assert not stage.sessions[-1].manifest.budget.refit
+    assert stage.resume("--no-refit", name="without") == (0, "")
+    code, errors = stage.resume("--refit", name="without")
+    assert code == 2 and "cannot change: --refit (it is False)" in errors
+
+
+def test_sweep_from_before_there_was_a_refit_goes_on_without_one(stage: Stage) -> None:
+    run_dir = stage.start()
+    content = json.loads((run_dir / "manifest.json").read_text())
+    del content["budget"]["refit"]
+    for key in ("refit_seconds", "train_images", "val_images"):
+        del content["plan"][key]
+    (run_dir / "manifest.json").write_text(json.dumps(content))
+    assert stage.resume() == (0, "")
+    manifest = stage.sessions[-1].manifest
+    assert manifest.plan is not None and manifest.plan.refit_seconds == 0 and not manifest.budget.refit
+
+
 def test_unknown_flag_is_bad_usage_in_every_mode(stage: Stage) -> None:
     stage.start()
     for how in (["--resume"], ["--extend", "1"], []):

@@ -95,7 +95,7 @@ def test_plan_of_a_space_with_sizes_counts_each_at_its_cost() -> None:
     sizes = SearchSpace("sizes", "Which?", (choices,), "image_size")
     base = {"model.name": "a", "image_size": "96x96", "epochs": 5}
     costs = (MeasuredCost("a", "32x32", Cost(0, 1.0, 0.0)), MeasuredCost("a", "96x96", Cost(0, 10.0, 0.0)))
-    setting = Setting(sizes, base, costs, "none", 1, 0.0, 0.0, False, 10, 100.0, 10)
+    setting = Setting(sizes, base, costs, "none", 1, 0.0, 0.0, False, 30, 10, 100.0, 10)
     each = (predict(setting, 400, 4).busy_seconds - WORKER_SECONDS) / 400
     assert each == pytest.approx(TRIAL_SECONDS + 4 * (1.0 + 10.0) / 2, rel=0.05)
 

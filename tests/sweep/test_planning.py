@@ -37,7 +37,7 @@ def setting(space: str = "augment", models: tuple[str, ...] = (LRASPP,), **chang
         for model in models
     )
     options: dict[str, Any] = {"scheduler": "asha", "slots": 2, "gpus_per_trial": 0.0, "spent": 10.0, "report": True}
-    options |= {"val_images": 100, "val_pixels": 12288.0, "val_units": 100}
+    options |= {"train_images": 300, "val_images": 100, "val_pixels": 12288.0, "val_units": 100}
     return Setting(compiled, base, costs, **{**options, **changes})
 
 
@@ -183,6 +183,10 @@ def test_sweep_ends_in_time_whatever_was_measured(tmp_path: Path, slots: int, of
         assert (len(trials) > plan.trials) == (off < 1) or off == 1.0
         for event in journal.of("suggested"):
             assert event["spent_s"] < end
+        best = conductor.labels()[BEST].config
+        epoch = 3.0 * off * (0.95 + 0.1 * fraction(best)) * plan.refit_growth(best)
+        assert plan.refit_seconds > 0
+        assert clock.now + plan.max_epochs * epoch <= end + TOLERANCE * budget, "the refit ends in time, too"
 
 
 def test_killed_and_resumed_sweep_ends_in_time_too(tmp_path: Path) -> None:
@@ -249,11 +253,49 @@ def test_groups_of_images_and_fewer_seeds_hope_for_less() -> None:
 def test_a_budget_is_spent_on_a_confirmation_and_more_of_it_on_a_larger_one(minutes: int) -> None:
     plan = make_plan(setting(), Asked(None, None, 60.0 * minutes))
     assert plan.confirm_seeds >= 3 and plan.confirm_top >= 1
-    share = plan.confirm_epochs / (plan.search_epochs + plan.finish_epochs + plan.confirm_epochs)
+    others = plan.search_epochs + plan.finish_epochs + plan.max_epochs * bool(plan.refit_seconds)
+    share = plan.confirm_epochs / (others + plan.confirm_epochs)
     assert share < (0.61 if plan.confirm_seeds == 3 and plan.confirm_top == 1 else 0.36)
     assert make_plan(setting(), Asked(None, None, 60.0 * minutes, confirm=0)).confirm_epochs == 0
     given = make_plan(setting(), Asked(None, None, 60.0 * minutes, confirm=4))
     assert given.confirm_seeds in (0, 4) and given.seconds <= 60 * minutes
+
+
+@pytest.mark.parametrize("minutes", [3, 5, 10, 30, 240])
+def test_time_is_kept_for_a_refit_that_takes_at_most_a_tenth_of_the_budget(minutes: int) -> None:
+    budget = 60.0 * minutes
+    plan, without = (make_plan(setting(), Asked(None, None, budget, refit=refit)) for refit in (None, False))
+    # 300 images of train and 100 of val, 2.7 s of training in an epoch of 3 s
+    seconds = WORKER_SECONDS + TRIAL_SECONDS + plan.max_epochs * 2.7 * 4 / 3
+    assert plan.refit_seconds == (pytest.approx(seconds, abs=0.1) if seconds <= budget / 10 else 0.0)
+    assert (plan.refit_seconds > 0) == (minutes >= 10) and without.refit_seconds == 0
+    assert (plan.max_epochs, plan.confirm_top, plan.confirm_seeds) == (
+        *(without.max_epochs, without.confirm_top, without.confirm_seeds),
+    )
+    assert plan.trials <= without.trials and plan.seconds <= budget
+    parts = (plan.prepare_seconds, plan.trials_seconds, plan.confirm_seconds, plan.refit_seconds, plan.report_seconds)
+    assert plan.seconds == pytest.approx(sum(parts))
+
+
+def test_refit_is_for_sweeps_with_a_time_budget_and_a_confirmation_or_where_it_is_asked_for() -> None:
+    assert make_plan(setting(), Asked(20, 8, None)).refit_seconds == 0
+    assert make_plan(setting(), Asked(None, None, 1800.0, confirm=0)).refit_seconds == 0
+    assert make_plan(setting("baseline"), Asked(1, 8, 1800.0)).refit_seconds == 0
+    asked = make_plan(setting(), Asked(20, 8, None, refit=True))
+    assert asked.refit_seconds > 0 and asked.trials == 20
+    small = make_plan(setting(), Asked(None, None, 300.0, refit=True))
+    assert small.refit_seconds > 30 and small.seconds <= 300, "more than a tenth, for it is asked for"
+    none = make_plan(setting(), Asked(7, 9, 30.0, refit=True))
+    assert none.refit_seconds == 0 and none.trials == 7, "there is no room"
+    blind = make_plan(dataclasses.replace(setting(), costs=()), Asked(None, 9, 600.0, refit=True))
+    assert blind.refit_seconds == 0
+
+
+def test_an_epoch_of_the_refit_has_more_images_and_no_validation() -> None:
+    plan = make_plan(setting(), Asked(20, 8, 1800.0))
+    known = {"model.name": LRASPP, "image_size": "96x128"}
+    assert plan.refit_growth(known) == pytest.approx(0.9 * 4 / 3)
+    assert plan.refit_growth({**known, "model.name": "another"}) == pytest.approx(4 / 3)
 
 
 def test_one_configuration_and_a_space_of_seeds_have_nothing_to_confirm() -> None:

@@ -305,6 +305,14 @@ PLAN = Plan(
         (dataclasses.replace(PLAN, trials=5), Asked(None, None, 90.0), ["no room for a search: the 5 starting points"]),
         (dataclasses.replace(PLAN, costs=()), Asked(8, 4, None), ["not predicted"]),
         (dataclasses.replace(PLAN, gpu_hours=1.25), Asked(8, 4, None), ["1.2 GPU hours"]),
+        (
+            dataclasses.replace(PLAN, refit_seconds=25.0, train_images=300, val_images=100), Asked(None, None, 300.0),
+            ["170 s of search, 25 s to refit, 40 s", "the winner again on train and val, 400 images, about 25 s"],
+        ),
+        (
+            dataclasses.replace(PLAN, train_images=300, val_images=100), Asked(8, 4, None, refit=True),
+            ["the winner again on train and val, 400 images, if there is time left"],
+        ),
     ],
 )  # fmt: skip
 def test_plan_says_what_the_budget_buys(plan: Plan, asked: Asked, told: list[str]) -> None:

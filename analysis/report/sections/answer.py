@@ -84,7 +84,7 @@ def other_claims(results: Results) -> list[Claim]:
     ranks = [] if not comparable(results) else [*_val_claim(results), *_rank_claim(results)]
     if results.verdict is not None and comparable(results) and results.split != "val":
         ranks.insert(0, _comparison_claim(results))
-    return [*ranks, *_failure_claim(results), _openings_claim(results)]
+    return [*ranks, *_refit_claim(results), *_failure_claim(results), _openings_claim(results)]
 
 
 def _verdict_claim(results: Results, verdict: SeedVerdict) -> Claim:
@@ -308,6 +308,13 @@ def _rank_claim(results: Results) -> list[Claim]:
     if len(val) > 2 and all(split.get(label) == rank for label, rank in val.items()):
         return [claim(f"The labels stand in the same order on {results.split} as on val.")]
     return []
+
+
+def _refit_claim(results: Results) -> list[Claim]:
+    """What became of training the winner again on train and val."""
+    if not results.refit:
+        return []
+    return [claim("{}.", escape(results.refit), evidence=Evidence.RECORD)]
 
 
 def _failure_claim(results: Results) -> list[Claim]:

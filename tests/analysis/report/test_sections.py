@@ -297,6 +297,14 @@ def test_openings_are_counted_aloud(results, openings: int, words: str) -> None:
     assert claim.evidence is Evidence.RECORD
 
 
+def test_what_became_of_the_refit_is_told_from_the_record(results) -> None:
+    told = replace(results, refit="refit/ holds t<1> trained again")
+    claim = next(one for one in other_claims(told) if "trained again" in one.text)
+    assert plain(claim.text) == "refit/ holds t<1> trained again." and "t<1>" not in claim.text
+    assert claim.evidence is Evidence.RECORD
+    assert len(other_claims(results)) == len(other_claims(told)) - 1
+
+
 def test_failures_of_best_and_their_commonest_cause_are_counted(results) -> None:
     own = [row for row in results.failures.to_dict("records") if row["label"] == "best"]
     text = next(plain(c.text) for c in other_claims(results) if "fails on" in c.text)

@@ -1,0 +1,59 @@
+"""The models of a run in `best/LABEL`: copied from the checkpoints of the trials that represent the labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sweep.conductor import Conductor
+from sweep.manifest import SweepManifest
+from sweep.verify import published_event, published_labels
+from trainables import commands
+from trainables.checkpoint import CHECKPOINTS, MODEL_FILE, MODEL_FILES, latest_checkpoint, publish, read_record
+from trainables.errors import SegsweepError
+from trainables.paths import consists_of, remove_own, within
+from trainables.run_folder import BEST_MODELS
+
+
+def source_of(manifest: SweepManifest) -> dict[str, Any]:
+    """Where the images of a model came from: what `trainables.record.TrialRecord.data` holds."""
+    record = manifest.data
+    splits = {"train": record.splits.train.hash, "val": record.splits.val.hash}
+    return {"name": record.name, "root": record.root, "splits": splits}
+
+
+def publish_labels(run_dir: Path, manifest: SweepManifest, conductor: Conductor) -> None:
+    """Copies the model of every label to `best/LABEL`, and removes those of labels that no longer exist.
+
+    Args:
+        run_dir: The run.
+        manifest: Of the run.
+        conductor: Of the sweep, whose trials have ended.
+
+    Raises:
+        SegsweepError: If a label's checkpoint is gone or was altered.
+    """
+    labels = conductor.labels()
+    before = published_labels(conductor.journal.events) or {}
+    folders = {label: within(run_dir, BEST_MODELS, label) for label in labels}
+    for label, trial in labels.items():
+        checkpoint = latest_checkpoint(within(run_dir, CHECKPOINTS, trial.trial_id))
+        told = before.get(label, {})
+        if checkpoint is None:
+            raise SegsweepError(
+                f"{run_dir / CHECKPOINTS / trial.trial_id} holds no whole checkpoint of {label}: it was "
+                "deleted or altered after training; restore it from a backup, then\n"
+                f"  {commands.resume(run_dir)}"
+            )
+        if told.get("trial_id") == trial.trial_id and told[MODEL_FILE] != read_record(checkpoint).sha256:
+            raise SegsweepError(
+                f"{checkpoint} does not hold the model that was published from it before: it was altered after "
+                "training; restore it from a backup"
+            )
+        publish(checkpoint, folders[label], label=label, data=source_of(manifest))
+    best = run_dir / BEST_MODELS
+    for stale in [entry for entry in best.iterdir() if entry.name not in labels] if best.is_dir() else []:
+        if consists_of(stale, MODEL_FILES) and any(stale.iterdir()):
+            remove_own(stale, MODEL_FILES)
+    told_now = published_event(folders)
+    conductor.on_publish({label: {"trial_id": labels[label].trial_id, **told_now[label]} for label in labels})
