@@ -27,8 +27,16 @@ Outcome = Callable[[Mapping[str, Any], int], dict[str, Any]]
 """(configuration, epoch) -> what a trial reports instead of, or with, its metrics."""
 
 
+LATER = {"training.loss_stride": 1}
+"""Keys that configurations have got since, with what they were before: simulated scores are as they were."""
+
+
 def fraction(*parts: object) -> float:
     """A number in 0 .. 1 that depends on the parts alone."""
+    parts = tuple(
+        {key: value for key, value in part.items() if LATER.get(key, ...) != value} if isinstance(part, dict) else part
+        for part in parts
+    )
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 

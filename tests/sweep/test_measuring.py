@@ -44,7 +44,7 @@ def test_everything_that_decides_the_cost_is_measured_one_at_a_time() -> None:
     asked = probes(full(), BASE)
     assert asked[0][0] == "lraspp_mobilenet_v3_large at 96x128", "what the others are compared with comes first"
     others = [name for name, _ in asked[6:]]
-    kept = [what for what in ("none", "batch_norm", "stages", "backbone") if what != BASE["training.freeze"]]
+    kept = [what for what in ("batch_norm", "stages", "backbone") if what != BASE["training.freeze"]]
     assert others == ["batch_size 4", "batch_size 16", *(f"training.freeze {what}" for what in kept)]
     assert {name for name, _ in asked[:6]} == {
         f"{model} at {size}" for model in MODELS for size in ("72x96", "96x128", "120x160")
@@ -54,7 +54,7 @@ def test_everything_that_decides_the_cost_is_measured_one_at_a_time() -> None:
 def test_costs_of_combinations_are_products_of_what_was_measured() -> None:
     configs = [config for _, config in probes(full(), BASE)]
     costs = combined(configs, [cost(config) for config in configs])
-    assert len(costs) == len(MODELS) * 3 * 3 * 4
+    assert len(costs) == len(MODELS) * 3 * 3 * 3
     for one in costs:
         expected = cost(one.settings())
         assert one.cost.train_seconds == pytest.approx(expected.train_seconds)
@@ -75,9 +75,9 @@ def test_what_a_space_holds_is_no_part_of_its_costs() -> None:
 
 
 def test_rate_that_is_held_for_a_backbone_that_learns_does_not_hide_what_freezing_saves() -> None:
-    configs = [config for _, config in probes(full(MODELS[:1], training__backbone_lr=0.5), BASE)]
+    configs = [config for _, config in probes(full(MODELS[:1], training__backbone_lr=0.05), BASE)]
     costs = combined(configs, [cost(config) for config in configs])
-    assert {one.freeze for one in costs} == {"none", "batch_norm", "stages", "backbone"}
+    assert {one.freeze for one in costs} == {"batch_norm", "stages", "backbone"}
 
 
 def test_a_batch_size_between_those_measured_costs_what_its_model_and_size_do() -> None:
