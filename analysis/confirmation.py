@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def seed_folders(run_dir: Path, verdict: Verdict | None) -> tuple[dict[str, Path
 
 
 def on_split(verdict: Verdict, objective: Objective, evaluations: Mapping[str, Evaluation]) -> Verdict:
-    """The verdict on the split of some evaluations, which chose nothing.
+    """The verdict on the split of some evaluations, which chose nothing: sentences speak of what val chose.
 
     Args:
         verdict: On val.
@@ -66,7 +67,7 @@ def on_split(verdict: Verdict, objective: Objective, evaluations: Mapping[str, E
         )
         for one in verdict.configurations
     ]
-    return decide(
+    told = decide(
         found,
         objective,
         split=first.split,
@@ -75,6 +76,7 @@ def on_split(verdict: Verdict, objective: Objective, evaluations: Mapping[str, E
         chosen_from=None,
         looks=verdict.looks,
     )
+    return replace(told, winner=verdict.winner, subject=verdict.leading.name)
 
 
 def _score_of(objective: Objective, evaluations: Mapping[str, Evaluation]) -> Callable[[str], float]:

@@ -22,6 +22,7 @@ from analysis.kept import Evaluation, OnStep
 from analysis.load import curves_frame, load_events, load_trials
 from analysis.scores import score_labels, units_of
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES, enough
+from sweep.candidate import chief_keys
 from sweep.claims import Outcome
 from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, recorded_objective
@@ -167,7 +168,8 @@ def build_results(
         verdict = on_split(verdict, objective, evaluations)
     of_labels = {record.trial_id for record in labels.values()}
     evaluations = {trial_id: one for trial_id, one in evaluations.items() if trial_id in {*of_labels, MAJORITY}}
-    scores = score_labels(evaluations, resamples=resamples, seed=manifest.seed, progress=progress)
+    picked = chosen_here(split, labels)
+    scores = score_labels(evaluations, picked=picked, resamples=resamples, seed=manifest.seed, progress=progress)
     names = [info.name for info in data.classes]
     trial_ids = {label: record.trial_id for label, record in labels.items()}
     told = None
@@ -192,7 +194,7 @@ def build_results(
         ablation=ablation,
         components=components_frame(ablation, objective),
         unconfirmed=why_unconfirmed(events),
-        seeds=seeds_frame(trials, objective.key, first=chief_keys(manifest)),
+        seeds=seeds_frame(trials, objective.key, first=chief_keys(manifest.space)),
         curves=curves,
         foreseen=foreseen_frame(manifest.plan, trials, curves, events),
         without_time=tuple(without_time(events)),
@@ -202,6 +204,12 @@ def build_results(
         openings=openings_seen(run_dir, manifest.data.splits.test.hash),
         notes=(*notes, *_notes(labels, manifest, floor, names)),
     )
+
+
+def chosen_here(split: str, labels: Mapping[str, TrialRecord]) -> set[str]:
+    """The trials that this split chose: on val all but the baseline's, on another split none."""
+    fixed = labels[BASELINE].trial_id if BASELINE in labels else None
+    return {record.trial_id for record in labels.values() if split == "val" and record.trial_id != fixed}
 
 
 def _evidence(labels: Mapping[str, TrialRecord], verdict: Verdict | None, trials: pd.DataFrame) -> dict[str, str]:
@@ -214,12 +222,6 @@ def _evidence(labels: Mapping[str, TrialRecord], verdict: Verdict | None, trials
     outcome = next((verdict.outcome_of(one) for one in verdict.contrasts if one.name == source), Outcome.UNDECIDED)
     told = {Outcome.BETTER: f"confirmed on {verdict.split}", Outcome.WORSE: "worse than the baseline"}
     return {BEST: told.get(outcome, "candidate: not told from the baseline")}
-
-
-def chief_keys(manifest: SweepManifest) -> list[str]:
-    """The keys that a configuration is described by first: what names the labels, then what the space asks about."""
-    asked = [parameter.key for parameter in manifest.space.parameters if parameter.role == "scientific"]
-    return list(dict.fromkeys([manifest.space.label_by, *asked]))
 
 
 def find_failures(
@@ -323,6 +325,11 @@ def _notes(
     units = units_of(floor)
     if units.grouped:
         notes.append(f"images come in {units.count} groups of similar ones; intervals are over groups, not over images")
+    if floor.split == "val":
+        notes.append(
+            "val chose every label but the baseline, as the best of its kind: their scores on it are too good, and "
+            "have no intervals"
+        )
     if not enough(units):
         least, what = (MIN_GROUPS, "groups") if units.grouped else (MIN_IMAGES, "images")
         notes.append(

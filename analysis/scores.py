@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.kept import Evaluation, OnStep
-from analysis.statistics import Statistic, bootstrap_interval
+from analysis.statistics import Interval, Statistic, bootstrap_interval
 from trainables.metrics import Floats, Metric, Replicates, Units, all_metrics, sampling_units
 
 
@@ -41,12 +41,18 @@ def score_statistic(evaluation: Evaluation) -> Statistic:
 
 
 def score_labels(
-    evaluations: Mapping[str, Evaluation], *, resamples: int = 1000, seed: int = 0, progress: OnStep | None = None
+    evaluations: Mapping[str, Evaluation],
+    *,
+    picked: Collection[str] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: OnStep | None = None,
 ) -> dict[str, Scores]:
     """Scores and intervals of every trial id; all resample the same images.
 
     Args:
         evaluations: By trial id.
+        picked: Trials that were chosen by their scores on these images, which have no interval: it would not hold.
         resamples: Replicates of the bootstrap.
         seed: Of its draws.
         progress: Told how many trials are scored.
@@ -55,7 +61,9 @@ def score_labels(
     for trial_id, evaluation in evaluations.items():
         statistic = score_statistic(evaluation)
         values = statistic(np.ones((1, len(evaluation.image_ids))))[:, 0]
-        interval = bootstrap_interval(statistic, units_of(evaluation), resamples=resamples, seed=seed)
+        interval = Interval(np.full(len(values), np.nan), np.full(len(values), np.nan))
+        if trial_id not in picked:
+            interval = bootstrap_interval(statistic, units_of(evaluation), resamples=resamples, seed=seed)
         numbers = zip(values, interval.low, interval.high, strict=True)
         scores[trial_id] = {
             metric.name: Score(*map(float, of_metric)) for metric, of_metric in zip(all_metrics(), numbers, strict=True)

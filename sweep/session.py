@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from sweep import answer, progress
+from sweep.candidate import chief_keys
 from sweep.compiled import values_of
 from sweep.conductor import Conductor
 from sweep.floor import why_dead
@@ -313,6 +314,8 @@ class Session:
             self.console,
             labels,
             seeds=conductor.table.seeds(labels[BEST], conductor.objective),
+            candidates=conductor.table.candidates(conductor.objective),
+            chief=chief_keys(self.manifest.space),
             verdict=last_verdict(self.journal.events),
             ablation=current_ablation(self.journal.events),
             unconfirmed=why_unconfirmed(self.journal.events),

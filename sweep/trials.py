@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweep.candidate import Candidates
 from sweep.journal import Event
 from sweep.objectives import Objective
 from sweep.phase_kinds import CONFIRM, kind_of
@@ -179,6 +180,15 @@ class TrialTable:
             and kind_of(trial.phase).may_be_best
             and objective.value(trial.metrics) is not None
         ]
+
+    def candidates(self, objective: Objective) -> Candidates:
+        """Of how many trials and configurations the best on val is the best."""
+        tried = [
+            trial
+            for trial in self.explored()
+            if trial.state in ("completed", "stopped") and objective.value(trial.metrics) is not None
+        ]
+        return Candidates(len(tried), len({configuration(trial) for trial in tried}))
 
     def confirmed(self, objective: Objective) -> list[list[TrialView]]:
         """The trials with fresh seeds that came to their end, by configuration; the baseline's first.

@@ -68,6 +68,7 @@ class Verdict:
         chosen_from: Configurations of which those compared are the best on this very split; None where another split
             chose them, or nothing did.
         looks: How often seeds were added and looked at, this time included.
+        subject: `trial_id` of what sentences speak of where another split has chosen it; empty for the best mean.
     """
 
     split: str
@@ -79,6 +80,7 @@ class Verdict:
     unit_count: int
     chosen_from: int | None
     looks: int = 1
+    subject: str = ""
 
     @property
     def counts_images(self) -> bool:
@@ -99,7 +101,12 @@ class Verdict:
 
     @property
     def leading(self) -> Contrast:
-        """Of the configuration with the best mean beside the baseline, of those that lost no seed if there are any."""
+        """Of the configuration that sentences speak of.
+
+        It is the one with the best mean beside the baseline, of those that lost no seed if there are any.
+        """
+        if self.subject:
+            return next(contrast for contrast in self.contrasts if contrast.name == self.subject)
         whole = [contrast for contrast in self.contrasts if not self.of(contrast.name).lost]
         return max(whole or self.contrasts, key=lambda contrast: contrast.difference)
 
@@ -131,7 +138,8 @@ class Verdict:
             contrasts = tuple(Contrast(**one) for one in held.pop("contrasts"))
             found = cls(configurations=configurations, contrasts=contrasts, **held)
             known = {one.trial_id for one in configurations}
-            if {found.winner, *(contrast.name for contrast in contrasts)} - known or not contrasts:
+            compared = {contrast.name for contrast in contrasts}
+            if {found.winner, *compared} - known or not contrasts or found.subject not in {"", *compared}:
                 raise ValueError("it speaks of configurations that it does not hold")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"the verdict in the journal is damaged ({error}); restore it from a backup") from error

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "analysis": {
         *("trainables", "search_spaces", "analysis"),
         *(
+            "sweep.candidate",
             "sweep.claims",
             "sweep.journal",
             "sweep.manifest",
@@ -118,6 +119,7 @@ FLOORS = (
         "sweep.trials_csv",
         "sweep.phase_kinds",
         "sweep.claims",
+        "sweep.candidate",
     ),
     ("sweep.samplers",),
     ("sweep.plan",),

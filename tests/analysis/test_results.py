@@ -13,7 +13,8 @@ from analysis.answer import Verdict
 from analysis.candidates import SEED_COLUMNS
 from analysis.comparison import COST_COLUMNS, THRESHOLD_COLUMNS, comparison_columns, per_class_columns
 from analysis.failures.measure import COLUMNS, failing_regions
-from analysis.results import build_results
+from analysis.results import build_results, chosen_here
+from analysis.scores import score_labels
 from sweep.verify import open_data, open_run
 from trainables import commands
 from trainables.errors import CheckpointError, DataError, UsageError
@@ -122,6 +123,21 @@ def test_val_is_small_has_no_intervals_and_opens_nothing(run):
     assert results.answer.verdict is Verdict.CHOSEN_HERE
     assert np.isnan(results.answer.low)
     assert any("too few for intervals" in note for note in results.notes)
+    assert any(note.startswith("val chose every label but the baseline") for note in results.notes)
+
+
+def test_what_a_split_chose_has_no_interval_there(original):
+    labels = original[2].labels
+    assert chosen_here("val", labels) == {"0001-finish"}
+    assert chosen_here("test", labels) == set()
+    assert chosen_here("val", {label: record for label, record in labels.items() if label != "baseline"}) == {
+        "0001-finish"
+    }
+    evaluations = {one: original[2].evaluations[one] for one in ("0000", "0001-finish")}
+    scores = score_labels(evaluations, picked={"0001-finish"}, resamples=20)
+    assert not any(np.isnan(score.low) for score in scores["0000"].values())
+    assert all(np.isnan([score.low, score.high]).all() for score in scores["0001-finish"].values())
+    assert not any(np.isnan(score.value) for score in scores["0001-finish"].values())
 
 
 def test_top_adds_the_best_completed_trials_that_no_label_holds(run):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup, escape
 
 from analysis.answer import Answer, Verdict
-from analysis.candidates import changes, count_candidates, flat_configuration, tell_changes
+from analysis.candidates import count_candidates, flat_configuration
 from analysis.failures.measure import cause_kind, causes_of, name_cause
 from analysis.report.page import (
     SECTIONS,
@@ -16,14 +16,17 @@ from analysis.report.page import (
     bold,
     bold_names,
     claim,
+    code,
     count_images,
     interval_text,
     render_section,
 )
-from analysis.results import Results, chief_keys
+from analysis.results import Results
+from sweep.candidate import changes, chief_keys, tell_changes
 from sweep.objectives import DEAD_MARGIN
 from sweep.verdict import Confirmed, sentence
 from sweep.verdict import Verdict as SeedVerdict
+from trainables import commands
 from trainables.labels import BASELINE, BEST, MAJORITY
 
 
@@ -63,17 +66,14 @@ def caveats(results: Results) -> list[Claim]:
     verdict = None if results.answer is None else results.answer.verdict
     if verdict in (None, Verdict.SAME) or not comparable(results):
         return []
-    fresh = "both configurations trained with fresh seeds"
+    why = escape(f" ({results.unconfirmed})" if results.unconfirmed else "")
+    missing = "it is a candidate: what is missing is both configurations trained with fresh seeds{}. To add them: {}"
     if verdict is Verdict.CHOSEN_HERE:
-        return [
-            claim(
-                "Val chose it, so its score here flatters it and proves nothing. What is missing is other images (the "
-                f"test split) and {fresh}."
-            )
-        ]
-    turned = "reverse it" if verdict in (Verdict.HIGHER, Verdict.LOWER) else "change that"
-    text = f"This is about these two checkpoints only; another seed may {turned}. What is missing is {fresh}."
-    return [claim(text)]
+        text = f"Val chose it, so its score here flatters it and proves nothing; {missing}"
+    else:
+        turned = "reverse it" if verdict in (Verdict.HIGHER, Verdict.LOWER) else "change that"
+        text = f"This is about these two checkpoints only, and another seed may {turned}; {missing}"
+    return [claim(text, why, code(commands.confirm(results.run_dir)))]
 
 
 def other_claims(results: Results) -> list[Claim]:
@@ -95,7 +95,7 @@ def _named_changes(results: Results, configuration: Confirmed) -> Markup:
     """A configuration by its label, and what it changes against the baseline."""
     flat = {row["trial_id"]: flat_configuration(row) for _, row in results.trials.iterrows()}
     first = results.verdict.configurations[0].trial_id if results.verdict else ""
-    told = tell_changes(changes(flat[configuration.trial_id], flat[first], first=chief_keys(results.manifest)))
+    told = tell_changes(changes(flat[configuration.trial_id], flat[first], first=chief_keys(results.manifest.space)))
     return Markup("{} ({})").format(bold(configuration.label), told)
 
 
@@ -212,7 +212,10 @@ def _comparison_claim(results: Results) -> Claim:
         return claim(text, bold(answer.winner), baseline)
     winner, luck = _configuration(results, answer), _luck(results)
     if answer.verdict is Verdict.CHOSEN_HERE:
-        text = f"{{}} is {luck}: {words} {answer.winner_score:.3f} there, {{}} {answer.baseline_score:.3f}."
+        text = (
+            f"{{}} is a candidate, {luck}: {words} {answer.winner_score:.3f} there, {{}} {answer.baseline_score:.3f} "
+            f"({answer.difference:+.3f})."
+        )
         return claim(text, winner, baseline)
     groups = f" ({answer.unit_count} groups)" if answer.units == "groups" else ""
     text = f"On these {count_images(results)} {results.split} images{groups}, {_tell_verdict(answer, luck)}."
@@ -244,7 +247,7 @@ def _tell_verdict(answer: Answer, luck: str) -> str:
 def _configuration(results: Results, answer: Answer) -> Markup:
     """The winner by name, and what it changes against the baseline."""
     configs = [results.labels[label].config.flat() for label in (answer.winner, answer.baseline)]
-    told = tell_changes(changes(*configs, first=chief_keys(results.manifest)))
+    told = tell_changes(changes(*configs, first=chief_keys(results.manifest.space)))
     return Markup("{} ({})").format(bold(told_name(results, answer.winner)), told)
 
 
@@ -252,13 +255,7 @@ def _luck(results: Results) -> str:
     """Of how many the winner is the one that val liked most."""
     if results.verdict is not None:
         return f"the best of {len(results.verdict.configurations)} configurations by the mean over fresh seeds on val"
-    found = count_candidates(results.trials)
-    if found.configurations == found.trials:
-        return f"the luckiest of {found.trials} trials on val, one seed each"
-    return (
-        f"the luckiest of {found.configurations} configurations on val, by the mean over the seeds of each "
-        f"({found.trials} trials)"
-    )
+    return count_candidates(results.trials).best()
 
 
 def _val_claim(results: Results) -> list[Claim]:
@@ -311,7 +308,7 @@ def _failure_claim(results: Results) -> list[Claim]:
 def _openings_claim(results: Results) -> Claim:
     times = {0: "not been opened", 1: "been opened once"}.get(results.openings, f"been opened {results.openings} times")
     return claim(
-        f"The test split has {times} so far by the runs of this folder; each opening makes its numbers a little less "
-        "of a surprise.",
+        f"The test split has {times} so far by the runs of this folder; what is chosen after an opening is chosen by "
+        "test, too.",
         evidence=Evidence.RECORD,
     )

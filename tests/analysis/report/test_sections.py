@@ -17,15 +17,18 @@ from analysis.report.page import SECTIONS, Evidence, Material, build_sections
 from analysis.report.parts import FailedPart, Parts
 from analysis.report.sections.answer import caveats, lead_claims, other_claims
 from analysis.report.sections.run import differences, run_section, space_frame
+from analysis.results import chosen_here
 from analysis.scores import score_labels
 from sweep.objectives import objective_of, objectives
+from trainables import commands
 from trainables.labels import MAJORITY
 
 from ..synthetic_run import make_results, with_verdict
 from ..test_comparison import made_evaluation, made_record
 
 CONFIGURATION = "free (augment.policy free, augment.rotate.limit 13, optimizer.lr 0.0051 and 1 more)"
-LUCK = "the luckiest of 11 trials on val, one seed each"
+LUCK = "the best of 11 trials on val, one seed each"
+MISSING = "it is a candidate: what is missing is both configurations trained with fresh seeds. To add them: "
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +64,8 @@ def test_an_interval_above_zero_speaks_of_two_checkpoints_and_of_their_luck(resu
         "0.100 [0.050, 0.150]: mIoU 0.500 against 0.400."
     )
     assert [plain(claim.text) for claim in caveats(told)] == [
-        "This is about these two checkpoints only; another seed may reverse it. What is missing is both "
-        "configurations trained with fresh seeds."
+        f"This is about these two checkpoints only, and another seed may reverse it; {MISSING}"
+        f"{commands.confirm(results.run_dir)}"
     ]
     assert {claim.evidence for claim in (*lead_claims(told), *caveats(told))} == {Evidence.ONE_CHECKPOINT}
 
@@ -92,7 +95,7 @@ def test_without_an_interval_nothing_is_concluded(results) -> None:
 def test_the_best_of_several_seeds_is_chosen_by_their_mean(results) -> None:
     twice = pd.concat([results.trials, results.trials.assign(**{"config/seed": 1})], ignore_index=True)
     text = lead(replace(results, trials=twice))
-    assert "the luckiest of 11 configurations on val, by the mean over the seeds of each (22 trials)" in text
+    assert "the best of 11 configurations on val, by the mean over the seeds of each (22 trials)" in text
 
 
 def test_the_baselines_own_configuration_is_not_compared(results) -> None:
@@ -113,7 +116,7 @@ def test_a_missing_baseline_is_named(results) -> None:
 
 def test_sentences_name_the_configuration_and_not_best(results) -> None:
     for told in (results, on_val(results)):
-        assert not [sentence for sentence in all_sentences(told) if re.search(r"\bbest\b", sentence)]
+        assert not [sentence for sentence in all_sentences(told) if re.search(r"\bbest\b(?! of )", sentence)]
 
 
 def test_no_sentence_speaks_of_single_classes(results) -> None:
@@ -122,11 +125,10 @@ def test_no_sentence_speaks_of_single_classes(results) -> None:
 
 
 def test_val_chose_the_winner_and_says_nothing_more(results) -> None:
-    told = on_val(with_answer(results, winner_score=0.5, baseline_score=0.4))
-    assert lead(told) == f"{CONFIGURATION} is {LUCK}: mIoU 0.500 there, baseline 0.400."
+    told = on_val(with_answer(results, winner_score=0.5, baseline_score=0.4, difference=0.1))
+    assert lead(told) == f"{CONFIGURATION} is a candidate, {LUCK}: mIoU 0.500 there, baseline 0.400 (+0.100)."
     assert [plain(claim.text) for claim in caveats(told)] == [
-        "Val chose it, so its score here flatters it and proves nothing. What is missing is other images (the test "
-        "split) and both configurations trained with fresh seeds."
+        f"Val chose it, so its score here flatters it and proves nothing; {MISSING}{commands.confirm(told.run_dir)}"
     ]
     assert not [s for s in all_sentences(told) if "stands above" in s or "same order" in s]
     assert "difference" not in SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html
@@ -177,6 +179,11 @@ def test_if_every_label_is_dead_nothing_is_compared(results) -> None:
     assert "difference" not in SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html
 
 
+def test_why_there_are_no_fresh_seeds_is_told_as_it_is(results) -> None:
+    (told,) = caveats(on_val(replace(results, unconfirmed="no <b>time</b> {}")))
+    assert "trained with fresh seeds (no &lt;b&gt;time&lt;/b&gt; {}). To add them: <code>" in told.text
+
+
 @pytest.mark.parametrize("key", objectives())
 def test_words_and_numbers_are_the_objectives(results, key: str) -> None:
     objective = objective_of(key)
@@ -212,7 +219,9 @@ def equal_trials(results, *, seed: int, trials: int, split: str):
         results,
         split=split,
         labels=labels,
-        comparison=comparison_frame(labels, evaluations, scores),
+        comparison=comparison_frame(
+            labels, evaluations, score_labels(evaluations, picked=chosen_here(split, labels), resamples=60)
+        ),
         answer=answer(labels, evaluations, scores, objective=objective_of("val/miou"), resamples=60),
     )
 
@@ -224,8 +233,9 @@ def test_sweeps_of_equals_find_nobody_better_on_val(results, trials: int) -> Non
         assert told.answer.verdict is Verdict.CHOSEN_HERE
         html = SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html
         assert not [s for s in all_sentences(told) if OF_A_DIFFERENCE.search(s) or INTERVAL.search(s)]
-        rows = told.comparison.to_dict("records")[:2]
-        single = {f"[{row['iou_low']:.3f}, {row['iou_high']:.3f}]" for row in rows}
+        baseline, best = told.comparison.to_dict("records")[:2]
+        assert np.isnan(best["iou_low"]) and np.isnan(best["iou_high"])
+        single = {f"[{baseline['iou_low']:.3f}, {baseline['iou_high']:.3f}]"}
         assert not OF_A_DIFFERENCE.search(plain(html))
         assert set(INTERVAL.findall(plain(html))) == single
 
