@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,9 @@ import pandas as pd
 
 from analysis.kept import Evaluation
 from analysis.scores import units_of
+from sweep.deciding import decide
 from sweep.objectives import Objective
-from sweep.verdict import Confirmed, Verdict, decide, worth
+from sweep.verdict import Confirmed, Verdict, worth
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish
 from trainables.labels import BASELINE
 from trainables.metrics import Replicates
@@ -67,7 +67,7 @@ def on_split(verdict: Verdict, objective: Objective, evaluations: Mapping[str, E
         )
         for one in verdict.configurations
     ]
-    told = decide(
+    return decide(
         found,
         objective,
         split=first.split,
@@ -75,8 +75,8 @@ def on_split(verdict: Verdict, objective: Objective, evaluations: Mapping[str, E
         units=units_of(first),
         chosen_from=None,
         looks=verdict.looks,
+        chosen=verdict,
     )
-    return replace(told, winner=verdict.winner, subject=verdict.leading.name)
 
 
 def _score_of(objective: Objective, evaluations: Mapping[str, Evaluation]) -> Callable[[str], float]:

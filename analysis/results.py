@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -21,6 +22,7 @@ from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
 from analysis.load import curves_frame, load_events, load_trials
 from analysis.scores import score_labels, units_of
+from analysis.standings import Standing, standings, standings_frame
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES, enough
 from sweep.candidate import chief_keys
 from sweep.claims import Outcome
@@ -59,6 +61,7 @@ class Results:
         trials: One row per trial, as in `trials.csv`.
         cost: One row per label; columns `comparison.COST_COLUMNS`.
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
+        standing: Where each label stands beside the baseline and the winner, the baseline first.
         verdict: What fresh seeds showed on the split; None where there are none.
         confirmation: One row per configuration with fresh seeds; columns `confirmation.COLUMNS`.
         ablation: What fresh seeds showed on val of the winner without each of its components; None where it was not
@@ -87,6 +90,7 @@ class Results:
     trials: pd.DataFrame
     cost: pd.DataFrame
     seeds: pd.DataFrame
+    standing: tuple[Standing, ...]
     verdict: Verdict | None
     confirmation: pd.DataFrame
     ablation: Verdict | None
@@ -105,6 +109,11 @@ class Results:
     def objective(self) -> Objective:
         """What the sweep ranked its trials by."""
         return recorded_objective(self.manifest)
+
+    @property
+    def standings(self) -> pd.DataFrame:
+        """One row per label or configuration with fresh seeds; columns `standings.COLUMNS`."""
+        return standings_frame(self.standing)
 
 
 def build_results(
@@ -172,9 +181,11 @@ def build_results(
     scores = score_labels(evaluations, picked=picked, resamples=resamples, seed=manifest.seed, progress=progress)
     names = [info.name for info in data.classes]
     trial_ids = {label: record.trial_id for label, record in labels.items()}
+    options: dict[str, Any] = {"objective": objective, "resamples": resamples, "seed": manifest.seed}
     told = None
     if BASELINE in labels and BEST in labels:
-        told = answer(labels, evaluations, scores, objective=objective, resamples=resamples, seed=manifest.seed)
+        told = answer(labels, evaluations, scores, **options)
+    dead = dead_labels(trial_ids, evaluations)
     return Results(
         run_dir=run_dir,
         manifest=manifest,
@@ -189,6 +200,7 @@ def build_results(
         failures=find_failures(trial_ids, evaluations, data, iou_limit=iou, progress=progress),
         trials=trials,
         cost=comparison.cost_frame(labels, evaluations, trials),
+        standing=tuple(standings(labels, evaluations, scores, verdict, trials, dead=dead, **options)),
         verdict=verdict,
         confirmation=confirmation_frame(verdict, objective),
         ablation=ablation,
@@ -200,7 +212,7 @@ def build_results(
         without_time=tuple(without_time(events)),
         evaluations=evaluations,
         answer=told,
-        dead=dead_labels(trial_ids, evaluations),
+        dead=dead,
         openings=openings_seen(run_dir, manifest.data.splits.test.hash),
         notes=(*notes, *_notes(labels, manifest, floor, names)),
     )

@@ -18,6 +18,7 @@ from sweep import answer, progress
 from sweep.candidate import chief_keys
 from sweep.compiled import values_of
 from sweep.conductor import Conductor
+from sweep.deciding import decide
 from sweep.floor import why_dead
 from sweep.journal import JOURNAL_FILE, Journal
 from sweep.manifest import SweepManifest
@@ -28,7 +29,7 @@ from sweep.resources import Machines
 from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import TrialView
 from sweep.trials_csv import TRIALS_FILE
-from sweep.verdict import Confirmed, Verdict, current_ablation, decide, last_verdict, why_unconfirmed
+from sweep.verdict import Confirmed, Verdict, current_ablation, last_verdict, why_unconfirmed
 from sweep.verify import published_event, published_labels
 from sweep.views import REFRESH_SECONDS, Views
 from trainables import commands

@@ -43,7 +43,7 @@ def answer_section(material: Material) -> Section:
         claims=other_claims(results),
         tiles=_tiles(results),
         notes=results.notes,
-        figure=material.figures.get("comparison"),
+        figure=material.figures.get("standings"),
     )
 
 
