@@ -15,7 +15,7 @@ from analysis import comparison
 from analysis.answer import Answer, answer
 from analysis.candidates import configurations, seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame, on_split, seed_folders
-from analysis.dead import Dead, dead_labels
+from analysis.dead import AboveFloor, Dead, above_floor, dead_labels, epoch_losses
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.failures import measure as failures
 from analysis.foreseen import foreseen_frame, without_time
@@ -74,6 +74,7 @@ class Results:
         evaluations: By trial id, and `majority`.
         answer: Best beside baseline; None where one of them has no checkpoint.
         dead: The labels that learnt nothing, and why.
+        above_floor: The winner beside `majority`.
         openings: How often the sweep's test split was opened so far, by any run of the folder.
         notes: What a reader must know before believing the numbers.
     """
@@ -102,6 +103,7 @@ class Results:
     evaluations: Mapping[str, Evaluation]
     answer: Answer | None
     dead: Mapping[str, Dead]
+    above_floor: AboveFloor
     openings: int
     notes: tuple[str, ...]
 
@@ -185,7 +187,10 @@ def build_results(
     told = None
     if BASELINE in labels and BEST in labels:
         told = answer(labels, evaluations, scores, **options)
-    dead = dead_labels(trial_ids, evaluations)
+    dead = dead_labels(trial_ids, evaluations, {label: epoch_losses(record) for label, record in labels.items()})
+    chief = BEST if BEST in labels else next(iter(labels))
+    winner = evaluations[labels[chief].trial_id]
+    above = above_floor(chief, winner, floor, picked=winner.trial_id in picked, **options)
     return Results(
         run_dir=run_dir,
         manifest=manifest,
@@ -213,6 +218,7 @@ def build_results(
         evaluations=evaluations,
         answer=told,
         dead=dead,
+        above_floor=above,
         openings=openings_seen(run_dir, manifest.data.splits.test.hash),
         notes=(*notes, *_notes(labels, manifest, floor, names)),
     )

@@ -27,7 +27,7 @@ from sweep.phases.confirm import confirming
 from sweep.reporting import report_on_val
 from sweep.resources import Machines
 from sweep.tracking import Tracker, resolve_mode
-from sweep.trials import TrialView
+from sweep.trials import TrialTable, TrialView
 from sweep.trials_csv import TRIALS_FILE
 from sweep.verdict import Confirmed, Verdict, current_ablation, last_verdict, why_unconfirmed
 from sweep.verify import published_event, published_labels
@@ -320,7 +320,7 @@ class Session:
             verdict=last_verdict(self.journal.events),
             ablation=current_ablation(self.journal.events),
             unconfirmed=why_unconfirmed(self.journal.events),
-            dead=self._dead(labels, conductor.objective),
+            dead=self._dead(labels, conductor.table, conductor.objective),
             objective=conductor.objective,
             run_dir=self.run_dir,
             openings=openings_seen(self.run_dir, self.manifest.data.splits.test.hash),
@@ -328,13 +328,14 @@ class Session:
         )
         return 0 if reported and not failed else 1
 
-    def _dead(self, labels: Mapping[str, TrialView], objective: Objective) -> dict[str, str]:
+    def _dead(self, labels: Mapping[str, TrialView], table: TrialTable, objective: Objective) -> dict[str, str]:
         """Why each label that learnt nothing did not, by label."""
         data = self.data
         train, val = (class_pixels(data.data, ids) for ids in (data.train, data.val))
         reasons = {
             label: why_dead(
                 trial.metrics,
+                losses=table.losses(trial),
                 objective=objective,
                 classes=[info.name for info in data.data.classes],
                 train_pixels=train,

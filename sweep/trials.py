@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.candidate import Candidates
+from sweep.floor import LOSS
 from sweep.journal import Event
 from sweep.objectives import Objective
 from sweep.phase_kinds import CONFIRM, kind_of
@@ -207,6 +208,13 @@ class TrialTable:
         groups = self.confirmed(objective)
         whole = [group for group in groups if not self.lost(group[0])] or groups
         return configuration(max(whole, key=lambda group: mean_goodness(group, objective))[0]) if whole else None
+
+    def losses(self, trial: TrialView) -> list[float]:
+        """Training loss of each epoch of a trial, from the first one of the trial that it continued."""
+        parent = self.trials.get(trial.parent or "")
+        results = [*(parent.results if parent else []), *trial.results]
+        by_epoch = {int(one["epoch"]): one["metrics"].get(LOSS) for one in results}
+        return [float(by_epoch[epoch]) for epoch in sorted(by_epoch) if by_epoch[epoch] is not None]
 
     def lost(self, trial: TrialView) -> int:
         """With how many fresh seeds a trial's configuration diverged or ran out of memory."""

@@ -25,6 +25,7 @@ MAY_IMPORT = {
             "sweep.candidate",
             "sweep.claims",
             "sweep.deciding",
+            "sweep.floor",
             "sweep.journal",
             "sweep.manifest",
             "sweep.objectives",

@@ -14,6 +14,7 @@ import pandas as pd
 from analysis.answer import Answer
 from analysis.candidates import seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame
+from analysis.dead import AboveFloor
 from analysis.foreseen import COLUMNS as FORESEEN_COLUMNS
 from analysis.results import Results
 from analysis.scores import Score
@@ -330,6 +331,7 @@ def make_results(
         evaluations=evaluations,
         answer=_answer(records, {row["label"]: row["iou"] for row in comparison}),
         dead={},
+        above_floor=AboveFloor("best", comparison[1]["iou"], 0.061, comparison[1]["iou"] - 0.1, comparison[1]["iou"]),
         openings=2,
         notes=(f"only {len(ids)} images: intervals are rough", "best and geometric are the same trial"),
     )

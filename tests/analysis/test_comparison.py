@@ -22,7 +22,7 @@ from analysis.comparison import (
     per_class_frame,
     threshold_frame,
 )
-from analysis.dead import Dead, dead_labels, find_dead
+from analysis.dead import Dead, above_floor, dead_labels, epoch_losses, find_dead
 from analysis.scores import score_labels, score_statistic
 from sweep.objectives import objective_of, objectives
 from trainables import metrics
@@ -321,6 +321,29 @@ def test_a_model_that_stands_a_thousandth_above_the_floor_is_dead():
     assert find_dead(confusion + np.array([[1, 0], [0, 0]]), floor=0.0) is None
 
 
+def test_a_model_whose_loss_never_fell_is_dead_though_it_stands_above_the_floor():
+    confusion = np.array([[50, 10], [20, 20]])
+    iou = (50 / 80 + 20 / 50) / 2
+    assert find_dead(confusion, 0.1, [1.0, 1.0, 0.995]) == Dead(None, iou, 0.1, (1.0, 0.995))
+    assert find_dead(confusion, 0.1, [1.0, 1.0, 0.985]) is None
+
+
+def test_the_winner_stands_beside_the_floor_on_the_same_images(made):
+    _, evaluations, _ = made
+    options = {"objective": MIOU, "resamples": 300}
+    told = above_floor("best", evaluations["1"], evaluations[MAJORITY], picked=False, **options)
+    values = [np.nanmean(metrics.iou(evaluations[one].confusions.sum(axis=0))) for one in ("1", MAJORITY)]
+    assert (told.score, told.floor) == pytest.approx(tuple(values))
+    assert told.low < told.score - told.floor < told.high
+    alone = above_floor("best", evaluations["1"], evaluations[MAJORITY], picked=True, **options)
+    assert alone.score == told.score and np.isnan([alone.low, alone.high]).all()
+
+
+def test_losses_of_a_checkpoint_are_those_of_all_its_epochs():
+    history = [{"metrics": {"train/loss": 2.0}}, {"metrics": {"val/miou": 0.1}}, {"metrics": {"train/loss": 1.5}}]
+    assert epoch_losses(SimpleNamespace(history=history)) == [2.0, 1.5]
+
+
 def test_dead_labels_are_found_from_the_evaluations(made):
     _, evaluations, _ = made
     constant = made_evaluation("2")
@@ -328,6 +351,8 @@ def test_dead_labels_are_found_from_the_evaluations(made):
     constant.confusions[:, :, 1] = evaluations["0"].confusions.sum(axis=2)
     found = dead_labels({"baseline": "0", "best": "1", "flip": "2"}, {**evaluations, "2": constant})
     assert list(found) == ["flip"]
+    flat = dead_labels({"baseline": "0", "best": "1"}, evaluations, {"best": [2.0, 2.0, 2.0]})
+    assert list(flat) == ["best"] and flat["best"].losses == (2.0, 2.0)
     assert found["flip"].only_class == 1
     floor = evaluations[MAJORITY].confusions.sum(axis=0)
     assert found["flip"].floor == pytest.approx(np.nanmean(metrics.iou(floor)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from markupsafe import Markup, escape
 
 from analysis.answer import Answer, Verdict
@@ -54,9 +56,33 @@ def lead_claims(results: Results) -> list[Claim]:
         return [*dead, claim("No label learnt anything, so nothing is compared.")]
     if not comparable(results):
         return [*dead, claim("A comparison with what learnt nothing shows nothing, so none is made.")]
+    alarm = _floor_claim(results) if at_floor(results) else []
     if results.verdict is not None:
-        return [*dead, _verdict_claim(results, results.verdict)]
-    return [*dead, _comparison_claim(results)]
+        return [*dead, *alarm, _verdict_claim(results, results.verdict)]
+    return [*dead, *alarm, _comparison_claim(results)]
+
+
+def at_floor(results: Results) -> bool:
+    """Whether the winner, though not dead, cannot be told from the commonest class everywhere: an alarm."""
+    above = results.above_floor
+    low, high = (results.objective.goodness(bound) for bound in (above.low, above.high))
+    return above.label not in results.dead and min(low, high) <= 0
+
+
+def _floor_claim(results: Results) -> list[Claim]:
+    """How far the winner stands above what needs no learning."""
+    above = results.above_floor
+    if above.label in results.dead:
+        return []
+    scores = f"{results.objective.metric.words} {above.score:.3f} against {above.floor:.3f} on {results.split}"
+    interval = "" if math.isnan(above.low) else f" [{above.low:+.3f}, {above.high:+.3f}]"
+    numbers = f"{scores}, {above.score - above.floor:+.3f}{interval}"
+    name = bold(told_name(results, above.label))
+    if at_floor(results):
+        return [claim(f"{{}} cannot be told from the commonest class everywhere: {numbers}.", name)]
+    if math.isnan(above.low):
+        return [claim(f"Beside the commonest class everywhere {{}} has {numbers}.", name)]
+    return [claim(f"{{}} beats the commonest class everywhere: {numbers}.", name)]
 
 
 def caveats(results: Results) -> list[Claim]:
@@ -81,7 +107,8 @@ def other_claims(results: Results) -> list[Claim]:
     ranks = [] if not comparable(results) else [*_val_claim(results), *_rank_claim(results)]
     if results.verdict is not None and comparable(results) and results.split != "val":
         ranks.insert(0, _comparison_claim(results))
-    return [*ranks, *_failure_claim(results), _openings_claim(results)]
+    above = [] if at_floor(results) else _floor_claim(results)
+    return [*above, *ranks, *_failure_claim(results), _openings_claim(results)]
 
 
 def _verdict_claim(results: Results, verdict: SeedVerdict) -> Claim:
@@ -174,9 +201,16 @@ def _tiles(results: Results) -> list[tuple[str, str, str]]:
 def _dead_claims(results: Results) -> list[Claim]:
     """One sentence for each reason; labels that are dead for the same one are named together."""
     by_class: dict[int | None, list[str]] = {}
-    for label, dead in results.dead.items():
-        by_class.setdefault(dead.only_class, []).append(label)
     claims = []
+    for label, dead in results.dead.items():
+        if dead.losses is None:
+            by_class.setdefault(dead.only_class, []).append(label)
+        else:
+            text = (
+                f"{{}} is dead: its training loss never fell; it was {dead.losses[0]:.4g} in the first epoch and "
+                f"{dead.losses[1]:.4g} at the lowest after it."
+            )
+            claims.append(claim(text, bold(label), evidence=Evidence.RECORD))
     for only_class, labels in by_class.items():
         many = len(labels) > 1
         who = f"{{}} {'are' if many else 'is'} dead"

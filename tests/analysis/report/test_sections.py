@@ -10,7 +10,7 @@ from markupsafe import Markup
 from analysis.answer import Verdict, answer
 from analysis.candidates import seeds_frame
 from analysis.comparison import comparison_frame
-from analysis.dead import Dead
+from analysis.dead import Dead, above_floor
 from analysis.report.drawing import FIGURES, save_figures
 from analysis.report.gallery import Gallery
 from analysis.report.page import SECTIONS, Evidence, Material, build_sections
@@ -41,7 +41,8 @@ def with_answer(results, **changes):
 
 
 def on_val(results):
-    return replace(with_answer(results, chosen_here=True, low=np.nan, high=np.nan), split="val")
+    above = replace(results.above_floor, low=np.nan, high=np.nan)
+    return replace(with_answer(results, chosen_here=True, low=np.nan, high=np.nan), split="val", above_floor=above)
 
 
 def plain(text: Markup) -> str:
@@ -219,6 +220,14 @@ def equal_trials(results, *, seed: int, trials: int, split: str):
         results,
         split=split,
         labels=labels,
+        above_floor=above_floor(
+            "best",
+            evaluations[str(winner)],
+            evaluations[MAJORITY],
+            objective_of("val/miou"),
+            picked=str(winner) in chosen_here(split, labels),
+            resamples=60,
+        ),
         comparison=comparison_frame(
             labels, evaluations, score_labels(evaluations, picked=chosen_here(split, labels), resamples=60)
         ),
@@ -254,6 +263,46 @@ def test_no_sentence_calls_a_configuration_better(results) -> None:
             assert not re.search(r"\b(better|worse)\b", plain(claim.text))
         if told.answer.verdict is Verdict.HIGHER:
             assert "this checkpoint of" in lead(told) and "another seed may reverse it" in caveats(told)[0].text
+
+
+def test_a_loss_that_never_fell_is_told_first(results) -> None:
+    told = replace(results, dead={"photometric": Dead(None, 0.4, 0.06, (2.0, 1.99))})
+    first = lead_claims(told)[0]
+    assert plain(first.text) == (
+        "photometric is dead: its training loss never fell; it was 2 in the first epoch and 1.99 at the lowest after "
+        "it."
+    )
+    assert first.evidence is Evidence.RECORD
+
+
+def floor_sentence(results, **changes) -> tuple[str, bool]:
+    """What is said of the floor, and whether the page opens with it."""
+    told = replace(results, above_floor=replace(results.above_floor, **changes))
+    leads, others = ([plain(c.text) for c in claims] for claims in (lead_claims(told), other_claims(told)))
+    found = [text for text in (*leads, *others) if "commonest class everywhere" in text]
+    assert len(found) <= 1
+    return (found[0] if found else "", bool(found) and found[0] in leads)
+
+
+def test_the_winner_is_held_against_the_commonest_class(results) -> None:
+    numbers = {"score": 0.4, "floor": 0.1, "low": 0.25, "high": 0.35}
+    assert floor_sentence(results, **numbers) == (
+        "free beats the commonest class everywhere: mIoU 0.400 against 0.100 on test, +0.300 [+0.250, +0.350].", False,
+    )  # fmt: skip
+    assert floor_sentence(results, **{**numbers, "low": 1e-9})[1] is False
+    for low in (0.0, -0.01):
+        text, opens = floor_sentence(results, **{**numbers, "low": low})
+        assert text.startswith("free cannot be told from the commonest class everywhere: mIoU 0.400 against 0.100")
+        assert opens, "an alarm"
+    text, opens = floor_sentence(results, **{**numbers, "low": np.nan, "high": np.nan})
+    assert text == "Beside the commonest class everywhere free has mIoU 0.400 against 0.100 on test, +0.300."
+    assert not opens
+
+
+def test_a_dead_winner_is_not_held_against_the_floor_again(results) -> None:
+    told = replace(results, dead={"best": Dead(None, 0.06, 0.06)})
+    texts = all_sentences(told)
+    assert sum("commonest class everywhere" in text for text in texts) == 1
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
