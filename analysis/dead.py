@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.kept import Evaluation
-from analysis.scores import metric_statistic, units_of
+from analysis.scores import Classes, metric_statistic, units_of, why_no_interval
 from analysis.statistics import paired_interval
 from sweep.floor import LOSS, never_fell
 from sweep.objectives import DEAD_MARGIN, Objective
@@ -105,8 +105,7 @@ def above_floor(
     objective: Objective,
     *,
     picked: bool,
-    resamples: int = 1000,
-    seed: int = 0,
+    classes: Classes | None = None,
 ) -> AboveFloor:
     """How far a checkpoint stands above the commonest class everywhere.
 
@@ -116,13 +115,12 @@ def above_floor(
         floor: Of `majority`, on the same images.
         objective: What is compared.
         picked: Whether the checkpoint was chosen by its score on these images: then there is no interval.
-        resamples: Of the bootstrap.
-        seed: Of its draws.
+        classes: Of the data set.
     """
     first, second = (metric_statistic(one, objective.metric) for one in (evaluation, floor))
     once = np.ones((1, len(evaluation.image_ids)))
     told = AboveFloor(label, float(first(once)[0]), float(second(once)[0]))
-    if picked:
+    if picked or why_no_interval(objective.metric, evaluation, classes=classes):
         return told
-    interval = paired_interval(first, second, units_of(evaluation), resamples=resamples, seed=seed)
+    interval = paired_interval(first, second, units_of(evaluation))
     return replace(told, low=float(interval.low), high=float(interval.high))

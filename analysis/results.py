@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -21,7 +20,7 @@ from analysis.failures import measure as failures
 from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
 from analysis.load import curves_frame, load_events, load_trials
-from analysis.scores import score_labels, units_of
+from analysis.scores import Classes, score_labels, units_of, why_no_interval
 from analysis.standings import Standing, standings, standings_frame
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES, enough
 from sweep.candidate import chief_keys
@@ -34,10 +33,12 @@ from sweep.verify import load_run_split, open_data, open_run, published
 from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, load_trial, publish
 from trainables.data.base import ClassInfo, SegmentationData
+from trainables.data.cache.decoded import class_pixels
 from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
 from trainables.errors import CheckpointError, UsageError
 from trainables.labels import BASELINE, BEST, MAJORITY, in_order
+from trainables.metrics import all_metrics
 from trainables.paths import within
 from trainables.places import cores
 from trainables.record import TrialRecord
@@ -128,7 +129,6 @@ def build_results(
     data: SegmentationData | None = None,
     device: str | None = None,
     workers: int = 0,
-    resamples: int = 1000,
     progress: OnStep | None = None,
 ) -> Results:
     """Evaluates a run's labels on a split, as far as that is not kept already, and derives every table.
@@ -142,7 +142,6 @@ def build_results(
         data: The sweep's data set, as `sweep.verify.open_data` gives it; opened where the manifest says by default.
         device: `cpu` or `cuda`; cuda by default where there is one.
         workers: Loader processes of the evaluation.
-        resamples: Replicates of every bootstrap.
         progress: Called with what is evaluated and how far it is.
 
     Raises:
@@ -173,24 +172,25 @@ def build_results(
     evaluations = evaluate_checkpoints(
         run_dir, {**folders, **again}, data, images, device=device, workers=workers, progress=progress
     )
-    floor = evaluate_majority(run_dir, data, images, load_split(run_dir, "train").ids, progress=progress)
+    trained_on = load_split(run_dir, "train").ids
+    floor = evaluate_majority(run_dir, data, images, trained_on, progress=progress)
     evaluations[MAJORITY] = floor
     if verdict is not None and again:
         verdict = on_split(verdict, objective, evaluations)
     of_labels = {record.trial_id for record in labels.values()}
     evaluations = {trial_id: one for trial_id, one in evaluations.items() if trial_id in {*of_labels, MAJORITY}}
-    picked = chosen_here(split, labels)
-    scores = score_labels(evaluations, picked=picked, resamples=resamples, seed=manifest.seed, progress=progress)
     names = [info.name for info in data.classes]
+    classes = Classes(names, class_pixels(data, trained_on) > 0)
+    picked = chosen_here(split, labels)
+    scores = score_labels(evaluations, classes=classes, picked=picked, progress=progress)
     trial_ids = {label: record.trial_id for label, record in labels.items()}
-    options: dict[str, Any] = {"objective": objective, "resamples": resamples, "seed": manifest.seed}
     told = None
     if BASELINE in labels and BEST in labels:
-        told = answer(labels, evaluations, scores, **options)
+        told = answer(labels, evaluations, scores, objective=objective, classes=classes)
     dead = dead_labels(trial_ids, evaluations, {label: epoch_losses(record) for label, record in labels.items()})
     chief = BEST if BEST in labels else next(iter(labels))
     winner = evaluations[labels[chief].trial_id]
-    above = above_floor(chief, winner, floor, picked=winner.trial_id in picked, **options)
+    above = above_floor(chief, winner, floor, objective, picked=winner.trial_id in picked, classes=classes)
     return Results(
         run_dir=run_dir,
         manifest=manifest,
@@ -205,7 +205,9 @@ def build_results(
         failures=find_failures(trial_ids, evaluations, data, iou_limit=iou, progress=progress),
         trials=trials,
         cost=comparison.cost_frame(labels, evaluations, trials),
-        standing=tuple(standings(labels, evaluations, scores, verdict, trials, dead=dead, **options)),
+        standing=tuple(
+            standings(labels, evaluations, scores, verdict, trials, objective=objective, dead=dead, classes=classes)
+        ),
         verdict=verdict,
         confirmation=confirmation_frame(verdict, objective),
         ablation=ablation,
@@ -220,7 +222,7 @@ def build_results(
         dead=dead,
         above_floor=above,
         openings=openings_seen(run_dir, manifest.data.splits.test.hash),
-        notes=(*notes, *_notes(labels, manifest, floor, names)),
+        notes=(*notes, *_notes(labels, manifest, floor, evaluations, classes)),
     )
 
 
@@ -336,8 +338,23 @@ def _top_folders(
     return added, [note] if missing else []
 
 
+def _without_interval(evaluations: Mapping[str, Evaluation], classes: Classes) -> list[str]:
+    """Which metrics of checkpoints have no interval, and why."""
+    words: dict[str, list[str]] = {}
+    for trial_id, evaluation in evaluations.items():
+        for metric in all_metrics() if trial_id != MAJORITY else ():
+            why = why_no_interval(metric, evaluation, classes=classes)
+            if why and metric.words not in words.setdefault(why, []):
+                words[why].append(metric.words)
+    return [f"no interval of {', '.join(of_reason)}: {why}" for why, of_reason in words.items() if of_reason]
+
+
 def _notes(
-    labels: Mapping[str, TrialRecord], manifest: SweepManifest, floor: Evaluation, class_names: list[str]
+    labels: Mapping[str, TrialRecord],
+    manifest: SweepManifest,
+    floor: Evaluation,
+    evaluations: Mapping[str, Evaluation],
+    classes: Classes,
 ) -> list[str]:
     notes = [*manifest.data.warnings]
     units = units_of(floor)
@@ -353,7 +370,9 @@ def _notes(
         notes.append(
             f"{floor.split} has {units.count} {what}: too few for intervals, which need at least {least} {what}"
         )
-    absent = [name for name, pixels in zip(class_names, floor.confusions.sum(axis=(0, 2)), strict=True) if not pixels]
+    elif floor.split != "val":
+        notes += _without_interval(evaluations, classes)
+    absent = [name for name, pixels in zip(classes.names, floor.confusions.sum(axis=(0, 2)), strict=True) if not pixels]
     if absent:
         notes.append(f"not in the truth of {floor.split}, so without a true score there: {', '.join(absent)}")
     by_trial: dict[str, list[str]] = {}

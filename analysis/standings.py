@@ -16,7 +16,7 @@ import pandas as pd
 
 from analysis.comparison import lineage
 from analysis.kept import Evaluation
-from analysis.scores import Scores, metric_statistic, units_of
+from analysis.scores import Classes, Scores, metric_statistic, units_of, why_no_interval
 from analysis.statistics import paired_family
 from sweep.claims import Contrast, Outcome
 from sweep.objectives import Objective
@@ -44,7 +44,8 @@ class Beside:
         low: Lower bound of its interval; NaN where none can be given.
         high: Upper bound.
         chance: Of as large a difference among equals, adjusted for how many are compared; NaN where none is given.
-        improvement: Share of pairs of a seed of each, or of resamples of the images, in which the label is the better.
+        improvement: Share of pairs of a seed of each in which the label is the better, or how likely its checkpoint is
+            to be the better on other images.
         outcome: `better`, `worse` of configurations, `higher`, `lower` of two checkpoints, `undecided`; empty where
             nothing may be said.
     """
@@ -103,8 +104,7 @@ def standings(
     *,
     objective: Objective,
     dead: Collection[str] = (),
-    resamples: int = 1000,
-    seed: int = 0,
+    classes: Classes | None = None,
 ) -> list[Standing]:
     """Every label and every configuration with fresh seeds; the baseline first, then by the difference from it.
 
@@ -116,8 +116,7 @@ def standings(
         trials: The rows of `trials.csv`.
         objective: What is compared.
         dead: Labels that learnt nothing, which are compared with nothing.
-        resamples: Of the images, where checkpoints are compared.
-        seed: Of its draws.
+        classes: Of the data set.
     """
     by_trial: dict[str, list[str]] = {}
     for label, record in labels.items():
@@ -139,7 +138,7 @@ def standings(
     alone = {
         key: one for key, one in found.items() if one.evidence == TWO_CHECKPOINTS and not set(one.labels) & set(dead)
     }
-    found |= _checkpoints(alone, references, evaluations, objective=objective, resamples=resamples, seed=seed)
+    found |= _checkpoints(alone, references, evaluations, objective, classes)
     return _ordered(list(found.values()), objective)
 
 
@@ -210,26 +209,26 @@ def _checkpoints(
     alone: Mapping[str, Standing],
     references: Mapping[str, str],
     evaluations: Mapping[str, Evaluation],
-    *,
     objective: Objective,
-    resamples: int,
-    seed: int,
+    classes: Classes | None,
 ) -> dict[str, Standing]:
     """The standings of labels without fresh seeds: each checkpoint beside the baseline's and the winner's."""
     pairs = [(key, label) for key, one in alone.items() for label, other in references.items() if other != one.trial_id]
     if not pairs:
         return {}
 
+    needed = {*(alone[key].trial_id for key, _ in pairs), *references.values()}
+
     def differences(weights: Floats) -> Floats:
-        needed = {*(alone[key].trial_id for key, _ in pairs), *references.values()}
         values = {trial_id: metric_statistic(evaluations[trial_id], objective.metric)(weights) for trial_id in needed}
         return np.stack([values[alone[key].trial_id] - values[references[label]] for key, label in pairs])
 
     first = evaluations[next(iter(references.values()))]
     estimates = differences(np.ones((1, len(first.image_ids))))[:, 0]
     beside = {pair: Beside(float(one)) for pair, one in zip(pairs, estimates, strict=True)}
-    if first.split != "val":
-        family = paired_family(differences, units_of(first), resamples=resamples, seed=seed)
+    why = why_no_interval(objective.metric, *(evaluations[trial_id] for trial_id in needed), classes=classes)
+    if first.split != "val" and not why:
+        family = paired_family(differences, units_of(first))
         told = zip(pairs, estimates, family.low, family.high, family.chance, family.above, strict=True)
         beside = {pair: _of_checkpoints(objective, *map(float, numbers)) for pair, *numbers in told}
     return {

@@ -348,7 +348,7 @@ def with_standing(results: Results) -> Results:
     for evaluation in results.evaluations.values():
         evaluation.split = results.split  # type: ignore[misc]
     placed = standings(results.labels, results.evaluations, scores, results.verdict, results.trials,
-                       objective=results.objective, dead=results.dead, resamples=60)  # fmt: skip
+                       objective=results.objective, dead=results.dead)  # fmt: skip
     return replace(results, standing=tuple(placed))
 
 

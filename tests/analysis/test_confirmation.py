@@ -46,7 +46,7 @@ def on_test(verdict: Verdict) -> Verdict:
 
 def test_on_test_sentences_speak_of_what_val_chose() -> None:
     verdict = on_test(on_val())
-    assert (verdict.split, verdict.chosen_from, verdict.unit_count) == ("test", None, 30)
+    assert (verdict.split, verdict.chosen_from, verdict.unit_count) == ("test", None, 40)
     differences = {one.name: one.difference for one in verdict.contrasts}
     assert differences["t2"] > differences["t1"], "the other one stands higher on test"
     assert (verdict.winner, verdict.leading.name) == ("t1", "t1")

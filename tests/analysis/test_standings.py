@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.dead import Dead
 from analysis.report.sections.standings import standing_claims
@@ -45,7 +46,7 @@ def placed(
     parents: Any = None,
     twins: dict[str, str] | None = None,
     dead: tuple[str, ...] = (),
-    images: int = 30,
+    images: int = 40,
 ) -> dict[str, Standing]:
     """Standings of labels that are called after their skill's key; `best` beside its twin where it has one."""
     evaluations: Any = {
@@ -55,8 +56,8 @@ def placed(
     trial_of = {name: name for name in skills} | (twins or {})
     labels = {label: made_record(trial, 0.4) for label, trial in trial_of.items()}
     trials = pd.DataFrame({"trial_id": list(skills), "parent": [(parents or {}).get(name, "") for name in skills]})
-    scores = score_labels(evaluations, resamples=20)
-    found = standings(labels, evaluations, scores, verdict, trials, objective=MIOU, dead=dead, resamples=300)
+    scores = score_labels(evaluations)
+    found = standings(labels, evaluations, scores, verdict, trials, objective=MIOU, dead=dead)
     return {one.name: one for one in found}
 
 
@@ -75,20 +76,16 @@ def test_checkpoints_are_compared_in_pairs_on_the_same_images() -> None:
 
 def test_a_family_of_one_is_students_interval_of_a_mean() -> None:
     values = np.random.default_rng(0).normal(0.1, 1, 60)
-    family = paired_family(
-        lambda weights: (weights @ values / weights.sum(axis=1))[None], sampling_units([None] * 60), resamples=20_000
-    )
+    family = paired_family(lambda weights: (weights @ values / weights.sum(axis=1))[None], sampling_units([None] * 60))
     reach = 2.0010 * values.std(ddof=1) / np.sqrt(60)
     assert (family.low[0], family.high[0]) == pytest.approx((values.mean() - reach, values.mean() + reach), rel=0.03)
 
 
 def test_intervals_of_a_family_hold_at_once() -> None:
     rng, units, held, alone = np.random.default_rng(1), sampling_units([None] * 40), 0, 0
-    for seed in range(200):
+    for _ in range(200):
         values = rng.normal(0, 1, (6, 40))
-        family = paired_family(
-            lambda weights, values=values: values @ weights.T / weights.sum(axis=1), units, resamples=300, seed=seed
-        )
+        family = paired_family(lambda weights, values=values: values @ weights.T / weights.sum(axis=1), units)
         held += bool(((family.low <= 0) & (family.high >= 0)).all())
         alone += bool((np.abs(values.mean(axis=1)) <= 2.02 * values.std(axis=1, ddof=1) / np.sqrt(40)).all())
         assert ((family.chance <= 0.05) == ((family.low > 0) | (family.high < 0))).mean() > 0.5
@@ -96,20 +93,26 @@ def test_intervals_of_a_family_hold_at_once() -> None:
     assert held >= 180 and alone < 170
 
 
-def test_share_of_resamples_in_which_a_difference_is_above_zero() -> None:
+def test_how_likely_a_difference_is_to_be_above_zero() -> None:
     values = np.array([0.0] * 10 + [1.0] * 10)
     units = sampling_units([None] * 20)
-    family = paired_family(lambda weights: np.stack([weights @ values, -(weights @ values), 0 * (weights @ values)]),
-                           units, resamples=100)  # fmt: skip
-    assert family.above.tolist() == [1.0, 0.0, 0.5]
+
+    def differences(weights: np.ndarray) -> np.ndarray:
+        mean = weights @ values / weights.sum(axis=1)
+        return np.stack([mean, -mean, 0 * mean])
+
+    family = paired_family(differences, units)
+    error = values.std(ddof=1) / np.sqrt(20)
+    assert family.above[0] == pytest.approx(stats.t.cdf(values.mean() / error, 19)) and family.above[2] == 0.5
+    assert family.above[1] == pytest.approx(1 - family.above[0])
     assert (family.low[2], family.high[2], family.chance[2]) == (0.0, 0.0, 1.0)
 
 
 def test_too_few_images_give_a_difference_alone() -> None:
-    beside = placed({"baseline": 1.5, "best": 2.5}, images=19)["best"].to_baseline
+    beside = placed({"baseline": 1.5, "best": 2.5}, images=39)["best"].to_baseline
     assert beside is not None and beside.difference > 0.02
     assert (beside.outcome, np.isnan(beside.low), np.isnan(beside.chance)) == ("", True, True)
-    enough = placed({"baseline": 1.5, "best": 2.5}, images=20)["best"].to_baseline
+    enough = placed({"baseline": 1.5, "best": 2.5}, images=40)["best"].to_baseline
     assert enough is not None and enough.outcome == "higher"
 
 
@@ -191,7 +194,7 @@ def test_checkpoints_of_equal_skill_are_told_apart_in_few_cases() -> None:
             values = metrics.iou(totals).mean(axis=-1)
             return np.asarray(values[1:] - values[0])
 
-        family = paired_family(differences, sampling_units([None] * 40), resamples=200, seed=seed)
+        family = paired_family(differences, sampling_units([None] * 40))
         told += bool(((family.low > 0) | (family.high < 0)).any())
     assert told <= 6
 
@@ -201,7 +204,7 @@ def test_checkpoints_of_equal_skill_are_told_apart_in_few_cases() -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return make_results(tmp_path_factory.mktemp("run"), images=24)[0]
+    return make_results(tmp_path_factory.mktemp("run"), images=40)[0]
 
 
 def sentences(results: Any) -> list[str]:

@@ -85,6 +85,8 @@ class Metric:
         direction: `max`: the higher the better, or `min`.
         bounds: Its lowest and its highest value.
         show: Writes a value in a table or on a terminal.
+        over_classes: Whether it is a mean over classes, so that a class that few images have decides how sure it is.
+        of_predictions: Whether what is predicted as a class is what its value is a share of, as in precision.
     """
 
     name: str
@@ -98,6 +100,8 @@ class Metric:
     direction: Direction = "max"
     bounds: tuple[float, float] = (0.0, 1.0)
     show: Callable[[float], str] = show_proportion
+    over_classes: bool = True
+    of_predictions: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what cannot be computed or written.
@@ -153,6 +157,7 @@ def confusion_metric(
     direction: Direction = "max",
     bounds: tuple[float, float] = (0.0, 1.0),
     show: Callable[[float], str] = show_proportion,
+    of_predictions: bool = False,
 ) -> Callable[[MatrixFunction], MatrixFunction]:
     """Registers a function of confusion matrices, shape (..., C, C), as a metric; see `Metric` for the arguments.
 
@@ -174,6 +179,8 @@ def confusion_metric(
                 direction=direction,
                 bounds=bounds,
                 show=show,
+                over_classes=bool(class_words),
+                of_predictions=of_predictions,
             )
         )
         return function

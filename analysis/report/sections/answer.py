@@ -253,7 +253,7 @@ def _comparison_claim(results: Results) -> Claim:
         return claim(text, winner, baseline)
     groups = f" ({answer.unit_count} groups)" if answer.units == "groups" else ""
     text = f"On these {count_images(results)} {results.split} images{groups}, {_tell_verdict(answer, luck)}."
-    return claim(text, winner, baseline)
+    return claim(text, winner, baseline, escape(answer.why_none))
 
 
 def _tell_verdict(answer: Answer, luck: str) -> str:
@@ -273,8 +273,8 @@ def _tell_verdict(answer: Answer, luck: str) -> str:
             f"{answer.difference:+.3f} whose interval [{low:+.3f}, {high:+.3f}] holds 0"
         )
     return (
-        f"the checkpoint of {{}}, {luck}, stands beside that of {{}} with {scores}; {answer.unit_count} {answer.units} "
-        "are too few for an interval of the difference"
+        f"the checkpoint of {{}}, {luck}, stands beside that of {{}} with {scores}; the difference has no interval: "
+        f"{{}}"
     )
 
 
