@@ -131,8 +131,8 @@ def why_no_interval(metric: Metric, *evaluations: Evaluation, classes: Classes |
         predicted = [units_of_classes(units, one.confusions.sum(axis=1)) for one in evaluations]
         least += [("is predicted", MIN_PREDICTED_UNITS, counts, counts > 0) for counts in predicted]
     for what, enough_of_it, counts, asked in least:
-        few = np.flatnonzero(asked & (counts < enough_of_it))
-        if len(few):
+        few = np.flatnonzero(asked & (counts < enough_of_it)).tolist()
+        if few:
             told = some_of([f"class {one}" if classes is None else classes.names[one] for one in few], 2)
             return f"{told} {what} in fewer than {enough_of_it} {units.name}"
     return ""

@@ -68,7 +68,7 @@ class Spread:
         squares = np.square(self.influences).sum(axis=-1)
         fourths = np.power(self.influences, 4).sum(axis=-1)
         kurtosis = blocks * np.divide(fourths, squares**2, out=np.full_like(squares, 3 / blocks), where=squares > 0)
-        return np.clip(2 * blocks / np.maximum(kurtosis - 1, 1e-9), 1, blocks - 1)
+        return np.asarray(np.clip(2 * blocks / np.maximum(kurtosis - 1, 1e-9), 1, blocks - 1))
 
 
 def enough(units: Units) -> bool:
