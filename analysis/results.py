@@ -20,9 +20,10 @@ from analysis.failures import measure as failures
 from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
 from analysis.load import curves_frame, load_events, load_trials
-from analysis.scores import Classes, score_labels, units_of, why_no_interval
+from analysis.notes import reader_notes
+from analysis.scores import Classes, score_labels
 from analysis.standings import Standing, standings, standings_frame
-from analysis.statistics import MIN_GROUPS, MIN_IMAGES, enough
+from analysis.strengths import Strength, strengths, strengths_frame
 from sweep.candidate import chief_keys
 from sweep.claims import Outcome
 from sweep.manifest import SweepManifest
@@ -38,7 +39,6 @@ from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
 from trainables.errors import CheckpointError, UsageError
 from trainables.labels import BASELINE, BEST, MAJORITY, in_order
-from trainables.metrics import all_metrics
 from trainables.paths import within
 from trainables.places import cores
 from trainables.record import TrialRecord
@@ -63,6 +63,7 @@ class Results:
         cost: One row per label; columns `comparison.COST_COLUMNS`.
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
         standing: Where each label stands beside the baseline and the winner, the baseline first.
+        strength: Each label's checkpoint beside the baseline's, by class and by size of regions; nothing on val.
         verdict: What fresh seeds showed on the split; None where there are none.
         confirmation: One row per configuration with fresh seeds; columns `confirmation.COLUMNS`.
         ablation: What fresh seeds showed on val of the winner without each of its components; None where it was not
@@ -93,6 +94,7 @@ class Results:
     cost: pd.DataFrame
     seeds: pd.DataFrame
     standing: tuple[Standing, ...]
+    strength: tuple[Strength, ...]
     verdict: Verdict | None
     confirmation: pd.DataFrame
     ablation: Verdict | None
@@ -117,6 +119,11 @@ class Results:
     def standings(self) -> pd.DataFrame:
         """One row per label or configuration with fresh seeds; columns `standings.COLUMNS`."""
         return standings_frame(self.standing)
+
+    @property
+    def strengths(self) -> pd.DataFrame:
+        """One row per label and class or size of regions; columns `strengths.COLUMNS`."""
+        return strengths_frame(self.strength)
 
 
 def build_results(
@@ -208,6 +215,9 @@ def build_results(
         standing=tuple(
             standings(labels, evaluations, scores, verdict, trials, objective=objective, dead=dead, classes=classes)
         ),
+        strength=tuple(
+            strengths({label: one for label, one in trial_ids.items() if label not in dead}, evaluations, names)
+        ),
         verdict=verdict,
         confirmation=confirmation_frame(verdict, objective),
         ablation=ablation,
@@ -222,7 +232,7 @@ def build_results(
         dead=dead,
         above_floor=above,
         openings=openings_seen(run_dir, manifest.data.splits.test.hash),
-        notes=(*notes, *_notes(labels, manifest, floor, evaluations, classes)),
+        notes=(*notes, *reader_notes(labels, manifest.data.warnings, evaluations, classes)),
     )
 
 
@@ -336,56 +346,3 @@ def _top_folders(
         "budget has a whole checkpoint"
     )
     return added, [note] if missing else []
-
-
-def _without_interval(evaluations: Mapping[str, Evaluation], classes: Classes) -> list[str]:
-    """Which metrics of checkpoints have no interval, and why."""
-    words: dict[str, list[str]] = {}
-    for trial_id, evaluation in evaluations.items():
-        for metric in all_metrics() if trial_id != MAJORITY else ():
-            why = why_no_interval(metric, evaluation, classes=classes)
-            if why and metric.words not in words.setdefault(why, []):
-                words[why].append(metric.words)
-    return [f"no interval of {', '.join(of_reason)}: {why}" for why, of_reason in words.items() if of_reason]
-
-
-def _notes(
-    labels: Mapping[str, TrialRecord],
-    manifest: SweepManifest,
-    floor: Evaluation,
-    evaluations: Mapping[str, Evaluation],
-    classes: Classes,
-) -> list[str]:
-    notes = [*manifest.data.warnings]
-    units = units_of(floor)
-    if units.grouped:
-        notes.append(f"images come in {units.count} groups of similar ones; intervals are over groups, not over images")
-    if floor.split == "val":
-        notes.append(
-            "val chose every label but the baseline, as the best of its kind: their scores on it are too good, and "
-            "have no intervals"
-        )
-    if not enough(units):
-        least, what = (MIN_GROUPS, "groups") if units.grouped else (MIN_IMAGES, "images")
-        notes.append(
-            f"{floor.split} has {units.count} {what}: too few for intervals, which need at least {least} {what}"
-        )
-    elif floor.split != "val":
-        notes += _without_interval(evaluations, classes)
-    absent = [name for name, pixels in zip(classes.names, floor.confusions.sum(axis=(0, 2)), strict=True) if not pixels]
-    if absent:
-        notes.append(f"not in the truth of {floor.split}, so without a true score there: {', '.join(absent)}")
-    by_trial: dict[str, list[str]] = {}
-    for label, record in labels.items():
-        by_trial.setdefault(record.trial_id, []).append(label)
-    notes += [
-        f"{' and '.join(shared)} are one trial ({trial_id}): their numbers are the same checkpoint's"
-        for trial_id, shared in by_trial.items()
-        if len(shared) > 1
-    ]
-    notes += [
-        f"no checkpoint for {label}: {reason}"
-        for label, reason in ((BASELINE, "the known-good point did not finish"), (BEST, "no trial finished"))
-        if label not in labels
-    ]
-    return notes

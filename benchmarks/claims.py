@@ -11,8 +11,9 @@ The last table has sweeps of equals that are simulated image by image and go thr
 (`benchmarks/simulated_report.py`): the share in which any sentence or row of a table calls a configuration better or
 worse, on val and on test, without a confirmation and with it, and in which two checkpoints are told apart.
 
-Prints, and keeps in benchmarks/results/claims-TABLE.txt, the share of sweeps that call something better (or worse), with
-its 95% interval (Wilson), and for true gains the share in which the better configuration is claimed, beside theory.
+Prints, and keeps in benchmarks/results/claims-TABLE.txt, the share of sweeps that call something better (or worse),
+with its 95% interval (Wilson), and for true gains the share in which the better configuration is claimed, beside
+theory.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ FLOORS = (
     ("analysis.evaluate", "analysis.failures"),
     ("analysis.scores",),
     ("analysis.comparison", "analysis.confirmation", "analysis.answer", "analysis.dead"),
-    ("analysis.standings",),
+    ("analysis.standings", "analysis.strengths", "analysis.notes"),
     ("analysis.results",),
     ("analysis.report.parts", "analysis.report.tables", "analysis.report.drawing", "analysis.report.gallery"),
     ("analysis.report.page",),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from analysis.results import Results
 
 TABLES = (
-    *("comparison", "standings", "confirmation", "components", "per_class", "iou_thresholds", "failures"),
+    *("comparison", "standings", "strengths", "confirmation", "components", "per_class", "iou_thresholds", "failures"),
     *("trials", "cost"),
 )
 """Names of the frames of `Results`, and of the files."""

@@ -19,6 +19,7 @@ from analysis.foreseen import COLUMNS as FORESEEN_COLUMNS
 from analysis.results import Results
 from analysis.scores import Score
 from analysis.standings import standings
+from analysis.strengths import strengths
 from search_spaces import SearchSpace, When
 from search_spaces.core.parameter import Parameter, choice
 from sweep.claims import Contrast
@@ -320,6 +321,7 @@ def make_results(
         cost=cost,
         seeds=seeds_frame(trials_frame, "val/miou"),
         standing=(),
+        strength=(),
         verdict=None,
         confirmation=confirmation_frame(None, objective_of("val/miou")),
         ablation=None,
@@ -349,7 +351,9 @@ def with_standing(results: Results) -> Results:
         evaluation.split = results.split  # type: ignore[misc]
     placed = standings(results.labels, results.evaluations, scores, results.verdict, results.trials,
                        objective=results.objective, dead=results.dead)  # fmt: skip
-    return replace(results, standing=tuple(placed))
+    trial_ids = {label: record.trial_id for label, record in results.labels.items() if label not in results.dead}
+    told = strengths(trial_ids, results.evaluations, [info.name for info in results.classes])
+    return replace(results, standing=tuple(placed), strength=tuple(told))
 
 
 def _answer(records: dict[str, Any], scores: dict[str, float]) -> Answer:

@@ -1,12 +1,13 @@
 """The sections of the report in their order on the page; each file holds the text, the figures and the template."""
 
-from analysis.report.sections import answer, standings, confirmation, ablation, comparison  # isort: skip
+from analysis.report.sections import answer, standings, comments, confirmation, ablation, comparison  # isort: skip
 from analysis.report.sections import curves, thresholds, classes, failures, run  # isort: skip
 
 __all__ = [
     "ablation",
     "answer",
     "classes",
+    "comments",
     "comparison",
     "confirmation",
     "curves",
