@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.candidates import same_configuration
 from analysis.kept import Evaluation
-from analysis.scores import Scores, metric_statistic, units_of
+from analysis.scores import Classes, Scores, metric_statistic, units_of, why_no_interval
 from analysis.statistics import Interval, paired_interval
 from sweep.objectives import SplitObjective
 from trainables.labels import BASELINE, BEST
@@ -26,7 +26,7 @@ class Verdict(Enum):
 
     SAME = "they are one configuration, which is never compared with itself"
     CHOSEN_HERE = "the split chose the winner, so it cannot test it"
-    NO_INTERVAL = "the split is too small for an interval"
+    NO_INTERVAL = "no interval can be given on the split"
     HIGHER = "the interval lies above 0"
     LOWER = "the interval lies below 0"
     UNDECIDED = "the interval holds 0"
@@ -52,6 +52,7 @@ class Answer:
         split_ranks: The same on the split.
         units: `images` or `groups`.
         unit_count: How many of them.
+        why_none: Why there is no interval; empty where there is one, or where none is to be given.
         evidence: Level of the statement.
     """
 
@@ -69,6 +70,7 @@ class Answer:
     split_ranks: Mapping[str, int]
     units: str
     unit_count: int
+    why_none: str = ""
     evidence: str = EVIDENCE
 
     @property
@@ -93,8 +95,7 @@ def answer(
     objective: SplitObjective,
     winner: str = BEST,
     baseline: str = BASELINE,
-    resamples: int = 1000,
-    seed: int = 0,
+    classes: Classes | None = None,
 ) -> Answer:
     """Compares the winner of the search (chosen on val) with the baseline, by the sweep's objective on the split.
 
@@ -107,8 +108,7 @@ def answer(
         objective: What the sweep ranked by.
         winner: Label of the search's winner.
         baseline: Label of the known-good point.
-        resamples: Of the paired bootstrap.
-        seed: Of its draws.
+        classes: Of the data set.
     """
     first, second = (evaluations[labels[label].trial_id] for label in (winner, baseline))
     metric = objective.metric
@@ -117,10 +117,9 @@ def answer(
     chosen_here = first.split == "val"
     units = units_of(first)
     interval = Interval(np.array(math.nan), np.array(math.nan))
-    if not (same or chosen_here):
-        interval = paired_interval(
-            metric_statistic(first, metric), metric_statistic(second, metric), units, resamples=resamples, seed=seed
-        )
+    why = why_no_interval(metric, first, second, classes=classes)
+    if not (same or chosen_here or why):
+        interval = paired_interval(metric_statistic(first, metric), metric_statistic(second, metric), units)
     return Answer(
         winner=winner,
         baseline=baseline,
@@ -136,4 +135,5 @@ def answer(
         split_ranks=objective.ranks(split),
         units=units.name,
         unit_count=units.count,
+        why_none=why,
     )

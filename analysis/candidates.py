@@ -6,34 +6,17 @@ Trials that differ in nothing but the seed are one configuration, and a configur
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sweep.candidate import SEED, Candidates, changes
 from sweep.phase_kinds import CONFIRM, EXPLORING
 from sweep.trials_csv import CONFIG, config_columns
 from trainables.labels import BASELINE
-from trainables.words import some_of
 
-SEED = "seed"
 SEED_COLUMNS = ("label", "configuration", "seeds", "mean", "lowest", "highest")
-CHANGES_TOLD = 3
-"""At most this many changes of a configuration are named in a sentence; the page lists all of them."""
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What the search chose from.
-
-    Attributes:
-        trials: Search trials with a result: completed ones and those that were stopped early.
-        configurations: Different configurations among them.
-    """
-
-    trials: int
-    configurations: int
 
 
 def same_configuration(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
@@ -93,40 +76,6 @@ def _of_one_kind(complete: pd.DataFrame) -> list[bool]:
     fresh = complete["phase"] == CONFIRM.name
     again = set(numbers[fresh])
     return [bool(own) or number not in again for own, number in zip(fresh, numbers, strict=True)]
-
-
-def changes(config: Mapping[str, Any], reference: Mapping[str, Any], *, first: Sequence[str] = ()) -> list[str]:
-    """What a flat configuration has that its reference has not, as short phrases; the seed left out.
-
-    Args:
-        config: Flat configuration.
-        reference: Of the baseline.
-        first: Keys that are named first, in this order.
-
-    Example:
-        >>> changes({"lr": 0.002, "loss": "focal", "seed": 1}, {"lr": 0.003, "loss": "dice", "p": 1}, first=("loss",))
-        ['loss focal', 'lr 0.002', 'no p']
-    """
-    order = {key: place for place, key in enumerate(first)}
-    keys = sorted(dict.fromkeys([*config, *reference]), key=lambda key: order.get(key, len(order)))
-    told = []
-    for key in keys:
-        if key == SEED or (key in config and key in reference and config[key] == reference[key]):
-            continue
-        told.append(f"{key} {show_value(config[key])}" if key in config else f"no {key}")
-    return told
-
-
-def tell_changes(told: Sequence[str]) -> str:
-    """The first `CHANGES_TOLD` of what `changes` found, and how many more there are."""
-    return some_of(told, CHANGES_TOLD)
-
-
-def show_value(value: Any) -> str:
-    """A configuration value as text: numbers short, truth values in lower case."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _flat(trials: pd.DataFrame) -> dict[str, Any]:

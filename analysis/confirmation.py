@@ -10,8 +10,9 @@ import pandas as pd
 
 from analysis.kept import Evaluation
 from analysis.scores import units_of
+from sweep.deciding import decide
 from sweep.objectives import Objective, SplitObjective
-from sweep.verdict import Confirmed, Verdict, decide, worth
+from sweep.verdict import Confirmed, Verdict, worth
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish
 from trainables.labels import BASELINE
 from trainables.metrics import Replicates
@@ -47,7 +48,7 @@ def seed_folders(run_dir: Path, verdict: Verdict | None) -> tuple[dict[str, Path
 
 
 def verdict_on_split(verdict: Verdict, objective: SplitObjective, evaluations: Mapping[str, Evaluation]) -> Verdict:
-    """The verdict on the split of some evaluations, which chose nothing.
+    """The verdict on the split of some evaluations, which chose nothing: sentences speak of what val chose.
 
     Args:
         verdict: On val.
@@ -74,6 +75,7 @@ def verdict_on_split(verdict: Verdict, objective: SplitObjective, evaluations: M
         units=units_of(first),
         chosen_from=None,
         looks=verdict.looks,
+        chosen=verdict,
     )
 
 

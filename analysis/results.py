@@ -14,15 +14,18 @@ from analysis import comparison
 from analysis.answer import Answer, answer
 from analysis.candidates import configurations, seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame, seed_folders, verdict_on_split
-from analysis.dead import Dead, dead_labels
+from analysis.dead import AboveFloor, Dead, above_floor, dead_labels, epoch_losses
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.failures import measure as failures
 from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
 from analysis.load import curves_frame, load_events, load_trials
-from analysis.scores import score_labels, units_of
-from analysis.statistics import MIN_GROUPS, MIN_IMAGES, enough
+from analysis.notes import reader_notes
+from analysis.scores import Classes, score_labels
+from analysis.standings import Standing, standings, standings_frame
+from analysis.strengths import Strength, strengths, strengths_frame
 from analysis.trade_off import labels_in_set, on_split, pareto_frame
+from sweep.candidate import chief_keys
 from sweep.claims import Outcome
 from sweep.latencies import latency_of, unsteady_text
 from sweep.manifest import SweepManifest
@@ -35,6 +38,7 @@ from sweep.verify import load_run_split, open_data, open_run, published
 from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, load_trial, publish
 from trainables.data.base import ClassInfo, SegmentationData
+from trainables.data.cache.decoded import class_pixels
 from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
 from trainables.errors import CheckpointError, UsageError
@@ -66,6 +70,8 @@ class Results:
         trade_off: What several objectives cost one another on the split; None where there is one alone.
         pareto: One row per configuration of the Pareto set, the best and the baseline; columns
             `trade_off.pareto_columns()`.
+        standing: Where each label stands beside the baseline and the winner, the baseline first.
+        strength: Each label's checkpoint beside the baseline's, by class and by size of regions; nothing on val.
         verdict: What fresh seeds showed on the split; None where there are none.
         confirmation: One row per configuration with fresh seeds; columns `confirmation.COLUMNS`.
         ablation: What fresh seeds showed on val of the winner without each of its components; None where it was not
@@ -79,6 +85,7 @@ class Results:
         evaluations: By trial id, and `majority`.
         answer: Best beside baseline; None where one of them has no checkpoint.
         dead: The labels that learnt nothing, and why.
+        above_floor: The winner beside `majority`.
         openings: How often the sweep's test split was opened so far, by any run of the folder.
         notes: What a reader must know before believing the numbers.
     """
@@ -97,6 +104,8 @@ class Results:
     seeds: pd.DataFrame
     trade_off: TradeOff | None
     pareto: pd.DataFrame
+    standing: tuple[Standing, ...]
+    strength: tuple[Strength, ...]
     verdict: Verdict | None
     confirmation: pd.DataFrame
     ablation: Verdict | None
@@ -109,6 +118,7 @@ class Results:
     evaluations: Mapping[str, Evaluation]
     answer: Answer | None
     dead: Mapping[str, Dead]
+    above_floor: AboveFloor
     openings: int
     notes: tuple[str, ...]
 
@@ -127,6 +137,16 @@ class Results:
         """Metrics of one class that the sweep ranked by: columns of `comparison` beside those of the registry."""
         return further_metrics(self.manifest)
 
+    @property
+    def standings(self) -> pd.DataFrame:
+        """One row per label or configuration with fresh seeds; columns `standings.COLUMNS`."""
+        return standings_frame(self.standing)
+
+    @property
+    def strengths(self) -> pd.DataFrame:
+        """One row per label and class or size of regions; columns `strengths.COLUMNS`."""
+        return strengths_frame(self.strength)
+
 
 def build_results(
     run_dir: Path,
@@ -138,7 +158,6 @@ def build_results(
     data: SegmentationData | None = None,
     device: str | None = None,
     workers: int = 0,
-    resamples: int = 1000,
     progress: OnStep | None = None,
 ) -> Results:
     """Evaluates a run's labels on a split, as far as that is not kept already, and derives every table.
@@ -152,7 +171,6 @@ def build_results(
         data: The sweep's data set, as `sweep.verify.open_data` gives it; opened where the manifest says by default.
         device: `cpu` or `cuda`; cuda by default where there is one.
         workers: Loader processes of the evaluation.
-        resamples: Replicates of every bootstrap.
         progress: Called with what is evaluated and how far it is.
 
     Raises:
@@ -183,15 +201,18 @@ def build_results(
     evaluations = evaluate_checkpoints(
         run_dir, {**folders, **again}, data, images, device=device, workers=workers, progress=progress
     )
-    floor = evaluate_majority(run_dir, data, images, load_split(run_dir, "train").ids, progress=progress)
+    trained_on = load_split(run_dir, "train").ids
+    floor = evaluate_majority(run_dir, data, images, trained_on, progress=progress)
     evaluations[MAJORITY] = floor
     if verdict is not None and again:
         verdict = verdict_on_split(verdict, objective, evaluations)
     of_labels = {record.trial_id for record in labels.values()}
     evaluations = {trial_id: one for trial_id, one in evaluations.items() if trial_id in {*of_labels, MAJORITY}}
     further = further_metrics(manifest)
-    scores = score_labels(evaluations, further=further, resamples=resamples, seed=manifest.seed, progress=progress)
     names = [info.name for info in data.classes]
+    classes = Classes(names, class_pixels(data, trained_on) > 0)
+    picked = chosen_here(split, labels)
+    scores = score_labels(evaluations, further=further, classes=classes, picked=picked, progress=progress)
     trial_ids = {label: record.trial_id for label, record in labels.items()}
     objectives = recorded_objectives(manifest)
     chosen = last_trade_off(events, objectives)
@@ -200,7 +221,12 @@ def build_results(
     timed = {trial_id: found.ms for trial_id, found in before.items() if found is not None}
     told = None
     if BASELINE in labels and BEST in labels:
-        told = answer(labels, evaluations, scores, objective=objective, resamples=resamples, seed=manifest.seed)
+        told = answer(labels, evaluations, scores, objective=objective, classes=classes)
+    dead = dead_labels(trial_ids, evaluations, {label: epoch_losses(record) for label, record in labels.items()})
+    chief = BEST if BEST in labels else next(iter(labels))
+    winner = evaluations[labels[chief].trial_id]
+    above = above_floor(chief, winner, floor, objective, picked=winner.trial_id in picked, classes=classes)
+    warnings = [*manifest.data.warnings, *filter(None, [unsteady_text(manifest.latencies)])]
     return Results(
         run_dir=run_dir,
         manifest=manifest,
@@ -223,22 +249,35 @@ def build_results(
         cost=comparison.cost_frame(labels, evaluations, trials, latencies=timed),
         trade_off=trade_off,
         pareto=pareto_frame(chosen, trade_off, objectives, split=split, latencies=manifest.latencies, labels=labels),
+        standing=tuple(
+            standings(labels, evaluations, scores, verdict, trials, objective=objective, dead=dead, classes=classes)
+        ),
+        strength=tuple(
+            strengths({label: one for label, one in trial_ids.items() if label not in dead}, evaluations, names)
+        ),
         verdict=verdict,
         confirmation=confirmation_frame(verdict, objective),
         ablation=ablation,
         components=components_frame(ablation, objective),
         unconfirmed=why_unconfirmed(events),
-        seeds=seeds_frame(trials, objective.key, first=chief_keys(manifest)),
+        seeds=seeds_frame(trials, objective.key, first=chief_keys(manifest.space)),
         curves=curves,
         foreseen=foreseen_frame(manifest.plan, trials, curves, events),
         refit=refit_text(events, labels[BEST].trial_id, run_dir) if BEST in labels else "",
         without_time=tuple(without_time(events)),
         evaluations=evaluations,
         answer=told,
-        dead=dead_labels(trial_ids, evaluations),
+        dead=dead,
+        above_floor=above,
         openings=openings_seen(run_dir, manifest.data.splits.test.hash),
-        notes=(*notes, *_notes(labels, manifest, floor, names)),
+        notes=(*notes, *reader_notes(labels, warnings, evaluations, classes, further=further)),
     )
+
+
+def chosen_here(split: str, labels: Mapping[str, TrialRecord]) -> set[str]:
+    """The trials that this split chose: on val all but the baseline's, on another split none."""
+    fixed = labels[BASELINE].trial_id if BASELINE in labels else None
+    return {record.trial_id for record in labels.values() if split == "val" and record.trial_id != fixed}
 
 
 def _evidence(labels: Mapping[str, TrialRecord], verdict: Verdict | None, trials: pd.DataFrame) -> dict[str, str]:
@@ -257,12 +296,6 @@ def further_metrics(manifest: SweepManifest) -> list[Metric]:
     """The metrics of one class among a sweep's objectives, which no registry has."""
     measured = [one.metric for one in recorded_objectives(manifest) if isinstance(one, SplitObjective)]
     return [metric for metric in measured if metric.name not in METRICS]
-
-
-def chief_keys(manifest: SweepManifest) -> list[str]:
-    """The keys that a configuration is described by first: what names the labels, then what the space asks about."""
-    asked = [parameter.key for parameter in manifest.space.parameters if parameter.role == "scientific"]
-    return list(dict.fromkeys([manifest.space.label_by, *asked]))
 
 
 def find_failures(
@@ -357,34 +390,3 @@ def _top_folders(
         "budget has a whole checkpoint"
     )
     return added, [note] if missing else []
-
-
-def _notes(
-    labels: Mapping[str, TrialRecord], manifest: SweepManifest, floor: Evaluation, class_names: list[str]
-) -> list[str]:
-    notes = [*manifest.data.warnings, *filter(None, [unsteady_text(manifest.latencies)])]
-    units = units_of(floor)
-    if units.grouped:
-        notes.append(f"images come in {units.count} groups of similar ones; intervals are over groups, not over images")
-    if not enough(units):
-        least, what = (MIN_GROUPS, "groups") if units.grouped else (MIN_IMAGES, "images")
-        notes.append(
-            f"{floor.split} has {units.count} {what}: too few for intervals, which need at least {least} {what}"
-        )
-    absent = [name for name, pixels in zip(class_names, floor.confusions.sum(axis=(0, 2)), strict=True) if not pixels]
-    if absent:
-        notes.append(f"not in the truth of {floor.split}, so without a true score there: {', '.join(absent)}")
-    by_trial: dict[str, list[str]] = {}
-    for label, record in labels.items():
-        by_trial.setdefault(record.trial_id, []).append(label)
-    notes += [
-        f"{' and '.join(shared)} are one trial ({trial_id}): their numbers are the same checkpoint's"
-        for trial_id, shared in by_trial.items()
-        if len(shared) > 1
-    ]
-    notes += [
-        f"no checkpoint for {label}: {reason}"
-        for label, reason in ((BASELINE, "the known-good point did not finish"), (BEST, "no trial finished"))
-        if label not in labels
-    ]
-    return notes

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from analysis.kept import Evaluation, OnStep
-from analysis.statistics import Statistic, bootstrap_interval
-from trainables.metrics import Floats, Metric, Replicates, Units, all_metrics, sampling_units
+from analysis.statistics import MIN_GROUPS, MIN_IMAGES, Statistic, confidence_interval, enough
+from trainables.metrics import Counts, Floats, Metric, Replicates, Units, all_metrics, sampling_units
+from trainables.words import some_of
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,29 @@ class Score:
 
 Scores = Mapping[str, Score]
 """By name of the metric, in the order of the columns."""
+
+
+MIN_CLASS_UNITS = 2
+"""Images or groups that a class must occur in: where one holds all of it, how it varies is not known."""
+MIN_IMAGES_OF_CLASSES = 40
+"""Images that a mean over classes needs."""
+MIN_PREDICTED_UNITS = 5
+"""Images or groups that each predicted class must be predicted in, for a metric of what is predicted."""
+MIN_UNITS_OF_PREDICTIONS = 50
+"""Images or groups that such a metric needs."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What is known of a data set's classes.
+
+    Attributes:
+        names: By class id.
+        learnt: Whether each occurs in train, booleans of shape (C,): other images of the same kind will show it.
+    """
+
+    names: Sequence[str]
+    learnt: npt.NDArray[np.bool_]
 
 
 def metric_statistic(evaluation: Evaluation, metric: Metric) -> Statistic:
@@ -44,28 +69,36 @@ def score_labels(
     evaluations: Mapping[str, Evaluation],
     *,
     further: Sequence[Metric] = (),
-    resamples: int = 1000,
-    seed: int = 0,
+    classes: Classes | None = None,
+    picked: Collection[str] = (),
     progress: OnStep | None = None,
 ) -> dict[str, Scores]:
-    """Scores and intervals of every trial id; all resample the same images.
+    """Scores and intervals of every trial id.
 
     Args:
         evaluations: By trial id.
         further: Metrics beside those of the registry: those of one class that a sweep ranks by.
-        resamples: Replicates of the bootstrap.
-        seed: Of its draws.
+        classes: Of the data set; None where nothing is known of them.
+        picked: Trials that were chosen by their scores on these images, which have no interval: it would not hold.
         progress: Told how many trials are scored.
     """
+    metrics = (*all_metrics(), *further)
     scores: dict[str, Scores] = {}
     for trial_id, evaluation in evaluations.items():
         statistic = score_statistic(evaluation, further)
         values = statistic(np.ones((1, len(evaluation.image_ids))))[:, 0]
-        interval = bootstrap_interval(statistic, units_of(evaluation), resamples=resamples, seed=seed)
-        numbers = zip(values, interval.low, interval.high, strict=True)
+        low = high = np.full(len(values), np.nan)
+        if trial_id not in picked:
+            interval = confidence_interval(statistic, units_of(evaluation))
+            given = [not why_no_interval(metric, evaluation, classes=classes) for metric in metrics]
+            bounds = np.array([metric.bounds for metric in metrics])
+            low, high = (
+                np.where(given, np.clip(side, bounds[:, 0], bounds[:, 1]), np.nan)
+                for side in (interval.low, interval.high)
+            )
+        numbers = zip(values, low, high, strict=True)
         scores[trial_id] = {
-            metric.name: Score(*map(float, of_metric))
-            for metric, of_metric in zip((*all_metrics(), *further), numbers, strict=True)
+            metric.name: Score(*map(float, of_metric)) for metric, of_metric in zip(metrics, numbers, strict=True)
         }
         if progress:
             progress("intervals", len(scores), len(evaluations))
@@ -75,3 +108,46 @@ def score_labels(
 def units_of(evaluation: Evaluation) -> Units:
     """What the intervals of an evaluation resample: its images, or their groups."""
     return sampling_units(evaluation.groups)
+
+
+def why_no_interval(metric: Metric, *evaluations: Evaluation, classes: Classes | None = None) -> str:
+    """Why no interval of a metric, or of the difference of two checkpoints by it, can be given; empty if one can.
+
+    Args:
+        metric: Of the checkpoints.
+        evaluations: Of the checkpoints, all on the same images.
+        classes: Of the data set; without them classes have numbers, and none is known to be missing.
+    """
+    units = units_of(evaluations[0])
+    if not enough(units):
+        return f"{units.count} {units.name} are too few: {MIN_GROUPS if units.grouped else MIN_IMAGES} are needed"
+    if not metric.over_classes:
+        return ""
+    needed = 0 if units.grouped else MIN_IMAGES_OF_CLASSES
+    needed = MIN_UNITS_OF_PREDICTIONS if metric.of_predictions else needed
+    if units.count < needed:
+        return f"{units.count} {units.name} are too few for it: {needed} are needed"
+    occurs = units_of_classes(units, evaluations[0].confusions.sum(axis=2))
+    expected = occurs > 0 if classes is None else (occurs > 0) | classes.learnt
+    least = [("occurs", MIN_CLASS_UNITS, occurs, expected)]
+    if metric.of_predictions:
+        predicted = [units_of_classes(units, one.confusions.sum(axis=1)) for one in evaluations]
+        least += [("is predicted", MIN_PREDICTED_UNITS, counts, counts > 0) for counts in predicted]
+    for what, enough_of_it, counts, asked in least:
+        few = np.flatnonzero(asked & (counts < enough_of_it)).tolist()
+        if few:
+            told = some_of([f"class {one}" if classes is None else classes.names[one] for one in few], 2)
+            return f"{told} {what} in fewer than {enough_of_it} {units.name}"
+    return ""
+
+
+def units_of_classes(units: Units, pixels: Counts) -> npt.NDArray[np.intp]:
+    """In how many images or groups each class has pixels.
+
+    Args:
+        units: Images or groups.
+        pixels: Of each class in each image, shape (N, C).
+    """
+    seen = np.zeros((units.count, pixels.shape[1]), dtype=bool)
+    np.logical_or.at(seen, units.of_image, pixels > 0)
+    return np.asarray(seen.sum(axis=0), dtype=np.intp)

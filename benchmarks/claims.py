@@ -1,14 +1,19 @@
 """What the claims of a sweep are worth: simulated sweeps of equals, and sweeps with one true gain.
 
-    python benchmarks/claims.py [--sweeps 2000]
+    python -m benchmarks.claims [--sweeps 2000] [--tables rule,power,report]
 
 A sweep tries configurations with one seed each on val, picks the best few, trains them and the baseline again with
 fresh seeds, and compares them by `sweep.claims.compare`: on val, whose images picked them, and on test. A seed moves a
 score by 0.012, the images of a split move a configuration by `luck`. Beside it stands what is said without fresh seeds:
 the best of all trials against the baseline by the interval of the two checkpoints over images.
 
-Prints, and keeps in benchmarks/results/claims.txt, the share of sweeps that call something better (or worse), with its
-95% interval (Wilson), and for true gains the share in which the better configuration is claimed, beside theory.
+The last table has sweeps of equals that are simulated image by image and go through the report's own rules
+(`benchmarks/simulated_report.py`): the share in which any sentence or row of a table calls a configuration better or
+worse, on val and on test, without a confirmation and with it, and in which two checkpoints are told apart.
+
+Prints, and keeps in benchmarks/results/claims-TABLE.txt, the share of sweeps that call something better (or worse),
+with its 95% interval (Wilson), and for true gains the share in which the better configuration is claimed, beside
+theory.
 """
 
 from __future__ import annotations
@@ -20,9 +25,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from benchmarks import simulated_report
 from sweep.claims import Arm, Design, Outcome, compare, power
 
-RESULTS = Path(__file__).parent / "results" / "claims.txt"
+RESULTS = Path(__file__).parent / "results"
 SEED_SD = 0.012
 IMAGES = 100
 GAINS = (0.01, 0.02, 0.03, 0.04)
@@ -69,11 +75,8 @@ def share(count: int, of: int) -> str:
     return f"{100 * count / of:5.1f} [{100 * interval.low:4.1f}, {100 * interval.high:4.1f}]"
 
 
-def main() -> None:
-    """Prints both tables."""
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--sweeps", type=int, default=2000, metavar="N", help="of each kind (default: 2000)")
-    sweeps = flags.parse_args().sweeps
+def rule(sweeps: int) -> list[str]:
+    """Sweeps of equals, by the rule alone."""
     lines = [f"Sweeps of equals, {sweeps} of each kind; per cent that call something better", ""]
     columns = ("val, fresh seeds", "test, fresh seeds", "test: worse", "two checkpoints")
     lines.append("tried picked seeds   luck spread   " + "   ".join(f"{name:<18}" for name in columns))
@@ -84,7 +87,12 @@ def main() -> None:
         cells = "   ".join(share(count, sweeps) for count in (on_val, on_test, worse, alone))
         lines.append(f"{tried:5} {picked:6} {seeds:5} {luck:6.3f} {spread:6.0f}   {cells}")
         print(lines[-1], flush=True)
-    lines += ["", f"One configuration better by a true gain, seeds alone; per cent that claim it, {sweeps} sweeps", ""]
+    return lines
+
+
+def gains(sweeps: int) -> list[str]:
+    """How often a true gain is claimed."""
+    lines = [f"One configuration better by a true gain, seeds alone; per cent that claim it, {sweeps} sweeps", ""]
     lines.append("seeds picked   gain   claimed              theory")
     for seeds, picked in ((3, 1), (3, 2), (5, 2), (6, 3)):
         for gain in GAINS:
@@ -99,7 +107,45 @@ def main() -> None:
             expected = 100 * power(gain, Design((seeds,) * (picked + 1)), SEED_SD)
             lines.append(f"{seeds:5} {picked:6} {gain:6.2f}   {share(claimed, sweeps)}   {expected:5.1f}")
             print(lines[-1], flush=True)
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return lines
+
+
+REPORTS = (
+    simulated_report.Design(tried=5, picked=1, seeds=3),
+    simulated_report.Design(tried=20, picked=2, seeds=3),
+    simulated_report.Design(tried=50, picked=3, seeds=5),
+)
+
+
+def report(sweeps: int) -> list[str]:
+    """Sweeps of equals, through the report's own rules."""
+    lines = [f"What reports say of {sweeps} sweeps of equals, 100 images each of val and test; per cent", ""]
+    lines.append(f"{'tried picked seeds   split, evidence':<42}any better or worse    two checkpoints told apart")
+    for design in REPORTS:
+        found: dict[str, list[simulated_report.Said]] = {}
+        for seed in range(sweeps):
+            for where, told in simulated_report.play(design, seed).items():
+                found.setdefault(where, []).append(told)
+        for where, said in found.items():
+            head = f"{design.tried:5} {design.picked:6} {design.seeds:5}   {where}"
+            better, apart = (sum(getattr(one, name) for one in said) for name in ("better", "checkpoints"))
+            lines.append(f"{head:<42}{share(better, len(said)):<22} {share(apart, len(said))}")
+            print(lines[-1], flush=True)
+    return lines
+
+
+TABLES = {"rule": rule, "power": gains, "report": report}
+
+
+def main() -> None:
+    """Prints the tables."""
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--sweeps", type=int, default=2000, metavar="N", help="of each kind (default: 2000)")
+    flags.add_argument("--tables", default=",".join(TABLES), metavar="NAME,...", help="default: all")
+    asked = flags.parse_args()
+    for name in asked.tables.split(","):
+        lines = TABLES[name](asked.sweeps)
+        (RESULTS / f"claims-{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python benchmarks/report_memory.py [SMALL LARGE]
 
-Scores with intervals: splits of SMALL and LARGE images (default 250 and 2000), 21 classes, 1000 replicates; the rival
-is the plain computation, all histograms in memory and all replicates in one product. Collecting: the score histograms
-of one image of 375x500 and one of 1080x1920 pixels; the rival works on all pixels and classes at once.
+Scores with intervals: splits of SMALL and LARGE images (default 250 and 2000), 21 classes, each image or block of
+images left out once; the rival is the plain computation, all histograms in memory and all replicates in one product.
+Collecting: the score histograms of one image of 375x500 and one of 1080x1920 pixels; the rival works on all pixels and
+classes at once.
 
 Each measurement has a process of its own, with one thread. Peak memory is what it holds beyond what was there when it
 began, file mappings left out. Both must give the same numbers.
@@ -26,24 +27,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import stats
 
 from analysis.kept import RESULTS_FILE, Evaluation
 from analysis.scores import score_labels
-from analysis.statistics import expanded_confidence
+from analysis.statistics import MOST_BLOCKS
 from trainables import metrics
 from trainables.metrics import (
     IGNORE,
     SCORE_LEVELS,
     ScoreHistogram,
-    draw_counts,
+    leave_out_weights,
     mean_over_classes,
     mean_over_split_classes,
     quantise_scores,
+    sampling_units,
 )
 
 CLASSES = 21
-RESAMPLES = 1000
-SEED = 0
 IMAGE_SIZES = ((375, 500), (1080, 1920))
 
 Values = npt.NDArray[Any]
@@ -77,7 +78,7 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 def our_scores(evaluation: Evaluation) -> Values:
     """Values, lower and upper bounds of the seven metrics, shape (3, 7)."""
-    scores = score_labels({"t000": evaluation}, resamples=RESAMPLES, seed=SEED)["t000"]
+    scores = score_labels({"t000": evaluation})["t000"]
     return np.array([(score.value, score.low, score.high) for score in scores.values()]).T
 
 
@@ -103,10 +104,16 @@ def plain_scores(evaluation: Evaluation) -> Values:
             ]
         )
 
-    draws = np.random.default_rng(SEED).integers(0, images, (RESAMPLES, images))
-    replicates = of_weights(draw_counts(draws, images))
-    tail = (1 - expanded_confidence(0.95, images)) / 2
-    return np.stack([of_weights(np.ones((1, images)))[:, 0], *np.quantile(replicates, (tail, 1 - tail), axis=-1)])
+    units = sampling_units([None] * images)
+    without = of_weights(np.concatenate(list(leave_out_weights(units, most=MOST_BLOCKS))))
+    blocks = without.shape[1]
+    estimate, mean = of_weights(np.ones((1, images)))[:, 0], without.mean(axis=1)
+    moves = without - mean[:, None]
+    kurtosis = blocks * (moves**4).sum(axis=1) / (moves**2).sum(axis=1) ** 2
+    reach = stats.t.ppf(0.975, np.clip(2 * blocks / (kurtosis - 1), 1, blocks - 1))
+    reach *= np.sqrt((blocks - 1) / blocks * (moves**2).sum(axis=1))
+    centre = estimate - (blocks - 1) * (mean - estimate)
+    return np.stack([estimate, np.clip(centre - reach, 0, 1), np.clip(centre + reach, 0, 1)])
 
 
 def made_image(size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -215,7 +222,7 @@ def main() -> None:
         for count, place in zip(images, places.values(), strict=True):
             Path(place).mkdir()
             make_evaluation(Path(place), count)
-        print(f"scores with intervals: {CLASSES} classes, {RESAMPLES} replicates")
+        print(f"scores with intervals: {CLASSES} classes, at most {MOST_BLOCKS} replicates")
         compare("scores", places)
     print(f"\ncollecting an image's score histograms: {CLASSES} classes")
     compare("collecting", {f"{height}x{width}": f"{height}x{width}" for height, width in IMAGE_SIZES})

@@ -29,9 +29,10 @@ from tabulate import tabulate
 from search_spaces import find_space
 from search_spaces.common import known_good_training
 from sweep.claims import Arm, compare
+from sweep.deciding import image_variances, over_images
 from sweep.journal import JOURNAL_FILE, read_events
 from sweep.objectives import objective_of
-from sweep.verdict import Confirmed, image_variances, last_verdict
+from sweep.verdict import Confirmed, last_verdict
 from trainables.applied import images_digest
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, load_model, publish
 from trainables.config import TrialConfig, format_size
@@ -139,7 +140,9 @@ def compare_with(asked: argparse.Namespace) -> None:
     others = [arm for arm in arms if arm is not winner]
     objective = objective_of("val/miou")
     units = sampling_units([None] * len(splits.test))
-    variances = image_variances([winner, *others], objective, lambda t: counted[t].collected(), units)
+    means = over_images([winner, *others], objective, lambda t: counted[t].collected(), units)
+    assert means is not None
+    variances = image_variances(means, winner.trial_id, units)
     contrasts = compare(
         Arm(winner.trial_id, winner.scores),
         [Arm(arm.trial_id, arm.scores) for arm in others],

@@ -17,6 +17,7 @@ from rich.text import Text
 from search_spaces import Parameter, SearchSpace
 from search_spaces.core.parameter import readable
 from sweep import pareto
+from sweep.candidate import Candidates, changes, tell_changes
 from sweep.claims import Outcome
 from sweep.objectives import Objective
 from sweep.trials import TrialView
@@ -231,11 +232,13 @@ def show_answer(
     labels: Mapping[str, TrialView],
     *,
     seeds: Sequence[TrialView],
+    candidates: Candidates,
     dead: Mapping[str, str],
     objective: Objective,
     run_dir: Path,
     openings: int,
     failed: int,
+    chief: Sequence[str] = (),
     verdict: Verdict | None = None,
     ablation: tuple[Verdict | None, str] = (None, ""),
     unconfirmed: str = "",
@@ -250,11 +253,13 @@ def show_answer(
         console: Where to.
         labels: The trial that represents each label; includes `best`.
         seeds: The trials of the best configuration, of all its seeds.
+        candidates: Of how many val chose it.
         dead: Why labels learnt nothing, by label; printed first.
         objective: What ranks.
         run_dir: The run.
         openings: Of its test split so far.
         failed: How many trials failed.
+        chief: Keys that a configuration is described by first.
         verdict: What fresh seeds showed; None where there are none.
         ablation: What each component of the winner is worth, None where it was not taken apart; and why it was not.
         unconfirmed: Why there are none, or fewer than planned; empty if none were asked for.
@@ -276,8 +281,11 @@ def show_answer(
         soft_wrap=True,
     )
     if verdict is None or dead.keys() & {BASELINE, BEST}:
-        told = escape(_score_text(labels, seeds, dead, objective, unconfirmed))
+        told = escape(_score_text(labels, seeds, dead, objective))
         console.print(f"[bold]{escape(objective.key)}[/bold]  {told}", highlight=False, soft_wrap=True)
+        if _is_candidate(labels, dead):
+            told = escape(_candidate_text(labels, candidates, chief, commands.confirm(run_dir), unconfirmed))
+            console.print(f"[bold]verdict[/bold]   {told}", highlight=False, soft_wrap=True)
     else:
         _show_verdict(console, verdict, objective, unconfirmed)
         apart, why = ablation
@@ -298,9 +306,8 @@ def show_answer(
         return
     opens = f"opens the test split, opened {counted(openings, 'time')} so far"
     lines = [(commands.report(run_dir), opens)]
-    if labels[BEST] is not labels.get(BASELINE):
-        more = "more fresh seeds" if verdict is not None else "whether the best is better than the baseline"
-        lines.append((commands.confirm(run_dir), more))
+    if labels[BEST] is not labels.get(BASELINE) and verdict is not None:
+        lines.append((commands.confirm(run_dir), "more fresh seeds"))
     for place, (command, why) in enumerate(lines):
         head = "[bold]next[/bold]      " if place == 0 else " " * 10
         console.print(f"{head}{escape(command)}   [dim]({escape(why)})[/dim]", highlight=False, soft_wrap=True)
@@ -368,12 +375,23 @@ def _show_trade_off(
         console.print(f"          and {len(trade_off.in_set) - PARETO_LINES} more", highlight=False)
 
 
+def _is_candidate(labels: Mapping[str, TrialView], dead: Mapping[str, str]) -> bool:
+    """Whether the best is another than the baseline, and neither learnt nothing."""
+    return BASELINE in labels and labels[BEST] is not labels[BASELINE] and not dead.keys() & {BASELINE, BEST}
+
+
+def _candidate_text(
+    labels: Mapping[str, TrialView], candidates: Candidates, chief: Sequence[str], command: str, unconfirmed: str
+) -> str:
+    """What the best is while no fresh seeds have been compared: what it changes, of how many, how to confirm it."""
+    best, baseline = labels[BEST], labels[BASELINE]
+    told = tell_changes(changes(best.config, baseline.config, first=chief))
+    why = f" ({unconfirmed})" if unconfirmed else ""
+    return f"{best.label} ({told}) is {candidates.best()}: a candidate, not confirmed{why}. To confirm it: {command}"
+
+
 def _score_text(
-    labels: Mapping[str, TrialView],
-    seeds: Sequence[TrialView],
-    dead: Mapping[str, str],
-    objective: Objective,
-    unconfirmed: str,
+    labels: Mapping[str, TrialView], seeds: Sequence[TrialView], dead: Mapping[str, str], objective: Objective
 ) -> str:
     """The score of the best configuration beside the baseline's; a mean and a range where it has several seeds."""
     best, baseline = labels[BEST], labels.get(BASELINE)
@@ -381,8 +399,7 @@ def _score_text(
     if len(scores) > 1:
         mean, low, high = map(objective.show, (statistics.fmean(scores), min(scores), max(scores)))
         spread = f"mean {mean} of {len(scores)} seeds, {low} .. {high}"
-        beside = "the baseline's own configuration" if baseline is best else "chosen on val: no claim"
-        return f"{spread}  ({beside})"
+        return f"{spread}  (the baseline's own configuration)" if baseline is best else spread
     score = objective.show(best.metrics[objective.key])
     if baseline is None:
         return f"{score}  (the baseline did not finish: see its log)"
@@ -392,6 +409,4 @@ def _score_text(
     if BEST in dead:
         return f"{score}  (baseline {objective.show(other)}; neither is a result)"
     gain = best.metrics[objective.key] - other
-    why = f": {unconfirmed}" if unconfirmed else ""
-    told = "one seed each and chosen on val: a candidate, no evidence yet"
-    return f"{score}  (baseline {objective.show(other)}, {gain:+.4f}; {told}{why})"
+    return f"{score}  (baseline {objective.show(other)}, {gain:+.4f})"

@@ -30,7 +30,8 @@ DRAWS = 20_000
 LEAST_SEEDS = 2
 """Fewer show no variance."""
 POWER = 0.8
-_BLOCK = 2**21
+BLOCK = 2**21
+"""Numbers that a simulation holds at once."""
 
 
 class Outcome(Enum):
@@ -193,7 +194,7 @@ def compare(
                 low=difference - reach,
                 high=difference + reach,
                 chance=null.chance(t),
-                detectable=_detectable(critical, error, design),
+                detectable=detectable_difference(critical, error, design.freedom),
                 seeds=len(arm.scores),
             )
         )
@@ -226,14 +227,14 @@ def power(gain: float, design: Design, seed_sd: float, image_sd: float = 0.0, *,
 def detectable(design: Design, seed_sd: float, image_sd: float = 0.0, *, draws: int = DRAWS) -> float:
     """A true gain that is claimed in 8 of 10 cases; see `power`."""
     error = math.sqrt(seed_sd**2 * (1 / design.seeds[1] + 1 / design.seeds[0]) + image_sd**2)
-    return _detectable(Null(design, seed_sd**2, image_sd**2, draws=draws).critical(), error, design)
+    return detectable_difference(Null(design, seed_sd**2, image_sd**2, draws=draws).critical(), error, design.freedom)
 
 
-def _detectable(critical: float, error: float, design: Design) -> float:
+def detectable_difference(critical: float, error: float, freedom: int) -> float:
     """The critical difference, and as much more as chance takes away in 2 of 10 cases."""
     from scipy import special  # not for a command's help, which lists objectives
 
-    return error * (critical + float(special.stdtrit(design.freedom, POWER)))
+    return error * (critical + float(special.stdtrit(freedom, POWER)))
 
 
 def _largest(design: Design, seed_variance: float, image_variance: float, draws: int) -> Floats:
@@ -242,7 +243,7 @@ def _largest(design: Design, seed_variance: float, image_variance: float, draws:
     if not seed_sd and not luck_sd:
         return np.zeros(draws)
     tried, _ = design.picked or (design.chosen_from or 0, 0)
-    block = max(1, _BLOCK // max(tried, len(design.seeds) - 1))
+    block = max(1, BLOCK // max(tried, len(design.seeds) - 1))
     differences = _of_candidates if design.picked is None else _of_picked
     rng = np.random.default_rng(0)
     found = []
@@ -261,7 +262,7 @@ def _of_candidates(design: Design, seed_sd: float, luck_sd: float, rng: np.rando
     if design.chosen_from is None:
         own = luck_sd * rng.standard_normal((size, compared))
     else:
-        own = _luck_of_best(max(compared, design.chosen_from), compared, seed_sd, luck_sd, rng, size)
+        own = luck_of_best(max(compared, design.chosen_from), compared, seed_sd, luck_sd, rng, size)
     means = own + seed_sd * rng.standard_normal((size, compared)) / np.sqrt(seeds[1:])
     baseline = luck_sd * rng.standard_normal(size) + seed_sd * rng.standard_normal(size) / math.sqrt(seeds[0])
     return np.asarray(means - baseline[:, None])
@@ -277,14 +278,14 @@ def _of_picked(design: Design, seed_sd: float, luck_sd: float, rng: np.random.Ge
     top = max(1, top)
     variants = len(design.seeds) - 1
     seeds = np.array(design.seeds)
-    luck = _luck_of_best(max(top, tried), top, seed_sd, luck_sd, rng, size)
+    luck = luck_of_best(max(top, tried), top, seed_sd, luck_sd, rng, size)
     means = luck + seed_sd * rng.standard_normal((size, top)) / math.sqrt(seeds[0])
     own = luck_sd * rng.standard_normal((size, variants))
     others = own + seed_sd * rng.standard_normal((size, variants)) / np.sqrt(seeds[1:])
     return np.asarray(means.max(axis=1)[:, None] - others)
 
 
-def _luck_of_best(tried: int, top: int, seed_sd: float, luck_sd: float, rng: np.random.Generator, size: int) -> Floats:
+def luck_of_best(tried: int, top: int, seed_sd: float, luck_sd: float, rng: np.random.Generator, size: int) -> Floats:
     """Luck with the images of the best by one seed each among equals, shape (size, top)."""
     luck = luck_sd * rng.standard_normal((size, tried))
     best = np.argsort(-(luck + seed_sd * rng.standard_normal((size, tried))), axis=1)[:, :top]

@@ -1,4 +1,4 @@
-"""The score of a model that has learnt nothing: one class everywhere. No label below it is called a result."""
+"""Models that have learnt nothing: one class everywhere, the floor, a loss that never fell. None is called a result."""
 
 from __future__ import annotations
 
@@ -9,6 +9,24 @@ import numpy.typing as npt
 
 from sweep.objectives import DEAD_MARGIN, SplitObjective
 from trainables.metrics import summary
+
+LOSS = "train/loss"
+LEAST_FALL = 0.01
+"""Share of the first epoch's training loss by which a later epoch's must be lower."""
+LOSS_EPOCHS = 3
+"""Fewer epochs say nothing about a loss."""
+
+
+def never_fell(losses: Sequence[float]) -> tuple[float, float] | None:
+    """The first epoch's training loss and the lowest one after it, if that is no lower by `LEAST_FALL` of the first.
+
+    Args:
+        losses: Mean of each epoch, in their order.
+    """
+    if len(losses) < LOSS_EPOCHS:
+        return None
+    first, lowest = losses[0], min(losses[1:])
+    return (first, lowest) if first - lowest < LEAST_FALL * abs(first) else None
 
 
 def constant_scores(
@@ -32,6 +50,7 @@ def constant_scores(
 def why_dead(
     metrics: Mapping[str, float],
     *,
+    losses: Sequence[float] = (),
     objective: SplitObjective,
     classes: Sequence[str],
     train_pixels: npt.NDArray[np.int64],
@@ -41,6 +60,7 @@ def why_dead(
 
     Args:
         metrics: Of its last epoch.
+        losses: Training loss of each epoch.
         objective: What it is ranked by.
         classes: Names by class id.
         train_pixels: Of each class in train, shape (C,).
@@ -55,4 +75,7 @@ def why_dead(
     floor, score = (objective.value(each) for each in (constant, metrics))
     if floor is not None and (score is None or objective.goodness(score) <= objective.goodness(floor) + DEAD_MARGIN):
         return f"stands at the floor: {classes[commonest]} everywhere scores {floor:.4f}"
+    flat = never_fell(losses)
+    if flat is not None:
+        return f"has a training loss that never fell: {flat[0]:.4g} in epoch 1, {flat[1]:.4g} at the lowest after it"
     return ""

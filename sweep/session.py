@@ -15,8 +15,10 @@ from typing import Any
 from rich.console import Console
 
 from sweep import answer, progress
+from sweep.candidate import chief_keys
 from sweep.compiled import values_of
 from sweep.conductor import Conductor
+from sweep.deciding import decide
 from sweep.floor import why_dead
 from sweep.journal import JOURNAL_FILE, Journal
 from sweep.latencies import latency_of, of_model, unsteady_text
@@ -30,9 +32,9 @@ from sweep.refitting import refit_winner
 from sweep.reporting import report_on_val
 from sweep.resources import Machines
 from sweep.tracking import Tracker, resolve_mode
-from sweep.trials import TrialView
+from sweep.trials import TrialTable, TrialView
 from sweep.trials_csv import TRIALS_FILE
-from sweep.verdict import Confirmed, Verdict, current_ablation, decide, last_verdict, why_unconfirmed
+from sweep.verdict import Confirmed, Verdict, current_ablation, last_verdict, why_unconfirmed
 from sweep.views import REFRESH_SECONDS, Views
 from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_val_counts
@@ -295,13 +297,15 @@ class Session:
             self.console,
             labels,
             seeds=conductor.table.seeds(labels[BEST], conductor.objective),
+            candidates=conductor.table.candidates(conductor.objective),
+            chief=chief_keys(self.manifest.space),
             verdict=last_verdict(self.journal.events),
             trade_off=last_trade_off(self.journal.events, conductor.objectives),
             further=conductor.objectives[1:],
             unsteady=self._unsteady(conductor),
             ablation=current_ablation(self.journal.events),
             unconfirmed=why_unconfirmed(self.journal.events),
-            dead=self._dead(labels, recorded_objective(self.manifest)),
+            dead=self._dead(labels, conductor.table, recorded_objective(self.manifest)),
             objective=conductor.objective,
             run_dir=self.run_dir,
             openings=openings_seen(self.run_dir, self.manifest.data.splits.test.hash),
@@ -318,13 +322,14 @@ class Session:
         told = [latency_of(self.manifest.latencies, trials[point.trial_id].config) for point in points]
         return unsteady_text(one for one in self.manifest.latencies if one in told)
 
-    def _dead(self, labels: Mapping[str, TrialView], objective: SplitObjective) -> dict[str, str]:
+    def _dead(self, labels: Mapping[str, TrialView], table: TrialTable, objective: SplitObjective) -> dict[str, str]:
         """Why each label that learnt nothing did not, by label."""
         data = self.data
         train, val = (class_pixels(data.data, ids) for ids in (data.train, data.val))
         reasons = {
             label: why_dead(
                 trial.metrics,
+                losses=table.losses(trial),
                 objective=objective,
                 classes=[info.name for info in data.data.classes],
                 train_pixels=train,

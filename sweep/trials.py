@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sweep.candidate import Candidates
+from sweep.floor import LOSS
 from sweep.journal import Event
 from sweep.objectives import Objective
 from sweep.pareto import LABEL as PARETO
@@ -236,6 +238,15 @@ class TrialTable:
             and objective.value(trial.metrics) is not None
         ]
 
+    def candidates(self, objective: Objective) -> Candidates:
+        """Of how many trials and configurations the best on val is the best."""
+        tried = [
+            trial
+            for trial in self.explored()
+            if trial.state in ("completed", "stopped") and objective.value(trial.metrics) is not None
+        ]
+        return Candidates(len(tried), len({configuration(trial) for trial in tried}))
+
     def confirmed(self, objective: Objective) -> list[list[TrialView]]:
         """The trials with fresh seeds that came to their end, by configuration; the baseline's first.
 
@@ -253,6 +264,13 @@ class TrialTable:
         groups = self.confirmed(objective)
         whole = [group for group in groups if not self.lost(group[0])] or groups
         return configuration(max(whole, key=lambda group: mean_goodness(group, objective))[0]) if whole else None
+
+    def losses(self, trial: TrialView) -> list[float]:
+        """Training loss of each epoch of a trial, from the first one of the trial that it continued."""
+        parent = self.trials.get(trial.parent or "")
+        results = [*(parent.results if parent else []), *trial.results]
+        by_epoch = {int(one["epoch"]): one["metrics"].get(LOSS) for one in results}
+        return [float(by_epoch[epoch]) for epoch in sorted(by_epoch) if by_epoch[epoch] is not None]
 
     def lost(self, trial: TrialView) -> int:
         """With how many fresh seeds a trial's configuration diverged or ran out of memory."""

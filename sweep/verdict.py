@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sweep.claims import Arm, Contrast, Outcome, compare
+from sweep.claims import Contrast, Outcome
 from sweep.journal import Event
-from sweep.objectives import Objective, SplitObjective
+from sweep.objectives import Objective
 from sweep.phase_kinds import CONFIRM
 from trainables.errors import DataError
 from trainables.labels import BASELINE
-from trainables.metrics import Collected, Floats, Replicates, Units, replicate_weights
 from trainables.paths import check_name
 
-RESAMPLES = 400
-"""Of the images, for the variance that they bring."""
 WITHOUT = "without-"
 """Begins the label of a winner without one component."""
-LEAST_UNITS = 5
-"""Fewer images, or groups of them, do not tell how far other images would move a difference."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +63,9 @@ class Verdict:
         chosen_from: Configurations of which those compared are the best on this very split; None where another split
             chose them, or nothing did.
         looks: How often seeds were added and looked at, this time included.
+        subject: `trial_id` of what sentences speak of where another split has chosen it; empty for the best mean.
+        rivals: Each candidate but the winner beside the winner, by `trial_id`; below 0 it is worse. Empty where the
+            winner is the baseline, in an ablation, and in runs of before.
     """
 
     split: str
@@ -79,6 +77,8 @@ class Verdict:
     unit_count: int
     chosen_from: int | None
     looks: int = 1
+    subject: str = ""
+    rivals: tuple[Contrast, ...] = ()
 
     @property
     def counts_images(self) -> bool:
@@ -97,9 +97,34 @@ class Verdict:
             return Outcome.UNDECIDED
         return contrast.outcome
 
+    def outcome_beside_winner(self, contrast: Contrast) -> Outcome:
+        """What may be said of one of the `rivals`, or of the baseline by its mirrored contrast, beside the winner.
+
+        Nothing unless the winner is better than the baseline. So in a sweep of equals this test adds no claim: it is
+        asked only where the first has claimed already.
+        """
+        if self.outcome is not Outcome.BETTER or self.leading.name != self.winner:
+            return Outcome.UNDECIDED
+        return self.outcome_of(contrast)
+
+    def may_be_best(self) -> tuple[str, ...]:
+        """The `trial_id` of every configuration that is told to be worse than no other, in their order."""
+        baseline = self.configurations[0].trial_id
+        outcomes = {one.name: self.outcome_of(one) for one in self.contrasts}
+        worse = {name for name, outcome in outcomes.items() if outcome is Outcome.WORSE}
+        worse |= {one.name for one in self.rivals if self.outcome_beside_winner(one) is Outcome.WORSE}
+        if Outcome.BETTER in outcomes.values():
+            worse.add(baseline)
+        return tuple(one.trial_id for one in self.configurations if one.trial_id not in worse)
+
     @property
     def leading(self) -> Contrast:
-        """Of the configuration with the best mean beside the baseline, of those that lost no seed if there are any."""
+        """Of the configuration that sentences speak of.
+
+        It is the one with the best mean beside the baseline, of those that lost no seed if there are any.
+        """
+        if self.subject:
+            return next(contrast for contrast in self.contrasts if contrast.name == self.subject)
         whole = [contrast for contrast in self.contrasts if not self.of(contrast.name).lost]
         return max(whole or self.contrasts, key=lambda contrast: contrast.difference)
 
@@ -129,9 +154,15 @@ class Verdict:
             held = {key: value for key, value in content.items() if key in names}
             configurations = tuple(map(_configuration, held.pop("configurations")))
             contrasts = tuple(Contrast(**one) for one in held.pop("contrasts"))
-            found = cls(configurations=configurations, contrasts=contrasts, **held)
+            rivals = tuple(Contrast(**one) for one in held.pop("rivals", ()))
+            found = cls(configurations=configurations, contrasts=contrasts, rivals=rivals, **held)
             known = {one.trial_id for one in configurations}
-            if {found.winner, *(contrast.name for contrast in contrasts)} - known or not contrasts:
+            compared = {contrast.name for contrast in contrasts}
+            if (
+                {found.winner, *compared, *(one.name for one in rivals)} - known
+                or not contrasts
+                or found.subject not in {"", *compared}
+            ):
                 raise ValueError("it speaks of configurations that it does not hold")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"the verdict in the journal is damaged ({error}); restore it from a backup") from error
@@ -147,90 +178,6 @@ def _configuration(content: Mapping[str, Any]) -> Confirmed:
         scores=tuple(map(float, content["scores"])),
         lost=int(content.get("lost", 0)),
     )
-
-
-def decide(
-    configurations: Sequence[Confirmed],
-    objective: SplitObjective,
-    *,
-    split: str,
-    collected: Callable[[str], Collected | None],
-    units: Units,
-    chosen_from: int | None,
-    picked: tuple[int, int] | None = None,
-    looks: int = 1,
-) -> Verdict:
-    """Compares configurations with the baseline over fresh seeds and over images.
-
-    Args:
-        configurations: The baseline first; each with at least two seeds.
-        objective: What is compared.
-        split: Of the scores.
-        collected: What the model of a trial did on each image; None where that was not kept.
-        units: Of the split's images.
-        chosen_from: See `Verdict`.
-        picked: See `sweep.claims.Design`: the first is the winner that is taken apart.
-        looks: See `Verdict`.
-    """
-    arms = [Arm(one.trial_id, tuple(map(objective.goodness, one.scores))) for one in configurations]
-    variances = image_variances(configurations, objective, collected, units) if units.count >= LEAST_UNITS else None
-    unit_count = units.count if variances is not None else 0
-    contrasts = compare(
-        arms[0],
-        arms[1:],
-        image_variance=variances,
-        units=unit_count,
-        chosen_from=None if chosen_from is None else max(chosen_from, len(arms) - 1),
-        picked=picked,
-        looks=looks,
-    )
-    whole = [arm for arm, one in zip(arms, configurations, strict=True) if not one.lost] or arms
-    return Verdict(
-        split=split,
-        objective=objective.key,
-        configurations=tuple(configurations),
-        contrasts=tuple(contrasts),
-        winner=max(whole, key=lambda arm: arm.mean).name,
-        units=units.name,
-        unit_count=unit_count,
-        chosen_from=chosen_from,
-        looks=looks,
-    )
-
-
-def image_variances(
-    configurations: Sequence[Confirmed],
-    objective: SplitObjective,
-    collected: Callable[[str], Collected | None],
-    units: Units,
-) -> dict[str, float] | None:
-    """Variance over images of the difference of each configuration's mean over seeds from the baseline's.
-
-    Args:
-        configurations: The baseline first.
-        objective: Of the scores.
-        collected: See `decide`.
-        units: What is drawn.
-
-    Returns:
-        By `trial_id`; None where a trial's counts are missing.
-    """
-    means = []
-    for one in configurations:
-        values: list[Floats] = []
-        for trial_id in one.trials:
-            of_trial = collected(trial_id)
-            if of_trial is None:
-                return None
-            weights = replicate_weights(units, resamples=RESAMPLES, seed=0)
-            values.append(np.concatenate([objective.metric(Replicates(of_trial, some)) for some in weights]))
-        means.append(np.mean(values, axis=0))
-    # The bootstrap's variance of a mean over n units is (n - 1) / n of what it should be.
-    correction = units.count / (units.count - 1)
-    return {
-        one.trial_id: float(np.nanvar(mean - means[0], ddof=1)) * correction
-        for one, mean in zip(configurations[1:], means[1:], strict=True)
-    }
 
 
 def last_verdict(events: Iterable[Event], kind: str = "verdict") -> Verdict | None:

@@ -142,6 +142,11 @@ def bold(text: str) -> Markup:
     return Markup("<b>{}</b>").format(text)
 
 
+def code(text: str) -> Markup:
+    """A command, escaped, as it is typed."""
+    return Markup("<code>{}</code>").format(text)
+
+
 def bold_names(texts: Sequence[str]) -> Markup:
     """Several names, the last after an "and"."""
     *others, last = map(bold, texts)

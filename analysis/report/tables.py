@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from analysis.results import Results
 
 TABLES = (
-    *("comparison", "pareto", "confirmation", "components", "per_class", "iou_thresholds", "failures", "trials"),
-    "cost",
+    *("comparison", "pareto", "standings", "strengths", "confirmation", "components", "per_class", "iou_thresholds"),
+    *("failures", "trials", "cost"),
 )
 """Names of the frames of `Results`, and of the files."""
 DIGITS = 4
 """Decimals of a proportion, significant digits of any other number."""
 
 _OTHER_PROPORTIONS = re.compile(
-    r"missed_recall|\w+_fraction|mean|lowest|highest|(difference|worth)(_low|_high)?|chance|detectable|latency_spread"
+    r"missed_recall|\w+_fraction|mean|lowest|highest|(difference|worth|to_winner)(_low|_high)?|(to_winner_)?chance|"
+    r"(to_winner_)?improvement|score|detectable|latency_spread"
 )
 """Columns of proportions that are no metric's."""
 _MARKDOWN = str.maketrans({**{mark: f"\\{mark}" for mark in "|\\`*_"}, "<": "&lt;", ">": "&gt;"})

@@ -29,7 +29,7 @@ from ..manifests import make_manifest
 
 CLASSES = (ClassInfo("left", (200, 0, 0)), ClassInfo("right", (0, 0, 200)), ClassInfo("dot", (0, 200, 0)))
 SIZES = ((40, 56), (48, 48), (33, 61))
-COUNTS = {"train": 4, "val": 5, "test": 24}
+COUNTS = {"train": 4, "val": 5, "test": 42}
 STEPS = {"0000": 5, "0001-finish": 20, "0002": 2}
 SETTLING = 10
 """Passes without a step at the end, for BatchNorm's running statistics."""
@@ -59,7 +59,7 @@ def make_data(root: Path, *, groups: bool = False) -> SegmentationData:
     entries = [{"id": i, "name": info.name, "color": list(info.color)} for i, info in enumerate(CLASSES)]
     description = {"classes": entries, "void": 255}
     if groups:
-        # test00 .. test23 in eight groups of three
+        # test00 .. test41 in fourteen groups of three
         ids = [f"{split}{number:02d}" for split, count in COUNTS.items() for number in range(count)]
         rows = "".join(f"{i},{i[:-2]}-{int(i[-2:]) // 3}\n" for i in ids)
         (root / "groups.csv").write_text("id,group\n" + rows)

@@ -14,8 +14,12 @@ import pandas as pd
 from analysis.answer import Answer
 from analysis.candidates import seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame
+from analysis.dead import AboveFloor
 from analysis.foreseen import COLUMNS as FORESEEN_COLUMNS
 from analysis.results import Results
+from analysis.scores import Score
+from analysis.standings import standings
+from analysis.strengths import strengths
 from analysis.trade_off import pareto_frame
 from search_spaces import SearchSpace, When
 from search_spaces.core.parameter import Parameter, choice
@@ -267,7 +271,7 @@ def make_results(
                 "config/optimizer.lr": float(10 ** rng.uniform(-4, -2)),
                 "config/augment.rotate.limit": float(rng.uniform(0, 30)) if number % 2 else np.nan,
                 "config/augment.policy": "none" if number == 0 else "free",
-                "parent": None,
+                "parent": "",
             }
         )
     for place, (label, record) in enumerate(records.items()):
@@ -320,6 +324,8 @@ def make_results(
         seeds=seeds_frame(trials_frame, "val/miou"),
         trade_off=None,
         pareto=pareto_frame(None, None, [objective_of("val/miou")], split="test", latencies=(), labels={}),
+        standing=(),
+        strength=(),
         verdict=None,
         confirmation=confirmation_frame(None, objective_of("val/miou")),
         ablation=None,
@@ -332,10 +338,27 @@ def make_results(
         evaluations=evaluations,
         answer=_answer(records, {row["label"]: row["iou"] for row in comparison}),
         dead={},
+        above_floor=AboveFloor("best", comparison[1]["iou"], 0.061, comparison[1]["iou"] - 0.1, comparison[1]["iou"]),
         openings=2,
         notes=(f"only {len(ids)} images: intervals are rough", "best and geometric are the same trial"),
     )
-    return results, data
+    return with_standing(results), data
+
+
+def with_standing(results: Results) -> Results:
+    """The same run with its labels placed anew, by the objective, the verdict and the split that it has now."""
+    rows = {row["trial_id"]: row for row in results.comparison.to_dict("records")}
+    scores = {
+        trial_id: {name: Score(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in METRICS}
+        for trial_id, row in rows.items()
+    }
+    for evaluation in results.evaluations.values():
+        evaluation.split = results.split  # type: ignore[misc]
+    placed = standings(results.labels, results.evaluations, scores, results.verdict, results.trials,
+                       objective=results.objective, dead=results.dead)  # fmt: skip
+    trial_ids = {label: record.trial_id for label, record in results.labels.items() if label not in results.dead}
+    told = strengths(trial_ids, results.evaluations, [info.name for info in results.classes])
+    return replace(results, standing=tuple(placed), strength=tuple(told))
 
 
 def _answer(records: dict[str, Any], scores: dict[str, float]) -> Answer:
@@ -420,7 +443,7 @@ def with_verdict(
     ablation = replace(verdict, split="val", configurations=(configurations[1], *without), contrasts=worths)
     changes = {"ablation": ablation, "components": components_frame(ablation, objective_of("val/miou")), **changes}
     told = {"verdict": verdict, "confirmation": confirmation_frame(verdict, objective), "split": split, **changes}
-    return replace(results, **told)
+    return with_standing(replace(results, **told))
 
 
 def with_trade_off(results: Results) -> Results:

@@ -10,15 +10,12 @@ import pytest
 
 from analysis.candidates import (
     SEED_COLUMNS,
-    Candidates,
-    changes,
     configurations,
     count_candidates,
     same_configuration,
     seeds_frame,
-    show_value,
-    tell_changes,
 )
+from sweep.candidate import Candidates
 
 
 def trial(number, *, seed=0, label="flip", state="completed", phase="search", miou=0.5, **config):
@@ -109,22 +106,3 @@ def test_only_trials_at_full_budget_tell_of_their_seed():
 def test_a_run_without_the_metric_has_no_seeds_to_tell_of():
     trials = pd.DataFrame([trial(0, optimizer__lr=0.1)])
     assert seeds_frame(trials, "val/other").empty
-
-
-def test_changes_name_chief_keys_first_and_leave_the_seed_out():
-    reference = {"lr": 0.003, "policy": "none", "gone": 1, "seed": 0}
-    config = {"lr": 0.0020001, "p": 0.5, "policy": "photometric", "seed": 4}
-    assert changes(config, reference, first=["policy"]) == ["policy photometric", "lr 0.002", "p 0.5", "no gone"]
-    assert changes(config, {**config, "seed": 9}) == []
-
-
-@pytest.mark.parametrize(
-    ("told", "text"), [(["a", "b", "c"], "a, b, c"), (["a", "b", "c", "d"], "a, b, c and 1 more"), (["a"], "a")]
-)
-def test_a_sentence_names_three_changes(told, text):
-    assert tell_changes(told) == text
-
-
-@pytest.mark.parametrize(("value", "shown"), [(True, "true"), (0.00012347, "0.0001235"), (3, "3"), ("a", "a")])
-def test_configuration_values_are_short(value, shown):
-    assert show_value(value) == shown

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from analysis.answer import Answer, Verdict, answer
 from analysis.comparison import (
@@ -22,8 +23,8 @@ from analysis.comparison import (
     per_class_frame,
     threshold_frame,
 )
-from analysis.dead import Dead, dead_labels, find_dead
-from analysis.scores import score_labels, score_statistic
+from analysis.dead import Dead, above_floor, dead_labels, epoch_losses, find_dead
+from analysis.scores import Classes, score_labels, score_statistic, units_of, units_of_classes, why_no_interval
 from sweep.objectives import objective_of, objectives
 from trainables import metrics
 from trainables.labels import MAJORITY
@@ -34,7 +35,7 @@ METRICS = ("pixel_accuracy", "iou", "f1", "precision", "recall", "ap", "map")
 MIOU = objective_of("val/miou")
 
 
-def made_evaluation(trial_id, *, images=30, skill=2.0, seed=0, groups=None, split="test"):
+def made_evaluation(trial_id, *, images=40, skill=2.0, seed=0, groups=None, split="test"):
     """Collected from random scores that know the target by `skill`; the fourth class is in nothing."""
     rng = np.random.default_rng(seed)
     collectors = PerImageConfusion(4), ScoreHistogram(4), RegionConfidence(4)
@@ -81,7 +82,7 @@ def made():
         MAJORITY: made_evaluation(MAJORITY, skill=0.0),
     }
     labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6), "flip": made_record("1", 0.6)}
-    return labels, evaluations, score_labels(evaluations, resamples=200, seed=1)
+    return labels, evaluations, score_labels(evaluations)
 
 
 def slow_scores(evaluation, chosen):
@@ -101,24 +102,98 @@ def slow_scores(evaluation, chosen):
 
 def test_weighted_scores_are_those_of_repeated_images(made):
     _, evaluations, _ = made
-    draws = np.random.default_rng(2).integers(0, 30, (6, 30))
-    got = score_statistic(evaluations["0"])(draw_counts(draws, 30))
+    draws = np.random.default_rng(2).integers(0, 40, (6, 40))
+    got = score_statistic(evaluations["0"])(draw_counts(draws, 40))
     assert got.shape == (7, 6)
     for column, draw in enumerate(draws):
         np.testing.assert_allclose(got[:, column], slow_scores(evaluations["0"], draw))
 
 
-def test_interval_is_that_of_resampling_images_one_by_one(made):
+def test_interval_is_that_of_leaving_out_images_one_by_one(made):
     _, evaluations, scores = made
-    rng = np.random.default_rng(3)
-    values = np.array([slow_scores(evaluations["0"], rng.integers(0, 30, 30)) for _ in range(200)])
-    spread = values.std(axis=0)
+    everyone = np.arange(40)
+    estimate = np.array(slow_scores(evaluations["0"], everyone))
+    without = np.array([slow_scores(evaluations["0"], np.delete(everyone, one)) for one in everyone])
+    centre = estimate - 39 * (without.mean(axis=0) - estimate)
+    error = np.sqrt(39 / 40 * np.square(without - without.mean(axis=0)).sum(axis=0))
+    freedom = np.minimum(39, 80 / (stats.kurtosis(without, fisher=False) - 1))
+    low, high = stats.t.interval(0.95, freedom, loc=centre, scale=error)
     assert tuple(scores["0"]) == METRICS
     for index, score in enumerate(scores["0"].values()):
-        low, high = np.quantile(values[:, index], [0.02, 0.98])
-        assert score.low == pytest.approx(low, abs=spread[index])
-        assert score.high == pytest.approx(high, abs=spread[index])
+        if METRICS[index] == "precision":
+            assert np.isnan([score.low, score.high]).all(), "forty images are too few for it"
+            continue
+        assert (score.low, score.high) == pytest.approx((low[index], high[index]))
         assert score.low < score.value < score.high
+
+
+CLASSES = Classes(["road", "car"], np.array([True, True]))
+
+
+def with_classes(*images_of, predicted=None):
+    """Sixty images with one road pixel each, and more classes in as many images as are given."""
+    confusions = np.zeros((60, 1 + len(images_of), 1 + len(images_of)), np.int64)
+    confusions[:, 0, 0] = 5
+    for class_id, count in enumerate(images_of, start=1):
+        confusions[:count, class_id, class_id] = 1
+    for class_id, count in enumerate(predicted or images_of, start=1):
+        confusions[count:, class_id, 0] += confusions[count:, class_id, class_id]
+        confusions[count:, class_id, class_id] = 0
+    return SimpleNamespace(confusions=confusions, groups=(None,) * 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "evaluation", "why"),
+    [
+        ("iou", with_classes(2), ""),
+        ("iou", with_classes(1), "car occurs in fewer than 2 images"),
+        ("iou", with_classes(0), "car occurs in fewer than 2 images"),
+        ("f1", with_classes(0), "car occurs in fewer than 2 images"),
+        ("map", with_classes(1), "car occurs in fewer than 2 images"),
+        ("pixel_accuracy", with_classes(1), ""),
+        ("precision", with_classes(5), ""),
+        ("precision", with_classes(6, predicted=(4,)), "car is predicted in fewer than 5 images"),
+        ("recall", with_classes(6, predicted=(4,)), ""),
+    ],
+)
+def test_rare_classes_take_the_interval_away(name, evaluation, why):
+    assert why_no_interval(metrics.METRICS.get(name), evaluation, classes=CLASSES) == why
+
+
+def test_a_class_that_no_model_learnt_is_not_missed():
+    alone = Classes(["road", "car"], np.array([True, False]))
+    assert why_no_interval(metrics.METRICS.get("iou"), with_classes(0), classes=alone) == ""
+    assert why_no_interval(metrics.METRICS.get("iou"), with_classes(0)) == ""
+
+
+@pytest.mark.parametrize(("count", "why"), [(40, ""), (39, "39 images are too few for it: 40 are needed")])
+def test_means_over_classes_need_more_images_than_one_number_for_all(count, why):
+    whole = with_classes(6)
+    evaluation = SimpleNamespace(confusions=whole.confusions[:count], groups=(None,) * count)
+    assert why_no_interval(metrics.METRICS.get("iou"), evaluation) == why
+    assert why_no_interval(metrics.METRICS.get("pixel_accuracy"), evaluation) == ""
+
+
+def test_a_difference_needs_what_both_of_its_checkpoints_need():
+    whole, rare = with_classes(6), with_classes(6, predicted=(4,))
+    precision = metrics.METRICS.get("precision")
+    assert why_no_interval(precision, whole, whole) == ""
+    assert why_no_interval(precision, whole, rare) == "class 1 is predicted in fewer than 5 images"
+
+
+@pytest.mark.parametrize(("count", "why"), [(50, ""), (49, "49 images are too few for it: 50 are needed")])
+def test_shares_of_what_is_predicted_need_more_images(count, why):
+    whole = with_classes(6)
+    evaluation = SimpleNamespace(confusions=whole.confusions[:count], groups=(None,) * count)
+    assert why_no_interval(metrics.METRICS.get("precision"), evaluation) == why
+    assert why_no_interval(metrics.METRICS.get("iou"), evaluation) == ""
+
+
+def test_a_class_occurs_in_groups_where_images_come_in_groups():
+    whole = with_classes(6)
+    groups = tuple(f"g{place // 6}" for place in range(60))
+    evaluation = SimpleNamespace(confusions=whole.confusions, groups=groups)
+    assert units_of_classes(units_of(evaluation), whole.confusions.sum(axis=2)).tolist() == [10, 1]
 
 
 def test_comparison_has_the_contracts_columns_and_a_floor(made):
@@ -134,8 +209,8 @@ def test_comparison_has_the_contracts_columns_and_a_floor(made):
     )
     assert frame["label"].tolist() == ["baseline", "best", "flip", MAJORITY]
     assert frame["trial_id"].tolist() == ["0", "1", "1", ""]
-    assert frame["images"].tolist() == [30] * 4
-    expected = slow_scores(evaluations["1"], np.arange(30))
+    assert frame["images"].tolist() == [40] * 4
+    expected = slow_scores(evaluations["1"], np.arange(40))
     np.testing.assert_allclose(frame.loc[1, list(METRICS)].astype(float), expected)
     floor = frame.iloc[3]
     assert floor[["epochs", "seeds", "params", "latency_ms", "train_seconds"]].isna().all()
@@ -154,7 +229,7 @@ def test_csv_keeps_every_digit(made, tmp_path):
 def test_too_few_images_leave_the_bounds_empty():
     evaluations = {"0": made_evaluation("0", images=6)}
     labels = {"baseline": made_record("0", 0.4)}
-    frame = comparison_frame(labels, evaluations, score_labels(evaluations, resamples=50))
+    frame = comparison_frame(labels, evaluations, score_labels(evaluations))
     assert frame["iou"].notna().all()
     assert frame[[f"{name}{end}" for name in METRICS for end in ("_low", "_high")]].isna().all(axis=None)
 
@@ -167,7 +242,7 @@ def test_per_class_counts_truth_and_leaves_absent_classes_undefined(made):
     assert frame["class"].tolist() == NAMES * 2
     car = frame[(frame["label"] == "best") & (frame["class"] == "car")].iloc[0]
     matrix = evaluations["1"].confusions
-    assert car["images"] == 10
+    assert car["images"] == 14
     assert car["pixels"] == matrix[:, 2].sum()
     total = matrix.sum(axis=0)
     assert car["iou"] == total[2, 2] / (total[2].sum() + total[:, 2].sum() - total[2, 2])
@@ -212,18 +287,18 @@ def test_costs_add_the_parents_gpu_seconds_and_the_whole_search():
 
 def test_answer_compares_the_winner_with_the_baseline_on_the_same_images(made):
     labels, evaluations, scores = made
-    told = answer(labels, evaluations, scores, objective=MIOU, resamples=300)
+    told = answer(labels, evaluations, scores, objective=MIOU)
     assert told.difference == pytest.approx(told.winner_score - told.baseline_score)
     assert told.low < told.difference < told.high
     assert told.verdict is Verdict.HIGHER
     assert not told.same_configuration
     assert told.val_ranks == {"baseline": 2, "best": 1, "flip": 1}
     assert told.split_ranks == {"baseline": 2, "best": 1, "flip": 1}
-    assert (told.units, told.unit_count, told.evidence) == ("images", 30, "one checkpoint each")
+    assert (told.units, told.unit_count, told.evidence) == ("images", 40, "one checkpoint each")
     rng = np.random.default_rng(0)
     differences = []
     for _ in range(400):
-        chosen = rng.integers(0, 30, 30)
+        chosen = rng.integers(0, 40, 40)
         first, second = (metrics.iou(evaluations[one].confusions[chosen].sum(axis=0)) for one in ("1", "0"))
         differences.append(np.nanmean(first) - np.nanmean(second))
     spread = np.std(differences)
@@ -235,16 +310,19 @@ def test_answer_compares_the_winner_with_the_baseline_on_the_same_images(made):
 def test_answer_speaks_of_the_sweeps_objective(made, key):
     labels, evaluations, scores = made
     objective = objective_of(key)
-    told = answer(labels, evaluations, scores, objective=objective, resamples=300, seed=5)
+    told = answer(labels, evaluations, scores, objective=objective)
     place = METRICS.index(objective.metric.name)
-    values = [slow_scores(evaluations[one], np.arange(30))[place] for one in ("1", "0")]
+    values = [slow_scores(evaluations[one], np.arange(40))[place] for one in ("1", "0")]
     assert (told.winner_score, told.baseline_score) == pytest.approx(tuple(values))
     rng = np.random.default_rng(0)
     differences = []
     for _ in range(200):
-        chosen = rng.integers(0, 30, 30)
+        chosen = rng.integers(0, 40, 40)
         differences.append(slow_scores(evaluations["1"], chosen)[place] - slow_scores(evaluations["0"], chosen)[place])
     spread = np.std(differences)
+    if key == "val/precision":
+        assert told.verdict is Verdict.NO_INTERVAL and told.why_none == "40 images are too few for it: 50 are needed"
+        return
     assert told.low == pytest.approx(np.quantile(differences, 0.02), abs=spread)
     assert told.high == pytest.approx(np.quantile(differences, 0.98), abs=spread)
 
@@ -254,10 +332,10 @@ def test_ranks_follow_the_objective_and_its_direction(made):
     labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6), "flip": made_record("1", 0.6)}
     for record in labels.values():
         record.metrics["val/f1"] = 1 - record.metrics["val/miou"]
-    told = answer(labels, evaluations, scores, objective=objective_of("val/f1"), resamples=20)
+    told = answer(labels, evaluations, scores, objective=objective_of("val/f1"))
     assert told.val_ranks == {"baseline": 1, "best": 2, "flip": 2}
     least = replace(MIOU, metric=replace(MIOU.metric, direction="min"))
-    told = answer(labels, evaluations, scores, objective=least, resamples=20)
+    told = answer(labels, evaluations, scores, objective=least)
     assert told.val_ranks == told.split_ranks == {"baseline": 1, "best": 2, "flip": 2}
 
 
@@ -268,7 +346,7 @@ def test_ranks_follow_the_objective_and_its_direction(made):
 def test_a_configuration_is_not_compared_with_itself(made, changed, verdict):
     _, evaluations, scores = made
     labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6, **{"optimizer.lr": 0.003, **changed})}
-    told = answer(labels, evaluations, scores, objective=MIOU, resamples=50)
+    told = answer(labels, evaluations, scores, objective=MIOU)
     assert told.verdict is verdict
     assert np.isnan(told.low) == (verdict is Verdict.SAME)
 
@@ -276,7 +354,7 @@ def test_a_configuration_is_not_compared_with_itself(made, changed, verdict):
 def test_val_which_chose_the_winner_gives_no_interval_of_the_difference():
     evaluations = {one: made_evaluation(one, skill=skill, split="val") for one, skill in (("0", 1.5), ("1", 2.5))}
     labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6)}
-    told = answer(labels, evaluations, score_labels(evaluations, resamples=50), objective=MIOU, resamples=50)
+    told = answer(labels, evaluations, score_labels(evaluations), objective=MIOU)
     assert told.verdict is Verdict.CHOSEN_HERE
     assert np.isnan([told.low, told.high]).all()
 
@@ -321,6 +399,29 @@ def test_a_model_that_stands_a_thousandth_above_the_floor_is_dead():
     assert find_dead(confusion + np.array([[1, 0], [0, 0]]), floor=0.0) is None
 
 
+def test_a_model_whose_loss_never_fell_is_dead_though_it_stands_above_the_floor():
+    confusion = np.array([[50, 10], [20, 20]])
+    iou = (50 / 80 + 20 / 50) / 2
+    assert find_dead(confusion, 0.1, [1.0, 1.0, 0.995]) == Dead(None, iou, 0.1, (1.0, 0.995))
+    assert find_dead(confusion, 0.1, [1.0, 1.0, 0.985]) is None
+
+
+def test_the_winner_stands_beside_the_floor_on_the_same_images(made):
+    _, evaluations, _ = made
+    options = {"objective": MIOU}
+    told = above_floor("best", evaluations["1"], evaluations[MAJORITY], picked=False, **options)
+    values = [np.nanmean(metrics.iou(evaluations[one].confusions.sum(axis=0))) for one in ("1", MAJORITY)]
+    assert (told.score, told.floor) == pytest.approx(tuple(values))
+    assert told.low < told.score - told.floor < told.high
+    alone = above_floor("best", evaluations["1"], evaluations[MAJORITY], picked=True, **options)
+    assert alone.score == told.score and np.isnan([alone.low, alone.high]).all()
+
+
+def test_losses_of_a_checkpoint_are_those_of_all_its_epochs():
+    history = [{"metrics": {"train/loss": 2.0}}, {"metrics": {"val/miou": 0.1}}, {"metrics": {"train/loss": 1.5}}]
+    assert epoch_losses(SimpleNamespace(history=history)) == [2.0, 1.5]
+
+
 def test_dead_labels_are_found_from_the_evaluations(made):
     _, evaluations, _ = made
     constant = made_evaluation("2")
@@ -328,18 +429,20 @@ def test_dead_labels_are_found_from_the_evaluations(made):
     constant.confusions[:, :, 1] = evaluations["0"].confusions.sum(axis=2)
     found = dead_labels({"baseline": "0", "best": "1", "flip": "2"}, {**evaluations, "2": constant})
     assert list(found) == ["flip"]
+    flat = dead_labels({"baseline": "0", "best": "1"}, evaluations, {"best": [2.0, 2.0, 2.0]})
+    assert list(flat) == ["best"] and flat["best"].losses == (2.0, 2.0)
     assert found["flip"].only_class == 1
     floor = evaluations[MAJORITY].confusions.sum(axis=0)
     assert found["flip"].floor == pytest.approx(np.nanmean(metrics.iou(floor)))
 
 
 def test_groups_are_the_units_where_images_have_them():
-    groups = tuple(f"video-{number // 5}" for number in range(30))
+    groups = tuple(f"video-{number // 3}" for number in range(40))
     evaluations = {
         "0": made_evaluation("0", skill=1.5, groups=groups),
         "1": made_evaluation("1", skill=2.5, groups=groups),
     }
     labels = {"baseline": made_record("0", 0.4), "best": made_record("1", 0.6)}
-    told = answer(labels, evaluations, score_labels(evaluations, resamples=50), objective=MIOU, resamples=50)
-    assert (told.units, told.unit_count) == ("groups", 6)
+    told = answer(labels, evaluations, score_labels(evaluations), objective=MIOU)
+    assert (told.units, told.unit_count) == ("groups", 14)
     assert not np.isnan(told.low)

@@ -15,7 +15,8 @@ from analysis.comparison import COST_COLUMNS, THRESHOLD_COLUMNS, comparison_colu
 from analysis.failures.measure import COLUMNS, failing_regions
 from analysis.report.sections.classes import shown_metric
 from analysis.report.tables import show_number
-from analysis.results import build_results
+from analysis.results import build_results, chosen_here
+from analysis.scores import score_labels
 from sweep.verify import open_data, open_run
 from trainables import commands
 from trainables.errors import CheckpointError, DataError, UsageError
@@ -33,7 +34,7 @@ def original(tmp_path_factory):
         patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
         data = make_data(root / "data")
         run_dir = make_run(root / "runs" / "small", data)
-        yield data, run_dir, build_results(run_dir, resamples=100)
+        yield data, run_dir, build_results(run_dir)
 
 
 def test_results_hold_every_table_with_the_contracts_columns(original):
@@ -90,6 +91,10 @@ def test_notes_tell_what_a_reader_must_know(original):
     assert any("best and flip are one trial (0001-finish)" in note for note in results.notes)
 
 
+def test_notes_tell_which_metrics_have_no_interval_and_why(original):
+    assert "no interval of mean precision: 42 images are too few for it: 50 are needed" in original[2].notes
+
+
 def rewrite(path, changes):
     text = path.read_text()
     for old, new in changes.items():
@@ -108,7 +113,7 @@ def run(original, tmp_path):
 
 def test_a_report_on_kept_evaluations_opens_nothing_and_says_the_same(original, run):
     _, run_dir = run
-    again = build_results(run_dir, resamples=100)
+    again = build_results(run_dir)
     assert again.openings == 1
     assert again.comparison.equals(original[2].comparison)
     assert again.failures.equals(original[2].failures)
@@ -118,18 +123,33 @@ def test_val_is_small_has_no_intervals_and_opens_nothing(run):
     _, run_dir = run
     (run_dir.parent / "test_openings.jsonl").unlink()
     (run_dir / "splits.test.json").unlink()
-    results = build_results(run_dir, split="val", resamples=50)
+    results = build_results(run_dir, split="val")
     assert results.openings == 1, "evaluations on test are kept here, though the list of openings is gone"
     assert results.comparison["images"].tolist() == [COUNTS["val"]] * 4
     assert results.comparison["iou_low"].isna().all()
     assert results.answer.verdict is Verdict.CHOSEN_HERE
     assert np.isnan(results.answer.low)
     assert any("too few for intervals" in note for note in results.notes)
+    assert any(note.startswith("val chose every label but the baseline") for note in results.notes)
+
+
+def test_what_a_split_chose_has_no_interval_there(original):
+    labels = original[2].labels
+    assert chosen_here("val", labels) == {"0001-finish"}
+    assert chosen_here("test", labels) == set()
+    assert chosen_here("val", {label: record for label, record in labels.items() if label != "baseline"}) == {
+        "0001-finish"
+    }
+    evaluations = {one: original[2].evaluations[one] for one in ("0000", "0001-finish")}
+    scores = score_labels(evaluations, picked={"0001-finish"})
+    assert [name for name, score in scores["0000"].items() if np.isnan(score.low)] == ["precision"]
+    assert all(np.isnan([score.low, score.high]).all() for score in scores["0001-finish"].values())
+    assert not any(np.isnan(score.value) for score in scores["0001-finish"].values())
 
 
 def test_top_adds_the_best_completed_trials_that_no_label_holds(run):
     _, run_dir = run
-    results = build_results(run_dir, top=2, resamples=50)
+    results = build_results(run_dir, top=2)
     assert list(results.labels) == ["baseline", "best", "flip", "trial-0002"]
     assert results.comparison["label"].tolist()[3] == "trial-0002"
     assert results.openings == 2
@@ -142,7 +162,7 @@ def test_top_adds_no_second_seed_of_what_is_shown(run):
         run_dir / "trials.csv",
         {"0002,flip,search,2,completed,,2,10.0,1.0,0.2,0.02,": "0002,flip,search,2,completed,,2,10.0,1.0,0.2,0.003,"},
     )
-    results = build_results(run_dir, top=1, resamples=20)
+    results = build_results(run_dir, top=1)
     assert list(results.labels) == ["baseline", "best", "flip"]
     assert results.seeds[["label", "seeds", "lowest", "highest"]].to_numpy().tolist() == [
         ["baseline = flip", 2, 0.2, 0.3]
@@ -159,7 +179,7 @@ def test_top_ranks_configurations_by_their_mean_over_seeds(run, another_seed, ex
         shutil.rmtree(run_dir / "best" / label)
     with (run_dir / "trials.csv").open("a") as stream:
         stream.write(another_seed)
-    assert list(build_results(run_dir, top=1, resamples=20).labels) == ["baseline", expected]
+    assert list(build_results(run_dir, top=1).labels) == ["baseline", expected]
 
 
 def test_best_of_the_baselines_own_configuration_is_not_compared(run):
@@ -169,7 +189,7 @@ def test_best_of_the_baselines_own_configuration_is_not_compared(run):
         path = run_dir / "best" / label / "trial.json"
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "config": {**config, "seed": 8}}))
-    results = build_results(run_dir, resamples=20)
+    results = build_results(run_dir)
     assert results.answer.verdict is Verdict.SAME
     assert np.isnan(results.answer.low)
 
@@ -178,7 +198,7 @@ def test_the_objective_of_the_manifest_is_compared_and_ranks(run):
     _, run_dir = run
     rewrite(run_dir / "manifest.json", {'"objective": "val/miou"': '"objective": "val/recall"'})
     rewrite(run_dir / "trials.csv", {"val/miou": "val/recall"})
-    results = build_results(run_dir, top=1, resamples=50)
+    results = build_results(run_dir, top=1)
     assert list(results.labels)[-1] == "trial-0002"
     scores = results.comparison.set_index("label")["recall"]
     told = results.answer
@@ -193,7 +213,7 @@ def test_the_objective_of_one_class_has_columns_of_its_own_and_is_compared(run):
     _, run_dir = run
     rewrite(run_dir / "manifest.json", {'"objective": "val/miou"': '"objective": "val/iou[dot]"'})
     rewrite(run_dir / "trials.csv", {"val/miou": "val/iou[dot]"})
-    results = build_results(run_dir, resamples=50)
+    results = build_results(run_dir)
     columns = list(results.comparison)
     assert columns[columns.index("map_high") + 1 :][:3] == ["iou[dot]", "iou[dot]_low", "iou[dot]_high"]
     row = results.comparison.set_index("label").loc["best"]
@@ -215,7 +235,7 @@ def test_an_objective_that_the_report_does_not_know_opens_nothing(run):
 
 def test_labels_that_learnt_nothing_are_found(run):
     _, run_dir = run
-    results = build_results(run_dir, resamples=20)
+    results = build_results(run_dir)
     floor = results.comparison.set_index("label").loc[MAJORITY, "iou"]
     for label, record in results.labels.items():
         predicted = results.evaluations[record.trial_id].confusions.sum(axis=(0, 1))
@@ -226,7 +246,7 @@ def test_labels_that_learnt_nothing_are_found(run):
 def test_a_run_without_baseline_gives_tables_but_no_answer(run):
     _, run_dir = run
     shutil.rmtree(run_dir / "best" / "baseline")
-    results = build_results(run_dir, resamples=50)
+    results = build_results(run_dir)
     assert results.answer is None
     assert results.comparison["label"].tolist() == ["best", "flip", MAJORITY]
     assert any(note.startswith("no checkpoint for baseline") for note in results.notes)
@@ -250,8 +270,8 @@ def test_options_out_of_range_are_refused(run, options):
 def test_groups_are_told_and_used(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "cache"))
     data = make_data(tmp_path / "data", groups=True)
-    results = build_results(make_run(tmp_path / "runs" / "grouped", data, labels={"baseline": "0000"}), resamples=50)
-    assert any("8 groups" in note for note in results.notes)
+    results = build_results(make_run(tmp_path / "runs" / "grouped", data, labels={"baseline": "0000"}))
+    assert any("14 groups" in note for note in results.notes)
     assert results.comparison["iou_low"].notna().all()
 
 

@@ -12,8 +12,9 @@ from analysis import statistics
 from analysis.statistics import (
     MIN_GROUPS,
     MIN_IMAGES,
-    bootstrap_interval,
-    expanded_confidence,
+    MOST_BLOCKS,
+    confidence_interval,
+    leave_out,
     paired_interval,
 )
 from trainables import metrics
@@ -21,6 +22,7 @@ from trainables.metrics import (
     arrays,
     draw_counts,
     mean_over_split_classes,
+    replicate_weights,
     resampling,
     sampling_units,
     weighted_sum,
@@ -44,56 +46,86 @@ def test_weights_are_repeated_images():
         np.testing.assert_array_equal(weighted_sum(counts, per_image)[row], per_image[draw].sum(axis=0))
 
 
-def test_interval_equals_scipys_on_the_same_draws():
+def jackknife_by_hand(values_of, units):
+    """Estimate, bias, standard error and degrees of freedom, from a plain loop over units."""
+    everyone = np.arange(len(units.of_image))
+    estimate = values_of(everyone)
+    without = np.array([values_of(everyone[units.of_image != unit]) for unit in range(units.count)])
+    count = units.count
+    error = np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum())
+    kurtosis = stats.kurtosis(without, fisher=False)
+    return estimate, (count - 1) * (without.mean() - estimate), error, min(count - 1, 2 * count / (kurtosis - 1))
+
+
+def test_interval_is_that_of_a_loop_that_leaves_out_each_image():
     values = np.random.default_rng(1).gamma(2, size=60)
-    ours = bootstrap_interval(mean_of(values), images(60), seed=5, resamples=700)
-    scipys = stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=700,
-        batch=250,
-        method="percentile",
-        confidence_level=expanded_confidence(0.95, 60),
-        rng=np.random.default_rng(5),
-    ).confidence_interval
-    assert (float(ours.low), float(ours.high)) == pytest.approx((scipys.low, scipys.high))
+    ours = confidence_interval(lambda weights: np.square(mean_of(values)(weights)), images(60))
+    estimate, bias, error, freedom = jackknife_by_hand(lambda kept: values[kept].mean() ** 2, images(60))
+    low, high = stats.t.interval(0.95, freedom, loc=estimate - bias, scale=error)
+    assert (float(ours.low), float(ours.high)) == pytest.approx((low, high))
+    assert bias > 0 and freedom < 59
 
 
 def test_interval_of_a_mean_is_students():
-    values = np.random.default_rng(2).normal(size=25)
-    ours = bootstrap_interval(mean_of(values), images(25), resamples=20_000)
+    values = np.random.default_rng(2).uniform(size=25)  # flat tails do not take away degrees of freedom
+    ours = confidence_interval(mean_of(values), images(25))
     low, high = stats.t.interval(0.95, 24, loc=values.mean(), scale=stats.sem(values))
-    assert float(ours.low) == pytest.approx(low, abs=0.04 * (high - low))
-    assert float(ours.high) == pytest.approx(high, abs=0.04 * (high - low))
+    assert (float(ours.low), float(ours.high)) == pytest.approx((low, high))
 
 
-def test_several_statistics_share_the_draws():
+def test_the_bias_of_a_squared_mean_is_its_variance():
+    values = np.random.default_rng(2).normal(size=40)
+    spread = leave_out(lambda weights: np.square(mean_of(values)(weights))[None], images(40))
+    assert spread.bias[0] == pytest.approx(values.var(ddof=1) / 40)
+
+
+def test_few_images_that_decide_leave_few_degrees_of_freedom():
+    one, all_alike = np.zeros(100), np.random.default_rng(0).uniform(size=100)
+    one[7] = 1.0
+    freedom = leave_out(
+        lambda weights: np.stack([mean_of(one)(weights), mean_of(all_alike)(weights)]), images(100)
+    ).freedom
+    assert freedom[0] == pytest.approx(2 * 100 / (stats.kurtosis(one, fisher=False) - 1))
+    assert freedom[0] < 2.1 and freedom[1] == 99
+
+
+def test_several_statistics_are_told_as_each_alone():
     values = np.random.default_rng(3).normal(size=40)
-    both = bootstrap_interval(
-        lambda weights: np.stack([mean_of(values)(weights), -mean_of(values)(weights)]), images(40), seed=1
+    both = confidence_interval(
+        lambda weights: np.stack([mean_of(values)(weights), -mean_of(values)(weights)]), images(40)
     )
-    single = bootstrap_interval(mean_of(values), images(40), seed=1)
+    single = confidence_interval(mean_of(values), images(40))
     np.testing.assert_allclose(both.low, [single.low, -single.high])
     np.testing.assert_allclose(both.high, [single.high, -single.low])
 
 
-def test_same_seed_same_interval_and_another_seed_another():
-    values = np.random.default_rng(4).normal(size=30)
-    one, two, three = (bootstrap_interval(mean_of(values), images(30), seed=seed) for seed in (8, 8, 9))
-    assert (one.low, one.high) == (two.low, two.high)
-    assert (one.low, one.high) != (three.low, three.high)
+def test_many_images_are_left_out_in_blocks(monkeypatch):
+    values = np.random.default_rng(4).normal(size=3000)
+    exact = stats.t.interval(0.95, 2999, loc=values.mean(), scale=stats.sem(values))
+    asked = []
+
+    def watched(weights):
+        asked.append(weights)
+        return mean_of(values)(weights)
+
+    interval = confidence_interval(watched, images(3000))
+    assert (float(interval.low), float(interval.high)) == pytest.approx(exact, abs=0.15 * (exact[1] - exact[0]))
+    weights = np.concatenate([some for some in asked if some.min() == 0])
+    assert weights.shape == (MOST_BLOCKS, 3000)
+    assert (weights == 0).sum(axis=0).tolist() == [1] * 3000, "every image is left out once"
+    assert set((weights == 0).sum(axis=1)) == {7, 8}
 
 
 @pytest.mark.parametrize("count", [MIN_IMAGES - 1, MIN_IMAGES])
 def test_too_few_images_give_no_interval(count):
-    interval = bootstrap_interval(mean_of(np.arange(count)), images(count), resamples=50)
+    interval = confidence_interval(mean_of(np.arange(count)), images(count))
     assert np.isnan(interval.low) == (count < MIN_IMAGES)
 
 
 @pytest.mark.parametrize("count", [MIN_GROUPS - 1, MIN_GROUPS])
 def test_too_few_groups_give_no_interval_however_many_images(count):
     units = sampling_units([f"video-{place % count}" for place in range(200)])
-    interval = bootstrap_interval(lambda weights: np.stack([mean_of(np.arange(200))(weights)] * 2), units, resamples=50)
+    interval = confidence_interval(lambda weights: np.stack([mean_of(np.arange(200))(weights)] * 2), units)
     assert interval.low.shape == (2,)
     assert np.isnan(interval.low).all() == (count < MIN_GROUPS)
 
@@ -106,29 +138,15 @@ def test_images_of_a_group_are_drawn_together():
     assert not sampling_units([None, None]).grouped
 
 
-def test_group_interval_is_that_of_the_groups_sums():
+def test_groups_are_left_out_whole():
     rng = np.random.default_rng(5)
     groups = np.repeat(np.arange(8), rng.integers(1, 9, 8))
     values = rng.normal(size=len(groups)) + groups
-    grouped = bootstrap_interval(mean_of(values), sampling_units([str(g) for g in groups]), seed=2)
-    sums, sizes = np.bincount(groups, values), np.bincount(groups)
-    by_sum = stats.bootstrap(
-        (sums, sizes),
-        lambda total, size, axis: total.sum(axis=axis) / size.sum(axis=axis),
-        paired=True,
-        n_resamples=1000,
-        batch=250,
-        method="percentile",
-        confidence_level=expanded_confidence(0.95, 8),
-        rng=np.random.default_rng(2),
-    ).confidence_interval
-    assert (float(grouped.low), float(grouped.high)) == pytest.approx((by_sum.low, by_sum.high))
-
-
-def test_expanded_level_gives_the_width_of_students_t():
-    # Hesterberg (2015), table 1: for n = 10 and 95% the tail is 0.0086 instead of 0.025
-    assert (1 - expanded_confidence(0.95, 10)) / 2 == pytest.approx(0.0086, abs=5e-5)
-    assert expanded_confidence(0.95, 100_000) == pytest.approx(0.95, abs=1e-5)
+    units = sampling_units([str(g) for g in groups])
+    grouped = confidence_interval(mean_of(values), units)
+    estimate, bias, error, freedom = jackknife_by_hand(lambda kept: values[kept].mean(), units)
+    low, high = stats.t.interval(0.95, freedom, loc=estimate - bias, scale=error)
+    assert (float(grouped.low), float(grouped.high)) == pytest.approx((low, high))
 
 
 def test_replicates_that_lose_a_class_leave_it_out_but_keep_those_only_predicted():
@@ -183,21 +201,14 @@ def coverage(make_statistic, units, *, groups, per_group, repeats, seed):
     truth = metrics.mean_over_classes(metrics.iou(big))
     rng = np.random.default_rng(seed)
     hits = 0
-    for repeat in range(repeats):
-        interval = bootstrap_interval(
-            make_statistic(simulated_split(rng, groups, per_group)), units, seed=repeat, resamples=300
-        )
+    for _ in range(repeats):
+        interval = confidence_interval(make_statistic(simulated_split(rng, groups, per_group)), units)
         hits += bool(interval.low <= truth <= interval.high)
     return hits / repeats
 
 
-def test_intervals_keep_the_splits_class_set_and_cover():
-    """Counting a class that a replicate lost as 0 pulls its mIoU down; leaving it out keeps the coverage."""
-    options = {"groups": 75, "per_group": 1, "repeats": 250, "seed": 1}
-    kept = coverage(keep_class_set, images(75), **options)
-    counted_as_zero = coverage(naive, images(75), **options)
-    assert kept > 0.91
-    assert kept > counted_as_zero
+def test_intervals_cover_where_a_class_is_rare():
+    assert coverage(keep_class_set, images(75), groups=75, per_group=1, repeats=250, seed=1) > 0.91
 
 
 def test_a_replicate_without_a_class_is_not_pulled_down():
@@ -210,10 +221,10 @@ def test_a_replicate_without_a_class_is_not_pulled_down():
 
 
 def test_correlated_frames_need_group_intervals():
-    units = sampling_units([f"video-{place // 25}" for place in range(6 * 25)])
-    options = {"groups": 6, "per_group": 25, "repeats": 150, "seed": 2}
-    assert coverage(keep_class_set, units, **options) > 0.88
-    assert coverage(keep_class_set, images(6 * 25), **options) < 0.8
+    units = sampling_units([f"video-{place // 25}" for place in range(8 * 25)])
+    options = {"groups": 8, "per_group": 25, "repeats": 150, "seed": 2}
+    assert coverage(keep_class_set, units, **options) > 0.89
+    assert coverage(keep_class_set, images(8 * 25), **options) < 0.85
 
 
 def test_paired_interval_is_narrower_than_two_single_ones_on_the_same_images():
@@ -222,15 +233,15 @@ def test_paired_interval_is_narrower_than_two_single_ones_on_the_same_images():
     one, two = difficulty + 0.3 + 0.1 * rng.normal(size=50), difficulty + 0.1 * rng.normal(size=50)
     paired = paired_interval(mean_of(one), mean_of(two), images(50))
     assert paired.low > 0
-    singles = [bootstrap_interval(mean_of(values), images(50)) for values in (one, two)]
+    singles = [confidence_interval(mean_of(values), images(50)) for values in (one, two)]
     assert singles[0].low < singles[1].high
-    expected = bootstrap_interval(mean_of(one - two), images(50))
+    expected = confidence_interval(mean_of(one - two), images(50))
     assert (float(paired.low), float(paired.high)) == pytest.approx((float(expected.low), float(expected.high)))
 
 
 def test_replicates_come_in_batches_that_change_nothing(monkeypatch):
     values = np.random.default_rng(7).normal(size=50)
-    whole = bootstrap_interval(mean_of(values), images(50), resamples=300, seed=4)
+    whole = confidence_interval(mean_of(values), images(50))
     monkeypatch.setattr(resampling, "BATCH_WEIGHTS", 50 * 7)
     asked = []
 
@@ -238,21 +249,23 @@ def test_replicates_come_in_batches_that_change_nothing(monkeypatch):
         asked.append(weights.shape)
         return mean_of(values)(weights)
 
-    batched = bootstrap_interval(watched, images(50), resamples=300, seed=4)
-    assert (batched.low, batched.high) == (whole.low, whole.high)
-    assert asked == [(7, 50)] * 42 + [(6, 50)]
+    batched = confidence_interval(watched, images(50))
+    assert (float(batched.low), float(batched.high)) == pytest.approx((float(whole.low), float(whole.high)))
+    assert [shape for shape in asked if shape != (1, 50)] == [(7, 50)] * 7
+    drawn = [weights.shape for weights in replicate_weights(images(50), resamples=20, seed=0)]
+    assert drawn == [(7, 50), (7, 50), (6, 50)]
 
 
 def test_memory_does_not_grow_with_images_times_replicates():
     units, values = images(20_000), np.ones(20_000)
     tracemalloc.start()
     try:
-        bootstrap_interval(mean_of(values), units)
+        confidence_interval(mean_of(values), units)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # the weights alone of 1000 replicates of 20,000 images take 160 MB
-    assert peak < 120e6
+    # the weights alone of 400 replicates of 20,000 images take 64 MB
+    assert peak < 50e6
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float64])
@@ -267,10 +280,10 @@ def test_sums_over_blocks_of_images_are_those_over_all(monkeypatch, dtype):
 
 
 def test_undefined_statistic_gives_no_interval():
-    interval = bootstrap_interval(lambda weights: np.full(weights.shape[:-1], np.nan), images(30), resamples=20)
+    interval = confidence_interval(lambda weights: np.full(weights.shape[:-1], np.nan), images(30))
     assert np.isnan(interval.low)
     assert np.isnan(interval.high)
 
 
 def test_limits_are_those_that_the_documentation_gives():
-    assert (statistics.MIN_IMAGES, statistics.MIN_GROUPS) == (20, 5)
+    assert (statistics.MIN_IMAGES, statistics.MIN_GROUPS) == (20, 8)

@@ -68,7 +68,7 @@ def original(tmp_path_factory):
         trials.to_csv(run_dir / "trials.csv", index=False)
         with Journal(run_dir / "journal.jsonl") as journal:
             journal.append("trade_off", **CHOSEN.to_json())
-        yield build_results(run_dir, resamples=50), build_results(run_dir, split="val", resamples=50)
+        yield build_results(run_dir), build_results(run_dir, split="val")
 
 
 def test_table_has_what_val_chose_and_what_the_checkpoints_show_on_the_split(original):
@@ -151,7 +151,7 @@ def test_figure_has_the_first_objective_against_each_other_one(original):
 def test_one_objective_has_no_trade_off(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "cache"))
     run_dir = make_run(tmp_path / "runs" / "one", make_data(tmp_path / "data"), labels={"baseline": "0000"})
-    results = build_results(run_dir, split="val", resamples=20)
+    results = build_results(run_dir, split="val")
     assert results.trade_off is None and results.pareto.empty
     assert "pareto" not in results.comparison
     assert trade_off_claim(results) is None and draw_trade_off(results) is None

@@ -259,7 +259,7 @@ def test_run_of_this_name_that_is_a_broken_link_is_refused(scene: Scene, capsys:
 
 
 def test_data_of_the_scene_is_what_the_tests_think(scene: Scene) -> None:
-    assert len(DATASETS.get("folder")(root=scene.base / "data").ids()) == 33
+    assert len(DATASETS.get("folder")(root=scene.base / "data").ids()) == 51
 
 
 DAMAGE: dict[str, Any] = {

@@ -11,11 +11,12 @@ import pytest
 
 from sweep.claims import Outcome
 from sweep.conductor import Conductor
+from sweep.deciding import decide
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import objective_of
 from sweep.phases.ablate import without_each
-from sweep.verdict import Verdict, current_ablation, decide, worth
+from sweep.verdict import Verdict, current_ablation, worth
 from trainables.config import TrialConfig
 from trainables.labels import BASELINE, BEST
 from trainables.metrics import sampling_units

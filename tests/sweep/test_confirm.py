@@ -13,13 +13,14 @@ import pytest
 
 from sweep.claims import Outcome
 from sweep.conductor import Conductor
+from sweep.deciding import decide
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import Objective, objective_of
 from sweep.phases.confirm import confirm_id, confirming, fresh_seed, repeated
 from sweep.planning import Asked, make_plan
 from sweep.trials import configuration
-from sweep.verdict import Verdict, decide, why_unconfirmed
+from sweep.verdict import Verdict, why_unconfirmed
 from trainables.labels import BASELINE, BEST
 from trainables.metrics import sampling_units
 from trainables.metrics.registry import ConfusionsAlone

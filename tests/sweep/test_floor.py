@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
-from sweep.floor import constant_scores, why_dead
+from sweep.floor import LEAST_FALL, constant_scores, never_fell, why_dead
 from sweep.objectives import DEAD_MARGIN, objective_of, on_classes
 
 VAL = np.array([600, 300, 100, 0])
@@ -57,3 +57,29 @@ def test_ranked_by_one_class_the_floor_is_that_of_the_class() -> None:
         return why_dead(metrics, objective=objective, classes=CLASSES, train_pixels=TRAIN, val_pixels=VAL)
 
     assert told(0.0005).startswith("stands at the floor") and told(0.2) == ""
+
+
+@pytest.mark.parametrize(
+    ("losses", "flat"),
+    [
+        ((2.0, 2.1, 1.99), (2.0, 1.99)),
+        ((2.0, 2.1, 2.0 - 2.0 * LEAST_FALL * 0.999), (2.0, 2.0 - 2.0 * LEAST_FALL * 0.999)),
+        ((2.0, 2.1, 2.0 - 2.0 * LEAST_FALL * 1.001), None),
+        ((2.0, 1.5, 2.5), None),
+        ((2.0, 2.0), None),
+        ((), None),
+    ],
+)
+def test_a_loss_fell_if_a_later_epoch_is_lower_by_a_hundredth(
+    losses: tuple[float, ...], flat: tuple[float, float] | None
+) -> None:
+    assert never_fell(losses) == (None if flat is None else pytest.approx(flat))
+
+
+def test_a_label_whose_loss_never_fell_is_dead_whatever_it_scores() -> None:
+    options = {"objective": objective_of(OBJECTIVE), "classes": CLASSES, "train_pixels": TRAIN, "val_pixels": VAL}
+    metrics = {OBJECTIVE: 0.9}
+    assert why_dead(metrics, losses=(2.0, 2.0, 1.985), **options) == (
+        "has a training loss that never fell: 2 in epoch 1, 1.985 at the lowest after it"
+    )
+    assert why_dead(metrics, losses=(2.0, 2.0, 1.97), **options) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sweep.answer import (
     show_space,
     show_time,
 )
+from sweep.candidate import Candidates
 from sweep.claims import Contrast
 from sweep.flags import duration
 from sweep.journal import Journal
@@ -145,6 +147,8 @@ def answer(tmp_path: Path, **options: Any) -> list[str]:
         drive(conductor, outcome=options.pop("outcome", scores))
         labels = conductor.labels()
         more = {
+            "candidates": conductor.table.candidates(conductor.objective),
+            "chief": ["loss.name"],
             "dead": {},
             "openings": 0,
             "failed": 0,
@@ -159,10 +163,18 @@ def test_answer_is_five_lines_with_the_next_commands(tmp_path: Path) -> None:
     assert len(lines) == 5
     assert lines[0].startswith("best")
     assert "baseline 0." in lines[1]
-    assert "a candidate, no evidence yet" in lines[1]
-    assert lines[2].endswith("runs/mine")
-    assert f"{commands.report(Path('runs/mine'))}   (opens the test split, opened 0 times so far)" in lines[3]
-    assert commands.confirm(Path("runs/mine")) in lines[4]
+    name = re.escape(lines[0].split()[1])
+    assert re.fullmatch(
+        rf"verdict +{name} \(loss.name {name}, .*\) is the best of \d+ trials on val, one seed each: a candidate, not "
+        f"confirmed. To confirm it: {re.escape(commands.confirm(Path('runs/mine')))}",
+        lines[2],
+    )
+    assert lines[3].endswith("runs/mine")
+    assert f"{commands.report(Path('runs/mine'))}   (opens the test split, opened 0 times so far)" in lines[4]
+
+
+def test_why_nothing_was_confirmed_is_told_with_the_candidate(tmp_path: Path) -> None:
+    assert "not confirmed (no [time]). To confirm it: " in answer(tmp_path, unconfirmed="no [time]")[2]
 
 
 def test_verdict_stands_where_the_score_of_one_seed_stood(tmp_path: Path) -> None:
@@ -176,9 +188,12 @@ def test_verdict_stands_where_the_score_of_one_seed_stood(tmp_path: Path) -> Non
     assert lines[1].startswith("verdict") and "on val, [focal] (t003) is better than the baseline: +0.021" in lines[1]
     assert "means over seeds: baseline (t000) 0.4050, [focal] (t003) 0.4250" in lines[2]
     assert "fewer seeds than planned: seed 3 of each would take 90 s" in lines[3]
-    assert "no evidence yet" not in "".join(lines) and "more fresh seeds" in lines[-1]
+    assert "a candidate" not in "".join(lines) and "more fresh seeds" in lines[-1]
     dead = answer(tmp_path / "dead", verdict=verdict, dead={"baseline": "predicts sky everywhere on val"})
     assert not any(line.startswith("verdict") for line in dead)
+    assert not any(
+        line.startswith("verdict") for line in answer(tmp_path / "d", dead={"best": "predicts sky everywhere"})
+    )
 
 
 def test_answer_says_when_nothing_beat_the_baseline(tmp_path: Path) -> None:
@@ -217,13 +232,14 @@ def test_dead_winner_is_no_result(tmp_path: Path) -> None:
         labels = conductor.labels()
     page = console()
     show_answer(
-        page, labels, seeds=[labels["best"]], dead=dict.fromkeys(labels, floor), objective=objective_of(OBJECTIVE),
+        page, labels, seeds=[labels["best"]], candidates=Candidates(5, 5),
+        dead=dict.fromkeys(labels, floor), objective=objective_of(OBJECTIVE),
         run_dir=Path("runs/mine"), openings=0, failed=0,
     )  # fmt: skip
     lines = text(page).strip().splitlines()
     assert "no label learnt anything" in lines[0]
     assert "neither is a result" in lines[2]
-    assert "no evidence yet" not in text(page)
+    assert "a candidate" not in text(page)
 
 
 def test_several_seeds_of_the_best_are_shown_as_mean_and_range(tmp_path: Path) -> None:
@@ -239,6 +255,7 @@ def test_several_seeds_of_the_best_are_shown_as_mean_and_range(tmp_path: Path) -
         page,
         labels,
         seeds=[labels["best"], twin],
+        candidates=Candidates(6, 5),
         dead={},
         objective=objective_of(OBJECTIVE),
         run_dir=Path("r"),
@@ -247,7 +264,7 @@ def test_several_seeds_of_the_best_are_shown_as_mean_and_range(tmp_path: Path) -
     )
     score = labels["best"].metrics[OBJECTIVE]
     assert f"mean {(score + 0.1) / 2:.4f} of 2 seeds, 0.1000 .. {score:.4f}" in text(page)
-    assert "+0." not in text(page)
+    assert "+0." not in text(page) and "the best of 5 configurations on val, by the mean" in text(page)
 
 
 @pytest.mark.parametrize(

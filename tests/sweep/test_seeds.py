@@ -12,11 +12,11 @@ from search_spaces import SPACES
 from sweep.claims import Outcome
 from sweep.compiled import plan_space, with_seeds
 from sweep.config import SweepConfig, from_command_line
+from sweep.deciding import decide
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import objective_of
 from sweep.planning import Asked, make_plan
-from sweep.verdict import decide
 from trainables.errors import UsageError
 from trainables.labels import BASELINE, BEST
 from trainables.metrics import sampling_units

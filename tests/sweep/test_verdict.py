@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from sweep.claims import Contrast, Outcome
+from sweep.deciding import decide, image_variances, over_images
 from sweep.objectives import objective_of
 from sweep.verdict import (
     Confirmed,
     Verdict,
-    decide,
-    image_variances,
     last_verdict,
     of_hundred,
     sentence,
@@ -142,8 +141,10 @@ def test_image_variance_is_that_of_differences_on_drawn_images(grouped: bool) ->
     }
     groups = [f"g{image // 4}" for image in range(images)] if grouped else [None] * images
     units = sampling_units(groups)
-    ours = image_variances((BASE, GEOMETRIC), MIOU, lambda trial: ConfusionsAlone(kept[trial]), units)
-    assert ours is not None and set(ours) == {"t003"}
+    means = over_images((BASE, GEOMETRIC), MIOU, lambda trial: ConfusionsAlone(kept[trial]), units)
+    assert means is not None
+    ours = image_variances(means, "t000", units)
+    assert set(ours) == {"t003"} and image_variances(means, "t003", units) == {"t000": pytest.approx(ours["t003"])}
 
     def mean_iou(trial: str, drawn: np.ndarray) -> float:
         return float(mean_over_classes(iou(kept[trial][drawn].sum(axis=0))))

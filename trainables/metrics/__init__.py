@@ -34,7 +34,7 @@ from trainables.metrics.registry import (
     register,
     summary,
 )
-from trainables.metrics.resampling import Units, draw_counts, replicate_weights, sampling_units
+from trainables.metrics.resampling import Units, draw_counts, leave_out_weights, replicate_weights, sampling_units
 
 if TYPE_CHECKING:
     from trainables.metrics.collectors import (
@@ -89,6 +89,7 @@ __all__ = [
     "f1",
     "has_classes",
     "iou",
+    "leave_out_weights",
     "mean_over_classes",
     "mean_over_split_classes",
     "pixel_accuracy",

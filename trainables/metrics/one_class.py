@@ -78,6 +78,7 @@ def class_metric(metric: Metric, class_name: str, classes: Sequence[str]) -> Met
         needs=frozenset({"confusion"}),
         of_replicates=functools.partial(_of_class, metric, classes.index(class_name)),
         reported_as=told.name,
+        of_predictions=metric.of_predictions,
     )
 
 

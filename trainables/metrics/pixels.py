@@ -53,6 +53,7 @@ def f1(matrix: Counts) -> Floats:
     class_words="Precision",
     definition="docs/METRICS.md#precision",
     reported_as="precision",
+    of_predictions=True,
 )
 def precision(matrix: Counts) -> Floats:
     """Precision per class: TP / (TP + FP). Shapes and absent classes as in `iou`."""

@@ -108,6 +108,8 @@ class Metric(Measure):
             that has one number for all classes.
         class_words: What the value of a class is called, at the start of a sentence.
         reported_as: Its name among what trials report, behind `val/`; None if they do not report it.
+        over_classes: Whether it is a mean over classes, so that a class that few images have decides how sure it is.
+        of_predictions: Whether what is predicted as a class is what its value is a share of, as in precision.
     """
 
     needs: frozenset[Needs]
@@ -115,6 +117,8 @@ class Metric(Measure):
     of_classes: Callable[[Collected], Floats] | None = None
     class_words: str = ""
     reported_as: str | None = None
+    over_classes: bool = True
+    of_predictions: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what cannot be computed or written.
@@ -165,6 +169,7 @@ def confusion_metric(
     direction: Direction = "max",
     bounds: tuple[float, float] = (0.0, 1.0),
     show: Callable[[float], str] = show_proportion,
+    of_predictions: bool = False,
 ) -> Callable[[MatrixFunction], MatrixFunction]:
     """Registers a function of confusion matrices, shape (..., C, C), as a metric; see `Metric` for the arguments.
 
@@ -186,6 +191,8 @@ def confusion_metric(
                 direction=direction,
                 bounds=bounds,
                 show=show,
+                over_classes=bool(class_words),
+                of_predictions=of_predictions,
             )
         )
         return function

@@ -1,7 +1,7 @@
-"""Drawing images again, with replacement: replicates of a split as weights of its images.
+"""A split again with other images: drawn with replacement, or some left out, as weights of its images.
 
-A replicate is a vector of weights: how often each image was drawn. Where images come in groups (frames of a video,
-slices of a patient) whole groups are drawn, and all images of a group share its weight.
+A replicate is a vector of weights: how often each image counts. Where images come in groups (frames of a video, slices
+of a patient) whole groups are drawn or left out, and all images of a group share its weight.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BATCH_WEIGHTS = 2**21
 
 @dataclass(frozen=True)
 class Units:
-    """What is drawn in a replicate.
+    """What is drawn, or left out, in a replicate.
 
     Attributes:
         of_image: Unit of each image, integers 0 .. count - 1 of shape (N,).
@@ -63,6 +63,24 @@ def replicate_weights(units: Units, *, resamples: int, seed: int) -> Iterator[Fl
     for start in range(0, resamples, batch):
         draws = rng.integers(0, units.count, (min(batch, resamples - start), units.count))
         yield draw_counts(draws, units.count)[:, units.of_image]
+
+
+def leave_out_weights(units: Units, *, most: int) -> Iterator[Floats]:
+    """Weights of shape (R, N), some at a time, each without one block of units; every unit is in one block.
+
+    Args:
+        units: What is left out.
+        most: Blocks at most: with more units than that, each block has several, dealt out at random.
+    """
+    blocks = min(most, units.count)
+    order = np.arange(units.count) if blocks == units.count else np.random.default_rng(0).permutation(units.count)
+    block = np.empty(units.count, dtype=np.intp)
+    block[order] = np.arange(units.count) % blocks
+    of_image = block[units.of_image]
+    batch = max(1, BATCH_WEIGHTS // len(of_image))
+    for start in range(0, blocks, batch):
+        left_out = np.arange(start, min(start + batch, blocks))
+        yield (of_image[None, :] != left_out[:, None]).astype(np.float64)
 
 
 def draw_counts(draws: npt.NDArray[np.intp], count: int) -> Floats:

@@ -1,17 +1,20 @@
 """The sections of the report in their order on the page; each file holds the text, the figures and the template."""
 
-from analysis.report.sections import answer, trade_off, confirmation, ablation, comparison  # isort: skip
+from analysis.report.sections import answer, trade_off, standings, comments  # isort: skip
+from analysis.report.sections import confirmation, ablation, comparison  # isort: skip
 from analysis.report.sections import curves, thresholds, classes, failures, run  # isort: skip
 
 __all__ = [
     "ablation",
     "answer",
     "classes",
+    "comments",
     "comparison",
     "confirmation",
     "curves",
     "failures",
     "run",
+    "standings",
     "thresholds",
     "trade_off",
 ]

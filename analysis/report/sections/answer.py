@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from markupsafe import Markup, escape
 
 from analysis.answer import Answer, Verdict
-from analysis.candidates import changes, count_candidates, flat_configuration, tell_changes
+from analysis.candidates import count_candidates, flat_configuration
 from analysis.failures.measure import cause_kind, causes_of, name_cause
 from analysis.report.page import (
     SECTIONS,
@@ -16,15 +18,18 @@ from analysis.report.page import (
     bold,
     bold_names,
     claim,
+    code,
     count_images,
     interval_text,
     render_section,
 )
-from analysis.results import Results, chief_keys
+from analysis.results import Results
 from sweep import pareto
+from sweep.candidate import changes, chief_keys, tell_changes
 from sweep.objectives import DEAD_MARGIN
 from sweep.verdict import Confirmed, sentence
 from sweep.verdict import Verdict as SeedVerdict
+from trainables import commands
 from trainables.labels import BASELINE, BEST, MAJORITY
 
 
@@ -41,7 +46,7 @@ def answer_section(material: Material) -> Section:
         claims=other_claims(results),
         tiles=_tiles(results),
         notes=results.notes,
-        figure=material.figures.get("comparison"),
+        figure=material.figures.get("standings"),
     )
 
 
@@ -54,9 +59,33 @@ def lead_claims(results: Results) -> list[Claim]:
         return [*dead, claim("A comparison with what learnt nothing shows nothing, so none is made.")]
     told = trade_off_claim(results)
     costs = [] if told is None else [told]
+    alarm = _floor_claim(results) if at_floor(results) else []
     if results.verdict is not None:
-        return [*dead, _verdict_claim(results, results.verdict), *costs]
-    return [*dead, _comparison_claim(results), *costs]
+        return [*dead, *alarm, _verdict_claim(results, results.verdict), *costs]
+    return [*dead, *alarm, _comparison_claim(results), *costs]
+
+
+def at_floor(results: Results) -> bool:
+    """Whether the winner, though not dead, cannot be told from the commonest class everywhere: an alarm."""
+    above = results.above_floor
+    low, high = (results.objective.goodness(bound) for bound in (above.low, above.high))
+    return above.label not in results.dead and min(low, high) <= 0
+
+
+def _floor_claim(results: Results) -> list[Claim]:
+    """How far the winner stands above what needs no learning."""
+    above = results.above_floor
+    if above.label in results.dead:
+        return []
+    scores = f"{results.objective.metric.words} {above.score:.3f} against {above.floor:.3f} on {results.split}"
+    interval = "" if math.isnan(above.low) else f" [{above.low:+.3f}, {above.high:+.3f}]"
+    numbers = f"{scores}, {above.score - above.floor:+.3f}{interval}"
+    name = bold(told_name(results, above.label))
+    if at_floor(results):
+        return [claim(f"{{}} cannot be told from the commonest class everywhere: {numbers}.", name)]
+    if math.isnan(above.low):
+        return [claim(f"Beside the commonest class everywhere {{}} has {numbers}.", name)]
+    return [claim(f"{{}} beats the commonest class everywhere: {numbers}.", name)]
 
 
 def caveats(results: Results) -> list[Claim]:
@@ -66,17 +95,14 @@ def caveats(results: Results) -> list[Claim]:
     verdict = None if results.answer is None else results.answer.verdict
     if verdict in (None, Verdict.SAME) or not comparable(results):
         return []
-    fresh = "both configurations trained with fresh seeds"
+    why = escape(f" ({results.unconfirmed})" if results.unconfirmed else "")
+    missing = "it is a candidate: what is missing is both configurations trained with fresh seeds{}. To add them: {}"
     if verdict is Verdict.CHOSEN_HERE:
-        return [
-            claim(
-                "Val chose it, so its score here flatters it and proves nothing. What is missing is other images (the "
-                f"test split) and {fresh}."
-            )
-        ]
-    turned = "reverse it" if verdict in (Verdict.HIGHER, Verdict.LOWER) else "change that"
-    text = f"This is about these two checkpoints only; another seed may {turned}. What is missing is {fresh}."
-    return [claim(text)]
+        text = f"Val chose it, so its score here flatters it and proves nothing; {missing}"
+    else:
+        turned = "reverse it" if verdict in (Verdict.HIGHER, Verdict.LOWER) else "change that"
+        text = f"This is about these two checkpoints only, and another seed may {turned}; {missing}"
+    return [claim(text, why, code(commands.confirm(results.run_dir)))]
 
 
 def other_claims(results: Results) -> list[Claim]:
@@ -84,7 +110,8 @@ def other_claims(results: Results) -> list[Claim]:
     ranks = [] if not comparable(results) else [*_val_claim(results), *_rank_claim(results)]
     if results.verdict is not None and comparable(results) and results.split != "val":
         ranks.insert(0, _comparison_claim(results))
-    return [*ranks, *_refit_claim(results), *_failure_claim(results), _openings_claim(results)]
+    above = [] if at_floor(results) else _floor_claim(results)
+    return [*above, *ranks, *_refit_claim(results), *_failure_claim(results), _openings_claim(results)]
 
 
 def _verdict_claim(results: Results, verdict: SeedVerdict) -> Claim:
@@ -112,7 +139,7 @@ def _named_changes(results: Results, configuration: Confirmed) -> Markup:
     """A configuration by its label, and what it changes against the baseline."""
     flat = {row["trial_id"]: flat_configuration(row) for _, row in results.trials.iterrows()}
     first = results.verdict.configurations[0].trial_id if results.verdict else ""
-    told = tell_changes(changes(flat[configuration.trial_id], flat[first], first=chief_keys(results.manifest)))
+    told = tell_changes(changes(flat[configuration.trial_id], flat[first], first=chief_keys(results.manifest.space)))
     return Markup("{} ({})").format(bold(configuration.label), told)
 
 
@@ -191,9 +218,16 @@ def _tiles(results: Results) -> list[tuple[str, str, str]]:
 def _dead_claims(results: Results) -> list[Claim]:
     """One sentence for each reason; labels that are dead for the same one are named together."""
     by_class: dict[int | None, list[str]] = {}
-    for label, dead in results.dead.items():
-        by_class.setdefault(dead.only_class, []).append(label)
     claims = []
+    for label, dead in results.dead.items():
+        if dead.losses is None:
+            by_class.setdefault(dead.only_class, []).append(label)
+        else:
+            text = (
+                f"{{}} is dead: its training loss never fell; it was {dead.losses[0]:.4g} in the first epoch and "
+                f"{dead.losses[1]:.4g} at the lowest after it."
+            )
+            claims.append(claim(text, bold(label), evidence=Evidence.RECORD))
     for only_class, labels in by_class.items():
         many = len(labels) > 1
         who = f"{{}} {'are' if many else 'is'} dead"
@@ -229,11 +263,14 @@ def _comparison_claim(results: Results) -> Claim:
         return claim(text, bold(answer.winner), baseline)
     winner, luck = _configuration(results, answer), _luck(results)
     if answer.verdict is Verdict.CHOSEN_HERE:
-        text = f"{{}} is {luck}: {words} {answer.winner_score:.3f} there, {{}} {answer.baseline_score:.3f}."
+        text = (
+            f"{{}} is a candidate, {luck}: {words} {answer.winner_score:.3f} there, {{}} {answer.baseline_score:.3f} "
+            f"({answer.difference:+.3f})."
+        )
         return claim(text, winner, baseline)
     groups = f" ({answer.unit_count} groups)" if answer.units == "groups" else ""
     text = f"On these {count_images(results)} {results.split} images{groups}, {_tell_verdict(answer, luck)}."
-    return claim(text, winner, baseline)
+    return claim(text, winner, baseline, escape(answer.why_none))
 
 
 def _tell_verdict(answer: Answer, luck: str) -> str:
@@ -253,15 +290,15 @@ def _tell_verdict(answer: Answer, luck: str) -> str:
             f"{answer.difference:+.3f} whose interval [{low:+.3f}, {high:+.3f}] holds 0"
         )
     return (
-        f"the checkpoint of {{}}, {luck}, stands beside that of {{}} with {scores}; {answer.unit_count} {answer.units} "
-        "are too few for an interval of the difference"
+        f"the checkpoint of {{}}, {luck}, stands beside that of {{}} with {scores}; the difference has no interval: "
+        f"{{}}"
     )
 
 
 def _configuration(results: Results, answer: Answer) -> Markup:
     """The winner by name, and what it changes against the baseline."""
     configs = [results.labels[label].config.flat() for label in (answer.winner, answer.baseline)]
-    told = tell_changes(changes(*configs, first=chief_keys(results.manifest)))
+    told = tell_changes(changes(*configs, first=chief_keys(results.manifest.space)))
     return Markup("{} ({})").format(bold(told_name(results, answer.winner)), told)
 
 
@@ -269,13 +306,7 @@ def _luck(results: Results) -> str:
     """Of how many the winner is the one that val liked most."""
     if results.verdict is not None:
         return f"the best of {len(results.verdict.configurations)} configurations by the mean over fresh seeds on val"
-    found = count_candidates(results.trials)
-    if found.configurations == found.trials:
-        return f"the luckiest of {found.trials} trials on val, one seed each"
-    return (
-        f"the luckiest of {found.configurations} configurations on val, by the mean over the seeds of each "
-        f"({found.trials} trials)"
-    )
+    return count_candidates(results.trials).best()
 
 
 def _val_claim(results: Results) -> list[Claim]:
@@ -335,7 +366,7 @@ def _failure_claim(results: Results) -> list[Claim]:
 def _openings_claim(results: Results) -> Claim:
     times = {0: "not been opened", 1: "been opened once"}.get(results.openings, f"been opened {results.openings} times")
     return claim(
-        f"The test split has {times} so far by the runs of this folder; each opening makes its numbers a little less "
-        "of a surprise.",
+        f"The test split has {times} so far by the runs of this folder; what is chosen after an opening is chosen by "
+        "test, too.",
         evidence=Evidence.RECORD,
     )

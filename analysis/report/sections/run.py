@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from matplotlib import ticker
 
-from analysis.candidates import SEED, show_value
 from analysis.colours import light
 from analysis.report.drawing import FIGURES, Drawing, empty_figure, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
 from search_spaces.core.parameter import Parameter
+from sweep.candidate import SEED, show_value
 from sweep.manifest import Budget, SplitRecords
 from sweep.phase_kinds import EXPLORING
 from sweep.trials_csv import CONFIG, config_columns

@@ -12,13 +12,13 @@ from analysis.colours import THEME, series
 from analysis.report.drawing import FIGURES, save_figures
 from analysis.report.parts import Parts
 from analysis.report.sections.classes import draw_confusion, draw_per_class
-from analysis.report.sections.comparison import draw_comparison
 from analysis.report.sections.curves import draw_curves, trial_curve
 from analysis.report.sections.failures import cause_counts
 from analysis.report.sections.run import draw_hyperparameters, numeric_hyperparameters
+from analysis.report.sections.standings import draw_standings
 from sweep.objectives import objective_of, objectives
 
-from ..synthetic_run import make_results, with_trade_off, with_verdict
+from ..synthetic_run import make_results, with_standing, with_trade_off, with_verdict
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +87,41 @@ def test_curves_draw_each_trial_once_with_its_parent(results) -> None:
     assert len(faint) == 12 - 3
 
 
-def test_forest_plot_marks_scores_intervals_and_the_floor(results) -> None:
-    axes = draw_comparison(results).figure.axes[0]
-    table = results.comparison.set_index("label")
-    points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
-    assert points == [table.loc[label, "iou"] for label in results.labels]
-    bars = [tuple(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linewidth() > 2]
-    assert bars == [(table.loc[label, "iou_low"], table.loc[label, "iou_high"]) for label in results.labels]
-    assert any(line.get_xdata()[0] == table.loc["majority", "iou"] for line in axes.lines)
+def rings(axes) -> list[float]:
+    """Where single checkpoints are drawn."""
+    lines = [line for line in axes.lines if line.get_marker() == "o" and line.get_markerfacecolor() == "white"]
+    return [line.get_xdata()[0] for line in lines]
+
+
+def bars(axes) -> list[tuple[float, float]]:
+    """The intervals that are drawn."""
+    lines = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linewidth() > 1.5]
+    return [tuple(line.get_xdata()) for line in lines if line.get_xdata()[0] != line.get_xdata()[1]]
+
+
+def test_figure_of_standings_marks_scores_differences_intervals_and_the_floor(results) -> None:
+    scores, gains = draw_standings(results).figure.axes
+    table = results.comparison.set_index("trial_id")
+    order = [one.trial_id for one in results.standing]
+    assert order[0] == results.labels["baseline"].trial_id and len(order) == 3, "geometric is the winner's own trial"
+    assert rings(scores) == [
+        table.loc[one, "iou"].iloc[0] if one == order[1] else table.loc[one, "iou"] for one in order
+    ]
+    assert bars(scores) == [(one.score - 0.031, one.score + 0.029) for one in results.standing]
+    assert any(line.get_xdata()[0] == table.loc["", "iou"] for line in scores.lines)
+    assert rings(gains) == [one.to_baseline.difference for one in results.standing[1:]]
+    assert bars(gains) == []  # four images are too few
+    assert "without intervals" in draw_standings(results).caption
+
+
+def test_figure_of_standings_shows_every_fresh_seed(results) -> None:
+    told = with_verdict(results)
+    drawing = draw_standings(told)
+    scores, gains = drawing.figure.axes
+    dots = [list(line.get_xdata()) for line in scores.lines if line.get_alpha() == 0.5]
+    assert dots == [[0.40, 0.41, 0.42], [0.44, 0.43, 0.45]]
+    assert bars(gains) == [(0.01, 0.05)]
+    assert "without intervals" not in drawing.caption and "An asterisk" in drawing.caption
 
 
 @pytest.mark.parametrize("key", objectives())
@@ -102,11 +129,12 @@ def test_figures_show_the_sweeps_objective(results, key: str) -> None:
     objective = objective_of(key)
     of_class = objective.metric if key != "val/pixel_accuracy" else objective_of("val/miou").metric
     ranked = replace(results, manifest=replace(results.manifest, objective=key))
-    drawing = draw_comparison(ranked)
+    for record in ranked.labels.values():
+        record.metrics.setdefault(key, 0.25)
+    drawing = draw_standings(with_standing(ranked))
     axes = drawing.figure.axes[0]
     table = results.comparison.set_index("label")
-    points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
-    assert points == [table.loc[label, objective.metric.name] for label in results.labels]
+    assert set(rings(axes)) == {table.loc[label, objective.metric.name] for label in results.labels}
     assert axes.get_xlabel().startswith(f"{objective.metric.words} on test")
     assert objective.metric.words in drawing.caption
     drawing = draw_per_class(ranked)
@@ -126,8 +154,7 @@ def test_a_figure_of_an_earlier_report_does_not_linger(results, tmp_path: Path) 
 
 def test_labels_without_an_interval_have_no_bar(results) -> None:
     frame = results.comparison.assign(iou_low=np.nan, iou_high=np.nan)
-    axes = draw_comparison(replace(results, comparison=frame)).figure.axes[0]
-    assert not [line for line in axes.lines if line.get_linewidth() > 2]
+    assert bars(draw_standings(replace(results, comparison=frame)).figure.axes[0]) == []
 
 
 def test_confusion_rows_are_shares_of_the_truth(results) -> None:
@@ -176,7 +203,7 @@ def test_results_without_trials_failures_or_curves_draw_what_there_is(results, t
     bare = replace(
         results, failures=results.failures.iloc[:0], curves=results.curves.iloc[:0], trials=results.trials.iloc[:0]
     )
-    assert set(save_figures(bare, tmp_path, Parts(tmp_path))) == {"comparison", "thresholds", "per_class", "confusion"}
+    assert set(save_figures(bare, tmp_path, Parts(tmp_path))) == {"standings", "thresholds", "per_class", "confusion"}
 
 
 def test_baseline_and_best_keep_their_colours_among_any_labels() -> None:

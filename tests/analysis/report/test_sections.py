@@ -10,22 +10,25 @@ from markupsafe import Markup
 from analysis.answer import Verdict, answer
 from analysis.candidates import seeds_frame
 from analysis.comparison import comparison_frame
-from analysis.dead import Dead
+from analysis.dead import Dead, above_floor
 from analysis.report.drawing import FIGURES, save_figures
 from analysis.report.gallery import Gallery
 from analysis.report.page import SECTIONS, Evidence, Material, build_sections
 from analysis.report.parts import FailedPart, Parts
 from analysis.report.sections.answer import caveats, lead_claims, other_claims
 from analysis.report.sections.run import differences, run_section, space_frame
+from analysis.results import chosen_here
 from analysis.scores import score_labels
 from sweep.objectives import objective_of, objectives
+from trainables import commands
 from trainables.labels import MAJORITY
 
 from ..synthetic_run import make_results, with_trade_off, with_verdict
 from ..test_comparison import made_evaluation, made_record
 
 CONFIGURATION = "free (augment.policy free, augment.rotate.limit 13, optimizer.lr 0.0051 and 1 more)"
-LUCK = "the luckiest of 11 trials on val, one seed each"
+LUCK = "the best of 11 trials on val, one seed each"
+MISSING = "it is a candidate: what is missing is both configurations trained with fresh seeds. To add them: "
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,8 @@ def with_answer(results, **changes):
 
 
 def on_val(results):
-    return replace(with_answer(results, chosen_here=True, low=np.nan, high=np.nan), split="val")
+    above = replace(results.above_floor, low=np.nan, high=np.nan)
+    return replace(with_answer(results, chosen_here=True, low=np.nan, high=np.nan), split="val", above_floor=above)
 
 
 def plain(text: Markup) -> str:
@@ -61,8 +65,8 @@ def test_an_interval_above_zero_speaks_of_two_checkpoints_and_of_their_luck(resu
         "0.100 [0.050, 0.150]: mIoU 0.500 against 0.400."
     )
     assert [plain(claim.text) for claim in caveats(told)] == [
-        "This is about these two checkpoints only; another seed may reverse it. What is missing is both "
-        "configurations trained with fresh seeds."
+        f"This is about these two checkpoints only, and another seed may reverse it; {MISSING}"
+        f"{commands.confirm(results.run_dir)}"
     ]
     assert {claim.evidence for claim in (*lead_claims(told), *caveats(told))} == {Evidence.ONE_CHECKPOINT}
 
@@ -81,10 +85,11 @@ def test_an_interval_that_holds_zero_tells_nothing_apart(results, low: float, hi
 
 
 def test_without_an_interval_nothing_is_concluded(results) -> None:
-    told = with_answer(results, low=np.nan, high=np.nan, unit_count=7, units="groups")
+    why = "<pole> occurs in fewer than 2 groups {}"
+    told = with_answer(results, low=np.nan, high=np.nan, unit_count=7, units="groups", why_none=why)
     text = lead(told)
     assert "On these 3 test images (7 groups), " in text
-    assert "7 groups are too few for an interval of the difference." in text
+    assert "the difference has no interval: &lt;pole&gt; occurs in fewer than 2 groups {}." in lead_claims(told)[0].text
     assert "higher" not in text and "nan" not in text
     assert "another seed may change that" in plain(caveats(told)[0].text)
 
@@ -92,7 +97,7 @@ def test_without_an_interval_nothing_is_concluded(results) -> None:
 def test_the_best_of_several_seeds_is_chosen_by_their_mean(results) -> None:
     twice = pd.concat([results.trials, results.trials.assign(**{"config/seed": 1})], ignore_index=True)
     text = lead(replace(results, trials=twice))
-    assert "the luckiest of 11 configurations on val, by the mean over the seeds of each (22 trials)" in text
+    assert "the best of 11 configurations on val, by the mean over the seeds of each (22 trials)" in text
 
 
 def test_the_baselines_own_configuration_is_not_compared(results) -> None:
@@ -113,7 +118,7 @@ def test_a_missing_baseline_is_named(results) -> None:
 
 def test_sentences_name_the_configuration_and_not_best(results) -> None:
     for told in (results, on_val(results)):
-        assert not [sentence for sentence in all_sentences(told) if re.search(r"\bbest\b", sentence)]
+        assert not [sentence for sentence in all_sentences(told) if re.search(r"\bbest\b(?! of )", sentence)]
 
 
 def test_no_sentence_speaks_of_single_classes(results) -> None:
@@ -122,11 +127,10 @@ def test_no_sentence_speaks_of_single_classes(results) -> None:
 
 
 def test_val_chose_the_winner_and_says_nothing_more(results) -> None:
-    told = on_val(with_answer(results, winner_score=0.5, baseline_score=0.4))
-    assert lead(told) == f"{CONFIGURATION} is {LUCK}: mIoU 0.500 there, baseline 0.400."
+    told = on_val(with_answer(results, winner_score=0.5, baseline_score=0.4, difference=0.1))
+    assert lead(told) == f"{CONFIGURATION} is a candidate, {LUCK}: mIoU 0.500 there, baseline 0.400 (+0.100)."
     assert [plain(claim.text) for claim in caveats(told)] == [
-        "Val chose it, so its score here flatters it and proves nothing. What is missing is other images (the test "
-        "split) and both configurations trained with fresh seeds."
+        f"Val chose it, so its score here flatters it and proves nothing; {MISSING}{commands.confirm(told.run_dir)}"
     ]
     assert not [s for s in all_sentences(told) if "stands above" in s or "same order" in s]
     assert "difference" not in SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html
@@ -177,6 +181,11 @@ def test_if_every_label_is_dead_nothing_is_compared(results) -> None:
     assert "difference" not in SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html
 
 
+def test_why_there_are_no_fresh_seeds_is_told_as_it_is(results) -> None:
+    (told,) = caveats(on_val(replace(results, unconfirmed="no <b>time</b> {}")))
+    assert "trained with fresh seeds (no &lt;b&gt;time&lt;/b&gt; {}). To add them: <code>" in told.text
+
+
 @pytest.mark.parametrize("key", objectives())
 def test_words_and_numbers_are_the_objectives(results, key: str) -> None:
     objective = objective_of(key)
@@ -202,7 +211,7 @@ def equal_trials(results, *, seed: int, trials: int, split: str):
     """A sweep over configurations that are equally good: the winner on the split is compared with the first."""
     evaluations = {str(i): made_evaluation(str(i), seed=1000 * seed + i, split=split) for i in range(trials)}
     evaluations[MAJORITY] = made_evaluation(MAJORITY, skill=0.0, split=split)
-    scores = score_labels(evaluations, resamples=60)
+    scores = score_labels(evaluations)
     winner = max(range(1, trials), key=lambda i: scores[str(i)]["iou"].value)
     labels = {
         label: made_record(str(i), scores[str(i)]["iou"].value, **{"optimizer.lr": 0.001 * (i + 1)})
@@ -212,8 +221,15 @@ def equal_trials(results, *, seed: int, trials: int, split: str):
         results,
         split=split,
         labels=labels,
-        comparison=comparison_frame(labels, evaluations, scores),
-        answer=answer(labels, evaluations, scores, objective=objective_of("val/miou"), resamples=60),
+        above_floor=above_floor(
+            "best",
+            evaluations[str(winner)],
+            evaluations[MAJORITY],
+            objective_of("val/miou"),
+            picked=str(winner) in chosen_here(split, labels),
+        ),
+        comparison=comparison_frame(labels, evaluations, score_labels(evaluations, picked=chosen_here(split, labels))),
+        answer=answer(labels, evaluations, scores, objective=objective_of("val/miou")),
     )
 
 
@@ -224,8 +240,9 @@ def test_sweeps_of_equals_find_nobody_better_on_val(results, trials: int) -> Non
         assert told.answer.verdict is Verdict.CHOSEN_HERE
         html = SECTIONS.get("answer")(Material(told, {}, Gallery([]))).html
         assert not [s for s in all_sentences(told) if OF_A_DIFFERENCE.search(s) or INTERVAL.search(s)]
-        rows = told.comparison.to_dict("records")[:2]
-        single = {f"[{row['iou_low']:.3f}, {row['iou_high']:.3f}]" for row in rows}
+        baseline, best = told.comparison.to_dict("records")[:2]
+        assert np.isnan(best["iou_low"]) and np.isnan(best["iou_high"])
+        single = {f"[{baseline['iou_low']:.3f}, {baseline['iou_high']:.3f}]"}
         assert not OF_A_DIFFERENCE.search(plain(html))
         assert set(INTERVAL.findall(plain(html))) == single
 
@@ -244,6 +261,46 @@ def test_no_sentence_calls_a_configuration_better(results) -> None:
             assert not re.search(r"\b(better|worse)\b", plain(claim.text))
         if told.answer.verdict is Verdict.HIGHER:
             assert "this checkpoint of" in lead(told) and "another seed may reverse it" in caveats(told)[0].text
+
+
+def test_a_loss_that_never_fell_is_told_first(results) -> None:
+    told = replace(results, dead={"photometric": Dead(None, 0.4, 0.06, (2.0, 1.99))})
+    first = lead_claims(told)[0]
+    assert plain(first.text) == (
+        "photometric is dead: its training loss never fell; it was 2 in the first epoch and 1.99 at the lowest after "
+        "it."
+    )
+    assert first.evidence is Evidence.RECORD
+
+
+def floor_sentence(results, **changes) -> tuple[str, bool]:
+    """What is said of the floor, and whether the page opens with it."""
+    told = replace(results, above_floor=replace(results.above_floor, **changes))
+    leads, others = ([plain(c.text) for c in claims] for claims in (lead_claims(told), other_claims(told)))
+    found = [text for text in (*leads, *others) if "commonest class everywhere" in text]
+    assert len(found) <= 1
+    return (found[0] if found else "", bool(found) and found[0] in leads)
+
+
+def test_the_winner_is_held_against_the_commonest_class(results) -> None:
+    numbers = {"score": 0.4, "floor": 0.1, "low": 0.25, "high": 0.35}
+    assert floor_sentence(results, **numbers) == (
+        "free beats the commonest class everywhere: mIoU 0.400 against 0.100 on test, +0.300 [+0.250, +0.350].", False,
+    )  # fmt: skip
+    assert floor_sentence(results, **{**numbers, "low": 1e-9})[1] is False
+    for low in (0.0, -0.01):
+        text, opens = floor_sentence(results, **{**numbers, "low": low})
+        assert text.startswith("free cannot be told from the commonest class everywhere: mIoU 0.400 against 0.100")
+        assert opens, "an alarm"
+    text, opens = floor_sentence(results, **{**numbers, "low": np.nan, "high": np.nan})
+    assert text == "Beside the commonest class everywhere free has mIoU 0.400 against 0.100 on test, +0.300."
+    assert not opens
+
+
+def test_a_dead_winner_is_not_held_against_the_floor_again(results) -> None:
+    told = replace(results, dead={"best": Dead(None, 0.06, 0.06)})
+    texts = all_sentences(told)
+    assert sum("commonest class everywhere" in text for text in texts) == 1
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
