@@ -267,5 +267,7 @@ _MANIFEST = SimpleNamespace(
     name="simulated",
     objective=OBJECTIVE.key,
     direction="max",
+    further_objectives=(),
+    data=SimpleNamespace(classes=()),
     space=SimpleNamespace(label_by="augment.policy", parameters=()),
 )
