@@ -1,6 +1,17 @@
 """The sections of the report in their order on the page; each file holds the text, the figures and the template."""
 
 from analysis.report.sections import answer, confirmation, ablation, comparison  # isort: skip
-from analysis.report.sections import curves, thresholds, classes, failures, run  # isort: skip
+from analysis.report.sections import curves, thresholds, classes, errors, failures, run  # isort: skip
 
-__all__ = ["ablation", "answer", "classes", "comparison", "confirmation", "curves", "failures", "run", "thresholds"]
+__all__ = [
+    "ablation",
+    "answer",
+    "classes",
+    "comparison",
+    "confirmation",
+    "curves",
+    "errors",
+    "failures",
+    "run",
+    "thresholds",
+]
