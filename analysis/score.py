@@ -109,8 +109,8 @@ def score_lines(tables: Mapping[str, pd.DataFrame]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=commands.prog("analysis.score"),
-        description="Scores any program's masks against the truth, with 95%% intervals over images, and says what their "
-        "errors are; docs/METRICS.md defines everything.",
+        description="Scores any program's masks against the truth, with 95%% intervals over images, and says what "
+        "their errors are; docs/METRICS.md defines everything.",
     )
     add_mask_flags(parser, out="scores")
     parser.add_argument(
