@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -192,7 +193,7 @@ def _threshold_frame(label: str, collected: ConfusionsAlone) -> pd.DataFrame:
     return pd.DataFrame({"label": label, "threshold": IOU_THRESHOLDS, **means})
 
 
-def _interval_text(row: Mapping[str, float], name: str, *, sign: str = "") -> str:
+def _interval_text(row: Mapping[Any, Any], name: str, *, sign: str = "") -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return "" if np.isnan(low) or np.isnan(high) else f" 95% [{low:{sign}.4f}, {high:{sign}.4f}]"
 

@@ -17,10 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from analysis.failures.component_errors import ComponentErrors
 from analysis.failures.components import CONNECTIVITY, Integers, find_components
-from analysis.failures.error_types import ComponentErrors, ErrorType, classify_errors
+from analysis.failures.error_types import classify_errors
 from analysis.failures.kinds import Kinds
 from analysis.failures.measure import RegionFailure, boundary_width, failing_regions
+from analysis.failures.names import ErrorType
 from trainables.data.base import Mask
 from trainables.metrics import confusion_matrix
 from trainables.places import cores

@@ -7,8 +7,8 @@ from markupsafe import escape
 from matplotlib.figure import Figure
 
 from analysis.colours import light
-from analysis.failures.error_types import ErrorType
 from analysis.failures.kinds import kinds_text
+from analysis.failures.names import ErrorType
 from analysis.report.drawing import FIGURES, Drawing, empty_figure, name_rows
 from analysis.report.page import SECTIONS, Claim, Evidence, Material, Section, bold, claim, render_section
 from analysis.report.sections.answer import told_name

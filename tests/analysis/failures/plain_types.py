@@ -35,7 +35,7 @@ def flood(mask, connectivity):
 
 
 def near_something(pixel, others, width):
-    return any((pixel[0] - r) ** 2 + (pixel[1] - c) ** 2 <= width**2 for r, c in others)
+    return any(max(abs(pixel[0] - r), abs(pixel[1] - c)) <= width for r, c in others)
 
 
 def plain_types(truth, prediction, kinds, width, connectivity=8):
@@ -69,10 +69,29 @@ def plain_types(truth, prediction, kinds, width, connectivity=8):
         seam = [p for p in places if truth[p] == VOID and near_something(p, right, width)]
         reach[class_id] = right + seam
 
+    def error(p):
+        """What is one error: lost of a true component, too much of a predicted one, or between a pair of the two."""
+        if not (0 <= p[0] < truth.shape[0] and 0 <= p[1] < truth.shape[1]) or p not in wrong_places:
+            return None
+        if kinds[truth[p]] > kinds[prediction[p]] and (found[of_truth[p]] or renamed[of_truth[p]]):
+            return "lost", of_truth[p]
+        if kinds[truth[p]] < kinds[prediction[p]] and (based[of_prediction[p]] or mistaken[of_prediction[p]]):
+            return "extra", of_prediction[p]
+        return "pair", of_truth[p], of_prediction[p]
+
+    def wide(p):
+        side = range(width + 1)
+        return any(
+            all(error((p[0] - up + r, p[1] - left + c)) == error(p) for r in side for c in side)
+            for up in side
+            for left in side
+        )
+
+    wrong_places = set(wrong)
     types = {}
     for p in wrong:
         a, b, t, q = of_truth[p], of_prediction[p], truth[p], prediction[p]
-        boundary = near_something(p, reach[t], width) and near_something(p, reach[q], width)
+        boundary = near_something(p, reach[t], width) and near_something(p, reach[q], width) and not wide(p)
         if kinds[t] > kinds[q]:
             if not found[a]:
                 types[p] = "under-extent" if renamed[a] else "missed component"
@@ -90,10 +109,13 @@ def plain_types(truth, prediction, kinds, width, connectivity=8):
         else:
             types[p] = "boundary" if boundary else "confused area"
 
+    void = [p for p in places if truth[p] == VOID]
+    ends = dict(types)
     for kind, bridge, own, other in (
         ("under-extent", "split", of_truth, of_prediction),
         ("over-extent", "merged", of_prediction, of_truth),
     ):
+        side = "lost" if bridge == "split" else "extra"
         for component in {int(own[p]) for p in wrong}:
             parts = defaultdict(list)
             for p in known:
@@ -101,16 +123,24 @@ def plain_types(truth, prediction, kinds, width, connectivity=8):
                     parts[other[p]].append(p)
             sizes = {n: len(members[component if bridge == "split" else n]) for n in parts}
             parts = {n: pixels for n, pixels in parts.items() if len(pixels) >= 0.05 * sizes[n]}
-            cut = np.array([[own[y, x] == component and types.get((y, x)) == kind for x in range(truth.shape[1])]
-                            for y in range(truth.shape[0])])  # fmt: skip
-            pieces, count = flood(cut.astype(int), connectivity)
+            parts = {n: pixels + [v for v in void if near_something(v, pixels, width)] for n, pixels in parts.items()}
+            whole = [p for p in wrong if error(p) == (side, component)]
+            beyond = [p for p in whole if types[p] == kind]
+            cut = np.zeros(truth.shape, int)
+            for p in beyond:
+                cut[p] = 1
+            pieces, count = flood(cut, connectivity)
+
+            def parts_near(pixels, distance, parts=parts):
+                return sum(any(near_something(p, part, distance) for p in pixels) for part in parts.values())
+
+            marked = {p for p in whole if parts_near([p], width) >= 2}
             for piece in range(count):
-                pixels = [p for p in places if cut[p] and pieces[p] == piece]
-                touched = {
-                    n
-                    for n, part in parts.items()
-                    if any(max(abs(r - y), abs(c - x)) <= width + 1 for r, c in pixels for y, x in part)
-                }
-                if len(touched) >= 2:
-                    types.update(dict.fromkeys(pixels, bridge))
+                pixels = [p for p in beyond if pieces[p] == piece]
+                if parts_near(pixels, width + 1) >= 2:
+                    marked.update(pixels)
+            for p in whole:
+                if p in marked or (types[p] == "boundary" and near_something(p, marked, width)):
+                    ends[p] = bridge
+    types = ends
     return np.array([[types.get((y, x)) for x in range(truth.shape[1])] for y in range(truth.shape[0])], object)

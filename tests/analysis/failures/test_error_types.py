@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.failures import error_types
+from analysis.failures import error_types, overlaps
 from analysis.failures.components import find_components
-from analysis.failures.error_types import RIGHT, ErrorType, classify_errors
+from analysis.failures.error_types import RIGHT, classify_errors
+from analysis.failures.names import ErrorType
 from tests.analysis.failures.plain_types import plain_types
 from trainables.data.base import VOID
 
@@ -74,23 +75,22 @@ ONE = (CAR, 20, 40, 20, 50)  # 20 x 30 = 600 pixels
             id="a boundary between two things",
         ),
         pytest.param(scene(ONE), scene((CAR, 21, 39, 21, 49)), {"boundary": 96}, id="one pixel too small all around"),
+        pytest.param(scene(ONE), scene((CAR, 18, 42, 18, 52)), {"boundary": 216}, id="two pixels too large"),
+        pytest.param(scene(ONE), scene((CAR, 20, 40, 20, 47)), {"under-extent": 60}, id="three columns are missing"),
+        pytest.param(scene(ONE), scene((CAR, 20, 40, 20, 60)), {"over-extent": 200}, id="ten columns too many"),
         pytest.param(
-            # At each corner three pixels are further than two from the car.
+            # One row too many below, and a leak of 5 x 6 from there: its square is wide, the row is not.
             scene(ONE),
-            scene((CAR, 18, 42, 18, 52)),
-            {"boundary": 204, "over-extent": 12},
-            id="two pixels too large",
+            scene((CAR, 20, 41, 20, 50), (CAR, 40, 45, 30, 36)),
+            {"over-extent": 30, "boundary": 24},
+            id="a leak out of a boundary",
         ),
         pytest.param(
-            # None of the ten columns has the right car and the right background within two pixels, but for the first
-            # two rows and the last two, in the two columns beside the car.
+            # No right car or background is near the middle of the hole, nor of its edge: it is no boundary.
             scene(ONE),
-            scene((CAR, 20, 40, 20, 40)),
-            {"under-extent": 192, "boundary": 8},
-            id="ten columns are missing",
-        ),
-        pytest.param(
-            scene(ONE), scene((CAR, 20, 40, 20, 60)), {"over-extent": 192, "boundary": 8}, id="ten columns too many"
+            scene(ONE, (BACK, 28, 30, 32, 34)),
+            {"under-extent": 4},
+            id="a hole",
         ),
         pytest.param(scene(), scene(ONE), {"invented component": 600}, id="nothing is there"),
         pytest.param(
@@ -100,17 +100,34 @@ ONE = (CAR, 20, 40, 20, 50)  # 20 x 30 = 600 pixels
             scene(ONE), scene(ONE, (CAR, 20, 40, 53, 60)), {"invented component": 140}, id="beside another car"
         ),
         pytest.param(
-            # Columns 34 and 35 cut the car; at both ends two rows have the background within two pixels as well.
+            scene(ONE), scene((CAR, 20, 40, 20, 34), (CAR, 20, 40, 36, 50)), {"split": 40}, id="cut in two"
+        ),
+        pytest.param(
+            # The speck to the right of the cut is 1 x 20 of 600 pixels, less than a part.
             scene(ONE),
-            scene((CAR, 20, 40, 20, 34), (CAR, 20, 40, 36, 50)),
-            {"split": 32, "boundary": 8},
-            id="cut in two",
+            scene((CAR, 20, 40, 20, 46), (CAR, 20, 40, 49, 50)),
+            {"under-extent": 60},
+            id="a speck is no part",
         ),
         pytest.param(
             scene((CAR, 20, 40, 10, 30), (CAR, 20, 40, 40, 60)),
             scene((CAR, 20, 40, 10, 60)),
-            {"merged": 184, "boundary": 16},
+            {"merged": 200},
             id="two joined",
+        ),
+        pytest.param(
+            # A bridge one pixel wide and ten long: its ends, which are in the band, are part of it. The row too many
+            # over the first car is not.
+            scene((CAR, 20, 40, 10, 30), (CAR, 20, 40, 40, 60)),
+            scene((CAR, 19, 40, 10, 30), (CAR, 20, 40, 40, 60), (CAR, 21, 22, 30, 40)),
+            {"merged": 10, "boundary": 20},
+            id="two joined by a thin bridge",
+        ),
+        pytest.param(
+            scene((CAR, 20, 40, 10, 30), (CAR, 20, 40, 33, 60)),
+            scene((CAR, 20, 40, 10, 31), (CAR, 20, 40, 32, 60)),
+            {"boundary": 40},
+            id="two that come nearer are not joined",
         ),
         pytest.param(
             scene((ROAD, 30, 60, 0, 80)), scene((ROAD, 30, 60, 0, 80), background=CAR), {"invented component": 2400},
@@ -225,5 +242,5 @@ def test_masks_that_do_not_fit_are_refused():
 )
 def test_every_limit_decides_a_type(monkeypatch, limit, value, truth, prediction, without):
     assert without in pixels_of(classify(truth, prediction))
-    monkeypatch.setattr(error_types, limit, value)
+    monkeypatch.setattr(error_types if limit == "PART_SHARE" else overlaps, limit, value)
     assert without not in pixels_of(classify(truth, prediction))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from analysis.failures.error_types import ErrorType
+from analysis.failures.names import ErrorType
 from analysis.failures.split import CLASS_TYPE_COLUMNS, COMPONENT_COLUMNS, TYPE_COLUMNS
 from analysis.report.page import SECTIONS, Material
 from analysis.report.sections.errors import GROUPS, draw_class_error_types, draw_error_types, error_claims
