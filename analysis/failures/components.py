@@ -55,8 +55,9 @@ def find_components(mask: npt.NDArray[np.integer], *, connectivity: int = CONNEC
     height, width = mask.shape
     starts = np.ones(mask.shape, bool)
     np.not_equal(mask[:, 1:], mask[:, :-1], out=starts[:, 1:])
-    run = np.cumsum(starts.ravel(), dtype=np.int32).reshape(mask.shape) - 1
     first = np.flatnonzero(starts)
+    lengths = np.diff(np.append(first, mask.size))
+    run = np.repeat(np.arange(len(first), dtype=np.int32), lengths).reshape(mask.shape)
     edges = [_vertical(mask, run, starts)]
     if connectivity == 8:
         edges += _diagonal(mask, run, starts)
@@ -64,11 +65,10 @@ def find_components(mask: npt.NDArray[np.integer], *, connectivity: int = CONNEC
     graph = coo_array((np.ones(len(upper), np.int8), (upper, lower)), shape=(len(first), len(first)))
     count, of_run = connected_components(graph, directed=False)
     # The search begins at the first run that has no component yet: components are numbered by their first pixels.
-    lengths = np.diff(np.append(first, mask.size))
     values = np.zeros(count, np.int64)
     values[of_run] = mask.ravel()[first]
     return Components(
-        labels=of_run.astype(np.int32)[run],
+        labels=np.repeat(of_run.astype(np.int32), lengths).reshape(mask.shape),
         values=values,
         pixels=np.bincount(of_run, lengths, count).astype(np.int64),
         boxes=_boxes(of_run, count, first, lengths, height, width),

@@ -108,11 +108,11 @@ def _boundary_pixels(overlaps: Overlaps, types: npt.NDArray[np.uint8], may_be: F
     rows, columns = shapes.box_of(candidates, margin=2 * width + 1)
     pairs, asked = overlaps.image[rows, columns], candidates[rows, columns]
     hits = np.zeros(pairs.shape, np.uint8)
-    void = ~overlaps.known[pairs]
+    true, predicted = (ids.astype(np.uint8)[pairs] for ids in (overlaps.true_class, overlaps.predicted_class))
+    right, void = true == predicted, true == VOID
     for class_id in np.union1d(overlaps.true_class[may_be], overlaps.predicted_class[may_be]):
-        right = (overlaps.right & (overlaps.true_class == class_id))[pairs]
-        concerns = may_be & ((overlaps.true_class == class_id) | (overlaps.predicted_class == class_id))
-        hits += concerns[pairs] & shapes.near(right, void, width)
+        is_true = true == class_id
+        hits += (is_true | (predicted == class_id)) & shapes.near(is_true & right, void, width)
     boundary[rows, columns] = asked & (hits == 2) & ~shapes.wide(_sides(overlaps, types)[pairs], width)
     return boundary
 

@@ -24,6 +24,11 @@ class ErrorType(IntEnum):
         """As tables and sentences name it."""
         return _WORDS[self]
 
+    @property
+    def plural(self) -> str:
+        """As a sentence names what is lost to it."""
+        return _PLURALS[self]
+
 
 _WORDS = (
     "missed component",
@@ -37,3 +42,18 @@ _WORDS = (
     "merged",
     "invented component",
 )
+_PLURALS = (
+    "missed components",
+    "components under a wrong class",
+    "parts under a wrong class",
+    "confused areas",
+    "boundaries",
+    "under-extent",
+    "splits",
+    "over-extent",
+    "merges",
+    "invented components",
+)
+
+BY_WORDS = {words: ErrorType(place) for place, words in enumerate(_WORDS)}
+"""Types as tables hold them."""

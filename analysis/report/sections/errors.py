@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.colours import light
 from analysis.failures.kinds import kinds_text
-from analysis.failures.names import ErrorType
+from analysis.failures.names import BY_WORDS, ErrorType
 from analysis.report.drawing import FIGURES, Drawing, empty_figure, name_rows
 from analysis.report.page import SECTIONS, Claim, Evidence, Material, Section, bold, claim, render_section
 from analysis.report.sections.answer import told_name
@@ -26,7 +26,8 @@ CLASS_SHARE = 0.5
 MOST_CLASSES = 3
 """Classes that are named at most, those that lose most first."""
 LEAST_COMPONENTS = 10
-"""Fewer failing components are no rule."""
+COMPONENT_SHARE = 1 / 3
+"""Fewer failing components, or a smaller share of one type, are no rule."""
 SHOWN_CLASSES = 25
 """Bars of classes at most; those that lose most."""
 
@@ -77,7 +78,7 @@ def error_claims(results: Results) -> list[Claim]:
     chief = of_label[of_label["share"] >= NAMED_SHARE].sort_values("share", ascending=False)
     claims = []
     if len(chief):
-        told = [f"{row.type} {row.lost_iou:.3f} ({row.share:.0%})" for row in chief.itertuples()]
+        told = [f"{BY_WORDS[row.type].plural} {row.lost_iou:.3f} ({row.share:.0%})" for row in chief.itertuples()]
         rest = 1 - float(chief["share"].sum())
         others = f"; all other types together {rest * lost:.3f} ({rest:.0%})" if rest > 0 else ""
         claims.append(claim(f"{{}} lacks {lost:.3f} of a perfect mIoU: {', '.join(told)}{others}.", name))
@@ -94,7 +95,7 @@ def _class_claims(results: Results, label: str) -> list[Claim]:
         claim(
             f"{{}} loses {losses[row['class']]:.3f} of its IoU, {row['share']:.0%} of that to {{}}.",
             bold(row["class"]),
-            escape(row["type"]),
+            escape(BY_WORDS[row["type"]].plural),
         )
         for row in chief.to_dict("records")
     ]
@@ -105,14 +106,14 @@ def _component_claims(results: Results, label: str) -> list[Claim]:
     frame = frame[(frame["label"] == label) & (frame["source"] == "truth")]
     if len(frame) < LEAST_COMPONENTS:
         return []
-    counts = frame["type"].value_counts()
-    chief = frame[frame["type"] == counts.index[0]]
+    chief = frame[frame["type"] == frame["type"].value_counts().index[0]]
+    if len(chief) < COMPONENT_SHARE * len(frame):
+        return []
     return [
         claim(
-            f"{len(frame):,} connected components of the truth have too low an IoU; the commonest reason is {{}} "
-            f"({len(chief):,}; half of these cover less than {100 * chief['area_fraction'].median():.2g}% of their "
-            "image).",
-            escape(str(counts.index[0])),
+            f"{len(frame):,} connected components of the truth have too low an IoU, {len(chief):,} of them mostly by "
+            f"{{}}; half of these cover less than {100 * chief['area_fraction'].median():.2g}% of their image.",
+            escape(BY_WORDS[chief["type"].iloc[0]].plural),
         )
     ]
 
