@@ -91,9 +91,7 @@ def main() -> None:
     one = evaluation()
     before = milliseconds(lambda: [one() for _ in range(10)] and None, 10)
     without, with_types = milliseconds(regions, len(ids)), milliseconds(everything, len(ids))
-    print(
-        f"{len(ids)} images, CPU ms an image: evaluation {before:.1f}, regions {without:.2f}, and types {with_types:.2f}"
-    )
+    print(f"{len(ids)} images, CPU ms each: evaluation {before:.1f}, regions {without:.2f}, all {with_types:.2f}")
     print(f"with components and types / without: {(before + with_types) / (before + without):.3f}")
 
 
