@@ -20,10 +20,11 @@ import torch
 from analysis.failures.component_errors import ComponentErrors
 from analysis.failures.components import CONNECTIVITY, Integers, find_components
 from analysis.failures.error_types import classify_errors
+from analysis.failures.factors import measure_factors
 from analysis.failures.kinds import Kinds
 from analysis.failures.measure import RegionFailure, boundary_width, failing_regions
 from analysis.failures.names import ErrorType
-from trainables.data.base import Mask
+from trainables.data.base import Image, Mask
 from trainables.metrics import confusion_matrix
 from trainables.places import cores
 
@@ -53,6 +54,7 @@ class ImageFailures:
         counts: Rows of type, true class, predicted class, pixels; shape (M, 4).
         components: What became of each component.
         image_pixels: Of the whole image.
+        factors: Of the true components (`factors.measure_factors`), shape (K, F); None without the image.
     """
 
     regions: list[RegionFailure]
@@ -60,6 +62,7 @@ class ImageFailures:
     counts: Integers
     components: ComponentErrors
     image_pixels: int
+    factors: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,9 @@ def measure_image(
     iou_limit: float = 0.5,
     connectivity: int = CONNECTIVITY,
     confusions: Sequence[npt.NDArray[np.int64]] | None = None,
+    image: Image | None = None,
 ) -> list[ImageFailures]:
-    """What each of several predictions did on one image; the truth's components are found once.
+    """What each of several predictions did on one image; the truth's components are found and measured once.
 
     Args:
         truth: Class ids, uint8 of shape (H, W), void where unknown.
@@ -109,12 +113,14 @@ def measure_image(
         iou_limit: A region fails at or below it.
         connectivity: Of components, 4 or 8.
         confusions: The image's confusion matrix for each prediction where they are known already.
+        image: RGB of shape (H, W, 3): the factors of its components are measured as well.
 
     Raises:
         ValueError: If the shapes differ, a mask holds an unknown id, or a prediction holds void.
     """
     of_truth = find_components(truth, connectivity=connectivity)
     width = boundary_width((truth.shape[0], truth.shape[1]))
+    factors = None if image is None else measure_factors(image, of_truth, kinds, width)[1]
     measured = []
     for place, prediction in enumerate(predictions):
         if confusions is None:
@@ -126,7 +132,7 @@ def measure_image(
         regions = failing_regions(truth, prediction, class_names, iou_limit=iou_limit, confusion=confusion, kinds=kinds)
         of_prediction = find_components(prediction, connectivity=connectivity)
         errors = classify_errors(of_truth, of_prediction, kinds, width=width, connectivity=connectivity)
-        measured.append(ImageFailures(regions, confusion, errors.counts, errors.components, truth.size))
+        measured.append(ImageFailures(regions, confusion, errors.counts, errors.components, truth.size, factors))
     return measured
 
 
