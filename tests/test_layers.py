@@ -156,7 +156,7 @@ FLOORS = (
     ("analysis.evaluate", "analysis.failures"),
     ("analysis.scores",),
     ("analysis.comparison", "analysis.confirmation", "analysis.answer", "analysis.dead", "analysis.trade_off"),
-    ("analysis.results",),
+    ("analysis.results", "analysis.score"),
     ("analysis.report.parts", "analysis.report.tables", "analysis.report.drawing", "analysis.report.gallery"),
     ("analysis.report.page",),
     ("analysis.report.sections",),

@@ -1,7 +1,7 @@
 """The sections of the report in their order on the page; each file holds the text, the figures and the template."""
 
 from analysis.report.sections import answer, trade_off, confirmation, ablation, comparison  # isort: skip
-from analysis.report.sections import curves, thresholds, classes, failures, run  # isort: skip
+from analysis.report.sections import curves, thresholds, classes, errors, failures, run  # isort: skip
 
 __all__ = [
     "ablation",
@@ -10,6 +10,7 @@ __all__ = [
     "comparison",
     "confirmation",
     "curves",
+    "errors",
     "failures",
     "run",
     "thresholds",

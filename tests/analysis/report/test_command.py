@@ -32,6 +32,7 @@ HTML_TABLES = {
     "comparison": ("comparison", "comparison_labels"),
     "per_class": ("per_class",),
     "iou_thresholds": ("iou_thresholds",),
+    "error_types": ("error_types",),
     "trials": ("trials",),
     "cost": ("cost",),
 }
