@@ -54,6 +54,7 @@ _MEANINGS = {
     "train": "train one configuration without Ray",
     "preview": "draw what augmentation does to the images",
     "failures": "find and explain the failures of any model's masks",
+    "score": "score any program's masks, with intervals and the types of their errors",
     "confirm": "train the best configurations of a sweep and the baseline with more fresh seeds",
     "ablate": "take the winner of a sweep apart, one component at a time",
     "refit": "train the winner of a sweep on train and val together",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,19 @@ from analysis.candidates import configurations, seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame, seed_folders, verdict_on_split
 from analysis.dead import AboveFloor, Dead, above_floor, dead_labels, epoch_losses
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
-from analysis.failures import measure as failures
+from analysis.failures.kinds import Kinds, class_kinds
+from analysis.failures.measure import failures_frame
+from analysis.failures.split import (
+    ImageFailures,
+    SplitFailures,
+    class_type_frame,
+    component_frame,
+    image_type_frame,
+    measure_image,
+    measure_split,
+    region_entries,
+    type_frame,
+)
 from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
 from analysis.load import curves_frame, load_events, load_trials
@@ -45,7 +57,6 @@ from trainables.errors import CheckpointError, UsageError
 from trainables.labels import BASELINE, BEST, MAJORITY, in_order
 from trainables.metrics import METRICS, Metric
 from trainables.paths import within
-from trainables.places import cores
 from trainables.record import TrialRecord
 from trainables.run_folder import BEST_MODELS, REPORT
 
@@ -63,7 +74,12 @@ class Results:
         comparison: One row per label and one for the floor; columns `comparison.comparison_columns()`.
         per_class: One row per label and class; columns `comparison.per_class_columns()`.
         iou_thresholds: One row per label and threshold; columns `comparison.THRESHOLD_COLUMNS`.
-        failures: One row per failing (label, image, class); columns `failures.COLUMNS`.
+        kinds: Which classes are background, stuff and things.
+        failures: One row per failing (label, image, class); columns `failures.measure.COLUMNS`.
+        component_failures: One row per component that fails or is invented; columns `failures.split.COMPONENT_COLUMNS`.
+        error_types: What each label loses to each type of error; columns `failures.split.TYPE_COLUMNS`.
+        error_types_per_class: The same for each class; columns `failures.split.CLASS_TYPE_COLUMNS`.
+        error_types_per_image: The same for each image; columns `failures.split.IMAGE_TYPE_COLUMNS`.
         trials: One row per trial, as in `trials.csv`.
         cost: One row per label; columns `comparison.COST_COLUMNS`.
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
@@ -98,7 +114,12 @@ class Results:
     comparison: pd.DataFrame
     per_class: pd.DataFrame
     iou_thresholds: pd.DataFrame
+    kinds: Kinds
     failures: pd.DataFrame
+    component_failures: pd.DataFrame
+    error_types: pd.DataFrame
+    error_types_per_class: pd.DataFrame
+    error_types_per_image: pd.DataFrame
     trials: pd.DataFrame
     cost: pd.DataFrame
     seeds: pd.DataFrame
@@ -219,6 +240,8 @@ def build_results(
     trade_off = chosen if chosen is None or split == "val" else on_split(chosen, objectives, labels, scores)
     before = {one.trial_id: latency_of(manifest.latencies, one.config.flat()) for one in labels.values()}
     timed = {trial_id: found.ms for trial_id, found in before.items() if found is not None}
+    kinds = class_kinds(names, floor.confusions.sum(axis=(0, 2)))
+    wrong = _measure_failures(trial_ids, evaluations, data, kinds, iou_limit=iou, progress=progress)
     told = None
     if BASELINE in labels and BEST in labels:
         told = answer(labels, evaluations, scores, objective=objective, classes=classes)
@@ -244,7 +267,12 @@ def build_results(
         ),
         per_class=comparison.per_class_frame(trial_ids, evaluations, names),
         iou_thresholds=comparison.threshold_frame(trial_ids, evaluations),
-        failures=find_failures(trial_ids, evaluations, data, iou_limit=iou, progress=progress),
+        kinds=kinds,
+        failures=failures_frame(region_entries(wrong), names),
+        component_failures=component_frame(wrong, names, iou_limit=iou),
+        error_types=type_frame(wrong),
+        error_types_per_class=class_type_frame(wrong, names),
+        error_types_per_image=image_type_frame(wrong),
         trials=trials,
         cost=comparison.cost_frame(labels, evaluations, trials, latencies=timed),
         trade_off=trade_off,
@@ -298,49 +326,34 @@ def further_metrics(manifest: SweepManifest) -> list[Metric]:
     return [metric for metric in measured if metric.name not in METRICS]
 
 
-def find_failures(
+def _measure_failures(
     trial_ids: Mapping[str, str],
     evaluations: Mapping[str, Evaluation],
     data: SegmentationData,
+    kinds: Kinds,
     *,
     iou_limit: float,
-    progress: OnStep | None = None,
-) -> pd.DataFrame:
-    """The table `failures` of all labels: by label, then by image in the split's order, then by class.
-
-    Args:
-        trial_ids: Trial id of each label; labels of one trial are measured once.
-        evaluations: By trial id, all on the same images.
-        data: Source of the true masks.
-        iou_limit: A region fails at or below it.
-        progress: Called with how many images are done.
-    """
+    progress: OnStep | None,
+) -> dict[str, SplitFailures]:
+    """What each label did wrong on every image; labels of one trial are measured once."""
     names = [info.name for info in data.classes]
-    found: dict[str, list[tuple[str, failures.RegionFailure]]] = {one: [] for one in trial_ids.values()}
+    trials = {trial_id: evaluations[trial_id] for trial_id in trial_ids.values()}
     image_ids = next(iter(evaluations.values())).image_ids
 
-    def of_image(place: int) -> list[list[failures.RegionFailure]]:
-        image_id = image_ids[place]
-        truth = data.mask(image_id)
-        return [
-            failures.failing_regions(
-                truth,
-                evaluations[trial_id].prediction(image_id),
-                names,
-                iou_limit=iou_limit,
-                confusion=evaluations[trial_id].confusions[place],
-            )
-            for trial_id in found
-        ]
+    def of_image(place: int) -> list[ImageFailures]:
+        return measure_image(
+            data.mask(image_ids[place]),
+            [evaluation.prediction(image_ids[place]) for evaluation in trials.values()],
+            names,
+            kinds,
+            iou_limit=iou_limit,
+            confusions=[evaluation.confusions[place] for evaluation in trials.values()],
+        )
 
-    with ThreadPoolExecutor(max_workers=cores()) as pool:
-        for place, of_trials in enumerate(pool.map(of_image, range(len(image_ids)))):
-            for of_trial, regions in zip(found.values(), of_trials, strict=True):
-                of_trial += [(image_ids[place], region) for region in regions]
-            if progress:
-                progress("failures", place + 1, len(image_ids))
-    entries = [(label, *entry) for label, trial_id in trial_ids.items() for entry in found[trial_id]]
-    return failures.failures_frame(entries, names)
+    found = measure_split(
+        image_ids, of_image, list(trials), progress=progress and functools.partial(progress, "failures")
+    )
+    return {label: found[trial_id] for label, trial_id in trial_ids.items()}
 
 
 def _label_folders(run_dir: Path) -> dict[str, Path]:

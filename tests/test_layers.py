@@ -162,7 +162,7 @@ FLOORS = (
     ("analysis.scores",),
     ("analysis.comparison", "analysis.confirmation", "analysis.answer", "analysis.dead", "analysis.trade_off"),
     ("analysis.standings", "analysis.strengths", "analysis.notes"),
-    ("analysis.results",),
+    ("analysis.results", "analysis.score"),
     ("analysis.report.parts", "analysis.report.tables", "analysis.report.drawing", "analysis.report.gallery"),
     ("analysis.report.page",),
     ("analysis.report.sections",),

@@ -24,6 +24,7 @@ SUBCOMMANDS = {
     "train": "trainables.train",
     "preview": "search_spaces.preview",
     "failures": "analysis.failures",
+    "score": "analysis.score",
     "replay": "sweep.replay",
     "confirm": "sweep.confirm",
     "ablate": "sweep.ablate",

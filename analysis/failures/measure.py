@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from scipy import ndimage
 
+from analysis.failures.kinds import Kind, Kinds, kinds_by_name
 from trainables.data.base import VOID, Mask
 from trainables.metrics import confusion_matrix, iou
 
@@ -66,7 +67,8 @@ class RegionFailure:
         causes: Dominant first: what happened to the region, by the share of its wrong pixels that it explains; then
             what made it hard (`too small`, `cut by the border`).
         missed_recall: Share of the truth region that was found; NaN without one.
-        confused_with: The other class predicted on most of the truth region's pixels; None if there is no such pixel.
+        confused_with: The class that it is confused with, otherwise the other class predicted on most of the truth
+            region's pixels; None if there is no such pixel.
         confused_fraction: That class's share of the truth region; NaN without a truth region.
         boundary_fraction: Share of the wrong pixels that lie within `boundary_width` of the truth region's boundary;
             NaN without a truth region.
@@ -106,6 +108,7 @@ def failing_regions(
     *,
     iou_limit: float = 0.5,
     confusion: npt.NDArray[np.int64] | None = None,
+    kinds: Kinds | None = None,
 ) -> list[RegionFailure]:
     """Finds every class of one image with IoU <= `iou_limit` and measures the causes.
 
@@ -115,6 +118,7 @@ def failing_regions(
         class_names: Names by class id.
         iou_limit: In 0 .. 1.
         confusion: The image's confusion matrix (C, C) where it is known already.
+        kinds: Which classes are background, stuff and things; by their names where it is not given.
 
     Returns:
         One entry per failing class that is in the truth or in the prediction (outside void), by class id. A perfect
@@ -123,14 +127,17 @@ def failing_regions(
     Raises:
         ValueError: If the shapes differ or a mask holds an unknown id.
     """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"truth is {truth.shape}, the prediction {prediction.shape}")
     if confusion is None:
         # Copies, because torch wants writable arrays and decoders may return read-only ones.
         confusion = confusion_matrix(
             torch.from_numpy(prediction.copy()), torch.from_numpy(truth.copy()), len(class_names)
         ).numpy()
+    kinds = kinds_by_name(class_names) if kinds is None else kinds
     scores = iou(confusion)
     return [
-        _measure(truth, prediction, int(class_id), confusion, class_names)
+        _measure(truth, prediction, int(class_id), confusion, class_names, kinds)
         for class_id in np.flatnonzero((scores <= iou_limit) & (scores < 1))
     ]
 
@@ -141,13 +148,18 @@ def _measure(
     class_id: int,
     confusion: npt.NDArray[np.int64],
     class_names: Sequence[str],
+    kinds: Kinds,
 ) -> RegionFailure:
     overlap, truth_pixels = int(confusion[class_id, class_id]), int(confusion[class_id].sum())
     predicted_pixels = int(confusion[:, class_id].sum())
     missing, extra = truth_pixels - overlap, predicted_pixels - overlap
     others = confusion[class_id].copy()
     others[class_id] = 0
-    confused_with = int(others.argmax()) if others.any() else None
+    # What is predicted as the background or as stuff behind it is missing, not confused with it.
+    rivals = np.where(kinds >= kinds[class_id], others, 0)
+    is_confused = bool(rivals.max() >= CONFUSED_FRACTION * truth_pixels > 0)
+    takers = rivals if is_confused else others
+    confused_with = int(takers.argmax()) if takers.any() else None
     explained: dict[str, float] = {}
     hard: list[str] = []
     recall = confused_fraction = boundary = border = math.nan
@@ -156,7 +168,7 @@ def _measure(
         explained[HALLUCINATED] = 1.0
     else:
         recall = overlap / truth_pixels
-        confused_fraction = int(others.max()) / truth_pixels
+        confused_fraction = int(takers.max()) / truth_pixels
         shape = (truth.shape[0], truth.shape[1])
         near, thickness = _boundary_errors(truth, prediction, class_id, boundary_width(shape))
         boundary = near / (missing + extra)
@@ -165,12 +177,12 @@ def _measure(
             explained[MISSED] = missing / (missing + extra)
         if boundary >= BOUNDARY_FRACTION and recall >= FOUND_RECALL:
             explained[BOUNDARY] = boundary
-        if confused_with is not None and confused_fraction >= CONFUSED_FRACTION:
-            name = class_names[confused_with].replace(";", ",")
-            explained[f"{CONFUSED} {name}"] = int(others.max()) / (missing + extra)
+        if is_confused:
+            name = class_names[int(takers.argmax())].replace(";", ",")
+            explained[f"{CONFUSED} {name}"] = int(takers.max()) / (missing + extra)
         if truth_pixels / truth.size < SMALL_AREA_FRACTION or thickness <= 2 * boundary_width(shape) - 1:
             hard.append(SMALL)
-        if border >= BORDER_FRACTION:
+        if border >= BORDER_FRACTION and kinds[class_id] == Kind.THING:
             hard.append(CUT)
         if not explained:
             explained[INCOMPLETE if missing >= extra else SPILLED] = 1.0

@@ -20,15 +20,19 @@ if TYPE_CHECKING:
 
 TABLES = (
     *("comparison", "pareto", "standings", "strengths", "confirmation", "components", "per_class", "iou_thresholds"),
-    *("failures", "trials", "cost"),
+    *("failures", "component_failures", "error_types", "error_types_per_class", "error_types_per_image"),
+    *("trials", "cost"),
 )
 """Names of the frames of `Results`, and of the files."""
+LONG_TABLES = frozenset(("component_failures", "error_types_per_image"))
+"""Tables that grow with images times labels: as CSV only, nobody reads or prints them."""
 DIGITS = 4
 """Decimals of a proportion, significant digits of any other number."""
 
 _OTHER_PROPORTIONS = re.compile(
-    r"missed_recall|\w+_fraction|mean|lowest|highest|(difference|worth|to_winner)(_low|_high)?|(to_winner_)?chance|"
-    r"(to_winner_)?improvement|score|detectable|latency_spread"
+    r"missed_recall|lost_iou|share|type_share|taken_share|\w+_fraction|mean|lowest|highest"
+    r"|(difference|worth|to_winner)(_low|_high)?|(to_winner_)?chance|(to_winner_)?improvement|score|detectable"
+    r"|latency_spread"
 )
 """Columns of proportions that are no metric's."""
 _MARKDOWN = str.maketrans({**{mark: f"\\{mark}" for mark in "|\\`*_"}, "<": "&lt;", ">": "&gt;"})
@@ -60,7 +64,7 @@ class Table:
 
 
 def write_tables(results: Results, folder: Path, parts: Parts) -> None:
-    """Writes every table as `folder/NAME.csv`, `.md` and `.tex`.
+    """Writes every table as `folder/NAME.csv`, `.md` and `.tex`, long ones as CSV only.
 
     CSV holds each number with all its digits: reading it back gives the frame's own numbers. Markdown and LaTeX are
     rounded and escape what their readers would take for markup. A table that cannot be written does not stop others.
@@ -72,7 +76,9 @@ def write_tables(results: Results, folder: Path, parts: Parts) -> None:
 
 
 def _write_table(frame: pd.DataFrame, name: str, folder: Path) -> None:
-    forms = {"csv": to_csv(frame), "md": to_markdown(frame), "tex": to_latex(frame, name)}
+    forms = {"csv": to_csv(frame)}
+    if name not in LONG_TABLES:
+        forms |= {"md": to_markdown(frame), "tex": to_latex(frame, name)}
     for suffix, text in forms.items():
         write_atomically(folder / f"{name}.{suffix}", text.encode())
 

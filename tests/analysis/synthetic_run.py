@@ -15,6 +15,15 @@ from analysis.answer import Answer
 from analysis.candidates import seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame
 from analysis.dead import AboveFloor
+from analysis.failures.kinds import class_kinds
+from analysis.failures.split import (
+    class_type_frame,
+    component_frame,
+    image_type_frame,
+    measure_image,
+    measure_split,
+    type_frame,
+)
 from analysis.foreseen import COLUMNS as FORESEEN_COLUMNS
 from analysis.results import Results
 from analysis.scores import Score
@@ -309,6 +318,16 @@ def make_results(
             "search_seconds": float(trials_frame["seconds"].sum()),
         }
     )
+    names = [info.name for info in classes]
+    kinds = class_kinds(names)
+    measured = measure_split(
+        ids,
+        lambda place: measure_image(
+            data.mask(ids[place]), [one.prediction(ids[place]) for one in evaluations.values()], names, kinds
+        ),
+        list(evaluations),
+    )
+    wrong = {label: measured[record.trial_id] for label, record in records.items()}
     results = Results(
         run_dir=run_dir,
         manifest=_manifest(classes, len(ids)),
@@ -318,7 +337,12 @@ def make_results(
         comparison=pd.DataFrame(comparison),
         per_class=pd.DataFrame(per_class),
         iou_thresholds=pd.DataFrame(thresholds),
+        kinds=kinds,
         failures=pd.DataFrame(failures),
+        component_failures=component_frame(wrong, names),
+        error_types=type_frame(wrong),
+        error_types_per_class=class_type_frame(wrong, names),
+        error_types_per_image=image_type_frame(wrong),
         trials=trials_frame,
         cost=cost,
         seeds=seeds_frame(trials_frame, "val/miou"),

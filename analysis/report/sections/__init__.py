@@ -2,7 +2,7 @@
 
 from analysis.report.sections import answer, trade_off, standings, comments  # isort: skip
 from analysis.report.sections import confirmation, ablation, comparison  # isort: skip
-from analysis.report.sections import curves, thresholds, classes, failures, run  # isort: skip
+from analysis.report.sections import curves, thresholds, classes, errors, failures, run  # isort: skip
 
 __all__ = [
     "ablation",
@@ -12,6 +12,7 @@ __all__ = [
     "comparison",
     "confirmation",
     "curves",
+    "errors",
     "failures",
     "run",
     "standings",

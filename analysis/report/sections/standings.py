@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib import ticker
@@ -182,7 +183,7 @@ def _caption(results: Results) -> str:
 def _draw_score(axes: Axes, place: int, one: Standing, results: Results, color: str) -> None:
     if one.labels:
         metric = results.objective.metric.name
-        row = results.comparison.set_index("label").loc[one.labels[0]]
+        row: Any = results.comparison.set_index("label").loc[one.labels[0]]
         low, high = float(row[f"{metric}_low"]), float(row[f"{metric}_high"])
         if one.evidence == TWO_CHECKPOINTS and math.isfinite(low) and math.isfinite(high):
             axes.plot([low, high], [place, place], color=color, linewidth=1.6)

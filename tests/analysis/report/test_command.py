@@ -33,6 +33,7 @@ HTML_TABLES = {
     "standings": ("standings", "standings_winner"),
     "per_class": ("per_class",),
     "iou_thresholds": ("iou_thresholds",),
+    "error_types": ("error_types",),
     "trials": ("trials",),
     "cost": ("cost",),
 }

@@ -200,9 +200,8 @@ def test_cause_counts_equal_a_loop(results) -> None:
 
 
 def test_results_without_trials_failures_or_curves_draw_what_there_is(results, tmp_path: Path) -> None:
-    bare = replace(
-        results, failures=results.failures.iloc[:0], curves=results.curves.iloc[:0], trials=results.trials.iloc[:0]
-    )
+    emptied = ("failures", "curves", "trials", "error_types", "error_types_per_class")
+    bare = replace(results, **{name: getattr(results, name).iloc[:0] for name in emptied})
     assert set(save_figures(bare, tmp_path, Parts(tmp_path))) == {"standings", "thresholds", "per_class", "confusion"}
 
 

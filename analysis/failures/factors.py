@@ -1,0 +1,265 @@
+"""What can make a component hard, measured on the image and its truth alone: no prediction is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from analysis.failures.components import Components, Integers
+from analysis.failures.kinds import Kind, Kinds
+from trainables.data.base import VOID, Image
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Something measured.
+
+    Attributes:
+        name: Its column.
+        low: What a component with a low value is, in a sentence.
+        high: What one with a high value is.
+    """
+
+    name: str
+    low: str
+    high: str
+
+
+FACTORS = (
+    Factor("light", "in dark images", "in bright images"),
+    Factor("range", "in images of little contrast", "in images of much contrast"),
+    Factor("brightness", "darker than their image", "brighter than their image"),
+    Factor("contrast", "of little contrast to their surroundings", "of much contrast to their surroundings"),
+    Factor("saturation", "pale", "colourful"),
+    Factor("blur", "in sharp images", "in blurred images"),
+    Factor("noise", "in images with little noise", "in noisy images"),
+    Factor("size", "small", "large"),
+    Factor("thinness", "compact", "thin"),
+    Factor("truncation", "away from the image's border", "cut by the image's border"),
+    Factor("crowding", "on their own", "beside other things"),
+    Factor("off_centre", "in the middle of the image", "far from the middle of the image"),
+    Factor("height", "high in the image", "low in the image"),
+)
+"""Every factor, in the order of the columns; docs/METRICS.md has their definitions."""
+
+EDGE_STEPS = 5
+EDGE_SHARE = 0.05
+LEAST_RISE = 8.0
+"""Edges are the strongest share of runs of so many steps from a pixel to the next, of at least so many grey levels."""
+
+
+def measure_factors(
+    image: Image, truth: Components, kinds: Kinds, width: int
+) -> tuple[Integers, npt.NDArray[np.float64]]:
+    """Measures every factor of every true component but those of background.
+
+    Args:
+        image: RGB, uint8 of shape (H, W, 3).
+        truth: Components of its true mask.
+        kinds: Of the classes.
+        width: How far beyond its outline a component's surroundings begin, in pixels.
+
+    Returns:
+        The numbers of the components, shape (K,), and their factors, shape (K, len(FACTORS)); NaN where one cannot be
+        measured.
+
+    Raises:
+        ValueError: If image and mask differ in size.
+    """
+    if image.shape[:2] != truth.labels.shape:
+        raise ValueError(f"the image is {image.shape[:2]}, its mask {truth.labels.shape}")
+    count = len(truth)
+    is_known = truth.values != VOID
+    kind = np.where(is_known, kinds[np.where(is_known, truth.values, 0)], Kind.BACKGROUND)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    saturation = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[..., 1]
+    runs = _runs(truth)
+    contrast, crowding = _surroundings(lab, truth, runs, kind, width)
+    contour, on_border = _contours(truth)
+    down, across = _middles(runs, truth.labels.shape)
+    thickness = _thickness(runs, contour)
+    blur, noise = blur_of(grey), noise_of(grey)
+    factors = {
+        "light": np.full(count, grey.mean() / 255),
+        "range": np.full(count, grey.std() / 255),
+        "brightness": (runs.means(grey) - grey.mean()) / 255,
+        "contrast": contrast,
+        "saturation": runs.means(saturation) / 255,
+        "blur": np.full(count, blur),
+        "noise": np.full(count, noise),
+        "size": np.log10(truth.pixels / truth.labels.size),
+        "thinness": 1 - np.minimum(1, thickness / np.sqrt(4 * truth.pixels / np.pi)),
+        "truncation": on_border,
+        "crowding": crowding,
+        "off_centre": np.hypot(down - 0.5, across - 0.5) / np.sqrt(0.5),
+        "height": down,
+    }
+    own = np.flatnonzero(kind > Kind.BACKGROUND)
+    return own, np.stack([factors[factor.name][own] for factor in FACTORS], axis=1)
+
+
+def blur_of(grey: npt.NDArray[np.float32]) -> float:
+    """How blurred an image is, 0 (sharp) .. 0.8: what of the rise of its strong edges is not in their steepest pixel.
+
+    The width of edges after Marziliano et al., "A No-Reference Perceptual Blur Metric" (ICIP 2002), here for runs of
+    six pixels along rows and columns: the strongest 5% of them are edges, whatever their noise; the median counts.
+
+    Args:
+        grey: Shape (H, W).
+    """
+    if min(grey.shape) <= EDGE_STEPS:
+        return float("nan")
+    rises, steepest = [], []
+    for along in (grey, grey.T):
+        # Every other line is enough, for edges are longer than two pixels.
+        lines = np.ascontiguousarray(along[::2])
+        steps = np.abs(np.diff(lines, axis=1))
+        widest = cv2.dilate(steps, np.ones((1, EDGE_STEPS), np.uint8))
+        steepest.append(widest[:, EDGE_STEPS // 2 : -(EDGE_STEPS // 2)].ravel())
+        rises.append(np.abs(lines[:, EDGE_STEPS:] - lines[:, :-EDGE_STEPS]).ravel())
+    rise, steep = np.concatenate(rises), np.concatenate(steepest)
+    edges = max(1, int(EDGE_SHARE * len(rise)))
+    is_edge = rise >= max(LEAST_RISE, float(np.partition(rise, -edges)[-edges]))
+    if not is_edge.any():
+        return float("nan")
+    return float(1 - min(1.0, np.median(steep[is_edge] / rise[is_edge])))
+
+
+def noise_of(grey: npt.NDArray[np.float32]) -> float:
+    """Standard deviation of an image's noise in grey levels.
+
+    Immerkær, "Fast Noise Variance Estimation" (CVIU 64, 1996), with the median in place of the mean, which edges and
+    texture would raise.
+
+    Args:
+        grey: Shape (H, W), 0 .. 255.
+    """
+    if min(grey.shape) < 3:
+        return float("nan")
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    inside = cv2.filter2D(grey, cv2.CV_32F, kernel)[1:-1:2, 1:-1]
+    # 6 is the norm of the kernel, 0.6745 the median of the absolute value of a standard normal variable.
+    return float(np.median(np.abs(inside)) / 6 / 0.6745)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of pixels of one component in a row.
+
+    Attributes:
+        first: Place of each run's first pixel in the flat image, shape (R,).
+        lengths: Pixels, shape (R,).
+        components: Shape (R,).
+        pixels: Of each component, shape (K,).
+    """
+
+    first: Integers
+    lengths: Integers
+    components: Integers
+    pixels: Integers
+
+    def means(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Mean of an image over each component, shape (K,)."""
+        return self.mean_of_sums(np.add.reduceat(values.ravel(), self.first, dtype=np.float64))
+
+    def mean_of_sums(self, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The same from the sums over runs."""
+        return np.asarray(np.bincount(self.components, sums, len(self.pixels)) / self.pixels)
+
+
+def _runs(truth: Components) -> _Runs:
+    starts = np.ones(truth.labels.shape, bool)
+    np.not_equal(truth.labels[:, 1:], truth.labels[:, :-1], out=starts[:, 1:])
+    first = np.flatnonzero(starts)
+    lengths = np.diff(np.append(first, starts.size))
+    return _Runs(first, lengths, truth.labels.ravel()[first].astype(np.int64), truth.pixels)
+
+
+def _middles(runs: _Runs, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean row and column of each component, 0 .. 1 from the top left."""
+    rows, lefts = np.divmod(runs.first, shape[1])
+    down = runs.mean_of_sums((rows + 0.5) * runs.lengths)
+    across = runs.mean_of_sums((lefts + runs.lengths / 2) * runs.lengths)
+    return down / shape[0], across / shape[1]
+
+
+def _surroundings(
+    lab: npt.NDArray[np.float32], truth: Components, runs: _Runs, kind: Integers, width: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Contrast and crowding: what lies `width` pixels beyond the outline, in eight directions.
+
+    Contrast is the distance in CIE L*a*b* (1976) of the mean colours, over 100; crowding the share of what is there
+    that belongs to other things. Void is left out of crowding; contrast takes it as it looks.
+    """
+    labels, count = truth.labels, len(truth)
+    inner, outer = [], []
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here, there = _pair(labels.shape, down * width, right * width)
+        if here is None:
+            continue
+        rows, columns = np.nonzero(labels[here] != labels[there])
+        one = (rows + here[0].start) * labels.shape[1] + columns + here[1].start
+        other = (rows + there[0].start) * labels.shape[1] + columns + there[1].start
+        inner += [one, other]
+        outer += [other, one]
+    inside = np.stack([runs.means(lab[..., channel]) for channel in range(3)], axis=1)
+    if not inner:
+        return np.full(count, np.nan), np.full(count, np.nan)
+    mine, beyond = labels.ravel()[np.concatenate(inner)], np.concatenate(outer)
+    beside = labels.ravel()[beyond]
+    colors = lab.reshape(-1, 3)[beyond]
+    around = np.stack([np.bincount(mine, colors[:, channel], count) for channel in range(3)], axis=1)
+    seen = truth.values[beside] != VOID
+    with np.errstate(invalid="ignore", divide="ignore"):
+        outside = around / np.bincount(mine, minlength=count)[:, None]
+        crowding = np.bincount(mine, seen & (kind[beside] == Kind.THING), count) / np.bincount(mine, seen, count)
+    return np.linalg.norm(inside - outside, axis=1) / 100, crowding
+
+
+def _pair(
+    shape: tuple[int, ...], down: int, right: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]] | tuple[None, None]:
+    """Slices of an image and of itself moved: the same place in both is a pixel and what lies so far from it."""
+    height, width = shape
+    if abs(down) >= height or abs(right) >= width:
+        return None, None
+    rows = slice(0, height - down), slice(down, height)
+    columns = slice(max(0, -right), width - max(0, right)), slice(max(0, right), width - max(0, -right))
+    return (rows[0], columns[0]), (rows[1], columns[1])
+
+
+def _contours(truth: Components) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Pixels with another component beside them, and the share of each component's contour on the image's border."""
+    labels = truth.labels
+    edge = np.zeros(labels.shape, bool)
+    for axis in (0, 1):
+        first = [slice(None)] * 2
+        second = [slice(None)] * 2
+        first[axis], second[axis] = slice(None, -1), slice(1, None)
+        differs = labels[tuple(first)] != labels[tuple(second)]
+        edge[tuple(first)] |= differs
+        edge[tuple(second)] |= differs
+    border = np.ones(labels.shape, bool)
+    border[1:-1, 1:-1] = False
+    contour = np.bincount(labels[edge | border], minlength=len(truth))
+    on_border = np.bincount(labels[border], minlength=len(truth))
+    return edge, on_border / np.maximum(1, contour)
+
+
+def _thickness(runs: _Runs, edge: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Width of each component's widest place: 2 r - 1, r the largest distance of a pixel to the outside.
+
+    The image's border is no outside. The distance to the outside is that to the nearest pixel that has another
+    component beside it, and one more.
+    """
+    if not edge.any():
+        return np.full(len(runs.pixels), float(min(edge.shape)))
+    distance = cv2.distanceTransform((~edge).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    furthest = np.zeros(len(runs.pixels))
+    np.maximum.at(furthest, runs.components, np.maximum.reduceat(distance.ravel(), runs.first))
+    return 2 * (furthest + 1) - 1

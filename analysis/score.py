@@ -1,0 +1,202 @@
+"""`python -m analysis.score`: what masks of any program score, how sure that is, and what their errors are.
+
+With `--against` a second folder of predictions is scored beside the first, on the same drawn images. Masks have no
+probabilities, so that there is no average precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.failures.kinds import kinds_text
+from analysis.failures.masks import read_classes
+from analysis.failures.split import SplitFailures
+from analysis.failures.writing import (
+    add_mask_flags,
+    failure_tables,
+    measure_masks,
+    open_asked,
+    type_lines,
+    write_failures,
+)
+from analysis.statistics import Statistic, bootstrap_interval, paired_interval
+from trainables import commands
+from trainables.data.reading.names import expanded
+from trainables.errors import SegsweepError, UsageError
+from trainables.metrics import (
+    IOU_THRESHOLDS,
+    ConfusionsAlone,
+    Floats,
+    Metric,
+    Replicates,
+    all_metrics,
+    mean_over_classes,
+    region_scores,
+    sampling_units,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code: 0 done, 1 the masks cannot be used, 2 bad usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        description = read_classes(options.classes)
+        names = [info.name for info in description.classes]
+        masks, kinds = open_asked(options, description, _labels(options.predictions, options.against))
+        splits = measure_masks(masks, names, kinds, iou_limit=options.iou, connectivity=options.connectivity)
+        tables = {**score_tables(splits, names), **failure_tables(splits, names, iou_limit=options.iou)}
+        write_failures(tables, splits, masks, description.classes, options.out)
+    except SegsweepError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"{options.out} cannot be written: {error}", file=sys.stderr)
+        return 1
+    for note in (*masks.notes, kinds_text(names, kinds)):
+        print(f"note: {note}")
+    print("\n".join([*score_lines(tables), *type_lines(tables["error_types"]), f"tables: {options.out}"]))
+    return 0
+
+
+def score_tables(
+    splits: Mapping[str, SplitFailures], class_names: Sequence[str], *, resamples: int = 1000, seed: int = 0
+) -> dict[str, pd.DataFrame]:
+    """The tables `scores`, `per_class`, `iou_thresholds`, and `difference` where there are two predictions.
+
+    Args:
+        splits: By label, all of the same images.
+        class_names: By class id.
+        resamples: Replicates of the bootstrap over images.
+        seed: Of its draws.
+    """
+    collected = {label: ConfusionsAlone(np.stack([one.confusion for one in s.images])) for label, s in splits.items()}
+    tables = {
+        "scores": _score_frame(collected, resamples=resamples, seed=seed),
+        "per_class": pd.concat([_class_frame(label, one, class_names) for label, one in collected.items()]),
+        "iou_thresholds": pd.concat([_threshold_frame(label, one) for label, one in collected.items()]),
+    }
+    if len(collected) == 2:
+        tables["difference"] = _difference_frame(*collected.items(), resamples=resamples, seed=seed)
+    return tables
+
+
+def score_lines(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Scores and differences for a terminal.
+
+    Args:
+        tables: Of `score_tables`.
+    """
+    lines = []
+    for row in tables["scores"].to_dict("records"):
+        lines.append(f"{row['label']}, {row['images']} images:")
+        for metric in _metrics():
+            lines.append(f"  {metric.words}: {metric.show(row[metric.name])}{_interval_text(row, metric.name)}")
+    for row in tables["difference"].to_dict("records") if "difference" in tables else ():
+        words = next(metric.words for metric in _metrics() if metric.name == row["metric"])
+        lines.append(
+            f"{words}: {row['label']} less {row['against']} is {row['difference']:+.4f}"
+            f"{_interval_text(row, 'difference', sign='+')}, these masks on images like these"
+        )
+    return lines
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=commands.prog("analysis.score"),
+        description="Scores any program's masks against the truth, with 95%% intervals over images, and says what "
+        "their errors are; docs/METRICS.md defines everything.",
+    )
+    add_mask_flags(parser, out="scores")
+    parser.add_argument(
+        "--against", type=expanded, metavar="DIR", help="folder of other predictions to compare --predictions with"
+    )
+    return parser
+
+
+def _labels(predictions: Path, against: Path | None) -> dict[str, Path]:
+    """Folders by what tables call them: their names, or the whole paths where these are the same."""
+    if against is None:
+        return {predictions.name: predictions}
+    if predictions.resolve() == against.resolve():
+        raise UsageError(f"--predictions and --against are the same folder, {predictions}")
+    if predictions.name != against.name:
+        return {folder.name: folder for folder in (predictions, against)}
+    return {str(folder): folder for folder in (predictions, against)}
+
+
+def _metrics() -> list[Metric]:
+    """The metrics that masks alone give."""
+    return [metric for metric in all_metrics() if metric.needs == {"confusion"}]
+
+
+def _statistic(collected: ConfusionsAlone) -> Statistic:
+    """Every metric as a function of image weights of shape (R, N), giving shape (K, R)."""
+
+    def of_weights(weights: Floats) -> Floats:
+        replicates = Replicates(collected, weights)
+        return np.stack([metric(replicates) for metric in _metrics()])
+
+    return of_weights
+
+
+def _score_frame(collected: Mapping[str, ConfusionsAlone], *, resamples: int, seed: int) -> pd.DataFrame:
+    rows = []
+    for label, one in collected.items():
+        images = len(one.confusions)
+        statistic = _statistic(one)
+        values = statistic(np.ones((1, images)))[:, 0]
+        interval = bootstrap_interval(statistic, sampling_units([None] * images), resamples=resamples, seed=seed)
+        row: dict[str, object] = {"label": label, "images": images}
+        for place, metric in enumerate(_metrics()):
+            row[metric.name] = values[place]
+            row[f"{metric.name}_low"], row[f"{metric.name}_high"] = interval.low[place], interval.high[place]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _difference_frame(
+    first: tuple[str, ConfusionsAlone], second: tuple[str, ConfusionsAlone], *, resamples: int, seed: int
+) -> pd.DataFrame:
+    (label, one), (against, other) = first, second
+    images = len(one.confusions)
+    statistics = _statistic(one), _statistic(other)
+    values = np.subtract(*(statistic(np.ones((1, images)))[:, 0] for statistic in statistics))
+    interval = paired_interval(*statistics, sampling_units([None] * images), resamples=resamples, seed=seed)
+    return pd.DataFrame(
+        {
+            "label": label,
+            "against": against,
+            "metric": [metric.name for metric in _metrics()],
+            "difference": values,
+            "difference_low": interval.low,
+            "difference_high": interval.high,
+        }
+    )
+
+
+def _class_frame(label: str, collected: ConfusionsAlone, class_names: Sequence[str]) -> pd.DataFrame:
+    truth = collected.confusions.sum(axis=2)
+    values = {metric.name: metric.of_classes(collected) for metric in _metrics() if metric.of_classes}
+    images, pixels = (truth > 0).sum(axis=0), truth.sum(axis=0)
+    return pd.DataFrame({"label": label, "class": class_names, **values, "images": images, "pixels": pixels})
+
+
+def _threshold_frame(label: str, collected: ConfusionsAlone) -> pd.DataFrame:
+    means = {name: mean_over_classes(values.T) for name, values in region_scores(collected.confusions).items()}
+    return pd.DataFrame({"label": label, "threshold": IOU_THRESHOLDS, **means})
+
+
+def _interval_text(row: Mapping[Any, Any], name: str, *, sign: str = "") -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "" if np.isnan(low) or np.isnan(high) else f" 95% [{low:{sign}.4f}, {high:{sign}.4f}]"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

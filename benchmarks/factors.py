@@ -1,0 +1,190 @@
+"""Whether factors are called a reason where they are one: planted effects, and scenes drawn with one factor changed.
+
+    python -m benchmarks.factors [--models DIR,DIR,...] [--scenes 400] [--changed 120] [--repetitions 100]
+
+**Planted effects.** The factors of the components of `scenes` as they are, with all their correlations; the IoU of each
+component is made up: its class, three factors drawn at random with effects of 0.05 to 0.3 between their 10th and their
+90th percentile, what images and components add by chance, cut off at 0 and 1. Prints how often factors with an effect
+are called a reason, and how often others are.
+
+**Scenes drawn again.** For each trained model (`python -m trainables.train --data scenes --out DIR`): scenes under wide
+conditions, as they come, give the claims; the same kind of scenes, drawn twice with one factor at its 10th and at its
+90th percentile and all else equal, give the factor's true effect on the IoU of components. Prints both side by side.
+
+Keeps everything in benchmarks/results/factors.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+
+from analysis.failures.components import find_components
+from analysis.failures.error_types import classify_errors
+from analysis.failures.factors import FACTORS, measure_factors
+from analysis.failures.kinds import class_kinds
+from analysis.failures.measure import boundary_width
+from analysis.failures.reasons import ComponentTable, factor_effects
+from trainables.checkpoint import load_model
+from trainables.data.base import Image, Mask
+from trainables.data.scenes import SceneSpec, draw_scene, scene_spec
+from trainables.data.scenes.spec import _WIDE, CLASSES
+from trainables.loops import predicted_class, resize_logits, to_input
+
+RESULTS = Path(__file__).parent / "results" / "factors.txt"
+FIRST, FIRST_CHANGED = 10_000, 20_000
+"""Places of scenes that no split holds."""
+SEED = 7301
+EFFECTS = (0.05, 0.1, 0.2, 0.3)
+NO_EFFECT, EFFECT = 0.02, 0.05
+"""A true effect below the first is none, one from the second on should be found."""
+
+KINDS = class_kinds([info.name for info in CLASSES])
+NAMES = [factor.name for factor in FACTORS]
+
+CHANGES: dict[str, tuple[str, Callable[[SceneSpec, float], SceneSpec], tuple[float, float]]] = {
+    "exposure": ("light", lambda s, v: replace(s, light=replace(s.light, exposure=v)), _WIDE.exposure),
+    "haze": ("range", lambda s, v: replace(s, light=replace(s.light, haze=v)), _WIDE.haze),
+    "blur": ("blur", lambda s, v: replace(s, camera=replace(s.camera, blur=v)), _WIDE.blur),
+    "noise": ("noise", lambda s, v: replace(s, camera=replace(s.camera, noise=v)), _WIDE.noise),
+}
+"""What of a scene is changed, the factor that measures it (haze lowers the range), and its natural span."""
+
+Predict = Callable[[Image], Mask]
+
+
+def components_of(image: Image, truth: Mask) -> tuple[np.ndarray, np.ndarray]:
+    """Classes and factors of the true components."""
+    components = find_components(truth)
+    numbers, factors = measure_factors(image, components, KINDS, boundary_width((truth.shape[0], truth.shape[1])))
+    return components.values[numbers], factors
+
+
+def natural(count: int, predict: Predict | None) -> ComponentTable:
+    """Components of scenes as they come; IoUs of 0 where nothing predicts."""
+    ious, classes, places, factors = [], [], [], []
+    for place in range(count):
+        scene = draw_scene(scene_spec("test", FIRST + place))
+        of_class, of_factor = components_of(scene.image, scene.mask)
+        ious.append(np.zeros(len(of_class)) if predict is None else component_ious(scene.mask, predict(scene.image)))
+        classes.append(of_class)
+        factors.append(of_factor)
+        places.append(np.full(len(of_class), place))
+    return ComponentTable(*map(np.concatenate, (ious, classes, places, factors)))
+
+
+def component_ious(truth: Mask, prediction: Mask) -> np.ndarray:
+    """IoU of each true component, in the order of `components_of`."""
+    width = boundary_width((truth.shape[0], truth.shape[1]))
+    errors = classify_errors(find_components(truth), find_components(prediction), KINDS, width=width)
+    return errors.components.iou[errors.components.is_true]
+
+
+def planted(table: ComponentTable, repetitions: int) -> list[str]:
+    """Recall by effect and the share of false claims where the effects are known."""
+    rng = np.random.default_rng(SEED)
+    count, images = len(table.iou), int(table.image.max()) + 1
+    ranks = np.stack([stats.rankdata(column, nan_policy="omit") for column in table.factors.T], axis=1)
+    ranks = np.nan_to_num(ranks / count - 0.5)
+    spans = np.quantile(ranks, 0.9, axis=0) - np.quantile(ranks, 0.1, axis=0)
+    found: dict[float, list[bool]] = {effect: [] for effect in EFFECTS}
+    false: list[bool] = []
+    for repetition in range(repetitions):
+        chosen = rng.choice(len(NAMES), 3, replace=False)
+        effects = rng.choice(EFFECTS, 3)
+        slopes = np.zeros(len(NAMES))
+        slopes[chosen] = effects * rng.choice([-1, 1], 3) / spans[chosen]
+        of_class = rng.uniform(0.35, 0.75, len(CLASSES))[table.class_id]
+        chance = rng.normal(0, 0.06, images)[table.image] + rng.normal(0, 0.2, count)
+        made = ComponentTable(
+            np.clip(of_class + ranks @ slopes + chance, 0, 1), table.class_id, table.image, table.factors
+        )
+        for row in factor_effects(made, seed=repetition):
+            place, is_reason = NAMES.index(str(row[0])), bool(row[8])
+            if slopes[place]:
+                found[float(effects[list(chosen).index(place)])].append(
+                    is_reason and np.sign(row[3]) == np.sign(slopes[place])
+                )
+            else:
+                false.append(is_reason)
+    lines = [f"planted effects: {count} components of {images} scenes, {repetitions} repetitions"]
+    for effect, claims in found.items():
+        lines.append(f"  effect {effect:.2f}: called a reason in {np.mean(claims):.3f} of {len(claims)}")
+    return [*lines, f"  no effect: called a reason in {np.mean(false):.3f} of {len(false)}", ""]
+
+
+def of_model(folder: Path, scenes: int, changed: int) -> list[str]:
+    """Claims and true effects of one model."""
+    predict = predictor(folder)
+    claims = {str(row[0]): row for row in factor_effects(natural(scenes, predict))}
+    lines = [f"{folder.name}: claims on {scenes} scenes; true effects on {changed} scenes drawn twice"]
+    lines.append(f"  {'changed':10}{'true effect':>24}   {'factor':10}{'adjusted':>24}{'alone':>8}  reason  right")
+    for name, (factor, change, span) in CHANGES.items():
+        values = np.quantile(span, (0.1, 0.9))
+        # More haze is a smaller range.
+        values = values[::-1] if name == "haze" else values
+        differences = []
+        for place in range(changed):
+            spec = scene_spec("test", FIRST_CHANGED + place)
+            low, high = (draw_scene(change(spec, float(value))) for value in values)
+            ious = [component_ious(one.mask, predict(one.image)) for one in (low, high)]
+            differences.append(float((ious[1] - ious[0]).mean()))
+        true = float(np.mean(differences))
+        half = 1.96 * float(np.std(differences, ddof=1)) / len(differences) ** 0.5
+        row = claims[factor]
+        _, _, _, effect, lower, upper, alone, _, is_reason, *_ = row
+        right = "" if NO_EFFECT <= abs(true) < EFFECT else str(bool(is_reason) == (abs(true) >= EFFECT))
+        if is_reason and np.sign(true) != np.sign(effect) and abs(true) >= NO_EFFECT:
+            right = "False"
+        lines.append(
+            f"  {name:10}{true:+8.3f} [{true - half:+.3f}, {true + half:+.3f}]   {factor:10}{effect:+8.3f} "
+            f"[{lower:+.3f}, {upper:+.3f}]{alone:+8.3f}  {is_reason!s:6}  {right}"
+        )
+    others = [str(row[0]) for row in claims.values() if row[8] and row[0] not in {c[0] for c in CHANGES.values()}]
+    return [*lines, f"  other reasons: {', '.join(others) or 'none'}", ""]
+
+
+def predictor(folder: Path) -> Predict:
+    """A function from an image to the mask that a model predicts, at the image's size."""
+    place = folder / "model" if (folder / "model").is_dir() else folder
+    model, record = load_model(place)
+
+    def predict(image: Image) -> Mask:
+        height, width = record.config.image_size
+        pixels = torch.from_numpy(image.copy())[None]
+        resized = torch.nn.functional.interpolate(
+            pixels.permute(0, 3, 1, 2).float(), size=(height, width), mode="bilinear", antialias=True
+        )
+        inputs = to_input(resized.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous(), record.normalisation, "cpu")
+        with torch.no_grad():
+            logits = model(inputs, resize=False)["out"][0].float()
+        return predicted_class(resize_logits(logits, (image.shape[0], image.shape[1]))).numpy()
+
+    return predict
+
+
+def main() -> None:
+    """Prints and keeps both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=lambda text: [Path(one) for one in text.split(",")], default=[])
+    parser.add_argument("--scenes", type=int, default=400)
+    parser.add_argument("--changed", type=int, default=120)
+    parser.add_argument("--repetitions", type=int, default=100)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lines: Sequence[str] = planted(natural(options.scenes, None), options.repetitions)
+    for folder in options.models:
+        lines = [*lines, *of_model(folder, options.scenes, options.changed)]
+    text = "\n".join(lines)
+    print(text)
+    RESULTS.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
