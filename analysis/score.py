@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from analysis.failures.kinds import kinds_text
@@ -26,7 +28,8 @@ from analysis.failures.writing import (
     type_lines,
     write_failures,
 )
-from analysis.statistics import Statistic, bootstrap_interval, paired_interval
+from analysis.scores import why_no_interval
+from analysis.statistics import Statistic, confidence_interval, paired_interval
 from trainables import commands
 from trainables.data.reading.names import expanded
 from trainables.errors import SegsweepError, UsageError
@@ -65,25 +68,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def score_tables(
-    splits: Mapping[str, SplitFailures], class_names: Sequence[str], *, resamples: int = 1000, seed: int = 0
-) -> dict[str, pd.DataFrame]:
+def score_tables(splits: Mapping[str, SplitFailures], class_names: Sequence[str]) -> dict[str, pd.DataFrame]:
     """The tables `scores`, `per_class`, `iou_thresholds`, and `difference` where there are two predictions.
 
     Args:
         splits: By label, all of the same images.
         class_names: By class id.
-        resamples: Replicates of the bootstrap over images.
-        seed: Of its draws.
     """
     collected = {label: ConfusionsAlone(np.stack([one.confusion for one in s.images])) for label, s in splits.items()}
     tables = {
-        "scores": _score_frame(collected, resamples=resamples, seed=seed),
+        "scores": _score_frame(collected),
         "per_class": pd.concat([_class_frame(label, one, class_names) for label, one in collected.items()]),
         "iou_thresholds": pd.concat([_threshold_frame(label, one) for label, one in collected.items()]),
     }
     if len(collected) == 2:
-        tables["difference"] = _difference_frame(*collected.items(), resamples=resamples, seed=seed)
+        tables["difference"] = _difference_frame(*collected.items())
     return tables
 
 
@@ -146,39 +145,56 @@ def _statistic(collected: ConfusionsAlone) -> Statistic:
     return of_weights
 
 
-def _score_frame(collected: Mapping[str, ConfusionsAlone], *, resamples: int, seed: int) -> pd.DataFrame:
+def _score_frame(collected: Mapping[str, ConfusionsAlone]) -> pd.DataFrame:
     rows = []
     for label, one in collected.items():
         images = len(one.confusions)
         statistic = _statistic(one)
         values = statistic(np.ones((1, images)))[:, 0]
-        interval = bootstrap_interval(statistic, sampling_units([None] * images), resamples=resamples, seed=seed)
+        interval = confidence_interval(statistic, sampling_units([None] * images))
+        low, high = (_given(bounds, one) for bounds in (interval.low, interval.high))
         row: dict[str, object] = {"label": label, "images": images}
         for place, metric in enumerate(_metrics()):
             row[metric.name] = values[place]
-            row[f"{metric.name}_low"], row[f"{metric.name}_high"] = interval.low[place], interval.high[place]
+            row[f"{metric.name}_low"], row[f"{metric.name}_high"] = low[place], high[place]
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _difference_frame(
-    first: tuple[str, ConfusionsAlone], second: tuple[str, ConfusionsAlone], *, resamples: int, seed: int
-) -> pd.DataFrame:
+def _difference_frame(first: tuple[str, ConfusionsAlone], second: tuple[str, ConfusionsAlone]) -> pd.DataFrame:
     (label, one), (against, other) = first, second
     images = len(one.confusions)
     statistics = _statistic(one), _statistic(other)
     values = np.subtract(*(statistic(np.ones((1, images)))[:, 0] for statistic in statistics))
-    interval = paired_interval(*statistics, sampling_units([None] * images), resamples=resamples, seed=seed)
+    interval = paired_interval(*statistics, sampling_units([None] * images))
     return pd.DataFrame(
         {
             "label": label,
             "against": against,
             "metric": [metric.name for metric in _metrics()],
             "difference": values,
-            "difference_low": interval.low,
-            "difference_high": interval.high,
+            "difference_low": _given(interval.low, one, other),
+            "difference_high": _given(interval.high, one, other),
         }
     )
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Matrices of images without groups, shape (N, C, C)."""
+
+    confusions: npt.NDArray[np.int64]
+
+    @property
+    def groups(self) -> Sequence[str | None]:
+        return [None] * len(self.confusions)
+
+
+def _given(bounds: Floats, *collected: ConfusionsAlone) -> Floats:
+    """Bounds, NaN for metrics whose interval does not hold on such images."""
+    images = [_Images(one.confusions) for one in collected]
+    held = [not why_no_interval(metric, *images) for metric in _metrics()]
+    return np.where(held, bounds, np.nan)
 
 
 def _class_frame(label: str, collected: ConfusionsAlone, class_names: Sequence[str]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -105,12 +106,22 @@ def score_labels(
     return scores
 
 
-def units_of(evaluation: Evaluation) -> Units:
+class Measured(Protocol):
+    """Confusion matrices of images, shape (N, C, C), and the group of each image, if it has one."""
+
+    @property
+    def confusions(self) -> Counts: ...  # noqa: D102
+
+    @property
+    def groups(self) -> Sequence[str | None]: ...  # noqa: D102
+
+
+def units_of(evaluation: Measured) -> Units:
     """What the intervals of an evaluation resample: its images, or their groups."""
     return sampling_units(evaluation.groups)
 
 
-def why_no_interval(metric: Metric, *evaluations: Evaluation, classes: Classes | None = None) -> str:
+def why_no_interval(metric: Metric, *evaluations: Measured, classes: Classes | None = None) -> str:
     """Why no interval of a metric, or of the difference of two checkpoints by it, can be given; empty if one can.
 
     Args:
