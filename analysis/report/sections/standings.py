@@ -183,7 +183,7 @@ def _draw_score(axes: Axes, place: int, one: Standing, results: Results, color: 
     if one.labels:
         metric = results.objective.metric.name
         row = results.comparison.set_index("label").loc[one.labels[0]]
-        low, high = float(row[f"{metric}_low"]), float(row[f"{metric}_high"])
+        low, high = (float(bound) for bound in row[[f"{metric}_low", f"{metric}_high"]].to_list())
         if one.evidence == TWO_CHECKPOINTS and math.isfinite(low) and math.isfinite(high):
             axes.plot([low, high], [place, place], color=color, linewidth=1.6)
         axes.plot(row[metric], place, "o", color=color, markerfacecolor="white", markersize=8, markeredgewidth=1.8)
