@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib import ticker
 from matplotlib.axes import Axes
@@ -183,7 +184,7 @@ def _draw_score(axes: Axes, place: int, one: Standing, results: Results, color: 
     if one.labels:
         metric = results.objective.metric.name
         row = results.comparison.set_index("label").loc[one.labels[0]]
-        low, high = (float(bound) for bound in row[[f"{metric}_low", f"{metric}_high"]].to_list())
+        low, high = np.array([row[f"{metric}_low"], row[f"{metric}_high"]], dtype=float)
         if one.evidence == TWO_CHECKPOINTS and math.isfinite(low) and math.isfinite(high):
             axes.plot([low, high], [place, place], color=color, linewidth=1.6)
         axes.plot(row[metric], place, "o", color=color, markerfacecolor="white", markersize=8, markeredgewidth=1.8)
