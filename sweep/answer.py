@@ -16,10 +16,10 @@ from rich.text import Text
 
 from search_spaces import Parameter, SearchSpace
 from search_spaces.core.parameter import readable
-from sweep import pareto
 from sweep.candidate import Candidates, changes, tell_changes
 from sweep.claims import Outcome
 from sweep.objectives import Objective
+from sweep.pareto_view import show_trade_off
 from sweep.trials import TrialView
 from sweep.trials_csv import TRIALS_FILE
 from sweep.verdict import named, sentence, worth
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from sweep.verdict import Verdict
     from trainables.data import SegmentationData, Splits
     from trainables.execution import Execution
-
-
-PARETO_LINES = 6
-"""Configurations of the Pareto set that the terminal lists."""
 
 
 def show_question(
@@ -293,7 +289,7 @@ def show_answer(
         for told in [*components, *([f"not taken apart: {why}"] if why else [])]:
             console.print(f"          {escape(told)}", highlight=False, soft_wrap=True)
     if trade_off is not None and BEST not in dead:
-        _show_trade_off(console, trade_off, (objective, *further), verdict, dead)
+        show_trade_off(console, trade_off, (objective, *further), verdict, dead)
         if unsteady:
             console.print(f"          {escape(unsteady)}", style="yellow", highlight=False, soft_wrap=True)
     if refit:
@@ -353,26 +349,6 @@ def _show_verdict(console: Console, verdict: Verdict, objective: Objective, unco
     console.print(f"          means over seeds: {escape(', '.join(means))}", highlight=False, soft_wrap=True)
     if unconfirmed:
         console.print(f"          fewer seeds than planned: {escape(unconfirmed)}", highlight=False, soft_wrap=True)
-
-
-def _show_trade_off(
-    console: Console,
-    trade_off: TradeOff,
-    objectives: Sequence[Objective],
-    verdict: Verdict | None,
-    dead: Mapping[str, str],
-) -> None:
-    """What the objectives cost one another, and the configurations that nothing dominates."""
-    without = [point.trial_id for point in trade_off.points if point.published in dead]
-    told = f"on val, {pareto.sentence(trade_off, objectives, without=without)}"
-    why = pareto.evidence(trade_off, objectives, verdict, without=without)
-    console.print(f"[bold]trade-off[/bold] {escape(told)} [dim]({escape(why)})[/dim]", highlight=False, soft_wrap=True)
-    for point in trade_off.in_set[:PARETO_LINES]:
-        values = ", ".join(f"{one.key} {one.show(point.shown[one.key])}" for one in objectives)
-        learnt = "; it learnt nothing" if point.published in dead else ""
-        console.print(f"          {escape(f'{point.name}: {values}{learnt}')}", highlight=False, soft_wrap=True)
-    if len(trade_off.in_set) > PARETO_LINES:
-        console.print(f"          and {len(trade_off.in_set) - PARETO_LINES} more", highlight=False)
 
 
 def _is_candidate(labels: Mapping[str, TrialView], dead: Mapping[str, str]) -> bool:

@@ -214,7 +214,8 @@ def test_training_option_that_is_ignored_fails_the_trial(
     mini_data: TrialData, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     value = {
-        "backbone_lr": 0.5, "decay_norms": True, "clip_norm": 2.0, "accumulate": 2, "ema": 0.5, "freeze": "batch_norm"
+        "backbone_lr": 0.5, "decay_norms": True, "clip_norm": 2.0, "accumulate": 2, "ema": 0.5, "freeze": "batch_norm",
+        "loss_stride": 3
     }[key]  # fmt: skip
     config = config_of({f"training.{key}": value, "model.weights": "imagenet"})
     Trial(config, mini_data)

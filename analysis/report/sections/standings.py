@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib import ticker
 from matplotlib.axes import Axes
@@ -183,8 +183,8 @@ def _caption(results: Results) -> str:
 def _draw_score(axes: Axes, place: int, one: Standing, results: Results, color: str) -> None:
     if one.labels:
         metric = results.objective.metric.name
-        row: Any = results.comparison.set_index("label").loc[one.labels[0]]
-        low, high = float(row[f"{metric}_low"]), float(row[f"{metric}_high"])
+        row = results.comparison.set_index("label").loc[one.labels[0]]
+        low, high = np.array([row[f"{metric}_low"], row[f"{metric}_high"]], dtype=float)
         if one.evidence == TWO_CHECKPOINTS and math.isfinite(low) and math.isfinite(high):
             axes.plot([low, high], [place, place], color=color, linewidth=1.6)
         axes.plot(row[metric], place, "o", color=color, markerfacecolor="white", markersize=8, markeredgewidth=1.8)
