@@ -57,8 +57,8 @@ def add_mask_flags(parser: argparse.ArgumentParser, *, out: str) -> None:
         type=expanded,
         required=True,
         metavar="FILE",
-        help='JSON: {"classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, ...], "void": 255}; colours may be '
-        "left out, and the dataset.yaml of segsweep init will do",
+        help='JSON: {"classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, ...], "void": 255}; colours may '
+        "be left out, and the dataset.yaml of segsweep init will do",
     )
     parser.add_argument(
         "--images", type=expanded, metavar="DIR", help="folder of the images: failures are drawn as well"
