@@ -200,7 +200,7 @@ def _surroundings(
     inner, outer = [], []
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
         here, there = _pair(labels.shape, down * width, right * width)
-        if here is None:
+        if here is None or there is None:
             continue
         rows, columns = np.nonzero(labels[here] != labels[there])
         one = (rows + here[0].start) * labels.shape[1] + columns + here[1].start
