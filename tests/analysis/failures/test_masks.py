@@ -78,6 +78,48 @@ def test_predictions_in_every_form_are_the_same_masks(root, form):
     assert [note in told for told in masks.notes] == ([True] if note else [])
 
 
+def with_alpha(colors):
+    return np.dstack([colors, np.full(SHAPE, 255, np.uint8)])
+
+
+WIDE_IDS = np.array([0, 700, 900], np.uint16)
+
+
+@pytest.mark.parametrize("form", ["RGBA", "16 bits", "names alone", "names alone, grey in three channels"])
+def test_masks_that_data_sets_may_have_are_read_here_too(root, form):
+    contents = {
+        "RGBA": lambda places: with_alpha(COLORS[places]),
+        "16 bits": lambda places: WIDE_IDS[places],
+        "names alone": lambda places: places,
+        "names alone, grey in three channels": lambda places: np.repeat(places[..., None], 3, 2),
+    }
+    if form == "16 bits":
+        classes = [{"id": int(stored), "name": f"c{stored}"} for stored in WIDE_IDS]
+        (root / "classes.json").write_text(json.dumps({"classes": classes}))
+    if form.startswith("names alone"):
+        (root / "classes.json").write_text(json.dumps(["ground", "disc", "bar"]))
+    write(root / "truth", lambda number: contents[form](mask_of(number)))
+    write(root / "model", lambda number: contents[form](shifted(number)))
+    masks = opened(root)
+    for number in range(3):
+        assert (masks.truth.mask(f"s{number}") == mask_of(number)).all()
+        assert (masks.predictions["model"].mask(f"s{number}") == shifted(number)).all()
+    assert masks.truth_pixels.sum() == 3 * SHAPE[0] * SHAPE[1]
+
+
+def test_transparent_pixels_over_no_class_are_void(root):
+    colors = with_alpha(COLORS[mask_of(0)])
+    colors[:3] = 0
+    Image.fromarray(colors).save(root / "truth" / "s0.png")
+    write(root / "model", lambda number: COLORS[shifted(number)])
+    truth = opened(root).truth.mask("s0")
+    assert (truth[:3] == VOID).all()
+    assert (truth[3:] == mask_of(0)[3:]).all()
+    Image.fromarray(colors).save(root / "model" / "s0.png")
+    with pytest.raises(DataError, match=r"s0\.png: holds void"):
+        opened(root)
+
+
 @pytest.mark.parametrize("form", ["colours", "a GIF of ids"])
 def test_the_truth_may_be_in_colours_or_a_gif_too(root, form):
     write(root / "model", lambda number: IDS[shifted(number)])
