@@ -26,7 +26,7 @@ SIZES = (("small", 0.0, 0.01), ("medium", 0.01, 0.1), ("large", 0.1, 1.01))
 """Regions by their share of the image's known pixels: from, and to below."""
 CLASS, SIZE = "class", "size"
 COLUMNS = (
-    *("name", "kind", "what", "units", "baseline", "score", "difference", "difference_low", "difference_high"),
+    *("name", "kind", "what", "units", BASELINE, "score", "difference", "difference_low", "difference_high"),
     *("chance", "outcome"),
 )
 """Of the table `strengths`."""

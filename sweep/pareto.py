@@ -17,6 +17,7 @@ from sweep.claims import Outcome
 from sweep.journal import Event
 from sweep.objectives import Objective
 from trainables.errors import DataError
+from trainables.labels import BEST
 from trainables.metrics import LATENCY, PARAMS
 from trainables.paths import check_name
 
@@ -100,9 +101,9 @@ class TradeOff:
             keys = tuple(map(str, content["objectives"]))
             if any(set(keys) - set(values) for one in points for values in (one.values, one.shown)) or not points:
                 raise ValueError("a value is missing")
-            if content["best"] not in [point.trial_id for point in points]:
+            if content[BEST] not in [point.trial_id for point in points]:
                 raise ValueError("it does not hold the best")
-            return cls(keys, points, str(content["best"]), int(content["chosen_from"]))
+            return cls(keys, points, str(content[BEST]), int(content["chosen_from"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"the trade-off in the journal is damaged ({error}); restore it from a backup") from error
 
