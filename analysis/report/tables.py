@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 TABLES = (
     *("comparison", "confirmation", "components", "per_class", "iou_thresholds", "failures", "component_failures"),
-    *("error_types", "error_types_per_class", "error_types_per_image", "trials", "cost"),
+    *("error_types", "error_types_per_class", "error_types_per_image", "factors"),
+    *("factor_curves", "trials", "cost"),
 )
 """Names of the frames of `Results`, and of the files."""
-LONG_TABLES = frozenset(("component_failures", "error_types_per_image"))
-"""Tables that grow with images times labels: as CSV only, nobody reads or prints them."""
+LONG_TABLES = frozenset(("component_failures", "error_types_per_image", "factor_curves"))
+"""Tables that nobody reads or prints: as CSV only."""
 DIGITS = 4
 """Decimals of a proportion, significant digits of any other number."""
 
 _OTHER_PROPORTIONS = re.compile(
-    r"missed_recall|lost_iou|share|type_share|taken_share|\w+_fraction|mean|lowest|highest|(difference|worth)(_low|_high)?|chance|detectable"
+    r"missed_recall|lost_iou|share|type_share|taken_share|effect(_low|_high)?|alone|stable|\w+_fraction|mean|lowest|highest|(difference|worth)(_low|_high)?|chance|detectable"
 )
 """Columns of proportions that are no metric's."""
 _MARKDOWN = str.maketrans({**{mark: f"\\{mark}" for mark in "|\\`*_"}, "<": "&lt;", ">": "&gt;"})

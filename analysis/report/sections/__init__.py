@@ -1,7 +1,7 @@
 """The sections of the report in their order on the page; each file holds the text, the figures and the template."""
 
 from analysis.report.sections import answer, confirmation, ablation, comparison  # isort: skip
-from analysis.report.sections import curves, thresholds, classes, errors, failures, run  # isort: skip
+from analysis.report.sections import curves, thresholds, classes, errors, factors, failures, run  # isort: skip
 
 __all__ = [
     "ablation",
@@ -11,6 +11,7 @@ __all__ = [
     "confirmation",
     "curves",
     "errors",
+    "factors",
     "failures",
     "run",
     "thresholds",

@@ -78,7 +78,10 @@ def error_claims(results: Results) -> list[Claim]:
     chief = of_label[of_label["share"] >= NAMED_SHARE].sort_values("share", ascending=False)
     claims = []
     if len(chief):
-        told = [f"{BY_WORDS[row.type].plural} {row.lost_iou:.3f} ({row.share:.0%})" for row in chief.itertuples()]
+        told = [
+            f"{BY_WORDS[row['type']].plural} {row['lost_iou']:.3f} ({row['share']:.0%})"
+            for row in chief.to_dict("records")
+        ]
         rest = 1 - float(chief["share"].sum())
         others = f"; all other types together {rest * lost:.3f} ({rest:.0%})" if rest > 0 else ""
         claims.append(claim(f"{{}} lacks {lost:.3f} of a perfect mIoU: {', '.join(told)}{others}.", name))

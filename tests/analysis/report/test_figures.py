@@ -18,7 +18,7 @@ from analysis.report.sections.failures import cause_counts
 from analysis.report.sections.run import draw_hyperparameters, numeric_hyperparameters
 from sweep.objectives import objective_of, objectives
 
-from ..synthetic_run import make_results, with_verdict
+from ..synthetic_run import make_results, with_effects, with_verdict
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,8 @@ def results(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("run")
-    return save_figures(with_verdict(make_results(folder, hostile=True)[0]), folder / "figures", Parts(folder))
+    results = with_effects(with_verdict(make_results(folder, hostile=True)[0]), size=(0.2, True))
+    return save_figures(results, folder / "figures", Parts(folder))
 
 
 def test_every_registered_figure_is_saved_twice(hostile) -> None:
