@@ -18,6 +18,7 @@ from analysis.dead import AboveFloor, Dead, above_floor, dead_labels, epoch_loss
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.failures.kinds import Kinds, class_kinds
 from analysis.failures.measure import failures_frame
+from analysis.failures.reasons import curve_frame, factor_frame
 from analysis.failures.split import (
     ImageFailures,
     SplitFailures,
@@ -80,6 +81,8 @@ class Results:
         error_types: What each label loses to each type of error; columns `failures.split.TYPE_COLUMNS`.
         error_types_per_class: The same for each class; columns `failures.split.CLASS_TYPE_COLUMNS`.
         error_types_per_image: The same for each image; columns `failures.split.IMAGE_TYPE_COLUMNS`.
+        factors: What goes with a low IoU of components; columns `failures.reasons.EFFECT_COLUMNS`.
+        factor_curves: Mean IoU of components along each factor; columns `failures.reasons.CURVE_COLUMNS`.
         trials: One row per trial, as in `trials.csv`.
         cost: One row per label; columns `comparison.COST_COLUMNS`.
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
@@ -120,6 +123,8 @@ class Results:
     error_types: pd.DataFrame
     error_types_per_class: pd.DataFrame
     error_types_per_image: pd.DataFrame
+    factors: pd.DataFrame
+    factor_curves: pd.DataFrame
     trials: pd.DataFrame
     cost: pd.DataFrame
     seeds: pd.DataFrame
@@ -273,6 +278,8 @@ def build_results(
         error_types=type_frame(wrong),
         error_types_per_class=class_type_frame(wrong, names),
         error_types_per_image=image_type_frame(wrong),
+        factors=factor_frame(wrong, seed=manifest.seed),
+        factor_curves=curve_frame(wrong, seed=manifest.seed),
         trials=trials,
         cost=comparison.cost_frame(labels, evaluations, trials, latencies=timed),
         trade_off=trade_off,
@@ -348,6 +355,7 @@ def _measure_failures(
             kinds,
             iou_limit=iou_limit,
             confusions=[evaluation.confusions[place] for evaluation in trials.values()],
+            image=data.image(image_ids[place]),
         )
 
     found = measure_split(

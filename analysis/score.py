@@ -22,6 +22,7 @@ from analysis.failures.masks import read_classes
 from analysis.failures.split import SplitFailures
 from analysis.failures.writing import (
     add_mask_flags,
+    factor_lines,
     failure_tables,
     measure_masks,
     open_asked,
@@ -64,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     for note in (*masks.notes, kinds_text(names, kinds)):
         print(f"note: {note}")
-    print("\n".join([*score_lines(tables), *type_lines(tables["error_types"]), f"tables: {options.out}"]))
+    reasons = factor_lines(tables["factors"]) if "factors" in tables else []
+    print("\n".join([*score_lines(tables), *type_lines(tables["error_types"]), *reasons, f"tables: {options.out}"]))
     return 0
 
 

@@ -10,6 +10,7 @@ from analysis.failures.kinds import kinds_text
 from analysis.failures.masks import read_classes
 from analysis.failures.writing import (
     add_mask_flags,
+    factor_lines,
     failure_tables,
     measure_masks,
     open_asked,
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for cause, count in totals[totals > 0].sort_values(ascending=False).items():
         print(f"  {int(count):5d}  {cause}")
     print("\n".join(type_lines(tables["error_types"])))
+    if "factors" in tables:
+        print("\n".join(factor_lines(tables["factors"]) or ["no measured factor is called a reason"]))
     return 0
 
 

@@ -20,29 +20,36 @@ class Factor:
 
     Attributes:
         name: Its column.
-        low: What a component with a low value is, in a sentence.
-        high: What one with a high value is.
+        axis: From low to high, as a figure names it.
+        low: What components with a low value are, in a sentence.
+        high: What those with a high value are.
     """
 
     name: str
+    axis: str
     low: str
     high: str
 
 
 FACTORS = (
-    Factor("light", "in dark images", "in bright images"),
-    Factor("range", "in images of little contrast", "in images of much contrast"),
-    Factor("brightness", "darker than their image", "brighter than their image"),
-    Factor("contrast", "of little contrast to their surroundings", "of much contrast to their surroundings"),
-    Factor("saturation", "pale", "colourful"),
-    Factor("blur", "in sharp images", "in blurred images"),
-    Factor("noise", "in images with little noise", "in noisy images"),
-    Factor("size", "small", "large"),
-    Factor("thinness", "compact", "thin"),
-    Factor("truncation", "away from the image's border", "cut by the image's border"),
-    Factor("crowding", "on their own", "beside other things"),
-    Factor("off_centre", "in the middle of the image", "far from the middle of the image"),
-    Factor("height", "high in the image", "low in the image"),
+    Factor("light", "dark → bright image", "in dark images", "in bright images"),
+    Factor("range", "flat → contrasty image", "in images of little contrast", "in images of much contrast"),
+    Factor("brightness", "darker → brighter than image", "darker than their image", "brighter than their image"),
+    Factor(
+        "contrast",
+        "little → much contrast",
+        "of little contrast to their surroundings",
+        "of much contrast to their surroundings",
+    ),
+    Factor("saturation", "pale → colourful", "pale", "colourful"),
+    Factor("blur", "sharp → blurred image", "in sharp images", "in blurred images"),
+    Factor("noise", "clean → noisy image", "in images with little noise", "in noisy images"),
+    Factor("size", "small → large", "small", "large"),
+    Factor("thinness", "compact → thin", "compact", "thin"),
+    Factor("truncation", "whole → cut by the border", "away from the image's border", "cut by the image's border"),
+    Factor("crowding", "alone → beside other things", "on their own", "beside other things"),
+    Factor("off_centre", "middle → edge of the image", "near the image's middle", "far from the image's middle"),
+    Factor("height", "high → low in the image", "high in the image", "low in the image"),
 )
 """Every factor, in the order of the columns; docs/METRICS.md has their definitions."""
 
@@ -199,9 +206,10 @@ def _surroundings(
     labels, count = truth.labels, len(truth)
     inner, outer = [], []
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        here, there = _pair(labels.shape, down * width, right * width)
-        if here is None or there is None:
+        pair = _pair(labels.shape, down * width, right * width)
+        if pair is None:
             continue
+        here, there = pair
         rows, columns = np.nonzero(labels[here] != labels[there])
         one = (rows + here[0].start) * labels.shape[1] + columns + here[1].start
         other = (rows + there[0].start) * labels.shape[1] + columns + there[1].start
@@ -221,13 +229,11 @@ def _surroundings(
     return np.linalg.norm(inside - outside, axis=1) / 100, crowding
 
 
-def _pair(
-    shape: tuple[int, ...], down: int, right: int
-) -> tuple[tuple[slice, slice], tuple[slice, slice]] | tuple[None, None]:
+def _pair(shape: tuple[int, ...], down: int, right: int) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
     """Slices of an image and of itself moved: the same place in both is a pixel and what lies so far from it."""
     height, width = shape
     if abs(down) >= height or abs(right) >= width:
-        return None, None
+        return None
     rows = slice(0, height - down), slice(down, height)
     columns = slice(max(0, -right), width - max(0, right)), slice(max(0, right), width - max(0, -right))
     return (rows[0], columns[0]), (rows[1], columns[1])

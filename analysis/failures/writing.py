@@ -6,12 +6,14 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis.failures.components import CONNECTIVITY
 from analysis.failures.kinds import Kinds, class_kinds
 from analysis.failures.masks import IDS, MaskFolders, open_masks
 from analysis.failures.measure import cause_summary, causes_text, failures_frame
+from analysis.failures.reasons import curve_frame, factor_frame
 from analysis.failures.split import (
     ImageFailures,
     SplitFailures,
@@ -138,13 +140,14 @@ def measure_masks(
             kinds,
             iou_limit=iou_limit,
             connectivity=connectivity,
+            image=None if masks.images is None else masks.image(image_id),
         )
 
     return measure_split(masks.image_ids, of_image, list(masks.predictions))
 
 
 def failure_tables(splits: Mapping[str, SplitFailures], class_names: Sequence[str], *, iou_limit: float) -> Tables:
-    """Every table of failures, by the name of its file.
+    """Every table of failures, by the name of its file; those of factors where the images were measured.
 
     Args:
         splits: By label.
@@ -152,7 +155,7 @@ def failure_tables(splits: Mapping[str, SplitFailures], class_names: Sequence[st
         iou_limit: What has at most this IoU is a failure.
     """
     regions = failures_frame(region_entries(splits), class_names)
-    return {
+    tables = {
         "failures": regions,
         "causes": cause_summary(regions).reset_index(),
         "component_failures": component_frame(splits, class_names, iou_limit=iou_limit),
@@ -160,6 +163,9 @@ def failure_tables(splits: Mapping[str, SplitFailures], class_names: Sequence[st
         "error_types_per_class": class_type_frame(splits, class_names),
         "error_types_per_image": image_type_frame(splits),
     }
+    if any(image.factors is not None for split in splits.values() for image in split.images):
+        tables |= {"factors": factor_frame(splits), "factor_curves": curve_frame(splits)}
+    return tables
 
 
 def write_failures(
@@ -212,6 +218,20 @@ def type_lines(types: pd.DataFrame) -> list[str]:
         lines.append(f"{label}: {own['lost_iou'].sum():.4f} of a perfect mIoU is lost, by type of error:")
         shown = own[own["pixels"] > 0].sort_values("lost_iou", ascending=False)
         lines += [f"  {row.lost_iou:.4f}  {row.share:4.0%}  {row.type}" for row in shown.itertuples()]
+    return lines
+
+
+def factor_lines(factors: pd.DataFrame) -> list[str]:
+    """What of the table `factors` is called a reason, for a terminal: the largest effect of each label first."""
+    lines = []
+    for label, own in factors.groupby("label", sort=False):
+        reasons = own[own["reason"].astype(bool)]
+        reasons = reasons.iloc[np.argsort(-reasons["effect"].abs(), kind="stable")]
+        for row in reasons.to_dict("records"):
+            lines.append(
+                f"{label}: {row['factor']} changes the IoU of components by {row['effect']:+.3f} "
+                f"[{row['effect_low']:+.3f}, {row['effect_high']:+.3f}], class and other factors being equal"
+            )
     return lines
 
 

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 TABLES = (
     *("comparison", "pareto", "standings", "strengths", "confirmation", "components", "per_class", "iou_thresholds"),
     *("failures", "component_failures", "error_types", "error_types_per_class", "error_types_per_image"),
-    *("trials", "cost"),
+    *("factors", "factor_curves", "trials", "cost"),
 )
 """Names of the frames of `Results`, and of the files."""
-LONG_TABLES = frozenset(("component_failures", "error_types_per_image"))
-"""Tables that grow with images times labels: as CSV only, nobody reads or prints them."""
+LONG_TABLES = frozenset(("component_failures", "error_types_per_image", "factor_curves"))
+"""Tables that nobody reads or prints: as CSV only."""
 DIGITS = 4
 """Decimals of a proportion, significant digits of any other number."""
 
 _OTHER_PROPORTIONS = re.compile(
     r"missed_recall|lost_iou|share|type_share|taken_share|\w+_fraction|mean|lowest|highest"
     r"|(difference|worth|to_winner)(_low|_high)?|(to_winner_)?chance|(to_winner_)?improvement|score|detectable"
-    r"|latency_spread"
+    r"|latency_spread|effect(_low|_high)?|alone|stable"
 )
 """Columns of proportions that are no metric's."""
 _MARKDOWN = str.maketrans({**{mark: f"\\{mark}" for mark in "|\\`*_"}, "<": "&lt;", ">": "&gt;"})

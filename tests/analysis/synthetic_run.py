@@ -15,7 +15,9 @@ from analysis.answer import Answer
 from analysis.candidates import seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame
 from analysis.dead import AboveFloor
+from analysis.failures.factors import FACTORS
 from analysis.failures.kinds import class_kinds
+from analysis.failures.reasons import CURVE_COLUMNS, EFFECT_COLUMNS, curve_frame, factor_frame
 from analysis.failures.split import (
     class_type_frame,
     component_frame,
@@ -323,7 +325,11 @@ def make_results(
     measured = measure_split(
         ids,
         lambda place: measure_image(
-            data.mask(ids[place]), [one.prediction(ids[place]) for one in evaluations.values()], names, kinds
+            data.mask(ids[place]),
+            [one.prediction(ids[place]) for one in evaluations.values()],
+            names,
+            kinds,
+            image=data.image(ids[place]),
         ),
         list(evaluations),
     )
@@ -343,6 +349,8 @@ def make_results(
         error_types=type_frame(wrong),
         error_types_per_class=class_type_frame(wrong, names),
         error_types_per_image=image_type_frame(wrong),
+        factors=factor_frame(wrong),
+        factor_curves=curve_frame(wrong),
         trials=trials_frame,
         cost=cost,
         seeds=seeds_frame(trials_frame, "val/miou"),
@@ -483,3 +491,20 @@ def with_trade_off(results: Results) -> Results:
     objectives = recorded_objectives(manifest)
     frame = pareto_frame(trade_off, trade_off, objectives, split=results.split, latencies=(), labels=results.labels)
     return replace(results, manifest=manifest, trade_off=trade_off, pareto=frame)
+
+
+def with_effects(results: Results, **effects: tuple[float, bool]) -> Results:
+    """Results whose factors of `best` have these effects; the second value says whether it is called a reason."""
+    rows: list[tuple[Any, ...]] = []
+    curves: list[tuple[Any, ...]] = []
+    for factor in FACTORS:
+        effect, reason = effects.get(factor.name, (0.01, False))
+        numbers = (0.1, 0.9, effect, effect - 0.05, effect + 0.05, effect, 1.0)
+        rows.append(("best", factor.name, *numbers, reason, 500, 40))
+        for label in ("baseline", "best"):
+            curves += [(label, factor.name, n / 5, (n + 1) / 5, 100, 0.1 * n, 0.1 * n, 0.1 * n) for n in range(5)]
+    return replace(
+        results,
+        factors=pd.DataFrame(rows, columns=list(EFFECT_COLUMNS)),
+        factor_curves=pd.DataFrame(curves, columns=list(CURVE_COLUMNS)),
+    )

@@ -112,6 +112,10 @@ def test_pictures_of_two_folders_are_kept_apart(root, tmp_path):
     assert run(root, "--against", root / "rival", "--images", tmp_path / "images", "--iou", 0.8, out="drawn") == 0
     assert {path.name for path in (root / "drawn" / "pictures").iterdir()} == {"model", "rival"}
     failures = pd.read_csv(root / "drawn" / "failures.csv")
+    # two components in each of 24 images are too few for effects, and enough for curves
+    assert pd.read_csv(root / "drawn" / "factors.csv").empty
+    curves = pd.read_csv(root / "drawn" / "factor_curves.csv")
+    assert curves.groupby(["label", "factor"])["components"].sum().loc[("model", "size")] == 2 * IMAGES
     for label in ("model", "rival"):
         drawn = {path.stem for path in (root / "drawn" / "pictures" / label).iterdir()}
         assert drawn == set(failures.loc[failures["label"] == label, "image_id"])

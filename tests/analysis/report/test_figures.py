@@ -18,7 +18,7 @@ from analysis.report.sections.run import draw_hyperparameters, numeric_hyperpara
 from analysis.report.sections.standings import draw_standings
 from sweep.objectives import objective_of, objectives
 
-from ..synthetic_run import make_results, with_standing, with_trade_off, with_verdict
+from ..synthetic_run import make_results, with_effects, with_standing, with_trade_off, with_verdict
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,7 @@ def results(tmp_path_factory: pytest.TempPathFactory):
 def hostile(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("run")
     results = with_trade_off(with_verdict(make_results(folder, hostile=True)[0]))
+    results = with_effects(results, size=(0.2, True))
     return save_figures(results, folder / "figures", Parts(folder))
 
 
