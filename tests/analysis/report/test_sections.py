@@ -23,7 +23,7 @@ from sweep.objectives import objective_of, objectives
 from trainables import commands
 from trainables.labels import MAJORITY
 
-from ..synthetic_run import make_results, with_trade_off, with_verdict
+from ..synthetic_run import make_results, with_effects, with_trade_off, with_verdict
 from ..test_comparison import made_evaluation, made_record
 
 CONFIGURATION = "free (augment.policy free, augment.rotate.limit 13, optimizer.lr 0.0051 and 1 more)"
@@ -374,11 +374,12 @@ def made_sections(results, folder: Path):
 
 
 def test_sections_come_in_order_with_unique_anchors(results, tmp_path: Path) -> None:
-    sections, failed = made_sections(with_trade_off(with_verdict(results)), tmp_path)
+    whole = with_effects(with_trade_off(with_verdict(results)), size=(0.2, True))
+    sections, failed = made_sections(whole, tmp_path)
     assert failed == []
     assert [section.anchor for section in sections] == list(SECTIONS)
     without = [section.anchor for section in made_sections(results, tmp_path)[0]]
-    assert without == [name for name in SECTIONS if name not in ("ablation", "confirmation", "trade_off")]
+    assert without == [name for name in SECTIONS if name not in ("ablation", "confirmation", "factors", "trade_off")]
     assert SECTIONS.names()[0] == "answer"
     assert all(section.html and isinstance(section.evidence, Evidence) for section in sections)
 
@@ -395,7 +396,8 @@ def test_a_section_that_raises_is_a_card_in_its_place(results, tmp_path: Path, m
 
     names = SECTIONS.names()
     monkeypatch.setitem(SECTIONS._entries, "thresholds", raises)
-    sections, failed = made_sections(with_trade_off(with_verdict(results)), tmp_path)
+    whole = with_effects(with_trade_off(with_verdict(results)), size=(0.2, True))
+    sections, failed = made_sections(whole, tmp_path)
     assert [part.what for part in failed] == ["section thresholds"]
     assert [section.anchor for section in sections] == list(names)
     card = sections[names.index("thresholds")]
