@@ -217,6 +217,7 @@ def test_epoch_that_does_not_end_is_ended_with_the_time(ended: tuple[Stage, Cond
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_refit_goes_on_where_it_was(stage: Stage, number: signal.Signals) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
     pids = stage.run_dir / "pids"
     stage.trains(f"import os; open({str(pids)!r}, 'a').write(f'{{os.getpid()}} '); epoch > 2 and time.sleep(600)")
     with Journal(stage.run_dir / "journal.jsonl") as journal:
