@@ -23,25 +23,29 @@ class Factor:
         axis: From low to high, as a figure names it.
         low: What components with a low value are, in a sentence.
         high: What those with a high value are.
+        is_looks: How a component looks, which follows from where it is and how the image was taken: the effects of
+            those are not adjusted for it.
     """
 
     name: str
     axis: str
     low: str
     high: str
+    is_looks: bool = False
 
 
 FACTORS = (
     Factor("light", "dark → bright image", "in dark images", "in bright images"),
     Factor("range", "flat → contrasty image", "in images of little contrast", "in images of much contrast"),
-    Factor("brightness", "darker → brighter than image", "darker than their image", "brighter than their image"),
+    Factor("brightness", "darker → brighter than image", "darker than their image", "brighter than their image", True),
     Factor(
         "contrast",
         "little → much contrast",
         "of little contrast to their surroundings",
         "of much contrast to their surroundings",
+        True,
     ),
-    Factor("saturation", "pale → colourful", "pale", "colourful"),
+    Factor("saturation", "pale → colourful", "pale", "colourful", True),
     Factor("blur", "sharp → blurred image", "in sharp images", "in blurred images"),
     Factor("noise", "clean → noisy image", "in images with little noise", "in noisy images"),
     Factor("size", "small → large", "small", "large"),
@@ -83,18 +87,17 @@ def measure_factors(
     is_known = truth.values != VOID
     kind = np.where(is_known, kinds[np.where(is_known, truth.values, 0)], Kind.BACKGROUND)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     saturation = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[..., 1]
     runs = _runs(truth)
-    contrast, crowding = _surroundings(lab, truth, runs, kind, width)
+    contrast, crowding = _surroundings(image, truth, runs, kind, width)
     contour, on_border = _contours(truth)
     down, across = _middles(runs, truth.labels.shape)
     thickness = _thickness(runs, contour)
     blur, noise = blur_of(grey), noise_of(grey)
     factors = {
         "light": np.full(count, grey.mean() / 255),
-        "range": np.full(count, grey.std() / 255),
-        "brightness": (runs.means(grey) - grey.mean()) / 255,
+        "range": np.full(count, grey.std() / max(1.0, grey.mean())),
+        "brightness": runs.means(grey) / max(1.0, grey.mean()) - 1,
         "contrast": contrast,
         "saturation": runs.means(saturation) / 255,
         "blur": np.full(count, blur),
@@ -196,12 +199,13 @@ def _middles(runs: _Runs, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float6
 
 
 def _surroundings(
-    lab: npt.NDArray[np.float32], truth: Components, runs: _Runs, kind: Integers, width: int
+    image: Image, truth: Components, runs: _Runs, kind: Integers, width: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Contrast and crowding: what lies `width` pixels beyond the outline, in eight directions.
 
-    Contrast is the distance in CIE L*a*b* (1976) of the mean colours, over 100; crowding the share of what is there
-    that belongs to other things. Void is left out of crowding; contrast takes it as it looks.
+    Contrast is the distance of the mean colours over the sum of their lengths (Michelson's, in RGB), which does not
+    change with the exposure; crowding the share of what is there that belongs to other things. Void is left out of
+    crowding; contrast takes it as it looks.
     """
     labels, count = truth.labels, len(truth)
     inner, outer = [], []
@@ -215,18 +219,20 @@ def _surroundings(
         other = (rows + there[0].start) * labels.shape[1] + columns + there[1].start
         inner += [one, other]
         outer += [other, one]
-    inside = np.stack([runs.means(lab[..., channel]) for channel in range(3)], axis=1)
+    inside = np.stack([runs.means(image[..., channel]) for channel in range(3)], axis=1)
     if not inner:
         return np.full(count, np.nan), np.full(count, np.nan)
     mine, beyond = labels.ravel()[np.concatenate(inner)], np.concatenate(outer)
     beside = labels.ravel()[beyond]
-    colors = lab.reshape(-1, 3)[beyond]
+    colors = image.reshape(-1, 3)[beyond]
     around = np.stack([np.bincount(mine, colors[:, channel], count) for channel in range(3)], axis=1)
     seen = truth.values[beside] != VOID
     with np.errstate(invalid="ignore", divide="ignore"):
         outside = around / np.bincount(mine, minlength=count)[:, None]
         crowding = np.bincount(mine, seen & (kind[beside] == Kind.THING), count) / np.bincount(mine, seen, count)
-    return np.linalg.norm(inside - outside, axis=1) / 100, crowding
+        lengths = np.linalg.norm(inside, axis=1) + np.linalg.norm(outside, axis=1)
+        contrast = np.linalg.norm(inside - outside, axis=1) / lengths
+    return contrast, crowding
 
 
 def _pair(shape: tuple[int, ...], down: int, right: int) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:

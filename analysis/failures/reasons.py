@@ -92,7 +92,10 @@ def factor_frame(splits: Mapping[str, SplitFailures], *, resamples: int = RESAMP
 
 
 def factor_effects(table: ComponentTable, *, resamples: int = RESAMPLES, seed: int = 0) -> list[tuple[object, ...]]:
-    """What each factor adds to the IoU from its 10th percentile to its 90th, adjusted for class and the other factors.
+    """What each factor adds to the IoU from its 10th percentile to its 90th, adjusted for class and other factors.
+
+    How a component looks is adjusted for everything; where it is and how its image was taken, for each other alone: a
+    dark image makes dark components, and would have no effect beside them.
 
     Args:
         table: Of one prediction.
@@ -112,11 +115,18 @@ def factor_effects(table: ComponentTable, *, resamples: int = RESAMPLES, seed: i
     if images < LEAST_IMAGES or count < LEAST_PER_TERM * terms or not len(used):
         return []
     design = np.concatenate([classes, ranks[:, used]], axis=1)
-    grams, moments = _per_image(design, table.iou, table.image, images)
+    sums = _per_image(design, table.iou, table.image, images)
     draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples)
-    of_all = _solve(grams.sum(axis=0)[None], moments.sum(axis=0)[None])[0, classes.shape[1] :] * spans[used]
-    replicates = _solve(np.tensordot(draws, grams, 1), np.tensordot(draws, moments, 1))
-    replicates = replicates[:, classes.shape[1] :] * spans[used]
+    draws = np.concatenate([np.ones((1, images), draws.dtype), draws])
+    slopes = np.zeros((len(draws), len(used)))
+    is_looks = np.array([FACTORS[place].is_looks for place in used])
+    for shown in (True, False):
+        # Last, what does not follow from the others: adjusted for what is its equal alone.
+        kept = np.concatenate([np.ones(classes.shape[1], bool), is_looks | ~is_looks if shown else ~is_looks])
+        found = _solve(*(np.tensordot(draws, one, 1) for one in sums), kept)[:, classes.shape[1] :]
+        slopes[:, is_looks if shown else ~is_looks] = found[:, is_looks] if shown else found
+    slopes *= spans[used]
+    of_all, replicates = slopes[0], slopes[1:]
     level = 1 - (1 - FAMILY_LEVEL) / len(used)
     half = special.stdtrit(max(1, images - 1), (1 + level) / 2) * replicates.std(axis=0, ddof=1)
     rows: list[tuple[object, ...]] = []
@@ -206,8 +216,9 @@ def _per_image(design: Floats, outcome: Floats, image: Integers, images: int) ->
     return grams, moments
 
 
-def _solve(grams: Floats, moments: Floats) -> Floats:
-    """Least squares from sums; a class that no drawn image shows has no say."""
+def _solve(grams: Floats, moments: Floats, kept: npt.NDArray[np.bool_]) -> Floats:
+    """Least squares from sums, for some of the terms; a class that no drawn image shows has no say."""
+    grams, moments = grams[:, kept][:, :, kept], moments[:, kept]
     ridge = 1e-9 * np.eye(grams.shape[-1]) * np.trace(grams, axis1=1, axis2=2)[:, None, None]
     return np.asarray(np.linalg.solve(grams + ridge, moments[..., None])[..., 0])
 

@@ -68,7 +68,7 @@ def factor_claims(results: Results) -> list[Claim]:
         claims.append(
             claim(
                 f"Components that are {worse} have an IoU lower by {abs(row['effect']):.2f} [{low:.2f}, {high:.2f}] "
-                f"than those that are {better}, class and all other measured factors being equal."
+                f"than those that are {better}, class and other measured factors being equal."
             )
         )
     return claims

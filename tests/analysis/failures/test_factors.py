@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -42,11 +41,11 @@ def test_colours_size_and_place_by_hand():
     image = painted(mask, (0, 0, 0), (0, 0, 0), (255, 0, 0), (0, 0, 0))
     (car,) = measured(image, mask)
     assert car["light"] == pytest.approx(300 / 2400 * 76 / 255)
-    assert car["brightness"] == pytest.approx(76 / 255 - car["light"])
-    assert car["range"] == pytest.approx(76 / 255 * np.sqrt(300 / 2400 * 2100 / 2400))
+    # 300 pixels of luma 76 on black: the mean is 9.5
+    assert car["brightness"] == pytest.approx(76 / 9.5 - 1)
+    assert car["range"] == pytest.approx(76 * np.sqrt(300 / 2400 * 2100 / 2400) / 9.5)
     assert car["saturation"] == 1
-    red, black = (cv2.cvtColor(np.float32([[color]]), cv2.COLOR_RGB2LAB)[0, 0] for color in ((1, 0, 0), (0, 0, 0)))
-    assert car["contrast"] == pytest.approx(np.linalg.norm(red - black) / 100)
+    assert car["contrast"] == 1
     assert car["size"] == pytest.approx(np.log10(300 / 2400))
     assert car["height"] == pytest.approx(15 / 40)
     assert car["off_centre"] == pytest.approx(np.hypot(15 / 40 - 0.5, 45 / 60 - 0.5) / np.sqrt(0.5))
@@ -86,7 +85,6 @@ def test_crowding_and_contrast_equal_a_loop_over_pixels():
     mask = scene((1, 20, 40, 0, 60), (2, 8, 25, 10, 22), (3, 12, 30, 22, 40), (2, 0, 6, 50, 60))
     mask[12:18, 40:42] = VOID
     image = rng.integers(0, 256, (*mask.shape, 3)).astype(np.uint8)
-    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).astype(float)
     components = find_components(mask)
     numbers, values = measure_factors(image, components, KINDS, 2)
     for number, row in zip(numbers, values, strict=True):
@@ -97,10 +95,11 @@ def test_crowding_and_contrast_equal_a_loop_over_pixels():
                     y, x = r + down, c + right
                     inside = 0 <= y < 40 and 0 <= x < 60
                     if inside and components.labels[y, x] != number:
-                        colors.append(lab[y, x])
+                        colors.append(image[y, x].astype(float))
                         beside += [] if mask[y, x] == VOID else [KINDS[mask[y, x]] == 2]
-        own = lab[components.labels == number].mean(axis=0)
-        assert row[NAMES.index("contrast")] == pytest.approx(np.linalg.norm(own - np.mean(colors, axis=0)) / 100)
+        own, other = image[components.labels == number].mean(axis=0), np.mean(colors, axis=0)
+        michelson = np.linalg.norm(own - other) / (np.linalg.norm(own) + np.linalg.norm(other))
+        assert row[NAMES.index("contrast")] == pytest.approx(michelson)
         assert row[NAMES.index("crowding")] == pytest.approx(np.mean(beside))
 
 
@@ -136,6 +135,16 @@ def test_the_factors_of_a_drawn_scene_are_seen():
     assert median("noise", noise=9.0) > median("noise", noise=1.5) + 2
     assert median("contrast", haze=0.0) > median("contrast", haze=0.6)
     assert median("range", haze=0.0) > median("range", haze=0.6)
+
+
+def test_exposure_changes_light_alone():
+    rng = np.random.default_rng(1)
+    mask = scene((1, 20, 40, 0, 60), (2, 8, 25, 10, 22), (3, 12, 30, 22, 40))
+    image = rng.integers(0, 120, (*mask.shape, 3)).astype(np.uint8)
+    for dark, bright in zip(measured(image, mask), measured(2 * image, mask), strict=True):
+        assert bright.pop("light") == pytest.approx(2 * dark.pop("light"), rel=0.02)
+        assert bright.pop("noise") > 1.8 * dark.pop("noise")
+        assert list(bright.values()) == pytest.approx(list(dark.values()), abs=0.02)
 
 
 def test_what_cannot_be_measured_is_missing_and_sizes_must_fit():

@@ -28,8 +28,8 @@ def test_reasons_are_told_in_their_direction_with_numbers(results):
     told = said(with_effects(results, size=(0.21, True), noise=(-0.3, True), blur=(-0.4, False)))
     assert told == [
         "Components that are in noisy images have an IoU lower by 0.30 [0.25, 0.35] than those that are in images with "
-        "little noise, class and all other measured factors being equal.",
-        "Components that are small have an IoU lower by 0.21 [0.16, 0.26] than those that are large, class and all "
+        "little noise, class and other measured factors being equal.",
+        "Components that are small have an IoU lower by 0.21 [0.16, 0.26] than those that are large, class and "
         "other measured factors being equal.",
     ]
     assert said(with_effects(results)) == []
