@@ -1,0 +1,88 @@
+"""What differs between two predictions: cured, new and shared failures, and lost mIoU by type with its interval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.failures.changes import CHANGE_COLUMNS, TYPE_CHANGE_COLUMNS, component_changes, type_changes
+from analysis.failures.kinds import kinds_by_name
+from analysis.failures.split import SplitFailures, measure_image, type_frame
+from tests.analysis.failures.test_error_types import BUS, CAR, scene
+
+NAMES = ("background", "road", "car", "bus")
+KINDS = kinds_by_name(NAMES)
+CARS = [(CAR, 10, 30, left, left + 15) for left in (2, 22, 42, 62)]
+
+
+def measured(pairs):
+    images = [measure_image(truth, [prediction], NAMES, KINDS)[0] for truth, prediction in pairs]
+    return SplitFailures(tuple(f"i{place}" for place in range(len(pairs))), tuple(images))
+
+
+def test_components_are_cured_new_and_shared():
+    truth = scene(*CARS)
+    before = measured([(truth, scene(CARS[0], CARS[2]))])
+    after = measured([(truth, scene(CARS[0], CARS[1], (BUS, *CARS[3][1:])))])
+    changes = component_changes(before, after, NAMES)
+    assert tuple(changes.columns) == CHANGE_COLUMNS
+    assert changes[["left", "change", "type_before", "type_after"]].values.tolist() == [
+        [22, "cured", "missed component", ""],
+        [42, "new", "", "missed component"],
+        [62, "shared", "missed component", "wrong class, whole"],
+    ]
+    assert changes["iou_before"].tolist() == [0, 1, 0] and changes["iou_after"].tolist() == [1, 0, 0]
+    assert component_changes(after, after, NAMES)["change"].tolist() == ["shared"] * 2
+    # what is invented is not of the truth
+    assert component_changes(measured([(scene(), scene())]), measured([(scene(), truth)]), NAMES).empty
+
+
+def some(seed, share, count=30):
+    """Pairs in which each car is missed with some probability, and a bus is invented in half of the images."""
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for _ in range(count):
+        left = [car for car in CARS if rng.random() > share]
+        extra = [(BUS, 45, 55, 5, 25)] if rng.random() < 0.5 else []
+        pairs.append((scene(*CARS, (BUS, 45, 55, 50, 70)), scene(*left, *extra, (BUS, 45, 55, 50, 70))))
+    return pairs
+
+
+def test_differences_are_those_of_the_table_of_types():
+    before, after = measured(some(0, 0.6)), measured(some(1, 0.2))
+    changes = type_changes(before, after, intervals=True).set_index("type")
+    assert ("type", *changes.columns) == TYPE_CHANGE_COLUMNS
+    for name, split in (("before", before), ("after", after)):
+        table = type_frame({"x": split}).set_index("type")["lost_iou"]
+        assert changes[name].to_dict() == pytest.approx(table.to_dict())
+    missed = changes.loc["missed component"]
+    assert missed["difference_low"] < missed["difference"] < missed["difference_high"] < 0
+    invented = changes.loc["invented component"]
+    assert invented["difference_low"] < 0 < invented["difference_high"]
+
+
+def test_intervals_are_those_of_images_drawn_again():
+    pairs = some(0, 0.6), some(1, 0.2)
+    before, after = map(measured, pairs)
+    changes = type_changes(before, after, intervals=True).set_index("type")
+    rng = np.random.default_rng(5)
+    differences = []
+    for _ in range(400):
+        drawn = rng.integers(0, 30, 30)
+        sums = []
+        for split in (before, after):
+            images = tuple(split.images[place] for place in drawn)
+            table = type_frame({"x": SplitFailures(tuple(map(str, range(30))), images)}).set_index("type")
+            sums.append(table.loc["missed component", "lost_iou"])
+        differences.append(sums[1] - sums[0])
+    row = changes.loc["missed component"]
+    # 99.5% of Student's t with 29 degrees of freedom
+    assert row["difference_high"] - row["difference"] == pytest.approx(3.038 * np.std(differences), rel=0.15)
+
+
+def test_there_is_no_interval_where_images_chose_or_are_few():
+    before, after = measured(some(0, 0.6)), measured(some(1, 0.2))
+    assert type_changes(before, after, intervals=False)["difference_low"].isna().all()
+    few = measured(some(0, 0.6, count=19)), measured(some(1, 0.2, count=19))
+    assert type_changes(*few, intervals=True)["difference_low"].isna().all()
+    assert type_changes(before, before, intervals=True)["difference_high"].abs().max() == 0
