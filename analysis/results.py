@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +15,15 @@ from analysis.candidates import configurations, seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame, seed_folders, verdict_on_split
 from analysis.dead import AboveFloor, Dead, above_floor, dead_labels, epoch_losses
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
+from analysis.failures.changes import changes_between
+from analysis.failures.checkpoints import measure_checkpoints
 from analysis.failures.kinds import Kinds, class_kinds
 from analysis.failures.measure import failures_frame
 from analysis.failures.reasons import curve_frame, factor_frame
 from analysis.failures.split import (
-    ImageFailures,
-    SplitFailures,
     class_type_frame,
     component_frame,
     image_type_frame,
-    measure_image,
-    measure_split,
     region_entries,
     type_frame,
 )
@@ -83,6 +80,8 @@ class Results:
         error_types_per_image: The same for each image; columns `failures.split.IMAGE_TYPE_COLUMNS`.
         factors: What goes with a low IoU of components; columns `failures.reasons.EFFECT_COLUMNS`.
         factor_curves: Mean IoU of components along each factor; columns `failures.reasons.CURVE_COLUMNS`.
+        component_changes: Components that fail under baseline or winner; columns `failures.changes.CHANGE_COLUMNS`.
+        type_changes: mIoU that these two lose to each type; columns `failures.changes.TYPE_CHANGE_COLUMNS`.
         trials: One row per trial, as in `trials.csv`.
         cost: One row per label; columns `comparison.COST_COLUMNS`.
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
@@ -125,6 +124,8 @@ class Results:
     error_types_per_image: pd.DataFrame
     factors: pd.DataFrame
     factor_curves: pd.DataFrame
+    component_changes: pd.DataFrame
+    type_changes: pd.DataFrame
     trials: pd.DataFrame
     cost: pd.DataFrame
     seeds: pd.DataFrame
@@ -246,7 +247,10 @@ def build_results(
     before = {one.trial_id: latency_of(manifest.latencies, one.config.flat()) for one in labels.values()}
     timed = {trial_id: found.ms for trial_id, found in before.items() if found is not None}
     kinds = class_kinds(names, floor.confusions.sum(axis=(0, 2)))
-    wrong = _measure_failures(trial_ids, evaluations, data, kinds, iou_limit=iou, progress=progress)
+    wrong = measure_checkpoints(trial_ids, evaluations, data, kinds, iou_limit=iou, progress=progress)
+    changed, changed_types = changes_between(
+        wrong.get(BASELINE), wrong.get(BEST), names, iou_limit=iou, intervals=split != "val", seed=manifest.seed
+    )
     told = None
     if BASELINE in labels and BEST in labels:
         told = answer(labels, evaluations, scores, objective=objective, classes=classes)
@@ -280,6 +284,8 @@ def build_results(
         error_types_per_image=image_type_frame(wrong),
         factors=factor_frame(wrong, seed=manifest.seed),
         factor_curves=curve_frame(wrong, seed=manifest.seed),
+        component_changes=changed,
+        type_changes=changed_types,
         trials=trials,
         cost=comparison.cost_frame(labels, evaluations, trials, latencies=timed),
         trade_off=trade_off,
@@ -331,37 +337,6 @@ def further_metrics(manifest: SweepManifest) -> list[Metric]:
     """The metrics of one class among a sweep's objectives, which no registry has."""
     measured = [one.metric for one in recorded_objectives(manifest) if isinstance(one, SplitObjective)]
     return [metric for metric in measured if metric.name not in METRICS]
-
-
-def _measure_failures(
-    trial_ids: Mapping[str, str],
-    evaluations: Mapping[str, Evaluation],
-    data: SegmentationData,
-    kinds: Kinds,
-    *,
-    iou_limit: float,
-    progress: OnStep | None,
-) -> dict[str, SplitFailures]:
-    """What each label did wrong on every image; labels of one trial are measured once."""
-    names = [info.name for info in data.classes]
-    trials = {trial_id: evaluations[trial_id] for trial_id in trial_ids.values()}
-    image_ids = next(iter(evaluations.values())).image_ids
-
-    def of_image(place: int) -> list[ImageFailures]:
-        return measure_image(
-            data.mask(image_ids[place]),
-            [evaluation.prediction(image_ids[place]) for evaluation in trials.values()],
-            names,
-            kinds,
-            iou_limit=iou_limit,
-            confusions=[evaluation.confusions[place] for evaluation in trials.values()],
-            image=data.image(image_ids[place]),
-        )
-
-    found = measure_split(
-        image_ids, of_image, list(trials), progress=progress and functools.partial(progress, "failures")
-    )
-    return {label: found[trial_id] for label, trial_id in trial_ids.items()}
 
 
 def _label_folders(run_dir: Path) -> dict[str, Path]:

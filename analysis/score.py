@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.failures.changes import changes_between
 from analysis.failures.kinds import kinds_text
 from analysis.failures.masks import read_classes
 from analysis.failures.split import SplitFailures
@@ -56,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         masks, kinds = open_asked(options, description, _labels(options.predictions, options.against))
         splits = measure_masks(masks, names, kinds, iou_limit=options.iou, connectivity=options.connectivity)
         tables = {**score_tables(splits, names), **failure_tables(splits, names, iou_limit=options.iou)}
+        if len(splits) == 2:
+            after, before = splits.values()
+            changed = changes_between(before, after, names, iou_limit=options.iou, intervals=True)
+            tables |= dict(zip(("component_changes", "type_changes"), changed, strict=True))
         write_failures(tables, splits, masks, description.classes, options.out)
     except SegsweepError as error:
         print(error, file=sys.stderr)

@@ -97,6 +97,31 @@ def type_changes(before: SplitFailures, after: SplitFailures, *, intervals: bool
     return pd.DataFrame(dict(zip(TYPE_CHANGE_COLUMNS, columns, strict=True)))
 
 
+def changes_between(
+    before: SplitFailures | None,
+    after: SplitFailures | None,
+    class_names: Sequence[str],
+    *,
+    iou_limit: float,
+    intervals: bool,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables `component_changes` and `type_changes`; empty where there are not two different predictions.
+
+    Args:
+        before: The first prediction.
+        after: The second, of the same images.
+        class_names: By class id.
+        iou_limit: A component fails at or below it.
+        intervals: As of `type_changes`.
+        seed: Of the draws.
+    """
+    if before is None or after is None or before is after:
+        return pd.DataFrame(columns=list(CHANGE_COLUMNS)), pd.DataFrame(columns=list(TYPE_CHANGE_COLUMNS), dtype=float)
+    changes = component_changes(before, after, class_names, iou_limit=iou_limit)
+    return changes, type_changes(before, after, intervals=intervals, seed=seed)
+
+
 def _type_of(pixels: Integers) -> str:
     return ErrorType(int(pixels.argmax())).words if pixels.any() else ""
 

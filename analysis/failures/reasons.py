@@ -115,15 +115,16 @@ def factor_effects(table: ComponentTable, *, resamples: int = RESAMPLES, seed: i
     if images < LEAST_IMAGES or count < LEAST_PER_TERM * terms or not len(used):
         return []
     design = np.concatenate([classes, ranks[:, used]], axis=1)
-    sums = _per_image(design, table.iou, table.image, images)
+    grams, moments = _per_image(design, table.iou, table.image, images)
     draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples)
     draws = np.concatenate([np.ones((1, images), draws.dtype), draws])
+    grams, moments = np.tensordot(draws, grams, 1), np.tensordot(draws, moments, 1)
     slopes = np.zeros((len(draws), len(used)))
     is_looks = np.array([FACTORS[place].is_looks for place in used])
     for shown in (True, False):
         # Last, what does not follow from the others: adjusted for what is its equal alone.
         kept = np.concatenate([np.ones(classes.shape[1], bool), is_looks | ~is_looks if shown else ~is_looks])
-        found = _solve(*(np.tensordot(draws, one, 1) for one in sums), kept)[:, classes.shape[1] :]
+        found = _solve(grams, moments, kept)[:, classes.shape[1] :]
         slopes[:, is_looks if shown else ~is_looks] = found[:, is_looks] if shown else found
     slopes *= spans[used]
     of_all, replicates = slopes[0], slopes[1:]

@@ -15,6 +15,7 @@ from analysis.answer import Answer
 from analysis.candidates import seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame
 from analysis.dead import AboveFloor
+from analysis.failures.changes import changes_between
 from analysis.failures.factors import FACTORS
 from analysis.failures.kinds import class_kinds
 from analysis.failures.reasons import CURVE_COLUMNS, EFFECT_COLUMNS, curve_frame, factor_frame
@@ -334,6 +335,9 @@ def make_results(
         list(evaluations),
     )
     wrong = {label: measured[record.trial_id] for label, record in records.items()}
+    changed, changed_types = changes_between(
+        wrong.get("baseline"), wrong.get("best"), names, iou_limit=0.5, intervals=True
+    )
     results = Results(
         run_dir=run_dir,
         manifest=_manifest(classes, len(ids)),
@@ -351,6 +355,8 @@ def make_results(
         error_types_per_image=image_type_frame(wrong),
         factors=factor_frame(wrong),
         factor_curves=curve_frame(wrong),
+        component_changes=changed,
+        type_changes=changed_types,
         trials=trials_frame,
         cost=cost,
         seeds=seeds_frame(trials_frame, "val/miou"),

@@ -82,6 +82,10 @@ def test_two_folders_are_compared_in_pairs(root, capsys):
     apart = sum(scores[f"iou_{side}"].diff().abs().iloc[1] for side in ("low", "high")) / 2
     assert difference["difference_high"] - difference["difference_low"] < apart
     assert set(pd.read_csv(root / "out" / "error_types.csv")["label"]) == {"model", "rival"}
+    types = pd.read_csv(root / "out" / "type_changes.csv")
+    assert types["difference"].sum() == pytest.approx(-difference["difference"])
+    assert types["after"].sum() == pytest.approx(1 - scores.loc["model", "iou"])
+    assert set(pd.read_csv(root / "out" / "component_changes.csv")["change"]) <= {"cured", "new", "shared"}
     assert "mIoU: model less rival is +" in capsys.readouterr().out
     assert run(root) == 0
     assert not (root / "out" / "difference.csv").exists()

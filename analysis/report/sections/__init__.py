@@ -2,11 +2,12 @@
 
 from analysis.report.sections import answer, trade_off, standings, comments  # isort: skip
 from analysis.report.sections import confirmation, ablation, comparison  # isort: skip
-from analysis.report.sections import curves, thresholds, classes, errors, factors, failures, run  # isort: skip
+from analysis.report.sections import curves, thresholds, classes, errors, factors, changes, failures, run  # isort: skip
 
 __all__ = [
     "ablation",
     "answer",
+    "changes",
     "classes",
     "comments",
     "comparison",

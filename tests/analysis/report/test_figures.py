@@ -201,7 +201,7 @@ def test_cause_counts_equal_a_loop(results) -> None:
 
 
 def test_results_without_trials_failures_or_curves_draw_what_there_is(results, tmp_path: Path) -> None:
-    emptied = ("failures", "curves", "trials", "error_types", "error_types_per_class")
+    emptied = ("failures", "curves", "trials", "error_types", "error_types_per_class", "type_changes")
     bare = replace(results, **{name: getattr(results, name).iloc[:0] for name in emptied})
     assert set(save_figures(bare, tmp_path, Parts(tmp_path))) == {"standings", "thresholds", "per_class", "confusion"}
 
