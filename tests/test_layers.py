@@ -161,7 +161,7 @@ FLOORS = (
     ("analysis.evaluate", "analysis.failures"),
     ("analysis.scores",),
     ("analysis.comparison", "analysis.confirmation", "analysis.answer", "analysis.dead", "analysis.trade_off"),
-    ("analysis.standings", "analysis.strengths", "analysis.notes"),
+    ("analysis.standings", "analysis.strengths", "analysis.notes", "analysis.stages"),
     ("analysis.results", "analysis.score"),
     ("analysis.report.parts", "analysis.report.tables", "analysis.report.drawing", "analysis.report.gallery"),
     ("analysis.report.page",),
