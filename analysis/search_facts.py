@@ -6,8 +6,9 @@ All of it is from val and on record; each fact has a threshold below which it is
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,8 @@ def scored(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
     """The trials of the search that have a finite score, in the order of their suggestion."""
     values = pd.to_numeric(trials.get(objective.key, pd.Series(index=trials.index, dtype=float)), errors="coerce")
     chosen = trials["phase"].isin(EXPLORING) & trials["state"].isin(["completed", "stopped"]) & np.isfinite(values)
-    return trials[chosen].assign(score=values[chosen])
+    found: pd.DataFrame = trials[chosen].assign(score=values[chosen])
+    return found
 
 
 def best_so_far(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
@@ -171,7 +173,7 @@ def infeasible_region(trials: pd.DataFrame, parameters: Sequence[Parameter]) -> 
     return region if chance * len(candidates) <= 0.05 else None
 
 
-def _halves(parameter: Parameter, column: pd.Series[object]) -> list[tuple[str, pd.Series[bool]]]:
+def _halves(parameter: Parameter, column: pd.Series[Any]) -> list[tuple[str, pd.Series[bool]]]:
     """Parts of the trials by one parameter, each with its words."""
     if parameter.kind == "choice":
         return [(f"with {parameter.key} {choice}", column.astype(str) == str(choice)) for choice in parameter.choices]
@@ -279,7 +281,7 @@ def still_rising(values: Sequence[float], objective: Objective) -> Rising | None
 
 def search_points(
     trials: pd.DataFrame, parameters: Sequence[Parameter], objective: Objective
-) -> tuple[list[Mapping[str, object]], list[float]]:
+) -> tuple[list[dict[str, Any]], list[float]]:
     """What each trial of the search at full budget chose, and its score turned so that higher is better."""
     rows = scored(trials, objective)
     rows = rows[(rows["state"] == "completed") & (rows["phase"] == SEARCH.name)]
