@@ -146,7 +146,7 @@ def _named_changes(results: Results, configuration: Confirmed) -> Markup:
 def _scope_claim(verdict: SeedVerdict) -> Claim:
     """What the verdict takes into account, and what it does not."""
     images = (
-        f"seeds and images are both accounted for ({verdict.unit_count} {verdict.units} were resampled)"
+        f"seeds and images are both accounted for ({verdict.unit_count} {verdict.units} were left out in turn)"
         if verdict.unit_count
         else "seeds are accounted for, images are not: other images may change it"
     )

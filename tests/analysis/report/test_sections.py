@@ -317,7 +317,7 @@ def test_fresh_seeds_above_zero_make_a_configuration_better(results, split: str)
     assert "a sweep of equals would show as much in 2 of 100." in text
     assert [claim.evidence for claim in (*lead_claims(told), *caveats(told))] == [Evidence.FRESH_SEEDS] * 2
     scope = plain(caveats(told)[0].text)
-    assert "150 images were resampled" in scope
+    assert "150 images were left out in turn" in scope
     assert ("so is that val picked from 10 configurations" in scope) is (split == "val")
     html = SECTIONS.get("confirmation")(Material(told, {}, Gallery([]))).html
     assert "0.0300" in html and "better" in html and "&lt;free&gt;" in html
