@@ -115,7 +115,7 @@ class Measured(Protocol):
 
 
 def units_of(evaluation: Measured) -> Units:
-    """What the intervals of an evaluation resample: its images, or their groups."""
+    """What the intervals of an evaluation leave out: its images, or their groups."""
     return sampling_units(evaluation.groups)
 
 

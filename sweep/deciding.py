@@ -117,7 +117,7 @@ def over_images(
 
 
 def image_variances(means: Mapping[str, Floats], reference: str) -> dict[str, float]:
-    """Variance over images of the difference of each configuration's mean over seeds from that of one, by the jackknife.
+    """Variance over images of each configuration's mean over seeds less that of one of them, by the jackknife.
 
     Args:
         means: From `over_images`.
