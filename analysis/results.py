@@ -32,6 +32,7 @@ from analysis.kept import Evaluation, OnStep
 from analysis.load import curves_frame, load_events, load_trials
 from analysis.notes import reader_notes
 from analysis.scores import Classes, score_labels
+from analysis.stages import Stage, stages
 from analysis.standings import Standing, standings, standings_frame
 from analysis.strengths import Strength, strengths, strengths_frame
 from analysis.trade_off import labels_in_set, on_split, pareto_frame
@@ -89,6 +90,7 @@ class Results:
         pareto: One row per configuration of the Pareto set, the best and the baseline; columns
             `trade_off.pareto_columns()`.
         standing: Where each label stands beside the baseline and the winner, the baseline first.
+        stages: The winner's score when it was chosen, over fresh seeds, and on the split, beside the baseline's.
         strength: Each label's checkpoint beside the baseline's, by class and by size of regions; nothing on val.
         verdict: What fresh seeds showed on the split; None where there are none.
         confirmation: One row per configuration with fresh seeds; columns `confirmation.COLUMNS`.
@@ -132,6 +134,7 @@ class Results:
     trade_off: TradeOff | None
     pareto: pd.DataFrame
     standing: tuple[Standing, ...]
+    stages: tuple[Stage, ...]
     strength: tuple[Strength, ...]
     verdict: Verdict | None
     confirmation: pd.DataFrame
@@ -292,6 +295,17 @@ def build_results(
         pareto=pareto_frame(chosen, trade_off, objectives, split=split, latencies=manifest.latencies, labels=labels),
         standing=tuple(
             standings(labels, evaluations, scores, verdict, trials, objective=objective, dead=dead, classes=classes)
+        ),
+        stages=tuple(
+            stages(
+                labels,
+                {label: scores[one][objective.metric.name].value for label, one in trial_ids.items()},
+                last_verdict(events),
+                verdict,
+                trials,
+                objective=objective,
+                split=split,
+            )
         ),
         strength=tuple(
             strengths({label: one for label, one in trial_ids.items() if label not in dead}, evaluations, names)

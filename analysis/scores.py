@@ -32,10 +32,8 @@ MIN_CLASS_UNITS = 2
 """Images or groups that a class must occur in: where one holds all of it, how it varies is not known."""
 MIN_IMAGES_OF_CLASSES = 40
 """Images that a mean over classes needs."""
-MIN_PREDICTED_UNITS = 5
-"""Images or groups that each predicted class must be predicted in, for a metric of what is predicted."""
-MIN_UNITS_OF_PREDICTIONS = 50
-"""Images or groups that such a metric needs."""
+MIN_UNITS_OF_PREDICTIONS = 150
+"""Images or groups that a metric of what is predicted needs: a class that is seldom predicted has few that decide."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class Measured(Protocol):
 
 
 def units_of(evaluation: Measured) -> Units:
-    """What the intervals of an evaluation resample: its images, or their groups."""
+    """What the intervals of an evaluation leave out: its images, or their groups."""
     return sampling_units(evaluation.groups)
 
 
@@ -140,16 +138,11 @@ def why_no_interval(metric: Metric, *evaluations: Measured, classes: Classes | N
         return f"{units.count} {units.name} are too few for it: {needed} are needed"
     occurs = units_of_classes(units, evaluations[0].confusions.sum(axis=2))
     expected = occurs > 0 if classes is None else (occurs > 0) | classes.learnt
-    least = [("occurs", MIN_CLASS_UNITS, occurs, expected)]
-    if metric.of_predictions:
-        predicted = [units_of_classes(units, one.confusions.sum(axis=1)) for one in evaluations]
-        least += [("is predicted", MIN_PREDICTED_UNITS, counts, counts > 0) for counts in predicted]
-    for what, enough_of_it, counts, asked in least:
-        few = np.flatnonzero(asked & (counts < enough_of_it)).tolist()
-        if few:
-            told = some_of([f"class {one}" if classes is None else classes.names[one] for one in few], 2)
-            return f"{told} {what} in fewer than {enough_of_it} {units.name}"
-    return ""
+    few = np.flatnonzero(expected & (occurs < MIN_CLASS_UNITS)).tolist()
+    if not few:
+        return ""
+    told = some_of([f"class {one}" if classes is None else classes.names[one] for one in few], 2)
+    return f"{told} {'occurs' if len(few) == 1 else 'occur'} in fewer than {MIN_CLASS_UNITS} {units.name}"
 
 
 def units_of_classes(units: Units, pixels: Counts) -> npt.NDArray[np.intp]:

@@ -187,6 +187,7 @@ class Sweep:
                 BEST, of_labels[labels[BEST].trial_id], of_labels[MAJORITY], OBJECTIVE,
                 picked=labels[BEST].trial_id in picked,
             ),
+            "stages": (),
             "openings": 1,
             "unconfirmed": "",
             "notes": (),

@@ -2,7 +2,7 @@
 
 The scores of a configuration over seeds have a variance s^2, the same for all configurations as Dunnett's test has it
 (Dunnett, "A Multiple Comparison Procedure for Comparing Several Treatments with a Control", JASA 50, 1955). The images
-of the split add a variance v to every difference, which the bootstrap over images tells. A difference d of two means
+of the split add a variance v to every difference, which leaving out images tells. A difference d of two means
 over n and n0 seeds is held against
 
     t = d / sqrt(s^2 (1/n + 1/n0) + v)
@@ -158,9 +158,9 @@ def compare(
     Args:
         baseline: Over its seeds; or the winner that is taken apart, which is then compared with each of the others.
         others: Each over its seeds; at least one.
-        image_variance: Of each difference of means over seeds, by name, as resampling the images gives it; None where
+        image_variance: Of each difference of means over seeds, by name, as leaving out images gives it; None where
             the images count as given.
-        units: Images or groups of images that were resampled.
+        units: Images or groups of images that were left out.
         chosen_from: See `Design`.
         picked: See `Design`.
         looks: See `Design`.

@@ -11,10 +11,10 @@ from sweep.claims import Arm, compare, pooled_variance
 from sweep.objectives import SplitObjective
 from sweep.rivals import compare_with_winner
 from sweep.verdict import Confirmed, Verdict
-from trainables.metrics import Collected, Floats, Replicates, Units, replicate_weights
+from trainables.metrics import Collected, Floats, Replicates, Units, leave_out_weights
 
-RESAMPLES = 400
-"""Of the images, for the variance that they bring."""
+MOST_BLOCKS = 400
+"""More images or groups are left out in blocks, for the variance that they bring."""
 LEAST_UNITS = 5
 """Fewer images, or groups of them, do not tell how far other images would move a difference."""
 
@@ -51,7 +51,7 @@ def decide(
     contrasts = compare(
         arms[0],
         arms[1:],
-        image_variance=None if means is None else image_variances(means, arms[0].name, units),
+        image_variance=None if means is None else image_variances(means, arms[0].name),
         units=unit_count,
         chosen_from=tried,
         picked=picked,
@@ -78,7 +78,7 @@ def decide(
         [arm for arm in arms[1:] if arm is not winner],
         seed_variance=pooled_variance(arms),
         freedom=sum(len(arm.scores) for arm in arms) - len(arms),
-        image_variance=None if means is None else image_variances(means, winner.name, units),
+        image_variance=None if means is None else image_variances(means, winner.name),
         units=unit_count,
         chosen_from=tried,
         looks=looks,
@@ -92,16 +92,16 @@ def over_images(
     collected: Callable[[str], Collected | None],
     units: Units,
 ) -> dict[str, Floats] | None:
-    """Mean score over its seeds of each configuration in `RESAMPLES` resamples of the images.
+    """Mean score over its seeds of each configuration without each image, group or block of them in turn.
 
     Args:
         configurations: Of the verdict.
         objective: Of the scores.
         collected: See `decide`.
-        units: What is drawn.
+        units: What is left out.
 
     Returns:
-        By `trial_id`; None where a trial's counts are missing.
+        By `trial_id`, one value for each of up to `MOST_BLOCKS` blocks; None where a trial's counts are missing.
     """
     means = {}
     for one in configurations:
@@ -110,24 +110,21 @@ def over_images(
             of_trial = collected(trial_id)
             if of_trial is None:
                 return None
-            weights = replicate_weights(units, resamples=RESAMPLES, seed=0)
+            weights = leave_out_weights(units, most=MOST_BLOCKS)
             values.append(np.concatenate([objective.metric(Replicates(of_trial, some)) for some in weights]))
         means[one.trial_id] = np.asarray(np.mean(values, axis=0))
     return means
 
 
-def image_variances(means: Mapping[str, Floats], reference: str, units: Units) -> dict[str, float]:
-    """Variance over images of the difference of each configuration's mean over seeds from that of one of them.
+def image_variances(means: Mapping[str, Floats], reference: str) -> dict[str, float]:
+    """Variance over images of each configuration's mean over seeds less that of one of them, by the jackknife.
 
     Args:
         means: From `over_images`.
         reference: The one, by `trial_id`.
-        units: What was drawn.
     """
-    # The bootstrap's variance of a mean over n units is (n - 1) / n of what it should be.
-    correction = units.count / (units.count - 1)
     return {
-        trial_id: float(np.nanvar(mean - means[reference], ddof=1)) * correction
+        trial_id: float(np.nanvar(mean - means[reference])) * (len(mean) - 1)
         for trial_id, mean in means.items()
         if trial_id != reference
     }

@@ -30,7 +30,7 @@ class Point(optuna.samplers.BaseSampler):
 
     def __init__(self, space: SearchSpace, point: Mapping[str, Scalar]) -> None:
         self._point = dict(point)
-        self._distributions = {p.key: _distribution(p) for p in space.parameters if p.key in point}
+        self._distributions = {p.key: distribution_of(p) for p in space.parameters if p.key in point}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The parameters of the point."""
@@ -101,7 +101,8 @@ def _value(parameter: Parameter, share: float) -> Scalar:
     return round(value) if parameter.kind == "int" else value
 
 
-def _distribution(parameter: Parameter) -> BaseDistribution:
+def distribution_of(parameter: Parameter) -> BaseDistribution:
+    """What a parameter asks a trial for."""
     asked = _Asked()
     parameter.suggest(asked)
     return asked.distribution

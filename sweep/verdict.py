@@ -59,7 +59,7 @@ class Verdict:
         contrasts: One for each but the baseline, by `trial_id`; a gain is above 0 whatever the objective's direction.
         winner: `trial_id` of the best mean; a configuration that lost a seed does not win.
         units: `images` or `groups`.
-        unit_count: How many were resampled; 0 where the images count as given.
+        unit_count: How many were left out in turn; 0 where the images count as given.
         chosen_from: Configurations of which those compared are the best on this very split; None where another split
             chose them, or nothing did.
         looks: How often seeds were added and looked at, this time included.

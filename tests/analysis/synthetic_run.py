@@ -30,6 +30,7 @@ from analysis.failures.split import (
 from analysis.foreseen import COLUMNS as FORESEEN_COLUMNS
 from analysis.results import Results
 from analysis.scores import Score
+from analysis.stages import stages
 from analysis.standings import standings
 from analysis.strengths import strengths
 from analysis.trade_off import pareto_frame
@@ -363,6 +364,7 @@ def make_results(
         trade_off=None,
         pareto=pareto_frame(None, None, [objective_of("val/miou")], split="test", latencies=(), labels={}),
         standing=(),
+        stages=(),
         strength=(),
         verdict=None,
         confirmation=confirmation_frame(None, objective_of("val/miou")),
@@ -396,7 +398,11 @@ def with_standing(results: Results) -> Results:
                        objective=results.objective, dead=results.dead)  # fmt: skip
     trial_ids = {label: record.trial_id for label, record in results.labels.items() if label not in results.dead}
     told = strengths(trial_ids, results.evaluations, [info.name for info in results.classes])
-    return replace(results, standing=tuple(placed), strength=tuple(told))
+    at = stages(results.labels, {label: scores[record.trial_id][results.objective.metric.name].value
+                                 for label, record in results.labels.items()},
+                results.verdict, results.verdict, results.trials, objective=results.objective,
+                split=results.split)  # fmt: skip
+    return replace(results, standing=tuple(placed), strength=tuple(told), stages=tuple(at))
 
 
 def _answer(records: dict[str, Any], scores: dict[str, float]) -> Answer:

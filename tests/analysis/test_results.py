@@ -92,7 +92,7 @@ def test_notes_tell_what_a_reader_must_know(original):
 
 
 def test_notes_tell_which_metrics_have_no_interval_and_why(original):
-    assert "no interval of mean precision: 42 images are too few for it: 50 are needed" in original[2].notes
+    assert "no interval of mean precision: 42 images are too few for it: 150 are needed" in original[2].notes
 
 
 def rewrite(path, changes):

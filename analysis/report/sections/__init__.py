@@ -2,7 +2,8 @@
 
 from analysis.report.sections import answer, trade_off, standings, comments  # isort: skip
 from analysis.report.sections import confirmation, ablation, comparison  # isort: skip
-from analysis.report.sections import curves, thresholds, classes, errors, factors, changes, failures, run  # isort: skip
+from analysis.report.sections import search, curves, thresholds, classes, errors  # isort: skip
+from analysis.report.sections import factors, changes, failures, run  # isort: skip
 
 __all__ = [
     "ablation",
@@ -17,6 +18,7 @@ __all__ = [
     "factors",
     "failures",
     "run",
+    "search",
     "standings",
     "thresholds",
     "trade_off",

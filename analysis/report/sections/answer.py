@@ -107,7 +107,7 @@ def caveats(results: Results) -> list[Claim]:
 
 def other_claims(results: Results) -> list[Claim]:
     """What else can be said, each sentence at its own level."""
-    ranks = [] if not comparable(results) else [*_val_claim(results), *_rank_claim(results)]
+    ranks = [] if not comparable(results) else [*_stages_claim(results), *_rank_claim(results)]
     if results.verdict is not None and comparable(results) and results.split != "val":
         ranks.insert(0, _comparison_claim(results))
     above = [] if at_floor(results) else _floor_claim(results)
@@ -146,7 +146,7 @@ def _named_changes(results: Results, configuration: Confirmed) -> Markup:
 def _scope_claim(verdict: SeedVerdict) -> Claim:
     """What the verdict takes into account, and what it does not."""
     images = (
-        f"seeds and images are both accounted for ({verdict.unit_count} {verdict.units} were resampled)"
+        f"seeds and images are both accounted for ({verdict.unit_count} {verdict.units} were left out in turn)"
         if verdict.unit_count
         else "seeds are accounted for, images are not: other images may change it"
     )
@@ -309,19 +309,17 @@ def _luck(results: Results) -> str:
     return count_candidates(results.trials).best()
 
 
-def _val_claim(results: Results) -> list[Claim]:
-    answer = results.answer
-    if answer is None or answer.verdict in (Verdict.SAME, Verdict.CHOSEN_HERE):
+def _stages_claim(results: Results) -> list[Claim]:
+    """The winner's score when val chose it, over fresh seeds, and on test, beside the baseline's: how far it fell."""
+    told = results.stages
+    if len(told) < 2 or results.answer is None or results.answer.same_configuration:
         return []
-    key = answer.objective.key
-    best, base = (results.labels[label].metrics.get(key) for label in (answer.winner, answer.baseline))
-    if best is None or base is None:
-        return []
-    text = (
-        f"On val, which chose it, {{}} had {answer.objective.metric.words} {best:.3f} and {{}} {base:.3f} "
-        f"({best - base:+.3f}); on {results.split} the difference is {answer.difference:+.3f}."
-    )
-    return [claim(text, bold(told_name(results, answer.winner)), bold(answer.baseline))]
+    words, winner = results.objective.metric.words, bold(told_name(results, BEST))
+    own = ", ".join(f"{one.winner:.3f} {one.where}" for one in told)
+    base = ", ".join(f"{one.baseline:.3f}" for one in told)
+    evidence = Evidence.FRESH_SEEDS if any(one.seeds > 1 for one in told) else Evidence.ONE_CHECKPOINT
+    text = f"{words} of {{}}: {own}; of {{}} at the same times: {base}."
+    return [claim(text, winner, bold(BASELINE), evidence=evidence)]
 
 
 def _rank_claim(results: Results) -> list[Claim]:

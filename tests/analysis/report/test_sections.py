@@ -137,11 +137,16 @@ def test_val_chose_the_winner_and_says_nothing_more(results) -> None:
 
 
 def test_val_and_test_are_told_side_by_side(results) -> None:
-    told = with_answer(results, difference=0.1)
-    expected = (
-        "On val, which chose it, free had mIoU 0.560 and baseline 0.520 (+0.040); on test the difference is +0.100."
-    )
-    assert expected in all_sentences(told)
+    scores = results.comparison.set_index("label")["iou"]
+    assert (
+        f"mIoU of free: 0.560 on val when it was chosen, {scores['best']:.3f} on test; of baseline at the same times: "
+        f"0.520, {scores['baseline']:.3f}."
+    ) in all_sentences(results)
+    assert (
+        "mIoU of free: 0.560 on val when it was chosen, 0.440 on val over 3 fresh seeds, 0.440 on test over 3 fresh "
+        "seeds; of baseline at the same times: 0.520, 0.410, 0.410."
+    ) in all_sentences(with_verdict(results))
+    assert not [s for s in all_sentences(replace(results, stages=results.stages[:1])) if "when it was chosen" in s]
 
 
 def test_a_label_above_the_winner_on_test_is_named(results) -> None:
@@ -312,7 +317,7 @@ def test_fresh_seeds_above_zero_make_a_configuration_better(results, split: str)
     assert "a sweep of equals would show as much in 2 of 100." in text
     assert [claim.evidence for claim in (*lead_claims(told), *caveats(told))] == [Evidence.FRESH_SEEDS] * 2
     scope = plain(caveats(told)[0].text)
-    assert "150 images were resampled" in scope
+    assert "150 images were left out in turn" in scope
     assert ("so is that val picked from 10 configurations" in scope) is (split == "val")
     html = SECTIONS.get("confirmation")(Material(told, {}, Gallery([]))).html
     assert "0.0300" in html and "better" in html and "&lt;free&gt;" in html
