@@ -8,7 +8,6 @@ decoded only where no file of their content was decoded before.
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, SegmentationData
+from trainables.data.reading.memory import recall, remember
 from trainables.data.reading.read import exif_orientation
 from trainables.data.reading.stored import count_stored
 from trainables.errors import DataError
-from trainables.files import write_json
 from trainables.places import OnProgress, cache_root, cores
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
+_KIND = "images"
 _FORMAT = 3
 
 
@@ -70,7 +70,7 @@ def scan(
         One record per image id, in the order asked for.
     """
     wanted = list(dict.fromkeys(data.ids() if ids is None else ids))
-    known = _load(_memory(data))
+    known = recall(_memory(data), _KIND, version=_FORMAT)
     keys = {image_id: _key(data, image_id) for image_id in wanted}
     stale = [i for i in wanted if (before := known.get(i, {})).get("key") != keys[i] or before["how"] != _how(data, i)]
     seen = _by_content(data) if stale else {}
@@ -91,7 +91,7 @@ def scan(
         fresh = dict(zip(stale, pool.map(read, stale), strict=True))
     if fresh:
         entries = {i: {"key": keys[i], "how": _how(data, i), **asdict(record)} for i, record in fresh.items()}
-        _save(_memory(data), {**known, **entries})
+        remember(_memory(data), _KIND, {**known, **entries}, version=_FORMAT)
     records = {i: fresh[i] if i in fresh else _from_json(known[i]) for i in wanted}
     return {i: replace(record, pixels=data.stored_counts(record.pixels)) for i, record in records.items()}
 
@@ -176,27 +176,9 @@ def _memory(data: SegmentationData) -> Path:
 def _by_content(data: SegmentationData) -> dict[tuple[str, ...], ImageRecord]:
     """The records of whole files, by the hashes of image and mask, from every root that a data set of this name had."""
     memories = _memory(data).parent.glob(f"{data.name}-{16 * '?'}.json")
-    records = ((_from_json(entry), entry["how"]) for memory in memories for entry in _load(memory).values())
+    entries = (entry for memory in memories for entry in recall(memory, _KIND, version=_FORMAT).values())
+    records = ((_from_json(entry), entry["how"]) for entry in entries)
     return {(r.image.sha256, r.mask.sha256, how): r for r, how in records if r.image.size and r.mask.size}
-
-
-def _load(memory: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(memory.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        return {}
-    images = content.get("images")
-    return images if isinstance(images, dict) else {}
-
-
-def _save(memory: Path, images: dict[str, Any]) -> None:
-    try:
-        write_json(memory, {"format": _FORMAT, "images": images}, indent=None)
-    except OSError:
-        # These records only save time: where they cannot be written, the files are read a second time.
-        return
 
 
 def _from_json(entry: dict[str, Any]) -> ImageRecord:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -12,11 +11,12 @@ from typing import Any
 
 import PIL.Image
 
+from trainables.data.reading.memory import recall, remember
 from trainables.data.reading.read import DAMAGE, deep_bits, exif_orientation
 from trainables.errors import DataError
-from trainables.files import write_json
 from trainables.places import cache_root, cores
 
+_KIND = "files"
 _FORMAT = 1
 
 _PAGED = (".tif", ".tiff", ".gif")
@@ -40,18 +40,14 @@ class Head:
 def heads(root: Path, paths: Sequence[Path]) -> dict[Path, Head]:
     """The heads of files; those that cannot be read have none of it."""
     place = cache_root() / "heads" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
-    known = _load(place)
+    known = recall(place, _KIND, version=_FORMAT)
     keys = {path: _key(path) for path in paths}
     fresh = [path for path in paths if keys[path] not in known]
     with ThreadPoolExecutor(max_workers=min(16, cores())) as pool:
         found = dict(zip(fresh, pool.map(head_of, fresh), strict=True))
     if found:
         kept = {key: known[key] for key in keys.values() if key in known}
-        try:
-            write_json(place, {"format": _FORMAT, "files": {**kept, **{keys[p]: asdict(h) for p, h in found.items()}}})
-        except OSError:
-            # It only saves time: where it cannot be written, the files are looked at a second time.
-            return {path: found[path] if path in found else _from_json(known[keys[path]]) for path in paths}
+        remember(place, _KIND, {**kept, **{keys[path]: asdict(head) for path, head in found.items()}}, version=_FORMAT)
     return {path: found[path] if path in found else _from_json(known[keys[path]]) for path in paths}
 
 
@@ -99,17 +95,6 @@ def _key(path: Path) -> str:
         return f"{path}|{status.st_size}|{status.st_mtime_ns}"
     except OSError:
         return f"{path}|-1|-1"
-
-
-def _load(place: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(place.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        return {}
-    files = content.get("files")
-    return files if isinstance(files, dict) else {}
 
 
 def _from_json(entry: Mapping[str, Any]) -> Head:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -14,12 +13,13 @@ import numpy as np
 import PIL.Image
 
 from trainables.data.base import StoredMask
+from trainables.data.reading.memory import recall, remember
 from trainables.data.reading.read import PaletteUse, raw_mode, read_stored_mask
 from trainables.data.reading.stored import TRANSPARENT, count_stored, is_color
 from trainables.errors import DataError
-from trainables.files import write_json
 from trainables.places import cache_root, cores
 
+_KIND = "masks"
 _FORMAT = 1
 
 _MOST_VALUES = 400
@@ -59,7 +59,7 @@ def survey(
         memory: Whether to keep what was found.
     """
     place = _memory(root)
-    known = _load(place)
+    known = recall(place, _KIND, version=_FORMAT)
     keys = [_key(path, page, palette) for path, page in masks]
     fresh = [number for number, key in enumerate(keys) if key not in known]
     with ThreadPoolExecutor(max_workers=min(16, cores())) as pool:
@@ -67,7 +67,8 @@ def survey(
     facts = {keys[number]: fact for number, fact in zip(fresh, found, strict=True)}
     if facts and memory:
         kept = {key: known[key] for key in keys if key in known}
-        _save(place, {**kept, **{key: asdict(fact) for key, fact in facts.items()}})
+        facts_kept = {**kept, **{key: asdict(fact) for key, fact in facts.items()}}
+        remember(place, _KIND, facts_kept, version=_FORMAT)
     return [facts[key] if key in facts else _from_json(known[key]) for key in keys]
 
 
@@ -145,25 +146,6 @@ def _key(path: Path, page: int, palette: PaletteUse) -> str:
 
 def _memory(root: Path) -> Path:
     return cache_root() / "surveys" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
-
-
-def _load(place: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(place.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        return {}
-    masks = content.get("masks")
-    return masks if isinstance(masks, dict) else {}
-
-
-def _save(place: Path, masks: Mapping[str, Any]) -> None:
-    try:
-        write_json(place, {"format": _FORMAT, "masks": masks}, indent=None)
-    except OSError:
-        # It only saves time: where it cannot be written, the masks are read a second time.
-        return
 
 
 def _from_json(entry: Mapping[str, Any]) -> MaskFacts:

@@ -1,0 +1,44 @@
+"""Facts about files that are kept in the cache folder, so that nothing is read twice; losing them costs time alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainables.files import write_json
+
+
+def recall(place: Path, kind: str, *, version: int) -> dict[str, Any]:
+    """The facts that `remember` kept; none where there are none, they are damaged, or of another version.
+
+    Args:
+        place: The file.
+        kind: What they are about.
+        version: Of what a fact holds.
+    """
+    try:
+        content = json.loads(place.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict) or content.get("format") != version:
+        return {}
+    facts = content.get(kind)
+    return facts if isinstance(facts, dict) else {}
+
+
+def remember(place: Path, kind: str, facts: Mapping[str, Any], *, version: int) -> None:
+    """Keeps facts by key, as JSON; does nothing where the folder cannot be written.
+
+    Args:
+        place: The file; what it held is replaced.
+        kind: What they are about.
+        facts: JSON primitives, lists and mappings of texts.
+        version: Of what a fact holds.
+    """
+    try:
+        write_json(place, {"format": version, kind: facts}, indent=None)
+    except OSError:
+        # They only save time: where they cannot be kept, the files are read a second time.
+        return
