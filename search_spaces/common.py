@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from search_spaces.core.parameter import Parameter, When, choice, number
 from trainables.config import format_size
@@ -130,3 +130,16 @@ def models_choice(models: Sequence[str]) -> tuple[Parameter, ...]:
 def start_point(models: Sequence[str], point: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """A starting point with the first model, where the model is a parameter."""
     return {**({"model.name": models[0]} if len(models) > 1 else {}), **point}
+
+
+def one_step_each(
+    known: Mapping[str, Mapping[str, Scalar]], steps: Sequence[Mapping[str, Mapping[str, Scalar]]]
+) -> Iterator[dict[str, Scalar]]:
+    """Starting points: the known-good one, then one for each step that is taken from it.
+
+    Args:
+        known: Values of parameters by axis.
+        steps: Axes whose values a point has instead.
+    """
+    for step in ({}, *steps):
+        yield {key: value for axis in {**known, **step}.values() for key, value in axis.items()}

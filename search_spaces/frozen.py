@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from search_spaces.augment import family_point, policy_parameters
-from search_spaces.common import batch_size, image_sizes, models_choice
+from search_spaces.common import batch_size, image_sizes, models_choice, one_step_each
 from search_spaces.core.parameter import Parameter, choice, number
 from search_spaces.core.space import SPACES, SearchSpace
 from search_spaces.loss import loss_parameters, loss_point
@@ -77,11 +77,10 @@ def _start(models: Sequence[str], sizes: Sequence[Parameter]) -> Iterator[dict[s
         "policy": family_point(POLICIES[0]),
         "rest": {"optimizer.lr": LR, "optimizer.weight_decay": 1e-2, "schedule.warmup": 0.3, "training.ema": 0.0},
     }
-    steps: list[dict[str, Mapping[str, Scalar]]] = [{}]
+    steps: list[Mapping[str, Mapping[str, Scalar]]] = []
     steps += [{"model": {"model.name": model}} for model in models[1:]]
     steps += [{"size": {size.key: size.choices[-1]}} for size in sizes]
     steps += [{"loss": loss_point(name)} for name in LOSSES[1:]]
     steps.append({"policy": family_point("flip")})
     steps.append({"batch": {"batch_size": 4}})
-    for step in steps:
-        yield {key: value for axis in {**known, **step}.values() for key, value in axis.items()}
+    return one_step_each(known, steps)

@@ -12,6 +12,7 @@ from search_spaces.common import (
     learning_point,
     learning_rate,
     models_choice,
+    one_step_each,
     what_learns,
 )
 from search_spaces.core.parameter import Parameter, choice, number
@@ -85,7 +86,7 @@ def _start(models: Sequence[str], weights: str, sizes: Sequence[Parameter]) -> I
             "training.ema": 0.0,
         },
     }
-    steps: list[dict[str, Mapping[str, Scalar]]] = [{}]
+    steps: list[Mapping[str, Mapping[str, Scalar]]] = []
     for model in models[1:]:
         steps.append({"model": {"model.name": model}, "rate": {"optimizer.lr": known_good_lr(model, weights)}})
     if weights != "none":
@@ -95,5 +96,4 @@ def _start(models: Sequence[str], weights: str, sizes: Sequence[Parameter]) -> I
     steps.append({"batch": {"batch_size": 4}})
     steps += [{"loss": loss_point(name)} for name in LOSSES[1:]]
     steps += [{"policy": family_point(policy)} for policy in POLICIES[1:]]
-    for step in steps:
-        yield {key: value for axis in {**known, **step}.values() for key, value in axis.items()}
+    return one_step_each(known, steps)

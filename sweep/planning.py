@@ -22,6 +22,8 @@ LEAST_CONFIRMED = (8, 12, 20, math.inf)
 with the cheapest of `CONFIRMATIONS`, 12 with the second."""
 EPOCHS = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 """Lengths of a full trial that a time budget chooses from."""
+WHOLE = 15
+"""Epochs of a training that is worth comparing with others, where a budget is proposed."""
 MOST_TRIALS = 400
 
 
@@ -156,8 +158,9 @@ def _confirmations(setting: Setting, asked: Asked, trials: int) -> list[Confirma
 def propose(setting: Setting) -> float:
     """A time budget, in seconds, in which every starting point is tried at length and the sampler is asked as often."""
     trials = 2 * len(setting.space.start)
-    wanted = _command_seconds(setting, trials, 15, _affordable(setting, Asked(trials, 15, None), trials, 15)) * 1.1
-    refit = predict(setting, trials, 15).refit_seconds
+    confirm = _affordable(setting, Asked(trials, WHOLE, None), trials, WHOLE)
+    wanted = _command_seconds(setting, trials, WHOLE, confirm) * 1.1
+    refit = predict(setting, trials, WHOLE).refit_seconds
     wanted += refit if refit <= REFIT_SHARE * (wanted + refit) else 0.0
     steps = [60 * m for m in (5, 10, 15, 20, 30, 45)] + [3600 * h for h in (1, 1.5, 2, 3, 4, 6, 8, 12, 18, 24, 36, 48)]
     return next((step for step in steps if step >= wanted), math.ceil(wanted / 86400) * 86400.0)

@@ -8,12 +8,9 @@ from search_spaces.core.space import shorter_space
 from sweep.compiled import plan_space
 from sweep.config import SweepConfig
 from sweep.plan import MeasuredCost
-from sweep.planning import CONFIRMATIONS
+from sweep.planning import CONFIRMATIONS, WHOLE
 from sweep.preflight import Prepared
 from trainables.words import counted, time_text
-
-WHOLE = 15
-"""Epochs of a training that is worth comparing with others; `propose` plans with as many."""
 
 
 def may_be_shortened(config: SweepConfig) -> bool:

@@ -18,7 +18,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -62,7 +61,6 @@ class FeaturesOnce:
         size: Height and width of the images.
         precision: Of the backbone's forward pass, one of `PRECISIONS`.
         limit_bytes: Upper bound of the features' folder, in bytes; 0 keeps nothing, and each use computes.
-        folder: Where they are kept; `features` in the cache folder by default.
     """
 
     def __init__(
@@ -72,7 +70,6 @@ class FeaturesOnce:
         size: tuple[int, int],
         precision: str,
         limit_bytes: int,
-        folder: Path | None = None,
     ) -> None:
         self.size = size
         self.limit_bytes = limit_bytes
@@ -81,7 +78,7 @@ class FeaturesOnce:
         self._precision = precision
         self._channels_last = is_channels_last(model)
         self._store = PackStore(
-            folder or cache_root() / "features",
+            cache_root() / "features",
             what="cache of features",
             otherwise="are run through the backbone again",
         )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,6 +53,7 @@ def train_one_epoch(
         DivergedError: If the loss becomes NaN or infinite.
     """
     training_mode(model, updater.frozen)
+    forward = Forward(model, normalisation, device, features)
     stride = updater.loss_stride
     total = torch.zeros((), device=device)
     trained = 0
@@ -61,9 +61,8 @@ def train_one_epoch(
     while group := list(itertools.islice(batches, updater.accumulate)):
         for batch in group:
             masks = every_nth(stacked(batch.masks), stride).to(device, non_blocking=True).long()
-            inputs = Inputs(batch.images, normalisation, device, features)
             with updater.autocast():
-                outputs = inputs.run(model) if stride == 1 else inputs.run_on_lattice(model, stride)
+                outputs = forward(batch.images) if stride == 1 else forward.on_lattice(batch.images, stride)
             value = loss(outputs["out"], masks)
             if "aux" in outputs and aux_weight > 0:
                 value = value + aux_weight * loss(outputs["aux"], masks)
@@ -109,10 +108,10 @@ def evaluate(
     """
     model.eval()
     device = torch.device(device)
+    forward = Forward(model, loader.normalisation, device, features)
     for batch in loader:
         with autocast(device.type, DTYPES[precision]):
-            outputs = Inputs(batch.images, loader.normalisation, device, features).run(model, resize=False)["out"]
-        outputs = outputs.float()
+            outputs = forward(batch.images, resize=False)["out"].float()
         # The sum finds almost every fault at a small part of the cost; where it merely overflows, the outputs decide.
         if not torch.isfinite(outputs.sum()) and not torch.isfinite(outputs).all():
             raise DivergedError("the model's outputs are not finite")
@@ -124,34 +123,34 @@ def evaluate(
                 collector.process(image_id, full, prediction, target)
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """A batch as a model takes it: its images, or what its frozen backbone made of them before.
+class Forward:
+    """Runs a model on images as loaders give them, or its head on what its frozen backbone made of them before.
 
-    Attributes:
-        images: uint8 of shape (B, H, W, 3).
+    Args:
+        model: On its device.
         normalisation: Channel statistics.
         device: Where the model is.
-        features: Where they are computed once.
+        features: What the backbone makes of the images, where that is computed once.
     """
 
-    images: Tensor
-    normalisation: Normalisation
-    device: torch.device
-    features: FeaturesOnce | None = None
+    def __init__(
+        self, model: nn.Module, normalisation: Normalisation, device: torch.device, features: FeaturesOnce | None
+    ) -> None:
+        self._model, self._normalisation, self._device, self._features = model, normalisation, device, features
+        self._channels_last = is_channels_last(model)
 
-    def run(self, model: nn.Module, **options: bool) -> dict[str, Tensor]:
-        """The model's outputs; `resize=False` leaves them at the head's resolution."""
-        if self.features is not None:
-            return self.features.outputs(model, self.images, **options)
-        images = to_input(self.images, self.normalisation, self.device, channels_last=is_channels_last(model))
-        outputs: dict[str, Tensor] = model(images, **options)
+    def __call__(self, images: Tensor, **options: bool) -> dict[str, Tensor]:
+        """The model's outputs for images (B, H, W, 3); `resize=False` leaves them at the head's resolution."""
+        if self._features is not None:
+            return self._features.outputs(self._model, images, **options)
+        inputs = to_input(images, self._normalisation, self._device, channels_last=self._channels_last)
+        outputs: dict[str, Tensor] = self._model(inputs, **options)
         return outputs
 
-    def run_on_lattice(self, model: nn.Module, stride: int) -> dict[str, Tensor]:
+    def on_lattice(self, images: Tensor, stride: int) -> dict[str, Tensor]:
         """The outputs at the pixels that `every_nth` keeps of the masks, shape (B, C, H // stride, W // stride)."""
-        size = (self.images.shape[1], self.images.shape[2])
-        return {name: on_lattice(logits, size, stride) for name, logits in self.run(model, resize=False).items()}
+        size = (images.shape[1], images.shape[2])
+        return {name: on_lattice(logits, size, stride) for name, logits in self(images, resize=False).items()}
 
 
 def every_nth(masks: Tensor, stride: int) -> Tensor:

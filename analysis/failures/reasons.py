@@ -8,7 +8,7 @@ finds what goes together; only a factor that is changed by itself shows a cause 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,12 +83,16 @@ def factor_frame(splits: Mapping[str, SplitFailures], *, resamples: int = RESAMP
         resamples: Replicates of the bootstrap.
         seed: Of its draws.
     """
-    rows = []
-    for label, split in splits.items():
-        table = component_table(split)
-        if table is not None:
-            rows += [(label, *row) for row in factor_effects(table, resamples=resamples, seed=seed)]
+    rows = _of_labels(splits, lambda table: factor_effects(table, resamples=resamples, seed=seed))
     return pd.DataFrame(rows, columns=list(EFFECT_COLUMNS))
+
+
+def _of_labels(
+    splits: Mapping[str, SplitFailures], rows_of: Callable[[ComponentTable], Iterable[tuple[object, ...]]]
+) -> list[tuple[object, ...]]:
+    """Rows of each label that has factors, the label first."""
+    tables = {label: component_table(split) for label, split in splits.items()}
+    return [(label, *row) for label, table in tables.items() if table is not None for row in rows_of(table)]
 
 
 def factor_effects(table: ComponentTable, *, resamples: int = RESAMPLES, seed: int = 0) -> list[tuple[object, ...]]:
@@ -151,11 +155,7 @@ def curve_frame(splits: Mapping[str, SplitFailures], *, resamples: int = RESAMPL
         resamples: Replicates of the bootstrap.
         seed: Of its draws.
     """
-    rows = []
-    for label, split in splits.items():
-        table = component_table(split)
-        if table is not None:
-            rows += [(label, *row) for row in _curves(table, resamples=resamples, seed=seed)]
+    rows = _of_labels(splits, lambda table: _curves(table, resamples=resamples, seed=seed))
     return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
 
 
