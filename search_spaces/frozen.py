@@ -16,18 +16,18 @@ LOSSES = ("cross_entropy", "cross_entropy+lovasz", "cross_entropy+dice")
 POLICIES = ("none", "flip")
 """Those that make few images of one, so that features can be computed once."""
 LR, LR_FACTOR = 5e-3, 4.0
-"""AdamW's rate for a head alone, and how far it is searched to both sides: 3e-3 and 1e-2 came to the same on VOC after
-376 steps, and after 155 the larger was ahead."""
+"""AdamW's rate for a head alone, and how far it is searched to both sides: after 155 steps 1e-2 was ahead of 3e-3
+(docs/SPACES.md), and a longer training needs less."""
 
 
 @SPACES.register("frozen")
 def frozen(models: Sequence[str], weights: str, image_size: tuple[int, int] | None = None) -> SearchSpace:
     """How good is a head on a backbone that stays as it was predefined?
 
-    The backbone's features are computed once per image and shared by all trials, so that a trial takes a tenth of the
-    time that training everything does, or less, and a short budget has room for whole trainings. The loss looks at
-    every third row and column: enlarging logits and the loss are nearly all that is left of a step. On few images for
-    few epochs it is ahead of training everything (docs/SPACES.md); with time, that is what to compare it with.
+    The backbone's features are computed once per image and shared by all trials, so that a short budget has room for
+    whole trainings. The loss looks at every third row and column: enlarging logits and the loss are nearly all that is
+    left of a step. On few images for few epochs a frozen backbone was ahead of one that learns (docs/MODELS.md); with
+    more time that is what to compare it with.
 
     Raises:
         UsageError: Without predefined weights.
