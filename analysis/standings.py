@@ -71,7 +71,7 @@ class Standing:
         scores: One per seed; the checkpoint's alone without fresh ones.
         to_baseline: Beside the baseline; None for itself, and where nothing is compared.
         to_winner: Beside the winner; None for itself.
-        may_be_best: Whether it is told to be worse than no other; None without fresh seeds.
+        may_be_best: Whether it is not shown to be worse than any other; None without fresh seeds.
     """
 
     name: str

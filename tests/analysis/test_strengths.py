@@ -141,7 +141,9 @@ def test_strengths_are_told_only_where_the_interval_leaves_0_out(results) -> Non
     assert "is higher on car (+0.100 [+0.000, +0.180])" in said and said.endswith("Another seed may change it.")
     for low in (0.0, -0.01):
         said = strength_text(results, told_strength(low=low))
-        assert said.startswith("No class and no size of region tells the checkpoint of a label from the baseline's (1 ")
+        assert said.startswith(
+            "No class and no size of region is shown to differ between a label's checkpoint and the baseline's (1 "
+        )
     said = strength_text(results, told_strength(score=0.4, low=-0.2, high=-1e-9, kind="size", what="small"))
     assert "is lower on small regions (-0.100" in said
     assert not any("IoU" in text and "higher" in text for text in texts(replace(results, strength=())))
@@ -159,7 +161,7 @@ def test_order_names_ties_with_the_winner_on_test_and_is_no_result_on_val(result
     order = sorted(scores, key=lambda name: -scores[name])
     assert first.startswith("By mIoU on test, one checkpoint each: " + ", ".join(f"{n} {scores[n]:.3f}" for n in order))
     tied = [one.name for one in results.standing if one.to_winner and one.to_winner.outcome == "undecided"]
-    assert ("Not told from the winner" in first) is bool(tied)
+    assert ("Not shown to differ from the winner" in first) is bool(tied)
     on_val = with_standing(replace(results, split="val"))
     assert texts(on_val)[0].endswith("Val chose the labels, so the order is no result.")
     assert "Not told" not in texts(on_val)[0]

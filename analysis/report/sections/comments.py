@@ -60,7 +60,7 @@ def _order(results: Results) -> Claim:
     if not tied:
         return claim(text, scores)
     names = Markup(", ").join(bold(one.name) for one in tied)
-    return claim(f"{text} Not told from the winner: {{}}.", scores, names)
+    return claim(f"{text} Not shown to differ from the winner: {{}}.", scores, names)
 
 
 def _costs(results: Results) -> list[Claim]:
@@ -109,8 +109,8 @@ def _strengths(results: Results) -> list[Claim]:
     if results.strength and not claims:
         parts_count = len({(each.kind, each.what) for each in results.strength})
         text = (
-            f"No class and no size of region tells the checkpoint of a label from the baseline's ({parts_count} "
-            "classes and sizes each, all held at once)."
+            f"No class and no size of region is shown to differ between a label's checkpoint and the "
+            f"baseline's ({parts_count} classes and sizes for each label, tested together)."
         )
         claims.append(claim(text))
     return claims

@@ -176,7 +176,7 @@ def _caption(results: Results) -> str:
     else:
         told.append("Right: the difference from the baseline, without intervals, as there can be none.")
     if any(one.may_be_best for one in results.standing):
-        told.append("An asterisk: told to be worse than no other, so it may be the best.")
+        told.append("An asterisk: not shown to be worse than any other, so it may be the best.")
     return " ".join(told)
 
 
