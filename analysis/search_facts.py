@@ -51,7 +51,7 @@ def best_so_far(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
         objective: What ranks.
 
     Returns:
-        Columns `trials`, `epochs`, `hours`, `best`; one row per trial of the search, scored or not.
+        Columns `trials`, `epochs`, `hours`, `best_so_far`; one row per trial of the search, scored or not.
     """
     explored = trials[trials["phase"].isin(EXPLORING)]
     values = pd.to_numeric(explored.get(objective.key, pd.Series(index=explored.index, dtype=float)), errors="coerce")
@@ -62,7 +62,7 @@ def best_so_far(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
             "trials": np.arange(1, len(explored) + 1),
             "epochs": explored["epochs"].fillna(0).cumsum().to_numpy(),
             "hours": explored["seconds"].fillna(0).cumsum().to_numpy() / 3600,
-            "best": goodness.cummax().ffill().map(objective.goodness).to_numpy(),
+            "best_so_far": goodness.cummax().ffill().map(objective.goodness).to_numpy(),
         }
     )
 

@@ -50,11 +50,11 @@ def test_the_best_so_far_is_a_running_maximum_of_the_search_alone() -> None:
     rows = [{"val/miou": score, "state": "infeasible" if np.isnan(score) else "completed"} for score in scores]
     rows.append({"val/miou": 0.9, "phase": "confirm"})
     curve = best_so_far(frame(rows), MIOU)
-    assert curve["best"].tolist() == [0.3, 0.5, 0.5, 0.5, 0.6]
+    assert curve["best_so_far"].tolist() == [0.3, 0.5, 0.5, 0.5, 0.6]
     assert curve["trials"].tolist() == [1, 2, 3, 4, 5]
     assert curve["epochs"].tolist() == [4, 8, 12, 16, 20] and curve["hours"].tolist() == pytest.approx([1, 2, 3, 4, 5])
     least = replace(MIOU, metric=replace(MIOU.metric, direction="min"))
-    assert best_so_far(frame(rows), least)["best"].tolist() == [0.3] * 5
+    assert best_so_far(frame(rows), least)["best_so_far"].tolist() == [0.3] * 5
 
 
 def edge_trials(

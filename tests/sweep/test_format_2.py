@@ -24,7 +24,8 @@ def run_dir(tmp_path: Path) -> Path:
     own, content = SweepManifest.load(run_dir).data, format_2()
     content["data"]["root"] = own.root
     for name, split in content["data"]["splits"].items():
-        split["hash"] = getattr(own.splits, name).hash
+        record = getattr(own.splits, name)
+        split |= {"hash": record.hash, "groups": record.groups, "images": record.images}
     (run_dir / "manifest.json").write_text(json.dumps(content, indent=2) + "\n")
     (run_dir / "journal.jsonl").unlink()
     with Journal(run_dir / "journal.jsonl") as journal:

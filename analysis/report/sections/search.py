@@ -68,13 +68,13 @@ def search_claims(results: Results) -> list[Claim]:
 
 
 def _found_claim(results: Results) -> list[Claim]:
-    curve = best_so_far(results.trials, results.objective).dropna(subset=["best"])
+    curve = best_so_far(results.trials, results.objective).dropna(subset=["best_so_far"])
     if len(curve) < MIN_TRIALS:
         return []
-    first = curve[curve["best"] == curve["best"].iloc[-1]].iloc[0]
+    first = curve[curve["best_so_far"] == curve["best_so_far"].iloc[-1]].iloc[0]
     last = curve.iloc[-1]
     text = (
-        f"The best score on val of the search, {results.objective.show(float(last['best']))}, came with trial "
+        f"The best score on val of the search, {results.objective.show(float(last['best_so_far']))}, came with trial "
         f"{first['trials']:.0f} of {last['trials']:.0f}, after {format_seconds(3600 * first['hours'])} of "
         f"{format_seconds(3600 * last['hours'])} of training. It is the luckiest of as many, so it flatters."
     )
@@ -158,14 +158,14 @@ def _rising_claim(results: Results) -> list[Claim]:
 def draw_best_so_far(results: Results) -> Drawing | None:
     """The best score on val so far against trials, epochs and hours; nothing of fewer than `MIN_TRIALS` trials."""
     curve = best_so_far(results.trials, results.objective)
-    if len(curve) < MIN_TRIALS or curve["best"].isna().all():
+    if len(curve) < MIN_TRIALS or curve["best_so_far"].isna().all():
         return None
     figure = empty_figure(2.6)
     panels = figure.subplots(1, 3, sharey=True)
     for axes, (column, title) in zip(
         panels, (("trials", "trials"), ("epochs", "epochs of all trials"), ("hours", "hours of training")), strict=True
     ):
-        axes.step(curve[column], curve["best"], where="post", color=light("accent"), linewidth=2)
+        axes.step(curve[column], curve["best_so_far"], where="post", color=light("accent"), linewidth=2)
         axes.set_xlabel(title)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=column != "hours"))
