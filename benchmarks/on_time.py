@@ -5,7 +5,8 @@
 Each run is `python -m sweep.run --space SPACE --time-budget B` on embedded images; spaces and budgets take turns. The
 driver of a killed run is ended by SIGKILL at a share of its budget that differs from run to run, and resumed after a
 pause that is not counted. The time is that of the processes, from their start to their end, by this script's clock.
-Printed are budget, prediction and time of each run, and how many ended within 1.05 times their budget.
+Printed are budget, prediction and time of each run, what it trained (a refit: the winner again, on train and val), and
+how many ended within 1.05 times their budget. `--out` keeps that.
 """
 
 from __future__ import annotations
@@ -31,10 +32,21 @@ def main() -> None:
     flags.add_argument("--killed", type=int, default=5, metavar="N", help="how many of them are killed and resumed")
     flags.add_argument("--budgets", default="60,90,150", metavar="SECONDS,...")
     flags.add_argument("--set", dest="held", default="image_size=48x64", metavar="KEY=VALUE")
+    flags.add_argument("--out", type=Path, metavar="FILE", help="where the table is written, beside the terminal")
     options = flags.parse_args()
     budgets = [int(text) for text in options.budgets.split(",")]
-    row = "{:>3} {:<8} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6} {:>6}  {}"
-    print(row.format("run", "space", "budget", "foreseen", "took", "share", "trials", "epochs", "seeds", "what"))
+    row = "{:>3} {:<8} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}  {}"
+    if options.out:
+        options.out.unlink(missing_ok=True)
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        if options.out:
+            with options.out.open("a", encoding="utf-8") as file:
+                file.write(line.rstrip() + "\n")
+
+    titles = ("run", "space", "budget", "foreseen", "took", "share", "trials", "epochs", "seeds", "refit", "what")
+    say(row.format(*titles))
     in_time = refused = 0
     every = max(1, options.runs // max(1, options.killed))
     with tempfile.TemporaryDirectory() as folder:
@@ -47,20 +59,18 @@ def main() -> None:
             told = manifest(path)
             if told is None:
                 refused += 1
-                print(
-                    row.format(run, space, budget, "-", f"{took:.0f}", "", "", "", "", "refused: too short"), flush=True
-                )
+                say(row.format(run, space, budget, "-", f"{took:.0f}", *[""] * 5, "refused: too short"))
                 continue
             plan = told["plan"]
-            foreseen = sum(plan[f"{part}_seconds"] for part in ("prepare", "trials", "confirm", "report"))
+            foreseen = sum(plan[f"{part}_seconds"] for part in ("prepare", "trials", "confirm", "refit", "report"))
             in_time += took <= LATE * budget and code == 0
             what = f"killed at {kill:.0f} s and resumed" if kill else ""
             what += "" if code == 0 else f" exit code {code}"
             times = (f"{foreseen:.0f}", f"{took:.0f}", f"{took / budget:.2f}")
-            searched, seeds = trials(path)
-            print(row.format(run, space, budget, *times, searched, plan["max_epochs"], seeds, what), flush=True)
+            searched, seeds, refit = trained(path)
+            say(row.format(run, space, budget, *times, searched, plan["max_epochs"], seeds, refit, what))
     ran = options.runs - refused
-    print(f"{in_time} of {ran} within {LATE:g} times their budget; {refused} refused as too short")
+    say(f"{in_time} of {ran} within {LATE:g} times their budget; {refused} refused as too short")
 
 
 def sweep(run: Path, space: str, budget: int, held: str, kill: float) -> tuple[float, int]:
@@ -94,11 +104,12 @@ def manifest(run: Path) -> dict[str, dict[str, float]] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def trials(run: Path) -> tuple[int, int]:
-    """Trials of the search that were begun, and trials with fresh seeds."""
+def trained(run: Path) -> tuple[int, int, str]:
+    """Trials of the search that were begun, trials with fresh seeds, and whether the winner was trained again."""
     events = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
     phases = [event["phase"] for event in events if event["event"] == "suggested"]
-    return phases.count("search"), phases.count("confirm")
+    refit = "yes" if any(event["event"] == "refitted" for event in events) else "no"
+    return phases.count("search"), phases.count("confirm"), refit
 
 
 if __name__ == "__main__":
