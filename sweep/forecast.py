@@ -94,6 +94,10 @@ class Forecast:
         """Of a trial beside its epochs."""
         return statistics.median(self._overheads) if len(self._overheads) > 2 else TRIAL_SECONDS
 
+    def restart_seconds(self, trial_id: str) -> float:
+        """Before the next epoch of a trial whose process has ended; 0 of one that is running."""
+        return 0.0 if trial_id in self._last else WORKER_SECONDS + self.start_seconds()
+
     def trial_seconds(self, config: Mapping[str, Any], epochs: int) -> float:
         """Of so many epochs of a trial that is begun or continued."""
         return self.start_seconds() + epochs * self.epoch_seconds(config)

@@ -24,8 +24,8 @@ from trainables.registry import Scalar
 
 RAY_SECONDS = 8.0
 """To start Ray, and to end it."""
-END_SECONDS = 4.0
-"""From the last trial's end on: Ray ends, models are published."""
+END_SECONDS = 6.0
+"""From the last trial's end on, beside the report: Ray ends, models are published, and at last the process ends."""
 REPORT_SECONDS = 10.0
 """Of the report on val beside what grows with labels and images: a process that loads its libraries, tables, page."""
 IMAGE_SECONDS, PIXEL_SECONDS = 0.02, 1.2e-7

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done; 1 something failed, reported with the cure; 2 bad usage; 130 interrupted, resume command printed.
     """
-    started = time.monotonic()
+    started = time.monotonic() - (time.process_time() if arguments is None else 0.0)  # Python has started before
     arguments = sys.argv[1:] if arguments is None else arguments
     console = Console(highlight=False)
     try:

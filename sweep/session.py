@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from sweep.compiled import values_of
 from sweep.conductor import Conductor
 from sweep.deciding import decide
 from sweep.floor import why_dead
+from sweep.heartbeat import heartbeat, spent_seconds
 from sweep.journal import JOURNAL_FILE, Journal
 from sweep.latencies import latency_of, of_model, unsteady_text
 from sweep.manifest import SweepManifest
@@ -35,7 +35,7 @@ from sweep.tracking import Tracker, resolve_mode
 from sweep.trials import TrialTable, TrialView
 from sweep.trials_csv import TRIALS_FILE
 from sweep.verdict import Confirmed, Verdict, current_ablation, last_verdict, why_unconfirmed
-from sweep.views import REFRESH_SECONDS, Views
+from sweep.views import Views
 from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_val_counts
 from trainables.config import parse_size
@@ -96,7 +96,12 @@ class Session:
     def conduct(self) -> int:
         """Runs the sweep until nothing is left and says what came out; returns the exit code."""
         conductor = self._conductor()
-        conductor.start(before=time.monotonic() - self.started + self._unrecorded())
+        unrecorded = max(0.0, spent_seconds(self.run_dir) - conductor.elapsed())
+        conductor.start(before=time.monotonic() - self.started + unrecorded)
+        with heartbeat(self.run_dir, conductor.elapsed):
+            return self._conduct(conductor)
+
+    def _conduct(self, conductor: Conductor) -> int:
         if conductor.finished:
             self.console.print("every trial of this sweep has ended; --extend N tries more")
             self._write_views(conductor)
@@ -160,20 +165,6 @@ class Session:
         trained = ("ended", "refitted", "refit_over")
         kinds = [event["event"] for event in self.journal.events if event["event"] in ("closed", *trained)]
         return not kinds or kinds[-1] == "closed" or "closed" not in kinds
-
-    def _unrecorded(self) -> float:
-        """Seconds between the journal's last event and the end of a driver that was killed: its views show them.
-
-        No more than an epoch can take: a copied file is younger than what it tells.
-        """
-        timed = [event for event in self.journal.events if "spent_s" in event]
-        views = self.run_dir / TRIALS_FILE
-        if not timed or not views.is_file() or timed[-1]["event"] in ("interrupted", "closed"):
-            return 0.0
-        gone = views.stat().st_mtime - datetime.fromisoformat(timed[-1]["time"]).timestamp()
-        epochs = (*self.journal.of("result"), *self.journal.of("refit_epoch"))
-        longest = max((event["seconds"] for event in epochs), default=0.0)
-        return min(max(0.0, gone), longest + REFRESH_SECONDS)
 
     def _tracker(self) -> Tracker:
         manifest = self.manifest

@@ -142,6 +142,7 @@ FLOORS = (
         "sweep.again",
         "sweep.progress",
         "sweep.tuner",
+        "sweep.heartbeat",
         "sweep.views",
         "sweep.reporting",
         "sweep.publishing",

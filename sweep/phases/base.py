@@ -125,7 +125,8 @@ class Context:
         if limit is None:
             return None
         (seconds,) = self.seconds_to_go([trial])
-        late = limit.overrun(seconds - limit.forecast.start_seconds())
+        forecast = limit.forecast
+        late = limit.overrun(seconds - forecast.start_seconds() + forecast.restart_seconds(trial.trial_id))
         return Stop("time budget", f"its last epoch would end {late:.0f} s too late") if late > 0 else None
 
 

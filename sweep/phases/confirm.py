@@ -65,6 +65,8 @@ class Confirm(Phase):
                     continue
                 if not self._fits(number, waiting):
                     return None
+            elif not self._can_end(waiting[0], number):
+                return None
             return self._proposal(waiting[0], number)
         return None
 
@@ -222,6 +224,20 @@ class Confirm(Phase):
         what = f"seeds {number} and {number + 1} of each" if rounds > 1 else f"seed {number} of each"
         after = f" and {math.ceil(refit)} s to train the best again on train and val" if refit else ""
         told = f"{what} would take {math.ceil(seconds)} s{after}, and {left} s are left"
+        self.context.note("confirm_over", reason=told)
+        return False
+
+    def _can_end(self, arm: str, number: int) -> bool:
+        """Whether a trial of a round that was begun can still end in time; if not, that is written down."""
+        limit = self.context.limit
+        if limit is None or not self._bounded:
+            return True
+        config = self.context.table.trials[arm].config
+        seconds = limit.forecast.trial_seconds(config, int(config["epochs"]))
+        if limit.overrun(seconds) <= 0:
+            return True
+        left = max(0, int(limit.left()))
+        told = f"seed {number} of {arm} would take {math.ceil(seconds)} s, and {left} s are left"
         self.context.note("confirm_over", reason=told)
         return False
 

@@ -212,6 +212,29 @@ def test_confirmation_keeps_the_time_budget_and_the_search_leaves_it_its_share(
             assert len({t.config["seed"] for t in trained if t.state == "completed"}) >= 2
 
 
+def test_round_that_was_begun_is_left_where_its_next_trial_cannot_end_in_time(tmp_path: Path) -> None:
+    """A trial that is not begun costs nothing; one that is begun and stopped was for nothing."""
+    plan = make_plan(setting("loss"), Asked(None, None, 260.0))
+    base = {"image_size": "96x128", "epochs": plan.max_epochs, "model.name": "lraspp_mobilenet_v3_large",
+            "model.weights": "none", "seed": 0}  # fmt: skip
+    budget = Budget(plan.trials, plan.max_epochs, 240.0, None, True, plan.confirm_top, plan.confirm_seeds)
+    path, whole = tmp_path / "j.jsonl", tmp_path / "whole.jsonl"
+    with Journal(whole) as journal:
+        clock = Clock()
+        conductor = make(journal, plan=plan, slots=1, clock=clock, base=base, budget=budget)
+        drive_in_time(conductor, clock, slots=1, seconds_of=lambda config: 3.0)
+        seen = [n for n, event in enumerate(journal.events) if event.get("trial_id", "").endswith("-s1")]
+    cut(whole, path, seen[0] + 1)
+    with Journal(path) as journal:
+        clock = Clock()
+        conductor = make(journal, plan=plan, slots=1, clock=clock, base=base, budget=budget)
+        conductor.start(before=conductor.limit.left() if conductor.limit else 0.0)  # the pause took all that was left
+        assert conductor.next() is None
+        (event,) = journal.of("confirm_over")
+        assert event["reason"].startswith("seed 1 of ") and event["reason"].endswith("and 0 s are left")
+        assert [one["trial_id"] for one in journal.of("suggested") if one["phase"] == "confirm"] == ["t000-s1"]
+
+
 def test_sweeps_of_equals_claim_nothing_and_a_true_gain_is_found(tmp_path: Path) -> None:
     """Through the real conductor: search, stop rule, finish, confirmation, claim."""
     claims = {0.0: 0, 0.06: 0}
