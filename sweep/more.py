@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from sweep.config import CHANGEABLE, GoOnConfig
 from sweep.flags import add_report_flags, add_where
 from trainables import commands, plugins
 from trainables.data.flags import add_data_root_flag
 from trainables.data.reading.names import expanded
-from trainables.errors import INTERRUPTED, SegsweepError, UsageError
+from trainables.errors import UsageError
 from trainables.flags import whole
+from trainables.guarded import guarded
 
 Ask = Callable[[argparse.Namespace], Mapping[str, Mapping[str, Any]]]
 """From the flags to the events that ask for more trials: their fields by their names."""
@@ -56,24 +56,17 @@ def ask_for_more(p: argparse.ArgumentParser, arguments: Sequence[str] | None, as
     """
     started = time.monotonic()
     asked = p.parse_args(arguments)
-    try:
-        if asked.seeds < 2:
-            raise UsageError(
-                f"--seeds {asked.seeds}: one seed cannot show how far a seed moves a score; give 2 or more"
-            )
-        from sweep.go_on import go_on
+    told = "interrupted before the first trial; nothing was changed"
+    return guarded(lambda: _ask(asked, ask, started), interrupted=told)
 
-        config = _going_on(asked)
-        return go_on(config, Console(highlight=False), started=started, asked=ask(asked))
-    except SegsweepError as error:
-        _say(str(error))
-        return error.exit_code
-    except OSError as error:
-        _say(f"{error}: free space, or move what is in its place; nothing that was written before is lost")
-        return 1
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted before the first trial; nothing was changed")
-        return INTERRUPTED
+
+def _ask(asked: argparse.Namespace, ask: Ask, started: float) -> int:
+    if asked.seeds < 2:
+        raise UsageError(f"--seeds {asked.seeds}: one seed cannot show how far a seed moves a score; give 2 or more")
+    from sweep.go_on import go_on
+
+    config = _going_on(asked)
+    return go_on(config, Console(highlight=False), started=started, asked=ask(asked))
 
 
 def _going_on(asked: argparse.Namespace) -> GoOnConfig:
@@ -92,7 +85,3 @@ def _going_on(asked: argparse.Namespace) -> GoOnConfig:
         changes={key: value for key, value in given.items() if value is not None},
         others={},
     )
-
-
-def _say(text: str) -> None:
-    Console(stderr=True, highlight=False).print(f"[bold red]error[/bold red] {escape(text)}", soft_wrap=True)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from sweep.journal import JOURNAL_FILE, Journal
 from sweep.manifest import SweepManifest
@@ -25,7 +24,8 @@ from sweep.verify import open_data, open_run
 from trainables import commands, plugins
 from trainables.data.flags import add_data_root_flag
 from trainables.data.reading.names import expanded
-from trainables.errors import INTERRUPTED, SegsweepError, UsageError
+from trainables.errors import UsageError
+from trainables.guarded import guarded
 from trainables.labels import BEST
 from trainables.run_folder import REFIT
 
@@ -49,14 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     asked = parser().parse_args(arguments)
     console = Console(highlight=False)
-    try:
-        return _run(asked, console)
-    except SegsweepError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]error[/bold red] {escape(str(error))}", soft_wrap=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; the same command goes on")
-        return INTERRUPTED
+    return guarded(lambda: _run(asked, console), interrupted="interrupted; the same command goes on")
 
 
 def _run(asked: argparse.Namespace, console: Console) -> int:

@@ -29,8 +29,9 @@ from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
 from trainables.data.flags import add_data_root_flag
 from trainables.data.reading.names import expanded
-from trainables.errors import INTERRUPTED, SegsweepError, UsageError
+from trainables.errors import UsageError
 from trainables.execution import TrialData
+from trainables.guarded import guarded
 from trainables.metrics import LATENCY
 from trainables.paths import within
 from trainables.trial import Trial
@@ -120,13 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     asked = parser().parse_args(arguments)
     console = Console(highlight=False)
-    try:
-        return _run(asked, console)
-    except SegsweepError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]error[/bold red] {escape(str(error))}", soft_wrap=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return guarded(lambda: _run(asked, console), interrupted="interrupted; nothing was kept")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -94,7 +94,7 @@ FLOORS = (
         "trainables.words",
         "trainables.places",
     ),
-    ("trainables.commands", "trainables.lazy", "trainables.options"),
+    ("trainables.commands", "trainables.guarded", "trainables.lazy", "trainables.options"),
     ("trainables.flags",),
     ("trainables.versions",),
     ("trainables.remembered",),
