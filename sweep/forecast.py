@@ -12,6 +12,8 @@ from typing import Any
 from sweep.journal import Event
 from sweep.plan import MeasuredCost, Plan, cost_of
 
+RAY_SECONDS = 8.0
+"""To start Ray, and to end it."""
 WORKER_SECONDS = 7.0
 """For the first trial of each place: its process starts and loads torch."""
 REFIT_SHARE = 0.1
@@ -45,6 +47,7 @@ class Forecast:
         self._last: dict[str, float] = {}
         self._overheads: list[float] = []
         self._fresh: set[str] = set()
+        self._resuming = False
 
     def on_event(self, event: Event) -> None:
         """Learns from an event; the times are the conductor's, which do not count pauses."""
@@ -63,7 +66,11 @@ class Forecast:
                 took = event["seconds"]
             for length in (_MEASURED, len(_KINDS)):
                 self._epochs.setdefault(_kind(config, length), deque(maxlen=_RECENT)).append(took)
+        elif kind == "result" and trial_id in self._configs:  # it runs again
+            self._last[trial_id] = event["spent_s"]
+            self._resuming = False
         elif kind in ("resumed", "restarted"):
+            self._resuming |= kind == "resumed"
             gone = list(self._last) if kind == "resumed" else [trial_id]
             for one in gone:  # what they report next took a start of unknown length
                 self._last.pop(one, None)
@@ -96,7 +103,9 @@ class Forecast:
 
     def restart_seconds(self, trial_id: str) -> float:
         """Before the next epoch of a trial whose process has ended; 0 of one that is running."""
-        return 0.0 if trial_id in self._last else WORKER_SECONDS + self.start_seconds()
+        if trial_id in self._last:
+            return 0.0
+        return WORKER_SECONDS + self.start_seconds() + (RAY_SECONDS if self._resuming else 0.0)
 
     def trial_seconds(self, config: Mapping[str, Any], epochs: int) -> float:
         """Of so many epochs of a trial that is begun or continued."""

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 
 from search_spaces.core.space import SearchSpace
-from sweep.forecast import TRIAL_SECONDS, WORKER_SECONDS, makespan
+from sweep.forecast import RAY_SECONDS, TRIAL_SECONDS, WORKER_SECONDS, makespan
 from sweep.plan import MeasuredCost, cost_of
 from sweep.schedulers import SCHEDULERS
 from trainables.labels import BASELINE
 from trainables.registry import Scalar
 
-RAY_SECONDS = 8.0
-"""To start Ray, and to end it."""
 END_SECONDS = 6.0
 """From the last trial's end on, beside the report: Ray ends, models are published, and at last the process ends."""
-REPORT_SECONDS = 10.0
-"""Of the report on val beside what grows with labels and images: a process that loads its libraries, tables, page."""
+REPORT_SECONDS = 14.0
+"""Of the report on val beside what grows with labels and images: a process that loads its libraries, tables, page.
+
+Ten on a quiet machine, sixteen on one with twice as many running processes as cores."""
 IMAGE_SECONDS, PIXEL_SECONDS = 0.02, 1.2e-7
 """Of the report for each image of a label and each pixel of it, beside the model: regions, pictures, files. Estimates:
 `benchmarks/on_time.py` shows whether they are long enough."""

@@ -10,7 +10,7 @@ import pytest
 from search_spaces import SearchSpace, find_space
 from search_spaces.common import known_good_training
 from search_spaces.core.parameter import choice
-from sweep.forecast import TRIAL_SECONDS, WORKER_SECONDS, Forecast
+from sweep.forecast import RAY_SECONDS, TRIAL_SECONDS, WORKER_SECONDS, Forecast
 from sweep.measuring import combined, most_expensive, probes, variants
 from sweep.plan import MeasuredCost, cost_of
 from sweep.planning import Setting, predict
@@ -123,3 +123,20 @@ def test_check_tries_the_most_expensive_of_everything_together() -> None:
     }  # fmt: skip
     assert dear["training.freeze"] in ("none", "batch_norm")
     assert most_expensive([(config, Cost(fault="no")) for config, _ in measured]) is None
+
+
+def test_trial_whose_process_ended_has_to_start_again_until_it_reports() -> None:
+    forecast = Forecast(())
+    config = {"model.name": "a", "epochs": 3}
+    forecast.on_event({"event": "suggested", "trial_id": "t000", "config": config, "spent_s": 10.0})
+    assert forecast.restart_seconds("t000") == 0.0
+    start = WORKER_SECONDS + forecast.start_seconds()
+    forecast.on_event({"event": "restarted", "trial_id": "t000", "spent_s": 11.0})
+    assert forecast.restart_seconds("t000") == start
+    forecast.on_event({"event": "resumed", "spent_s": 12.0})
+    assert forecast.restart_seconds("t000") == start + RAY_SECONDS, "the whole session has ended"
+    forecast.on_event({"event": "result", "trial_id": "t000", "epoch": 1, "seconds": 2.0, "spent_s": 40.0})
+    assert forecast.restart_seconds("t000") == 0.0
+    assert forecast.epoch_seconds(config) == 0.0, "the epoch that it reports took a start of unknown length, too"
+    forecast.on_event({"event": "result", "trial_id": "t000", "epoch": 2, "seconds": 2.0, "spent_s": 43.0})
+    assert forecast.epoch_seconds(config) == 3.0
