@@ -68,6 +68,7 @@ class Forecast:
                 self._epochs.setdefault(_kind(config, length), deque(maxlen=_RECENT)).append(took)
         elif kind == "result" and trial_id in self._configs:  # it runs again
             self._last[trial_id] = event["spent_s"]
+            self._fresh.discard(trial_id)
             self._resuming = False
         elif kind in ("resumed", "restarted"):
             self._resuming |= kind == "resumed"
