@@ -1,7 +1,7 @@
 """How far each lever moves val mIoU: one factor at a time around a base point, backbone frozen and trained.
 
 python benchmarks/levers.py --data-root DATA_ROOT [--runs levers.jsonl] [--out benchmarks/results/levers.txt]
-                            [--device cuda] [--parallel 4]
+                            [--device cuda] [--parallel 4] [--only LEVER=VALUE ...]
 
 LRASPP on EfficientNet-Lite0 with ImageNet weights, trained by the trial code of a sweep on a stratified split of VOC.
 A run differs from the base point of its half (`frozen` or `trained`) in one lever. It validates on one batch per epoch
@@ -113,6 +113,7 @@ CELLS: Sequence[Cell] = (
     Cell("trained", "batch_size", 16),
 )
 """The most important first: an interrupted measurement has them."""
+LEVERS = frozenset(f"{cell.lever}={cell.value}" for cell in CELLS if cell.lever)
 
 
 Job = tuple[Cell, int]
@@ -319,12 +320,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the tables are written, beside the terminal")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="runs at once on the device")
+    parser.add_argument("--only", action="append", metavar="LEVER=VALUE", help="measure these values; may be repeated")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     asked = parser.parse_args()
     there = read(asked.runs)
     if not asked.table:
         name = called(asked.device)
-        jobs = [(cell, seed) for cell in CELLS for seed in SEEDS if key((cell, seed), name) not in there]
+        cells = [cell for cell in CELLS if not asked.only or f"{cell.lever}={cell.value}" in asked.only]
+        if not cells:
+            parser.error(f"--only {' '.join(asked.only)}: known are {', '.join(sorted(LEVERS))}")
+        jobs = [(cell, seed) for cell in cells for seed in SEEDS if key((cell, seed), name) not in there]
         print(machine(asked.device), flush=True)
         for run in measured(jobs, asked.data_root, asked.device, asked.parallel):
             with asked.runs.open("a", encoding="utf-8") as file:
