@@ -214,6 +214,25 @@ def class_error_uri(truth: Mask, prediction: Mask, class_id: int) -> str:
     return _palette_uri(levels, [ELSEWHERE, HIT, MISSED, INVENTED], void=4)
 
 
+def outlines_uri(mask: Mask) -> str:
+    """Where the mask's values change, a white line beside a black one, as a transparent PNG data URI.
+
+    Small masks are enlarged by a whole factor, so that the lines stay thin.
+
+    Args:
+        mask: A thumbnail, uint8 of shape (H, W).
+    """
+    factor = max(1, THUMBNAIL // max(mask.shape))
+    mask = mask.repeat(factor, axis=0).repeat(factor, axis=1)
+    lines = np.zeros(mask.shape, np.uint8)
+    down, right = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
+    lines[1:][down], lines[:, 1:][right] = 2, 2
+    lines[:-1][down], lines[:, :-1][right] = 1, 1
+    picture = Pillow.fromarray(lines, mode="P")
+    picture.putpalette([0, 0, 0, 255, 255, 255, 0, 0, 0])
+    return _data_uri(picture, "png", transparency=0, optimize=False, compress_level=9)
+
+
 def thumbnail(mask: Mask) -> Mask:
     """The mask, at most `THUMBNAIL` pixels long: every n-th pixel of a larger one."""
     longest = max(mask.shape)

@@ -17,7 +17,7 @@ from analysis.dead import AboveFloor, Dead, above_floor, dead_labels, epoch_loss
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.failures.changes import changes_between
 from analysis.failures.checkpoints import measure_checkpoints
-from analysis.failures.kinds import Kinds, class_kinds
+from analysis.failures.kinds import class_kinds
 from analysis.failures.measure import failures_frame
 from analysis.failures.reasons import curve_frame, factor_frame
 from analysis.failures.split import (
@@ -30,6 +30,7 @@ from analysis.failures.split import (
 from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
 from analysis.load import curves_frame, load_events, load_trials
+from analysis.measured import Measured
 from analysis.notes import reader_notes
 from analysis.scores import Classes, score_labels
 from analysis.stages import Stage, stages
@@ -48,7 +49,7 @@ from sweep.verdict import Verdict, current_ablation, last_verdict, why_unconfirm
 from sweep.verify import load_run_split, open_data, open_run, published
 from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, load_trial, publish
-from trainables.data.base import ClassInfo, SegmentationData
+from trainables.data.base import SegmentationData
 from trainables.data.cache.decoded import class_pixels
 from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
@@ -61,28 +62,16 @@ from trainables.run_folder import BEST_MODELS, REPORT
 
 
 @dataclass(frozen=True)
-class Results:
-    """What a run showed on one split.
+class Results(Measured):
+    """What a run showed on one split, beside what `Measured` has.
 
     Attributes:
         run_dir: The run.
         manifest: What the sweep was.
-        split: `test` or `val`.
-        classes: By class id.
         labels: Record of each label's checkpoint: baseline first, then best, then the others.
         comparison: One row per label and one for the floor; columns `comparison.comparison_columns()`.
         per_class: One row per label and class; columns `comparison.per_class_columns()`.
         iou_thresholds: One row per label and threshold; columns `comparison.THRESHOLD_COLUMNS`.
-        kinds: Which classes are background, stuff and things.
-        failures: One row per failing (label, image, class); columns `failures.measure.COLUMNS`.
-        component_failures: One row per component that fails or is invented; columns `failures.split.COMPONENT_COLUMNS`.
-        error_types: What each label loses to each type of error; columns `failures.split.TYPE_COLUMNS`.
-        error_types_per_class: The same for each class; columns `failures.split.CLASS_TYPE_COLUMNS`.
-        error_types_per_image: The same for each image; columns `failures.split.IMAGE_TYPE_COLUMNS`.
-        factors: What goes with a low IoU of components; columns `failures.reasons.EFFECT_COLUMNS`.
-        factor_curves: Mean IoU of components along each factor; columns `failures.reasons.CURVE_COLUMNS`.
-        component_changes: Components that fail under baseline or winner; columns `failures.changes.CHANGE_COLUMNS`.
-        type_changes: mIoU that these two lose to each type; columns `failures.changes.TYPE_CHANGE_COLUMNS`.
         trials: One row per trial, as in `trials.csv`.
         cost: One row per label; columns `comparison.COST_COLUMNS`.
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
@@ -112,22 +101,8 @@ class Results:
 
     run_dir: Path
     manifest: SweepManifest
-    split: str
-    classes: tuple[ClassInfo, ...]
     labels: Mapping[str, TrialRecord]
     comparison: pd.DataFrame
-    per_class: pd.DataFrame
-    iou_thresholds: pd.DataFrame
-    kinds: Kinds
-    failures: pd.DataFrame
-    component_failures: pd.DataFrame
-    error_types: pd.DataFrame
-    error_types_per_class: pd.DataFrame
-    error_types_per_image: pd.DataFrame
-    factors: pd.DataFrame
-    factor_curves: pd.DataFrame
-    component_changes: pd.DataFrame
-    type_changes: pd.DataFrame
     trials: pd.DataFrame
     cost: pd.DataFrame
     seeds: pd.DataFrame
@@ -151,6 +126,18 @@ class Results:
     above_floor: AboveFloor
     openings: int
     notes: tuple[str, ...]
+
+    @property
+    def prediction_keys(self) -> dict[str, str]:
+        """The trial of each label; two labels may hold one."""
+        return {label: record.trial_id for label, record in self.labels.items()}
+
+    def told(self, label: str) -> str:
+        """What sentences call a label: `best`, which is a mere name, by the label of the trial that won."""
+        if label != BEST or label not in self.labels:
+            return label
+        own = self.trials.loc[self.trials["trial_id"] == self.labels[label].trial_id, "label"]
+        return (str(own.iloc[0]) if len(own) else "") or label
 
     @property
     def objective(self) -> SplitObjective:

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import special
 
 from analysis.failures.components import Integers
+from analysis.failures.factors import FACTORS
 from analysis.failures.names import ErrorType
 from analysis.failures.split import SplitFailures
 
@@ -19,8 +20,9 @@ CURED, NEW, SHARED = "cured", "new", "shared"
 CHANGE_COLUMNS = (
     *("image_id", "class", "component", "change", "iou_before", "iou_after", "type_before", "type_after"),
     *("pixels", "top", "left", "bottom", "right"),
+    *(factor.name for factor in FACTORS),
 )
-"""Of the table `component_changes`."""
+"""Of the table `component_changes`; factors are empty where there are no images."""
 
 TYPE_CHANGE_COLUMNS = ("type", "before", "after", "difference", "difference_low", "difference_high")
 """Of the table `type_changes`."""
@@ -54,6 +56,7 @@ def component_changes(
         for place in np.flatnonzero(fails[0] | fails[1]).tolist():
             was, now = bool(fails[0][place]), bool(fails[1][place])
             top, left, bottom, right = one.boxes[own[place]].tolist()
+            factors = [float("nan")] * len(FACTORS) if second.factors is None else second.factors[place].tolist()
             rows.append(
                 (
                     image_id,
@@ -66,6 +69,7 @@ def component_changes(
                     _type_of(other.type_pixels[others[place]]),
                     int(one.pixels[own[place]]),
                     *(top, left, bottom, right),
+                    *factors,
                 )
             )
     return pd.DataFrame(rows, columns=list(CHANGE_COLUMNS))

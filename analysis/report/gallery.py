@@ -1,11 +1,10 @@
-"""The worst failures pictured: files, and as much of them inside the page as its budget allows."""
+"""The failures pictured: files of the worst, and as much of them inside the page as its budget allows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -14,28 +13,39 @@ import pandas as pd
 
 from analysis import pictures
 from analysis.failures.measure import cause_kind, causes_of, causes_text, name_cause
+from analysis.measured import Measured
 from analysis.outputs import Names, reserve
+from analysis.report.changed import changed_rows, first_images
 from analysis.report.tables import show_number
-from sweep.verify import load_run_split
-from trainables.data.base import SegmentationData
-from trainables.errors import DataError
+from trainables.data.base import Image, Mask, SegmentationData
 from trainables.flags import MOST_PICTURES
 from trainables.paths import WrittenFiles
 from trainables.places import cores
-from trainables.run_folder import REPORT, TABLES_FOLDER
 
 if TYPE_CHECKING:
     from analysis.results import Results
 
-EMBEDDING_BUDGET = 25_000_000
-"""Bytes of pictures inside the page; the rest is linked."""
+EMBEDDING_BUDGET = 9_000_000
+"""Bytes of pictures inside the page, which is to stay below 15 MB; the rest is linked."""
 FOLDER = "failures"
-PREDICTIONS_FOLDER = "predictions"
-NAMES_FILE = "names.csv"
-"""Which file holds which prediction: columns label, image_id, file."""
 
 Advance = Callable[[int, int], None]
 """Called with how many files are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the masks and images behind failures come from, by image id.
+
+    Attributes:
+        image: RGB, uint8 of shape (H, W, 3); None where there are no images.
+        truth: Class ids or void, uint8 of shape (H, W).
+        prediction: The same of one of the predictions, by its key (`Measured.prediction_keys`).
+    """
+
+    image: Callable[[str], Image] | None
+    truth: Callable[[str], Mask]
+    prediction: Callable[[str, str], Mask]
 
 
 @dataclass(frozen=True)
@@ -44,16 +54,20 @@ class Gallery:
 
     Attributes:
         rows: One entry for each row of `failures.csv`, in its order: what the page filters, sorts and shows.
-        images: Image id -> data URIs `image` and `truth`, for images inside the page.
-        predictions: `TRIAL/IMAGE` number -> data URI of the predicted mask.
+        changes: One entry for each row of `component_changes.csv` (`changed.changed_rows`).
+        images: Image id -> data URIs `image`, `truth` and `outlines`, and `size`, for images inside the page.
+        predictions: `KEY/IMAGE` -> data URI of the predicted mask.
+        maps: `KEY/IMAGE/CLASS` -> data URI of where the class was hit, missed and invented.
         embedded: Rows whose pictures are inside the page.
         files: Picture files written.
         failing: Pictures that all failures would take: one for each image and checkpoint that fails there.
     """
 
     rows: list[dict[str, Any]]
-    images: dict[str, dict[str, str]] = field(default_factory=dict)
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)
     predictions: dict[str, str] = field(default_factory=dict)
+    maps: dict[str, str] = field(default_factory=dict)
     embedded: int = 0
     files: int = 0
     failing: int = 0
@@ -61,12 +75,12 @@ class Gallery:
 
 @dataclass(frozen=True)
 class _Picture:
-    """A file to be drawn: one image, one checkpoint, and the failures there."""
+    """A file to be drawn: one image, one prediction, and the failures there."""
 
     image_id: str
-    trial_id: str
+    key: str
     label: str
-    """The first of the labels that hold the trial; the file is called after it."""
+    """The first of the labels that are this prediction; the file is called after it."""
     rows: list[dict[str, Any]]
 
     @property
@@ -84,13 +98,14 @@ class _Drawn:
     """What the page embeds of one image, made in a worker."""
 
     image_id: str
-    parts: dict[str, str]
+    parts: dict[str, Any]
     predictions: dict[str, str]
-    maps: dict[int, str]
+    maps: dict[str, str]
 
     @property
     def bytes(self) -> int:
-        return sum(len(uri) for group in (self.parts, self.predictions, self.maps) for uri in group.values())
+        texts = (text for group in (self.parts, self.predictions, self.maps) for text in group.values())
+        return sum(len(text) for text in texts)
 
 
 def build_gallery(
@@ -106,16 +121,16 @@ def build_gallery(
     """Writes `report_dir/failures/LABEL/IMAGE_ID.png` for the worst failures and collects what the page embeds.
 
     A picture shows one image and one checkpoint with all failures there; labels that hold one trial share it. Pictures
-    of an earlier report are removed. Worse images go into the page first; from the first image on that exceeds the
-    budget, failures are linked to their files.
+    of an earlier report are removed. Images in which the winner changed most go into the page first, then worse ones
+    before better ones; from the first image on that exceeds the budget, failures are linked to their files.
 
     Args:
         results: Frames and evaluations.
         data: Gives images and truth.
         report_dir: Folder of the report.
-        limit: Pictures that may be written, worst first.
+        limit: Pictures that may be written, worst first, and images of changes inside the page.
         budget: Bytes of data URIs that the page may hold.
-        before: What a version without lists wrote into the folder (`written_before_lists`).
+        before: What a version without lists wrote into the folder (`predictions.written_before_lists`).
         advance: Called with how many pictures are done.
 
     Raises:
@@ -123,191 +138,179 @@ def build_gallery(
     """
     written = WrittenFiles(report_dir, FOLDER, before=before)
     written.clear()
-    rows = [
-        _row(place, record, results.labels[record["label"]].trial_id)
-        for place, record in enumerate(results.failures.to_dict("records"))
-    ]
+    source = Source(data.image, data.mask, lambda key, image_id: results.evaluations[key].prediction(image_id))
+    rows = region_rows(results)
     failing = _pictures(rows, results)
     chosen = sorted(failing, key=lambda picture: picture.rank)[:limit]
     files = reserve(written, [picture.names for picture in chosen])
-    of_image: dict[str, list[_Picture]] = {}
     for picture in chosen:
-        of_image.setdefault(picture.image_id, []).append(picture)
         for row in picture.rows:
             row["picture"] = quote(f"{FOLDER}/{'/'.join(picture.names)}")
-    full = False
-    gallery = Gallery(rows)
-    embedded = used = drawn_files = 0
+    drawn = _draw(results, source, rows, chosen, files, limit=limit, budget=budget, advance=advance)
+    return replace(drawn, files=len(chosen), failing=len(failing))
 
-    def draw(own: list[_Picture]) -> _Drawn:
-        return _draw_image(results, data, own, files, embed=not full)
+
+def gallery_of_masks(
+    measured: Measured,
+    source: Source,
+    links: Mapping[tuple[str, str], str],
+    *,
+    limit: int = MOST_PICTURES,
+    budget: int = EMBEDDING_BUDGET,
+) -> Gallery:
+    """What the page embeds of failures whose picture files, if there are any, are written already.
+
+    Args:
+        measured: The tables.
+        source: Of masks and images.
+        links: Where the picture of a label and image is, from the page.
+        limit: Images of changes inside the page, and pictures of failures, worst first.
+        budget: As of `build_gallery`.
+    """
+    rows = region_rows(measured)
+    for row in rows:
+        row["picture"] = links.get((row["label"], row["image"]), "")
+    failing = _pictures(rows, measured)
+    chosen = sorted(failing, key=lambda picture: picture.rank)[:limit]
+    drawn = _draw(measured, source, rows, chosen, {}, limit=limit, budget=budget, advance=None)
+    return replace(drawn, files=sum(bool(row["picture"]) for row in rows), failing=len(failing))
+
+
+def region_rows(measured: Measured) -> list[dict[str, Any]]:
+    """An entry of the gallery for each row of `failures`, without its picture."""
+    keys = measured.prediction_keys
+    records = measured.failures.to_dict("records")
+    return [_row(place, record, keys[record["label"]]) for place, record in enumerate(records)]
+
+
+def _draw(
+    measured: Measured,
+    source: Source,
+    rows: list[dict[str, Any]],
+    chosen: Sequence[_Picture],
+    files: Mapping[Names, Path],
+    *,
+    limit: int,
+    budget: int,
+    advance: Advance | None,
+) -> Gallery:
+    """Draws image by image, and keeps what the page embeds within its budget."""
+    changes = changed_rows(measured)
+    linked = {(row["label"], row["image"]): row["picture"] for row in rows if row["picture"]}
+    for row in changes:
+        row["picture"] = next((linked[one, row["image"]] for one in measured.pair if (one, row["image"]) in linked), "")
+    changed = first_images(changes, limit)
+    of_image: dict[str, list[_Picture]] = {image_id: [] for image_id in changed}
+    for picture in chosen:
+        of_image.setdefault(picture.image_id, []).append(picture)
+    pair = [measured.prediction_keys[label] for label in measured.pair] if changes else []
+    of_pair = {image_id: pair for image_id in changed}
+    gallery = Gallery(rows, changes)
+    full = False
+    used = drawn_files = 0
+
+    def draw(image_id: str) -> _Drawn:
+        return _draw_image(
+            measured, source, image_id, of_image[image_id], of_pair.get(image_id, ()), files, embed=not full
+        )
 
     with ThreadPoolExecutor(max_workers=cores()) as pool:
-        for drawn, own in zip(pool.map(draw, of_image.values()), of_image.values(), strict=True):
+        for drawn in pool.map(draw, of_image):
             full = full or used + drawn.bytes > budget
             if not full:
                 used += drawn.bytes
                 gallery.images[drawn.image_id] = drawn.parts
                 gallery.predictions.update(drawn.predictions)
-                for place, uri in drawn.maps.items():
-                    rows[place]["map"] = uri
-                    embedded += 1
-            drawn_files += len(own)
+                gallery.maps.update(drawn.maps)
+            drawn_files += len(of_image[drawn.image_id])
             if advance:
                 advance(drawn_files, len(chosen))
-    return Gallery(rows, gallery.images, gallery.predictions, embedded, len(chosen), len(failing))
+    for row in rows:
+        key = f"{row['trial']}/{row['image']}/{row['class']}"
+        row["map"] = key if key in gallery.maps else ""
+    return replace(gallery, embedded=sum(bool(row["map"]) for row in rows))
 
 
-def save_predictions(
-    results: Results,
-    data: SegmentationData,
-    report_dir: Path,
-    *,
-    positions: bool = False,
-    before: Iterable[str] = (),
-    advance: Advance | None = None,
-) -> int:
-    """Writes `report_dir/predictions/LABEL/IMAGE_ID.png` for every label and image of the split, and `names.csv`.
-
-    Palette PNGs at the masks' original size whose pixel values are the ids of the data set's own masks, so that they
-    compare with these; no pixel is void.
-
-    Args:
-        results: Labels and their evaluations.
-        data: Says which id of its masks stands for which class.
-        report_dir: Folder of the report.
-        positions: Write the places of the classes in the class list, 0 .. C - 1, instead of the data set's ids.
-        before: As of `build_gallery`.
-        advance: Called with how many masks are done.
-
-    Returns:
-        Number of masks written.
-
-    Raises:
-        DataError: If a file that this project did not write is where a mask belongs.
-    """
-    written = WrittenFiles(report_dir, PREDICTIONS_FOLDER, before=before)
-    written.clear()
-    names = {
-        (label, image_id): (pictures.file_name(label), pictures.file_name(image_id, ".png"))
-        for label, record in results.labels.items()
-        for image_id in results.evaluations[record.trial_id].image_ids
-    }
-    files = reserve(written, [(NAMES_FILE,), *names.values()])
-    table = [(label, image_id, "/".join(name)) for (label, image_id), name in names.items()]
-    pd.DataFrame(table, columns=["label", "image_id", "file"]).to_csv(files[(NAMES_FILE,)], index=False)
-    ids = range(len(data.classes)) if positions else smallest_stored_ids(data)
-    for done, ((label, image_id), name) in enumerate(names.items(), start=1):
-        prediction = results.evaluations[results.labels[label].trial_id].prediction(image_id)
-        pictures.id_mask(prediction, results.classes, ids).save(files[name], compress_level=3)
-        if advance:
-            advance(done, len(names))
-    return len(names)
-
-
-def smallest_stored_ids(data: SegmentationData) -> list[int]:
-    """The id in the data set's own mask files that stands for each class; the smallest one where there are several.
-
-    The place of the class instead, where an id does not fit into a PNG of 16 bits.
-    """
-    found: dict[int, int] = {}
-    for stored, class_id in sorted(data.stored_ids().items()):
-        found.setdefault(class_id, stored)
-    ids = [found[class_id] for class_id in range(len(data.classes))]
-    return ids if min(ids) >= 0 and max(ids) <= 65535 else list(range(len(ids)))
-
-
-def written_before_lists(run_dir: Path) -> dict[str, list[str]]:
-    """What a version that kept no lists of its files wrote, by folder; call it before the tables are rewritten.
-
-    Its report pictured every failure, and where it saved predictions, it did so for every label and image of a split.
-
-    Args:
-        run_dir: The run whose report it was.
-    """
-    tables = run_dir / REPORT / TABLES_FOLDER
-    found: dict[str, list[str]] = {FOLDER: [], PREDICTIONS_FOLDER: []}
-    with suppress(OSError, ValueError, KeyError):
-        failures = pd.read_csv(tables / "failures.csv", dtype=str, keep_default_na=False)
-        pairs = dict.fromkeys(zip(failures["label"], failures["image_id"], strict=True))
-        found[FOLDER] = [_old_name(label, image_id) for label, image_id in pairs]
-    image_ids: list[str] = []
-    for split in ("val", "test"):
-        with suppress(DataError):
-            image_ids += load_run_split(run_dir, split).ids
-    with suppress(OSError, ValueError, KeyError):
-        comparison = pd.read_csv(tables / "comparison.csv", dtype=str, keep_default_na=False)
-        labels = comparison["label"][comparison["trial_id"] != ""]
-        found[PREDICTIONS_FOLDER] = [_old_name(label, image_id) for label in labels for image_id in image_ids]
-    return found
-
-
-def _old_name(label: str, image_id: str) -> str:
-    return f"{pictures.file_name(label)}/{pictures.file_name(image_id, '.png')}"
-
-
-def _pictures(rows: Sequence[dict[str, Any]], results: Results) -> list[_Picture]:
-    """The pictures that failures would take, one for each image and trial."""
+def _pictures(rows: Sequence[dict[str, Any]], measured: Measured) -> list[_Picture]:
+    """The pictures that failures would take, one for each image and prediction."""
     labels: dict[str, str] = {}
-    for label, record in results.labels.items():
-        labels.setdefault(record.trial_id, label)
+    for label, key in measured.prediction_keys.items():
+        labels.setdefault(key, label)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault((row["image"], row["trial"]), []).append(row)
-    return [_Picture(image_id, trial, labels[trial], own) for (image_id, trial), own in found.items()]
+    return [_Picture(image_id, key, labels[key], own) for (image_id, key), own in found.items()]
 
 
 def _draw_image(
-    results: Results,
-    data: SegmentationData,
+    measured: Measured,
+    source: Source,
+    image_id: str,
     own: Sequence[_Picture],
+    pair: Sequence[str],
     files: Mapping[Names, Path],
     *,
     embed: bool,
 ) -> _Drawn:
-    """Draws the pictures of one image."""
-    image_id = own[0].image_id
-    image, truth = data.image(image_id), data.mask(image_id)
+    """Draws the pictures of one image; of the pair of predictions that are compared its masks as well."""
+    image = None if source.image is None else source.image(image_id)
+    truth = source.truth(image_id)
     small_truth = pictures.thumbnail(truth)
-    class_ids = {info.name: place for place, info in enumerate(results.classes)}
+    class_ids = {info.name: place for place, info in enumerate(measured.classes)}
     predictions: dict[str, str] = {}
-    maps: dict[int, str] = {}
-    for wanted in own:
-        prediction = results.evaluations[wanted.trial_id].prediction(image_id)
-        rows = sorted(wanted.rows, key=lambda row: row["iou"])
-        labels = [label for label in results.labels if any(row["label"] == label for row in rows)]
-        picture = pictures.failure_picture(
-            image,
-            truth,
-            prediction,
-            results.classes,
-            title=f"{' = '.join(labels)}  ·  {image_id}",
-            captions=[
-                pictures.Caption(row["class"], row["iou"], causes_text(row["causes"]))
-                for row in rows
-                if row["label"] == labels[0]
-            ],
-        )
-        pictures.save_picture(picture, files[wanted.names], results.classes)
+    maps: dict[str, str] = {}
+    for key in dict.fromkeys((*pair, *(wanted.key for wanted in own))):
+        prediction = source.prediction(key, image_id)
+        small = pictures.thumbnail(prediction)
         if embed:
-            small = pictures.thumbnail(prediction)
-            predictions[f"{wanted.trial_id}/{image_id}"] = pictures.mask_uri(small, results.classes)
-            uris = {
-                name: pictures.class_error_uri(small_truth, small, class_ids[name])
-                for name in dict.fromkeys(row["class"] for row in rows)
-            }
-            maps.update({row["row"]: uris[row["class"]] for row in rows})
-    parts: dict[str, str] = {}
+            predictions[f"{key}/{image_id}"] = pictures.mask_uri(small, measured.classes)
+        for wanted in (wanted for wanted in own if wanted.key == key):
+            rows = sorted(wanted.rows, key=lambda row: row["iou"])
+            if image is not None and wanted.names in files:
+                _save(measured, wanted, rows, image, truth, prediction, files[wanted.names])
+            if embed:
+                for name in dict.fromkeys(row["class"] for row in rows):
+                    uri = pictures.class_error_uri(small_truth, small, class_ids[name])
+                    maps[f"{key}/{image_id}/{name}"] = uri
+    parts: dict[str, Any] = {}
     if embed:
-        parts = {"image": pictures.photo_uri(image), "truth": pictures.mask_uri(small_truth, results.classes)}
+        parts = {"truth": pictures.mask_uri(small_truth, measured.classes), "size": truth.shape}
+        parts["outlines"] = pictures.outlines_uri(small_truth)
+        if image is not None:
+            parts["image"] = pictures.photo_uri(image)
     return _Drawn(image_id, parts, predictions, maps)
 
 
-def _row(place: int, record: Mapping[Any, Any], trial_id: str) -> dict[str, Any]:
+def _save(
+    measured: Measured,
+    wanted: _Picture,
+    rows: Sequence[dict[str, Any]],
+    image: Image,
+    truth: Mask,
+    prediction: Mask,
+    path: Path,
+) -> None:
+    labels = [label for label in measured.labels if any(row["label"] == label for row in rows)]
+    picture = pictures.failure_picture(
+        image,
+        truth,
+        prediction,
+        measured.classes,
+        title=f"{' = '.join(labels)}  ·  {wanted.image_id}",
+        captions=[
+            pictures.Caption(row["class"], row["iou"], causes_text(row["causes"]))
+            for row in rows
+            if row["label"] == labels[0]
+        ],
+    )
+    pictures.save_picture(picture, path, measured.classes)
+
+
+def _row(place: int, record: Mapping[Any, Any], key: str) -> dict[str, Any]:
     causes = causes_of(str(record["causes"]))
     return {
         "row": place,
-        "trial": trial_id,
+        "trial": key,
         "label": str(record["label"]),
         "image": str(record["image_id"]),
         "class": str(record["class"]),

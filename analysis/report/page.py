@@ -19,10 +19,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.colours import css_variables
+from analysis.measured import Measured
 from analysis.report.drawing import SavedFigure
-from analysis.report.gallery import (
-    Gallery,
-)
+from analysis.report.gallery import FOLDER, Gallery
 from analysis.report.parts import FailedPart, Parts
 from analysis.results import Results
 from trainables.labels import MAJORITY
@@ -73,11 +72,28 @@ class Section:
 
 @dataclass(frozen=True)
 class Material:
-    """What sections are made from: results, and what was drawn of them."""
+    """What sections are made from: what was measured, and what was drawn of it.
 
-    results: Results
+    Attributes:
+        measured: Of a sweep (`results`) or of masks.
+        figures: By name.
+        gallery: The failures.
+        pictures_folder: Where the pictures of failures are, beside the page.
+        limited: Whether `--pictures` limits how many there are.
+    """
+
+    measured: Measured
     figures: Mapping[str, SavedFigure | FailedPart]
     gallery: Gallery | FailedPart
+    pictures_folder: str = FOLDER
+    limited: bool = True
+
+    @property
+    def results(self) -> Results:
+        """What was measured, of a sweep."""
+        if not isinstance(self.measured, Results):
+            raise TypeError("this section is about a sweep, and there was none")
+        return self.measured
 
 
 SECTIONS: Registry[Callable[[Material], Section | None]] = Registry("section")
@@ -183,7 +199,7 @@ def render_page(material: Material, parts: Parts) -> str:
 
     The content security policy admits data URIs, inline styles, and the one script whose hash it names.
     """
-    script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
+    script = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("script.js", "gallery.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "

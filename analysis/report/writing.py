@@ -8,17 +8,10 @@ from typing import Literal
 
 from analysis.kept import OnStep
 from analysis.report.drawing import save_figures
-from analysis.report.gallery import (
-    EMBEDDING_BUDGET,
-    FOLDER,
-    PREDICTIONS_FOLDER,
-    Gallery,
-    build_gallery,
-    save_predictions,
-    written_before_lists,
-)
+from analysis.report.gallery import EMBEDDING_BUDGET, FOLDER, Gallery, build_gallery
 from analysis.report.page import Material, render_page
 from analysis.report.parts import FailedPart, Parts
+from analysis.report.predictions import PREDICTIONS_FOLDER, save_predictions, written_before_lists
 from analysis.report.tables import write_tables
 from analysis.results import Results
 from trainables.data.base import SegmentationData

@@ -350,7 +350,7 @@ def test_section_of_the_report(file: Path, tmp_path: Path) -> None:
     results = make_results(tmp_path / "run", images=3)[0]
     plugins.load_recorded([], [file], run=tmp_path, more=True)
     parts = Parts(tmp_path / "report.log")
-    page = render_page(Material(results, save_figures(results, tmp_path, parts), Gallery((), 0, 0)), parts)
+    page = render_page(Material(results, save_figures(results, tmp_path, parts), Gallery([])), parts)
     assert "Weather report" in page and f"The data set is {results.manifest.data.name}." in page
 
 

@@ -80,7 +80,7 @@ def _floor_claim(results: Results) -> list[Claim]:
     scores = f"{results.objective.metric.words} {above.score:.3f} against {above.floor:.3f} on {results.split}"
     interval = "" if math.isnan(above.low) else f" [{above.low:+.3f}, {above.high:+.3f}]"
     numbers = f"{scores}, {above.score - above.floor:+.3f}{interval}"
-    name = bold(told_name(results, above.label))
+    name = bold(results.told(above.label))
     if at_floor(results):
         return [claim(f"{{}} cannot be told from the commonest class everywhere: {numbers}.", name)]
     if math.isnan(above.low):
@@ -177,14 +177,6 @@ def all_dead(results: Results) -> bool:
     return all(label in results.dead for label in results.labels)
 
 
-def told_name(results: Results, label: str) -> str:
-    """What sentences call a label: `best`, which is a mere name, by the label of the trial that won."""
-    if label != BEST or label not in results.labels:
-        return label
-    own = results.trials.loc[results.trials["trial_id"] == results.labels[label].trial_id, "label"]
-    return (str(own.iloc[0]) if len(own) else "") or label
-
-
 def _tiles(results: Results) -> list[tuple[str, str, str]]:
     """Name, number and remark of the figures that the page opens with."""
     scores = {row["label"]: row for row in results.comparison.to_dict("records")}
@@ -193,7 +185,7 @@ def _tiles(results: Results) -> list[tuple[str, str, str]]:
     tiles = []
     for label in (BASELINE,) if is_same else (BEST, BASELINE):
         if label in results.labels:
-            row, name = scores[label], told_name(results, label)
+            row, name = scores[label], results.told(label)
             interval = interval_text(row[f"{metric}_low"], row[f"{metric}_high"])
             in_tables = "" if name == label else f", \u201c{label}\u201d in the tables"
             tiles.append((f"{words} of {name}", f"{row[metric]:.3f}", interval + in_tables))
@@ -210,7 +202,7 @@ def _tiles(results: Results) -> list[tuple[str, str, str]]:
         tiles.append(("commonest class everywhere", f"{scores[MAJORITY][metric]:.3f}", f"{words}, the floor"))
     if BEST in results.labels:
         count = int((results.failures["label"] == BEST).sum())
-        name = told_name(results, BEST)
+        name = results.told(BEST)
         tiles.append((f"failures of {name}", f"{count:,}", f"on {count_images(results)} {results.split} images"))
     return tiles
 
@@ -299,7 +291,7 @@ def _configuration(results: Results, answer: Answer) -> Markup:
     """The winner by name, and what it changes against the baseline."""
     configs = [results.labels[label].config.flat() for label in (answer.winner, answer.baseline)]
     told = tell_changes(changes(*configs, first=chief_keys(results.manifest.space)))
-    return Markup("{} ({})").format(bold(told_name(results, answer.winner)), told)
+    return Markup("{} ({})").format(bold(results.told(answer.winner)), told)
 
 
 def _luck(results: Results) -> str:
@@ -314,7 +306,7 @@ def _stages_claim(results: Results) -> list[Claim]:
     told = results.stages
     if len(told) < 2 or results.answer is None or results.answer.same_configuration:
         return []
-    words, winner = results.objective.metric.words, bold(told_name(results, BEST))
+    words, winner = results.objective.metric.words, bold(results.told(BEST))
     own = ", ".join(f"{one.winner:.3f} {one.where}" for one in told)
     base = ", ".join(f"{one.baseline:.3f}" for one in told)
     evidence = Evidence.FRESH_SEEDS if any(one.seeds > 1 for one in told) else Evidence.ONE_CHECKPOINT
@@ -333,7 +325,7 @@ def _rank_claim(results: Results) -> list[Claim]:
             f"On {results.split}, {{}} {'stand' if len(above) > 1 else 'stands'} above {{}}; the winner was chosen on "
             "val and stays."
         )
-        return [claim(text, bold_names(above), bold(told_name(results, answer.winner)))]
+        return [claim(text, bold_names(above), bold(results.told(answer.winner)))]
     if len(val) > 2 and all(split.get(label) == rank for label, rank in val.items()):
         return [claim(f"The labels stand in the same order on {results.split} as on val.")]
     return []
@@ -356,7 +348,7 @@ def _failure_claim(results: Results) -> list[Claim]:
         claim(
             f"{{}} fails on {len(failures):,} (image, class) regions; the commonest dominant cause is "
             f"\u201c{{}}\u201d ({int(dominant.iloc[0]):,}).",
-            *(bold(told_name(results, label)), escape(name_cause(str(dominant.index[0])))),
+            *(bold(results.told(label)), escape(name_cause(str(dominant.index[0])))),
         )
     ]
 

@@ -8,11 +8,10 @@ import pandas as pd
 from analysis.colours import light
 from analysis.failures.changes import CURED, NEW, SHARED
 from analysis.failures.names import BY_WORDS
+from analysis.measured import Measured
 from analysis.report.drawing import FIGURES, Drawing, empty_figure, name_rows
 from analysis.report.page import SECTIONS, Claim, Evidence, Material, Section, bold, claim, render_section
-from analysis.report.sections.answer import told_name
 from analysis.report.tables import readable
-from analysis.results import Results
 from trainables.labels import BASELINE, BEST
 
 LEAST_COMPONENTS = 10
@@ -25,7 +24,7 @@ MOST_TYPES = 3
 @SECTIONS.register("changes")
 def changes_section(material: Material) -> Section | None:
     """What the winner changed; nothing where winner and baseline are one, or one of them is missing."""
-    results = material.results
+    results = material.measured
     if results.type_changes.empty:
         return None
     return render_section(
@@ -41,11 +40,11 @@ def changes_section(material: Material) -> Section | None:
     )
 
 
-def change_claims(results: Results) -> list[Claim]:
+def change_claims(results: Measured) -> list[Claim]:
     """Failures cured and new, and the types to which the winner loses less or more beyond chance."""
     changes = results.component_changes["change"].value_counts()
     cured, new, shared = (int(changes.get(kind, 0)) for kind in (CURED, NEW, SHARED))
-    winner, before = bold(told_name(results, BEST)), bold(BASELINE)
+    before, winner = (bold(results.told(label)) for label in results.pair)
     claims = []
     if cured + new + shared >= LEAST_COMPONENTS:
         claims.append(
@@ -83,7 +82,7 @@ def change_counts(changes: pd.DataFrame) -> pd.DataFrame:
 
 
 @FIGURES.register("type_changes")
-def draw_type_changes(results: Results) -> Drawing | None:
+def draw_type_changes(results: Measured) -> Drawing | None:
     """How much more or less mIoU the winner loses to each type than the baseline."""
     frame = results.type_changes
     shown = frame[(frame["before"] > 0) | (frame["after"] > 0)] if len(frame) else frame

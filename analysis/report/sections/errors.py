@@ -9,11 +9,10 @@ from matplotlib.figure import Figure
 from analysis.colours import light
 from analysis.failures.kinds import kinds_text
 from analysis.failures.names import BY_WORDS, ErrorType
+from analysis.measured import Measured
 from analysis.report.drawing import FIGURES, Drawing, empty_figure, name_rows
 from analysis.report.page import SECTIONS, Claim, Evidence, Material, Section, bold, claim, render_section
-from analysis.report.sections.answer import told_name
 from analysis.report.tables import readable
-from analysis.results import Results
 from trainables.labels import BASELINE, BEST
 
 LEAST_LOST = 0.01
@@ -46,7 +45,7 @@ GROUPS: tuple[tuple[str, tuple[ErrorType, ...], str], ...] = (
 @SECTIONS.register("errors")
 def errors_section(material: Material) -> Section | None:
     """What the errors are, in sentences, figures and a table of all labels."""
-    results = material.results
+    results = material.measured
     if results.error_types["pixels"].sum() == 0:
         return None
     return render_section(
@@ -62,19 +61,14 @@ def errors_section(material: Material) -> Section | None:
     )
 
 
-def chief_label(results: Results) -> str:
-    """The label that sentences are about: the winner, or the first where it has no checkpoint."""
-    return BEST if BEST in results.labels else next(iter(results.labels))
-
-
-def error_claims(results: Results) -> list[Claim]:
+def error_claims(results: Measured) -> list[Claim]:
     """What the winner loses most by; nothing where it is too little to say."""
-    label = chief_label(results)
+    label = results.chief
     of_label = results.error_types[results.error_types["label"] == label]
     lost = float(of_label["lost_iou"].sum())
     if lost < LEAST_LOST:
         return []
-    name = bold(told_name(results, label))
+    name = bold(results.told(label))
     chief = of_label[of_label["share"] >= NAMED_SHARE].sort_values("share", ascending=False)
     claims = []
     if len(chief):
@@ -85,7 +79,7 @@ def error_claims(results: Results) -> list[Claim]:
     return [*claims, *_class_claims(results, label), *_component_claims(results, label)]
 
 
-def _class_claims(results: Results, label: str) -> list[Claim]:
+def _class_claims(results: Measured, label: str) -> list[Claim]:
     frame = results.error_types_per_class
     frame = frame[frame["label"] == label]
     losses = frame.groupby("class", sort=False)["lost_iou"].sum()
@@ -101,7 +95,7 @@ def _class_claims(results: Results, label: str) -> list[Claim]:
     ]
 
 
-def _component_claims(results: Results, label: str) -> list[Claim]:
+def _component_claims(results: Measured, label: str) -> list[Claim]:
     frame = results.component_failures
     frame = frame[(frame["label"] == label) & (frame["source"] == "truth")]
     if len(frame) < LEAST_COMPONENTS:
@@ -119,7 +113,7 @@ def _component_claims(results: Results, label: str) -> list[Claim]:
 
 
 @FIGURES.register("error_types")
-def draw_error_types(results: Results) -> Drawing | None:
+def draw_error_types(results: Measured) -> Drawing | None:
     """What each label loses of its mIoU, by type: one stacked bar per label."""
     frame = results.error_types
     if frame["pixels"].sum() == 0:
@@ -133,9 +127,9 @@ def draw_error_types(results: Results) -> Drawing | None:
 
 
 @FIGURES.register("error_types_of_classes")
-def draw_class_error_types(results: Results) -> Drawing | None:
+def draw_class_error_types(results: Measured) -> Drawing | None:
     """What the winner loses of each class's IoU, by type: one stacked bar per class, the largest loss on top."""
-    label = chief_label(results)
+    label = results.chief
     frame = results.error_types_per_class
     frame = frame[frame["label"] == label]
     if frame.empty:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.colours import light
 from analysis.failures.factors import FACTORS
+from analysis.measured import Measured
 from analysis.report.drawing import (
     FIGURES,
     MARKERS,
@@ -20,9 +21,7 @@ from analysis.report.drawing import (
     plain,
 )
 from analysis.report.page import SECTIONS, Claim, Evidence, Material, Section, claim, render_section
-from analysis.report.sections.errors import chief_label
 from analysis.report.tables import readable
-from analysis.results import Results
 from trainables.labels import BASELINE
 
 MOST_REASONS = 4
@@ -36,11 +35,11 @@ BY_NAME = {factor.name: factor for factor in FACTORS}
 @SECTIONS.register("factors")
 def factors_section(material: Material) -> Section | None:
     """What goes with failing components; nothing where it could not be measured."""
-    results = material.results
+    results = material.measured
     frame = results.factors
     if frame.empty:
         return None
-    own = frame[frame["label"] == chief_label(results)]
+    own = frame[frame["label"] == results.chief]
     return render_section(
         "factors",
         "What goes with failures",
@@ -55,10 +54,10 @@ def factors_section(material: Material) -> Section | None:
     )
 
 
-def factor_claims(results: Results) -> list[Claim]:
+def factor_claims(results: Measured) -> list[Claim]:
     """A sentence for each factor of the winner that is called a reason, the largest effect first."""
     frame = results.factors
-    own = frame[(frame["label"] == chief_label(results)) & frame["reason"].astype(bool)]
+    own = frame[(frame["label"] == results.chief) & frame["reason"].astype(bool)]
     own = own.iloc[np.argsort(-own["effect"].abs(), kind="stable")][:MOST_REASONS]
     claims = []
     for row in own.to_dict("records"):
@@ -75,9 +74,9 @@ def factor_claims(results: Results) -> list[Claim]:
 
 
 @FIGURES.register("factors")
-def draw_factors(results: Results) -> Drawing | None:
+def draw_factors(results: Measured) -> Drawing | None:
     """The adjusted effect of each factor on the winner's components, with intervals that hold together."""
-    label = chief_label(results)
+    label = results.chief
     own = results.factors[results.factors["label"] == label]
     if own.empty:
         return None
@@ -102,9 +101,9 @@ def draw_factors(results: Results) -> Drawing | None:
 
 
 @FIGURES.register("factor_curves")
-def draw_factor_curves(results: Results) -> Drawing | None:
+def draw_factor_curves(results: Measured) -> Drawing | None:
     """The mean IoU of components along the factors that matter most, for the winner and the baseline."""
-    label = chief_label(results)
+    label = results.chief
     own = results.factors[(results.factors["label"] == label) & results.factors["reason"].astype(bool)]
     if own.empty:
         return None
@@ -122,7 +121,7 @@ def draw_factor_curves(results: Results) -> Drawing | None:
 
 
 def _draw_curves(
-    figure: Figure, results: Results, names: list[str], labels: list[str], rows: int, columns: int
+    figure: Figure, results: Measured, names: list[str], labels: list[str], rows: int, columns: int
 ) -> None:
     colors = label_colors(results)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()

@@ -8,52 +8,86 @@ from matplotlib import ticker
 
 from analysis.colours import ELSEWHERE, HIT, INVENTED, MISSED, hexadecimal
 from analysis.failures.measure import CAUSES, cause_kind, causes_of, name_cause
+from analysis.failures.names import BY_WORDS
+from analysis.measured import Measured
+from analysis.report.changed import KINDS, factor_groups
 from analysis.report.drawing import FIGURES, Drawing, empty_figure, label_colors, legend_above, name_rows, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, failure_card, render_section
 from analysis.report.parts import FailedPart
-from analysis.results import Results
+
+MOST_ROWS = 3000
+"""Failures that the page lists; each takes about half a kilobyte."""
 
 
 @SECTIONS.register("failures")
 def failures_section(material: Material) -> Section:
-    """The gallery of failures."""
-    results, gallery = material.results, material.gallery
+    """The gallery: what the winner changed against the baseline, and the failures of each label."""
+    measured, gallery = material.measured, material.gallery
     if isinstance(gallery, FailedPart):
         return Section("Failures", failure_card(gallery), "failures", Evidence.RECORD)
     kinds = {kind for row in gallery.rows for kind in row["kinds"]}
     in_order = [name for cause in CAUSES if (name := name_cause(cause)) in kinds]
+    kinds_in_order = in_order + sorted(kinds - set(in_order))
+    rows, changes = gallery.rows, gallery.changes
+    if len(rows) > MOST_ROWS:
+        rows = sorted(rows, key=lambda row: row["iou"])[:MOST_ROWS]
+    if len(changes) > MOST_ROWS:
+        changes = sorted(changes, key=lambda row: -row["pixels"])[:MOST_ROWS]
+    labels = [label for label in measured.labels if any(row["label"] == label for row in gallery.rows)]
+    keys = measured.prediction_keys
+    before, after = (measured.told(label) for label in measured.pair)
     return render_section(
         "failures",
         "Failures",
         Evidence.ONE_CHECKPOINT,
         figure=material.figures.get("causes"),
         rows=len(gallery.rows),
+        listed=len(rows),
+        changes=len(gallery.changes),
+        listed_changes=len(changes),
+        shown_changes=sum(row["image"] in gallery.images for row in changes),
         embedded=gallery.embedded,
         pictured=sum(bool(row["picture"]) for row in gallery.rows),
+        linked=any(row["picture"] for row in gallery.rows),
         files=gallery.files,
         failing=gallery.failing,
-        split=results.split,
-        labels=[label for label in results.labels if any(row["label"] == label for row in gallery.rows)],
-        classes=[info.name for info in results.classes if any(row["class"] == info.name for row in gallery.rows)],
-        kinds=in_order + sorted(kinds - set(in_order)),
+        limited=material.limited,
+        folder=material.pictures_folder,
+        photos=any("image" in parts for parts in gallery.images.values()),
+        split=measured.split,
+        before=before,
+        after=after,
+        labels=labels,
+        classes=[info.name for info in measured.classes],
         legend=[
             ("hit", hexadecimal(HIT)),
             ("missed (false negative)", hexadecimal(MISSED)),
             ("invented (false positive)", hexadecimal(INVENTED)),
             ("elsewhere", hexadecimal(ELSEWHERE)),
         ],
-        colors=[(info.name, hexadecimal(info.color)) for info in results.classes],
+        colors=[(info.name, hexadecimal(info.color)) for info in measured.classes],
         data={
-            "rows": gallery.rows,
+            "rows": rows,
+            "changes": changes,
             "images": gallery.images,
             "predictions": gallery.predictions,
-            "colors": {info.name: hexadecimal(info.color) for info in results.classes},
+            "maps": gallery.maps,
+            "pair": [
+                {"name": name, "key": keys[label]} for name, label in zip((before, after), measured.pair, strict=True)
+            ]
+            if changes
+            else [],
+            "kinds": {"changes": list(KINDS), "regions": kinds_in_order},
+            "types": list(BY_WORDS),
+            "factors": factor_groups(measured) if changes else [],
+            "labels": labels,
+            "colors": {info.name: hexadecimal(info.color) for info in measured.classes},
         },
     )
 
 
 @FIGURES.register("causes")
-def draw_causes(results: Results) -> Drawing | None:
+def draw_causes(results: Measured) -> Drawing | None:
     """How many failures have each cause, by label."""
     if results.failures.empty:
         return None

@@ -20,7 +20,6 @@ from analysis.report.page import (
     format_seconds,
     render_section,
 )
-from analysis.report.sections.answer import told_name
 from analysis.report.sections.curves import trial_curve
 from analysis.results import Results
 from analysis.search_facts import (
@@ -133,7 +132,7 @@ def _stopping_claim(results: Results) -> list[Claim]:
         claim(
             f"{text}; the winner, {{}}, was among them: it was stopped at epoch {told.winner_epoch}, and is known only "
             "because the best of each label is trained to the end.",
-            bold(told_name(results, BEST)),
+            bold(results.told(BEST)),
             evidence=Evidence.RECORD,
         )
     ]
@@ -151,7 +150,7 @@ def _rising_claim(results: Results) -> list[Claim]:
         f"{{}} was still rising on val when its training ended: {told.gain:+.3f} over the last {told.epochs} of "
         f"{told.of} epochs. More epochs may bring more."
     )
-    return [claim(text, bold(told_name(results, BEST)))]
+    return [claim(text, bold(results.told(BEST)))]
 
 
 @FIGURES.register("best_so_far")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from analysis.measured import Measured
 from analysis.report.drawing import FIGURES, MARKERS, Drawing, empty_figure, label_colors, legend_above, plain
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
-from analysis.results import Results
 from trainables.labels import CHIEF, MAJORITY
 
 
@@ -17,12 +17,12 @@ def thresholds_section(material: Material) -> Section:
         "IoU thresholds",
         Evidence.ONE_CHECKPOINT,
         figure=material.figures.get("thresholds"),
-        content=readable(material.results.iou_thresholds),
+        content=readable(material.measured.iou_thresholds),
     )
 
 
 @FIGURES.register("thresholds")
-def draw_thresholds(results: Results) -> Drawing | None:
+def draw_thresholds(results: Measured) -> Drawing | None:
     """Precision, recall, F1 and AP of regions against the IoU threshold, one line per label."""
     frame = results.iou_thresholds[results.iou_thresholds["label"] != MAJORITY]
     if frame.empty:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
+from analysis.report.changed import changed_rows
 from analysis.report.writing import Report, write_report
 
 from ..synthetic_run import make_results
@@ -77,12 +78,22 @@ def choose(page, field: str, value: str) -> None:
     )
 
 
-def shown_rows(page) -> list[int]:
-    """Row numbers of all cards, after asking for more until there is no more."""
+def shown_groups(page) -> dict[str, list[int]]:
+    """Row numbers of all cards by the heading that they stand under, after asking for more until there is no more."""
     return page.execute_script(
-        "const more = document.getElementById('gallery-more'); while (!more.hidden) more.click();"
-        "return Array.from(document.querySelectorAll('.card'), (c) => Number(c.dataset.row))"
+        "for (const more of document.querySelectorAll('#gallery-list .more')) while (!more.hidden) more.click();"
+        "const own = (g) => Array.from(g.querySelectorAll('.card'), (c) => Number(c.dataset.row));"
+        "return Object.fromEntries(Array.from(document.querySelectorAll('.group'),"
+        " (g) => [g.querySelector(':scope > h3')?.firstChild.textContent ?? '', own(g)]))"
     )
+
+
+def shown_rows(page) -> list[int]:
+    return [row for rows in shown_groups(page).values() for row in rows]
+
+
+def text_of(page, name: str) -> str:
+    return page.find_element("id", f"gallery-{name}").get_property("textContent")
 
 
 def test_page_opens_from_disk_without_errors_or_requests(browser, report: Report) -> None:
@@ -95,14 +106,72 @@ def test_page_opens_from_disk_without_errors_or_requests(browser, report: Report
     assert [url for url in urls if not url.startswith("data:")] == [page]
 
 
-def test_every_cause_filters_to_exactly_its_rows(page, failures: pd.DataFrame) -> None:
-    chips = page.execute_script(
-        "return Array.from(document.querySelectorAll('#gallery-causes button'), (b) => b.dataset.cause)"
+def test_gallery_opens_on_what_the_winner_changed(page, report: Report) -> None:
+    changes = changed_rows(report.results)
+    assert text_of(page, "status") == f"{len(changes)} components in {len({row['image'] for row in changes})} images"
+    assert page.execute_script("return document.querySelectorAll('.card').length") == 3 * 4
+    groups = shown_groups(page)
+    assert list(groups) == ["cured", "new", "shared"]
+    for kind, rows in groups.items():
+        assert rows == [row["row"] for row in changes if row["kinds"] == [kind]]
+    page.execute_script("document.querySelector('#gallery-kinds button[data-kind=\"new\"]').click()")
+    assert list(shown_groups(page)) == ["new"]
+
+
+def test_changes_are_grouped_as_asked(page, report: Report) -> None:
+    changes = changed_rows(report.results)
+    for group, value_of in (("type", lambda row: row["type"]), ("class", lambda row: row["class"])):
+        choose(page, "group", group)
+        groups = shown_groups(page)
+        assert set(groups) == {value_of(row) for row in changes}
+        assert all(value_of(changes[row]) == name for name, rows in groups.items() for row in rows)
+        assert sorted(shown_rows(page)) == list(range(len(changes)))
+
+
+def test_ids_are_copied(page, report: Report) -> None:
+    page.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]})
+    page.execute_script("document.querySelector('#gallery-kinds button[data-kind=\"cured\"]').click()")
+    page.find_element("id", "gallery-copy").send_keys("\n")
+    ids = page.execute_async_script("navigator.clipboard.readText().then(arguments[0])").split("\n")
+    cured = [row["image"] for row in changed_rows(report.results) if row["kinds"] == ["cured"]]
+    assert ids == list(dict.fromkeys(cured))
+    assert text_of(page, "copied").startswith(f"{len(ids)} image id")
+
+
+def test_a_failure_is_enlarged_and_left_by_the_keyboard(page) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    cards = page.find_elements("css selector", ".card")
+    cards[0].send_keys(Keys.ARROW_RIGHT)
+    assert page.switch_to.active_element == cards[1]
+    cards[1].send_keys(Keys.ENTER)
+    dialog = page.find_element("id", "gallery-dialog")
+    assert dialog.get_attribute("open") and text_of(page, "place").startswith("2 of ")
+    small, large = (
+        page.execute_script("return document.querySelector(arguments[0]).getBoundingClientRect().width", where)
+        for where in (".card .canvas", "#gallery-large .canvas")
     )
-    assert len(chips) >= 3
-    for cause in chips:
+    assert large > 1.5 * small
+    area = page.find_element("id", "gallery-area")
+    for key, name, states in (("o", "overlay", "photo"), ("e", "outlines", "off"), ("z", "zoom", "on")):
+        page.switch_to.active_element.send_keys(key)
+        assert area.get_attribute(f"data-{name}") == states
+    page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert text_of(page, "place").startswith("3 of ")
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not dialog.get_attribute("open")
+    assert page.switch_to.active_element == cards[2]
+
+
+def test_every_cause_filters_to_exactly_its_rows(page, failures: pd.DataFrame) -> None:
+    choose(page, "view", "regions")
+    kinds = page.execute_script(
+        "return Array.from(document.querySelectorAll('#gallery-kinds button'), (b) => b.dataset.kind)"
+    )
+    assert len(kinds) >= 3
+    for cause in kinds:
         page.execute_script(
-            'document.querySelector(`#gallery-causes button[data-cause="${arguments[0]}"]`).click()', cause
+            'document.querySelector(`#gallery-kinds button[data-kind="${arguments[0]}"]`).click()', cause
         )
         wanted = cause.replace("confused with another class", "confused with ")
         expected = [
@@ -115,6 +184,7 @@ def test_every_cause_filters_to_exactly_its_rows(page, failures: pd.DataFrame) -
 
 
 def test_label_class_and_search_narrow_together(page, failures: pd.DataFrame) -> None:
+    choose(page, "view", "regions")
     name = failures["class"].iloc[0]
     choose(page, "label", "best")
     choose(page, "class", name)
@@ -128,17 +198,15 @@ def test_label_class_and_search_narrow_together(page, failures: pd.DataFrame) ->
 def test_nothing_found_is_said(page) -> None:
     choose(page, "search", "no such image")
     assert shown_rows(page) == []
-    assert page.execute_script("return document.getElementById('gallery-status').textContent") == "No failure matches."
+    assert text_of(page, "status") == "No failure matches."
 
 
 def test_failures_are_sorted_as_asked(page, failures: pd.DataFrame) -> None:
+    choose(page, "view", "regions")
+    assert page.execute_script("return document.querySelectorAll('.card').length") == 12
     assert list(failures["iou"].iloc[shown_rows(page)]) == sorted(failures["iou"])
     choose(page, "order", "best")
     assert list(failures["iou"].iloc[shown_rows(page)]) == sorted(failures["iou"], reverse=True)
-
-
-def test_only_a_screenful_of_failures_is_built_at_first(page) -> None:
-    assert page.execute_script("return document.querySelectorAll('.card').length") == 12
 
 
 def test_every_picture_decodes(page) -> None:
@@ -173,10 +241,10 @@ def test_rows_without_a_value_sort_last(page) -> None:
     assert page.execute_script(script)[-1] == ""
 
 
-def test_gallery_can_be_used_with_the_keyboard(page) -> None:
+def test_filters_can_be_used_with_the_keyboard(page) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    chip = page.find_elements("css selector", "#gallery-causes button")[1]
+    chip = page.find_elements("css selector", "#gallery-kinds button")[1]
     chip.send_keys(Keys.ENTER)
     assert chip.get_attribute("aria-pressed") == "true"
     page.find_element("id", "gallery-search").send_keys("plain")

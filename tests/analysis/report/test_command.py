@@ -207,7 +207,7 @@ def test_pictures_beyond_the_budget_are_linked_and_counted(tmp_path: Path) -> No
     assert 0 < gallery.embedded < len(gallery.rows)
     assert gallery.files == whole.files
     held = sum(len(uri) for parts in gallery.images.values() for uri in parts.values())
-    held += sum(map(len, gallery.predictions.values())) + sum(len(row["map"]) for row in gallery.rows)
+    held += sum(map(len, gallery.predictions.values())) + sum(map(len, gallery.maps.values()))
     assert held <= used
     text = SECTIONS.get("failures")(Material(results, {}, gallery)).html
     assert f"{gallery.embedded} of {len(gallery.rows)} failures have their pictures in this file" in text
@@ -222,7 +222,9 @@ def test_pictures_of_an_earlier_report_do_not_linger(tmp_path: Path) -> None:
 
 def test_a_run_without_failures_says_so(tmp_path: Path) -> None:
     results, data = make_results(tmp_path / "run", images=2)
-    spotless = replace(results, failures=results.failures.iloc[:0])
+    spotless = replace(
+        results, failures=results.failures.iloc[:0], component_changes=results.component_changes.iloc[:0]
+    )
     gallery = build_gallery(spotless, data, tmp_path)
     assert "No region of test fell" in SECTIONS.get("failures")(Material(spotless, {}, gallery)).html
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -13,11 +15,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from analysis import pictures
 from analysis.failures import __main__ as command
 from analysis.report import __main__ as report
 from analysis.report import gallery
-from analysis.report.gallery import build_gallery, save_predictions, smallest_stored_ids
+from analysis.report.changed import changed_rows, factor_groups, first_images
+from analysis.report.gallery import build_gallery
 from analysis.report.page import SECTIONS, Material
+from analysis.report.predictions import save_predictions, smallest_stored_ids
 from trainables.data.base import DATASETS, VOID
 from trainables.errors import DataError
 from trainables.paths import LIST_FILE
@@ -58,8 +63,55 @@ def test_at_most_so_many_pictures_are_drawn_and_they_are_the_worst(made, tmp_pat
         chosen = (row["image"], row["trial"]) in expected
         assert bool(row["picture"]) == bool(row["map"]) == chosen
         assert not chosen or (tmp_path / unquote(row["picture"])).is_file()
-    assert set(built.images) == {image_id for image_id, _ in expected}
+    changed = first_images(built.changes, limit)
+    assert len(changed) == min(limit, len({row["image"] for row in built.changes}))
+    assert set(built.images) == {image_id for image_id, _ in expected} | set(changed)
+    pair = {results.labels[label].trial_id for label in ("baseline", "best")}
+    assert all(f"{trial}/{image_id}" in built.predictions for image_id in changed for trial in pair)
     assert len(built.rows) == len(results.failures)
+
+
+def test_changes_are_the_rows_of_the_table_the_largest_of_each_kind_first(made):
+    results, _ = made
+    rows = changed_rows(results)
+    table = results.component_changes
+    assert len(rows) == len(table) > 10
+    kinds = [row["kinds"][0] for row in rows]
+    assert kinds == sorted(kinds, key=["cured", "new", "shared"].index) and len(set(kinds)) == 3
+    for kind in set(kinds):
+        own = [row["pixels"] for row in rows if row["kinds"] == [kind]]
+        assert own == sorted(table.loc[table["change"] == kind, "pixels"], reverse=True)
+    found = {(row["image"], *row["box"], row["class"]) for row in rows}
+    assert found == set(table[["image_id", "top", "left", "bottom", "right", "class"]].itertuples(index=False))
+    largest = [next(row["image"] for row in rows if row["kinds"] == [kind]) for kind in ("cured", "new", "shared")]
+    assert first_images(rows, 2) == list(dict.fromkeys(largest))[:2]
+
+
+def test_components_are_grouped_by_the_fifths_of_the_curves(tmp_path):
+    results, _ = make_results(tmp_path / "run", images=24)
+    rows, groups = changed_rows(results), factor_groups(results)
+    assert {group["title"].removesuffix(" (a reason)") for group in groups} >= {"size", "light", "off centre"}
+    (size,) = (group for group in groups if group["title"].startswith("size"))
+    curve = results.factor_curves
+    curve = curve[(curve["factor"] == "size") & (curve["label"] == "best")]
+    assert len(size["fifths"]) == len(curve) == 5
+    assert size["fifths"][0].endswith(", small") and size["fifths"][-1].endswith(", large")
+    values = results.component_changes.set_index(["image_id", "top", "left", "class"])["size"]
+    ends = list(curve[["low", "high"]].itertuples(index=False))
+    for row in rows:
+        low, high = ends[row["fifths"][size["place"]]]
+        assert low <= values[row["image"], row["box"][0], row["box"][1], row["class"]] <= high
+
+
+def test_the_edges_of_the_truth_lie_between_its_classes():
+    mask = np.zeros((4, 6), np.uint8)
+    mask[:, 3:] = 1
+    lines = Image.open(io.BytesIO(base64.b64decode(pictures.outlines_uri(mask).split(",")[1])))
+    factor = pictures.THUMBNAIL // 6
+    assert lines.size == (6 * factor, 4 * factor)
+    shown = np.asarray(lines.convert("RGBA"))
+    assert np.flatnonzero(shown[0, :, 3]).tolist() == [3 * factor - 1, 3 * factor]
+    assert shown[0, 3 * factor - 1, :3].tolist() == [255] * 3 and shown[0, 3 * factor, :3].tolist() == [0] * 3
 
 
 def test_labels_of_one_trial_share_one_file(made, tmp_path):

@@ -464,5 +464,5 @@ def test_the_space_is_told_with_ranges_scale_and_condition(results) -> None:
 def test_what_was_left_undone_is_told_also_where_nothing_was_foreseen(results) -> None:
     undone = "t003 was not trained to its last epoch: 0.0500 at epoch 2 is below 0.1750"
     for told in ((), (undone,)):
-        material = Material(replace(results, without_time=told), {}, Gallery((), 0, 0))
+        material = Material(replace(results, without_time=told), {}, Gallery([]))
         assert (f"Not done: {undone}." in plain(run_section(material).html)) == bool(told)
