@@ -131,6 +131,27 @@ def labelmap_of_cvat(root: Path) -> Outcome:
 
 
 @case
+def ade20k(root: Path) -> Outcome:
+    """The release for scene parsing: 0 is void, and names stand in a table with synonyms."""
+    found = []
+    for part, name, names in (("training", "train", numbered(0, 7)), ("validation", "val", numbered(7, 10))):
+        image, mask = (f"{folder}/{part}/ADE_{name}_{{}}" for folder in ("images", "annotations"))
+        found.append(pairs(root, f"{image}.jpg", f"{mask}.png", names, f"{name}/ADE_{name}_{{}}"))
+    rows = [
+        "1\t0.2\t11\t2\t0\tscreen, door screen",
+        "2\t0.1\t9\t1\t0\tscreen, silver screen",
+        "3\t0\t1\t1\t0\tlamp, light",
+    ]
+    (root / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tStuff\tName", *rows]) + "\n")
+    whole = merged(*found)
+    ids = np.array([255, 0, 1], np.uint8)
+    masks = {key: ids[mask] for key, mask in whole.masks.items()}
+    splits = {"val": [key for key in masks if key.startswith("val")]}  # test is drawn from train
+    names = ["screen, door screen", "screen, silver screen", "lamp"]
+    return Loads(masks, whole.images, splits, classes=names)
+
+
+@case
 def roboflow(root: Path) -> Outcome:
     found = []
     for part, names in (("train", numbered(0, 6)), ("valid", numbered(6, 8)), ("test", numbered(8, 10))):

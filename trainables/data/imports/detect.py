@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainables.data.imports.base import Import
 from trainables.data.imports.coco import is_coco, load_json, read_coco
+from trainables.data.imports.cvat import load_cvat, read_cvat
+from trainables.data.imports.label_studio import is_label_studio, read_label_studio
 from trainables.data.imports.labelme import is_labelme, read_labelme
+from trainables.data.imports.supervisely import is_supervisely, read_supervisely
 from trainables.data.imports.yolo import read_yolo
-from trainables.data.layouts.tree import DRAWN_FOLDER, media_files
+from trainables.data.layouts.tree import DRAWN_FOLDER, MediaFile, media_files
 
+_JSON: Sequence[tuple[Callable[[Any], bool], Callable[[Path, Mapping[Path, Any], Sequence[MediaFile]], Import]]] = (
+    (is_coco, read_coco),
+    (is_labelme, read_labelme),
+    (is_supervisely, read_supervisely),
+    (is_label_studio, read_label_studio),
+)
+"""Whether a JSON file is one of the format, and what reads those of a folder together."""
 _LARGEST_TEXT = 1 << 20
 """Bytes; a longer text file holds no polygons of one image."""
 
@@ -24,12 +35,13 @@ def detect(root: Path) -> Import | None:
     """
     files = [file for file in media_files(root) if file.below[:1] != (DRAWN_FOLDER,)]
     contents = {path: load_json(path) for path in _files(root, ".json")}
-    coco = {path: content for path, content in contents.items() if is_coco(content)}
-    if coco:
-        return read_coco(root, coco, files)
-    labelme = {path: content for path, content in contents.items() if is_labelme(content)}
-    if labelme:
-        return read_labelme(root, labelme, files)
+    for is_one, read in _JSON:
+        own = {path: content for path, content in contents.items() if is_one(content)}
+        if own:
+            return read(root, own, files)
+    cvat = {path: content for path in _files(root, ".xml") if (content := load_cvat(path)) is not None}
+    if cvat:
+        return read_cvat(root, cvat, files)
     return read_yolo(root, dict(_texts(root)), files)
 
 

@@ -98,6 +98,15 @@ def _roboflow(text: str) -> Table:
     return [SaidClass(row[1], int(row[0])) for row in rows[1:]]
 
 
+def _ade20k(text: str) -> Table:
+    """ADE20K's `objectInfo150.txt`: tabs between id and names; 0 is what belongs to none of the classes."""
+    rows = [line.split("\t") for line in text.splitlines()[1:] if line.strip()]
+    names = [row[-1].strip() for row in rows]
+    short = [name.partition(",")[0].strip() for name in names]
+    unique = [one if short.count(one) == 1 else name for one, name in zip(short, names, strict=True)]
+    return [SaidClass("void", 0), *(SaidClass(name, int(row[0])) for name, row in zip(unique, rows, strict=True))]
+
+
 def _color(cells: list[str]) -> Color:
     red, green, blue = (int(cell) for cell in cells)
     if not all(0 <= channel <= 255 for channel in (red, green, blue)):
@@ -113,6 +122,7 @@ _READERS: dict[str, Callable[[str], Table]] = {
     "label_colors.txt": _camvid_colors,
     "_classes.csv": _roboflow,
     "train/_classes.csv": _roboflow,
+    "objectInfo150.txt": _ade20k,
     "classes.txt": _names,
     "class_names.txt": _names,
     "label_names.txt": _names,
