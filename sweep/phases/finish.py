@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sweep.journal import Event
 from sweep.phase_kinds import FINISH
-from sweep.phases.base import Context, Phase, Proposal
+from sweep.phases.base import Context, Phase, Proposal, Stop
 from sweep.trials import TrialView, finish_id
 from trainables.labels import BASELINE
 
@@ -32,6 +32,8 @@ class Finish(Phase):
         """The continuation of the next label's representative."""
         for hopeless, why in self._hopeless():
             self._give_up(hopeless, BY_BASELINE, why)
+        for parent, why in self._cut_short():
+            self._give_up(parent, BY_TIME, why)
         for parent in self._waiting():
             if not self._fits(parent):
                 continue
@@ -49,14 +51,21 @@ class Finish(Phase):
 
     def done(self) -> bool:
         """Whether every label's representative was trained to the end, has failed to be, or was given up."""
-        return not self._waiting() and not self._hopeless()
+        return not self._waiting() and not self._hopeless() and not self._cut_short()
+
+    def verdict(self, trial: TrialView) -> Stop | None:
+        """What the time budget says: a pause in the middle may have left too little."""
+        return self.context.late(trial)
 
     def on_event(self, event: Event, *, replayed: bool) -> None:
         """Remembers who was given up; where the time was over, another time budget asks again."""
         if event["event"] == "unfinished":
             self._given_up[event["trial_id"]] = event.get("by", BY_TIME)
         elif event["event"] == "settings" and "time_budget" in event["changed"].get("budget", {}):
-            self._given_up = {trial_id: by for trial_id, by in self._given_up.items() if by != BY_TIME}
+            begun = self.context.table.trials
+            self._given_up = {
+                trial_id: by for trial_id, by in self._given_up.items() if by != BY_TIME or finish_id(trial_id) in begun
+            }
 
     def _fits(self, parent: TrialView) -> bool:
         """Whether there is time to train it to the end; if not, that is written down."""
@@ -78,6 +87,16 @@ class Finish(Phase):
         """Representatives that are far behind the baseline, with the reason, where that was not written down yet."""
         told = [(trial, self.context.hopeless(trial)) for trial in self.context.stopped()]
         return [(trial, why) for trial, why in told if why and trial.trial_id not in self._given_up]
+
+    def _cut_short(self) -> list[tuple[TrialView, str]]:
+        """Representatives whose last epochs the time budget ended, with the reason, where that is not written down."""
+        table = self.context.table
+        stopped = [trial for trial in table.of_phase(self.kind.name) if trial.state == "stopped" and trial.parent]
+        return [
+            (table.trials[trial.parent], trial.reason.partition(": ")[2])
+            for trial in stopped
+            if trial.parent not in self._given_up
+        ]
 
     def _waiting(self) -> list[TrialView]:
         """Representatives below full budget; if a finish trial fails, its label has no trial at full budget."""

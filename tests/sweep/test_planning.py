@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from search_spaces import SPACES, SearchSpace
+from sweep.conductor import Conductor
 from sweep.forecast import TOLERANCE, TRIAL_SECONDS, WORKER_SECONDS
 from sweep.journal import Journal
 from sweep.manifest import Budget
@@ -22,7 +23,7 @@ from trainables.cost import Cost
 from trainables.errors import UsageError
 from trainables.labels import BASELINE, BEST
 
-from .simulated import Clock, decisions, drive_in_time, fraction, make
+from .simulated import Clock, cut, decisions, drive_in_time, fraction, make
 
 LRASPP, DEEPLAB, FCN = "lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50"
 COSTS = {LRASPP: 3.0, DEEPLAB: 8.0, FCN: 60.0}
@@ -128,6 +129,22 @@ def test_proposal_has_room_for_every_starting_point_and_as_many_suggestions() ->
         assert plan.trials >= 2 * plan.starting_points and plan.max_epochs >= 8
 
 
+def conducted(journal: Journal, budget: float, *, slots: int, clock: Clock) -> tuple[Conductor, Plan]:
+    """The conductor of a sweep over losses, and its plan."""
+    of = setting("loss", slots=slots)
+    plan = make_plan(of, Asked(None, None, budget))
+    conductor = make(
+        journal,
+        space=SPACES.get("loss")([LRASPP], "none"),
+        base={**of.base, "epochs": plan.max_epochs},
+        budget=Budget(plan.trials, plan.max_epochs, time_budget=budget, open_ended=True),
+        plan=plan,
+        slots=slots,
+        clock=clock,
+    )
+    return conductor, plan
+
+
 def timed(
     path: Path,
     budget: float,
@@ -139,19 +156,8 @@ def timed(
     disk: dict[str, int],
 ) -> tuple[Journal, bool, Plan]:
     """A sweep over losses whose epochs take `off` times what was measured, and vary by a tenth."""
-    space = SPACES.get("loss")([LRASPP], "none")
-    of = setting("loss", slots=slots)
-    plan = make_plan(of, Asked(None, None, budget))
     journal = Journal(path)
-    conductor = make(
-        journal,
-        space=space,
-        base={**of.base, "epochs": plan.max_epochs},
-        budget=Budget(plan.trials, plan.max_epochs, time_budget=budget, open_ended=True),
-        plan=plan,
-        slots=slots,
-        clock=clock,
-    )
+    conductor, plan = conducted(journal, budget, slots=slots, clock=clock)
     if not journal.events:
         clock.now += plan.prepare_seconds
     ended = drive_in_time(
@@ -205,6 +211,25 @@ def test_killed_and_resumed_sweep_ends_in_time_too(tmp_path: Path) -> None:
     with Journal(path) as journal:
         again = decisions(journal)
         assert len({event[1] for event in again if event[0] == "suggested"}) == len(journal.of("suggested"))
+
+
+def test_last_epochs_of_a_label_are_given_up_where_a_pause_left_too_little(tmp_path: Path) -> None:
+    whole, path = tmp_path / "whole.jsonl", tmp_path / "journal.jsonl"
+    journal, ended, _ = timed(whole, 240.0, slots=2, off=1.0, clock=Clock(), disk={})
+    with journal:
+        assert ended
+        events = list(journal.events)
+    (begun, *_) = [n for n, event in enumerate(events) if event["event"] == "suggested" and event["phase"] == "finish"]
+    parent = events[begun]["parent"]
+    cut(whole, path, begun + 1)
+    with Journal(path) as journal:
+        conductor, _ = conducted(journal, 240.0, slots=2, clock=Clock())
+        conductor.start(before=conductor.limit.left() if conductor.limit else 0.0)  # the driver lived on without a word
+        trial = conductor.table.trials[events[begun]["trial_id"]]
+        assert (trial.state, trial.reason[:12]) == ("stopped", "time budget:")
+        assert conductor.next() is None and conductor.finished
+        (told,) = [event for event in journal.of("unfinished") if event["trial_id"] == parent]
+        assert told["by"] == "time budget" and told["reason"].endswith("s too late")
 
 
 def test_what_there_was_no_time_for_is_written_down(tmp_path: Path) -> None:
