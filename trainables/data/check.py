@@ -25,11 +25,12 @@ from trainables import commands, plugins
 from trainables.data.base import DATASETS, VOID, Offender, SegmentationData, Splits
 from trainables.data.cache.scan import ImageRecord, pixels_by_class, scan
 from trainables.data.flags import add_data_flags
+from trainables.data.near_duplicates import near_duplicates
 from trainables.data.presence import SHOWN_KINDS, shown_faults
 from trainables.data.reading.files import strange_kind, strange_text
 from trainables.data.reading.stored import is_transparent, stored_text
 from trainables.data.splits.complete import PARTS
-from trainables.data.splits.given import make_splits
+from trainables.data.splits.given import NEAR_DUPLICATES, make_splits
 from trainables.errors import DataError, SegsweepError
 from trainables.flags import whole
 from trainables.places import OnProgress
@@ -90,7 +91,8 @@ def check(data: SegmentationData, splits: Splits, *, progress: OnProgress | None
     `shown_faults`).
 
     Warnings: such a mask in train, where it teaches nothing; a mask less than 1% labelled (`NEAR_EMPTY`); a class
-    absent from a split, or rare in it (`RARE_IMAGES`, `RARE_SHARE`); a group in two splits; an EXIF orientation.
+    absent from a split, or rare in it (`RARE_IMAGES`, `RARE_SHARE`); a group in two splits; pictures in two splits that
+    are nearly the same (`near_duplicates`); an EXIF orientation.
 
     What the files hold is remembered in the cache folder (see `scan`), so that a second check is quick.
 
@@ -135,6 +137,7 @@ def check(data: SegmentationData, splits: Splits, *, progress: OnProgress | None
             *untaught,
             *_near_empty_masks(data, pixels, records),
             *_torn_groups(data, splits, parts),
+            *_near_twins(data, parts, records),
             *_transparent(data, records),
             *_turned_images(data, records),
         ),
@@ -247,6 +250,24 @@ def _torn_groups(data: SegmentationData, splits: Splits, parts: Mapping[str, Seq
     for group, where in sorted(homes.items()):
         if len(where) > 1:
             yield Offender("group in two splits", group, data.root, " and ".join(p for p in parts if p in where))
+
+
+def _near_twins(
+    data: SegmentationData, parts: Mapping[str, Sequence[str]], records: Mapping[str, ImageRecord]
+) -> Iterator[Offender]:
+    """Pictures that are nearly the same in two splits, told once, the most alike first."""
+    part_of = {image_id: part for part, members in parts.items() for image_id in members}
+    found = [
+        (likeness, *sorted((one, other), key=lambda image_id: PARTS.index(part_of[image_id])))
+        for one, other, likeness in near_duplicates({image_id: records[image_id].thumbnail for image_id in part_of})
+        if part_of[one] != part_of[other] and records[one].content != records[other].content
+    ]
+    if found:
+        found.sort(key=lambda pair: -pair[0])
+        named = [f"{one} in {part_of[one]} and {other} in {part_of[other]}" for _, one, other in found]
+        detail = f"{some_of(named)}. Where splits are drawn, --group-by {NEAR_DUPLICATES} keeps them together"
+        what = counted(len(found), "pair")
+        yield Offender("nearly the same picture in two splits", what, data.paths(found[0][1])[0], detail)
 
 
 def _turned_images(data: SegmentationData, records: Mapping[str, ImageRecord]) -> Iterator[Offender]:

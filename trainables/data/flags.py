@@ -24,8 +24,8 @@ def add_data_flags(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--group-by",
         metavar="RULE",
-        help="where splits are drawn, keep images together: ids that share the first group of a regular expression, or "
-        "a column of FILE.csv[:COLUMN]",
+        help="where splits are drawn, keep images together: ids that share the first group of a regular expression, "
+        "a column of FILE.csv[:COLUMN], or pictures that are nearly the same: near-duplicates",
     )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, SegmentationData
+from trainables.data.near_duplicates import thumbnail
 from trainables.data.reading.memory import recall, remember
 from trainables.data.reading.read import exif_orientation
 from trainables.data.reading.stored import count_stored
@@ -28,7 +29,7 @@ from trainables.places import OnProgress, cache_root, cores
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 _KIND = "images"
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class ImageRecord:
     """SHA-256 of the image's size and decoded pixels: equal for equal pictures in different files."""
     orientation: int = 1
     """How the camera held the image (`exif_orientation`)."""
+    thumbnail: str = ""
+    """The picture in small (`trainables.data.near_duplicates`); empty if it cannot be read."""
 
 
 def scan(
@@ -130,6 +133,7 @@ def _read(data: SegmentationData, image_id: str, seen: Mapping[tuple[str, ...], 
         pixels={} if stored is None else count_stored(stored),
         content="" if shown is None else hashlib.sha256(repr(shown.shape).encode() + shown.tobytes()).hexdigest(),
         orientation=exif_orientation(image_path) if image.exists else 1,
+        thumbnail="" if shown is None else thumbnail(shown),
     )
 
 
@@ -188,4 +192,4 @@ def _from_json(entry: dict[str, Any]) -> ImageRecord:
 
     pixels = {int(stored): count for stored, count in entry["pixels"].items()}
     image, mask = file_record(entry["image"]), file_record(entry["mask"])
-    return ImageRecord(image, mask, pixels, entry["content"], entry["orientation"])
+    return ImageRecord(image, mask, pixels, entry["content"], entry["orientation"], entry["thumbnail"])

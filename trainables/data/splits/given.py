@@ -11,6 +11,7 @@ from pathlib import Path
 from trainables.data.base import SegmentationData, Splits
 from trainables.data.cache.scan import scan
 from trainables.data.layouts.lists import ids_of
+from trainables.data.near_duplicates import grouped
 from trainables.data.reading.files import read_lines, read_table
 from trainables.data.reading.names import expanded, printable
 from trainables.data.splits.complete import PARTS, completed
@@ -19,6 +20,8 @@ from trainables.data.splits.stratified import FRACTIONS, draw
 from trainables.errors import DataError
 from trainables.places import OnProgress
 
+NEAR_DUPLICATES = "near-duplicates"
+"""In place of a rule of groups: images that show nearly the same stay together."""
 _FORMS = "a folder with train.txt, val.txt and test.txt, or a CSV file with the columns id,split"
 
 
@@ -38,8 +41,8 @@ def make_splits(
     Args:
         data: The data set.
         splits: Where they are given (see `given_splits`); None: drawn over the groups, or those of the data set.
-        group_by: What must stay in one split (see `groups_by`); None: the groups of the data set. Intervals are drawn
-            over these groups, too.
+        group_by: What must stay in one split (see `groups_by`), or `near-duplicates`; None: the groups of the data set.
+            Intervals are drawn over these groups, too.
         seed: Of all that has to be drawn.
         progress: Called with (done, total) images read.
 
@@ -47,8 +50,10 @@ def make_splits(
         DataError: If the files or the rule do not fit the data set.
     """
     ids = list(data.ids())
-    groups = groups_by(group_by, ids, source="--group-by") if group_by else None
-    scan(data, ids, progress=progress)
+    groups = groups_by(group_by, ids, source="--group-by") if group_by and group_by != NEAR_DUPLICATES else None
+    records = scan(data, ids, progress=progress)
+    if group_by == NEAR_DUPLICATES:
+        groups = grouped(ids, {image_id: record.thumbnail for image_id, record in records.items()})
     made = _made(data, ids, splits, groups, group_by, seed)
     return replace(made, warnings=(*data.notes(), *made.warnings)) if data.notes() else made
 
