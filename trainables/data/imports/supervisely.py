@@ -104,6 +104,7 @@ def _bitmap(data: str) -> shapes.Pixels:
     unpacker = zlib.decompressobj()
     content = unpacker.decompress(base64.b64decode(data), _LARGEST)
     with PIL.Image.open(io.BytesIO(content)) as image:
-        if "A" in image.getbands() or "transparency" in image.info:
-            image = image.convert("RGBA").getchannel("A")
-        return np.asarray(image.convert("L")) > 0
+        has_alpha = "A" in image.getbands() or "transparency" in image.info
+        shown = image.convert("RGBA").getchannel("A") if has_alpha else image.convert("L")
+        pixels: shapes.Pixels = np.asarray(shown) > 0
+        return pixels
