@@ -55,6 +55,7 @@ _MEANINGS = {
     "preview": "draw what augmentation does to the images",
     "failures": "find and explain the failures of any model's masks",
     "score": "score any program's masks, with intervals and the types of their errors",
+    "predict": "predict images of any size with the winner of a sweep",
     "confirm": "train the best configurations of a sweep and the baseline with more fresh seeds",
     "ablate": "take the winner of a sweep apart, one component at a time",
     "refit": "train the winner of a sweep on train and val together",

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from sweep.verify import open_data, open_run
-from trainables.checkpoint import load_model
+from trainables.checkpoint import rebuild_model
 from trainables.data.splits.frozen import load_split
 from trainables.loaders import evaluation_loader
 from trainables.loops import evaluate
@@ -39,7 +39,7 @@ def main() -> None:
     """Prints one line per class: AP quantised, AP raw, difference."""
     run = Path(sys.argv[1])
     data = open_data(run, open_run(run))
-    model, record = load_model(run / "best" / "best")
+    model, record = rebuild_model(run / "best" / "best")
     loader = evaluation_loader(
         data,
         load_split(run, "val").ids,

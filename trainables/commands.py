@@ -25,6 +25,7 @@ SUBCOMMANDS = {
     "preview": "search_spaces.preview",
     "failures": "analysis.failures",
     "score": "analysis.score",
+    "predict": "analysis.predict",
     "replay": "sweep.replay",
     "confirm": "sweep.confirm",
     "ablate": "sweep.ablate",

@@ -23,7 +23,7 @@ from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.kept import sealing_key
 from sweep.verify import load_run_split
 from trainables import latency, metrics
-from trainables.checkpoint import load_model
+from trainables.checkpoint import rebuild_model
 from trainables.data.base import VOID
 from trainables.data.splits.openings import OPENINGS_FILE, count_openings
 from trainables.errors import CheckpointError, DataError, SegsweepError
@@ -85,7 +85,7 @@ def test_results_equal_scikit_learn_on_the_kept_masks(run):
 def test_scores_equal_scikit_learn_on_the_models_own_probabilities(run):
     data, run_dir = run
     evaluation = evaluate(run_dir, data, "test", "best")["0001-finish"]
-    model, record = load_model(run_dir / "best" / "best")
+    model, record = rebuild_model(run_dir / "best" / "best")
     mean, std = (torch.tensor(record.normalisation[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     scores, truths = [], []
     for image_id in evaluation.image_ids:
@@ -404,7 +404,7 @@ def test_histograms_written_in_blocks_are_those_written_at_once(run, monkeypatch
 def test_one_model_is_in_memory_at_a_time(run, monkeypatch):
     data, run_dir = run
     alive = []
-    load = module.load_model
+    load = module.rebuild_model
 
     def watched(folder):
         gc.collect()
@@ -413,7 +413,7 @@ def test_one_model_is_in_memory_at_a_time(run, monkeypatch):
         alive.append(weakref.ref(model))
         return model, record
 
-    monkeypatch.setattr(module, "load_model", watched)
+    monkeypatch.setattr(module, "rebuild_model", watched)
     evaluate(run_dir, data, "test")
     assert len(alive) == 4
 
