@@ -56,6 +56,7 @@ _MEANINGS = {
     "failures": "find and explain the failures of any model's masks",
     "score": "score any program's masks, with intervals and the types of their errors",
     "predict": "predict images of any size with the winner of a sweep",
+    "export": "write the winner of a sweep as an ONNX file or a torch program, and compare the two",
     "confirm": "train the best configurations of a sweep and the baseline with more fresh seeds",
     "ablate": "take the winner of a sweep apart, one component at a time",
     "refit": "train the winner of a sweep on train and val together",

@@ -27,8 +27,6 @@ PAPER, INK, QUIET = (255, 255, 255), (28, 33, 39), (95, 104, 115)
 HATCH_PERIOD = 6
 THUMBNAIL = 512
 """Longest side of a picture that is embedded in the page, in pixels."""
-LONGEST_OVERLAY = 4096
-"""Longest side of an overlay, in pixels."""
 EXACT_COLORS = 128
 """At most this many of a file's 256 colours are kept exactly; the photo needs the others."""
 
@@ -167,30 +165,6 @@ def failure_picture(
         draw.text((GAP, bottom + 3), _fit(text, page_width - 2 * GAP, 14), INK, _font(14))
         bottom += 24
     return page
-
-
-def overlay(image: Image, prediction: Mask, classes: Sequence[ClassInfo]) -> Pillow.Image:
-    """The image with each pixel tinted in the colour of its class, and the borders of classes drawn in full colour.
-
-    At most `LONGEST_OVERLAY` pixels long.
-
-    Args:
-        image: RGB, uint8 of shape (H, W, 3).
-        prediction: Class ids, uint8 of shape (H, W).
-        classes: Class `i` of the prediction is `classes[i]`.
-    """
-    longest = max(prediction.shape)
-    if longest > LONGEST_OVERLAY:
-        height, width = (max(1, round(side * LONGEST_OVERLAY / longest)) for side in prediction.shape)
-        image = np.asarray(_resize(image, (width, height), smooth=True))
-        prediction = np.asarray(_resize(prediction, (width, height), smooth=False))
-    colours = colourise(prediction, classes)
-    tinted = (image.astype(np.uint16) + colours) // 2
-    border = np.zeros(prediction.shape, bool)
-    border[:, 1:] |= prediction[:, 1:] != prediction[:, :-1]
-    border[1:] |= prediction[1:] != prediction[:-1]
-    tinted[border] = colours[border]
-    return Pillow.fromarray(tinted.astype(np.uint8))
 
 
 def legend(classes: Sequence[ClassInfo]) -> Pillow.Image:

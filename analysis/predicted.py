@@ -5,22 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL.Image import Image as PillowImage
+from PIL import Image as PillowImage
 
 from analysis.colours import hexadecimal
 from analysis.inputs import Inputs, Picture
 from analysis.model import TrainedModel
 from analysis.outputs import Names, reserve
-from analysis.pictures import id_mask, legend, overlay
+from analysis.pictures import colourise, id_mask, legend
 from analysis.predicting import Prediction
-from trainables.data.base import Image
+from trainables.data.base import ClassInfo, Image, Mask
+from trainables.data.cache.decoded import resize_image, resize_mask
 from trainables.errors import UsageError
 from trainables.files import json_bytes, write_atomically
 from trainables.paths import LIST_FILE, WrittenFiles
@@ -29,6 +30,8 @@ SUMMARY_FILE, CLASSES_FILE, LEGEND_FILE, ABOUT_FILE = "summary.csv", "classes.cs
 MASKS, OVERLAYS = "masks", "overlays"
 COLUMNS = ("image", "height", "width", "tiles", "seconds", "confidence", "error")
 """Of the summary, before one column `share/CLASS` per class."""
+LONGEST_OVERLAY = 4096
+"""Longest side of an overlay, in pixels."""
 
 
 class Results:
@@ -111,6 +114,30 @@ class Results:
         self._summary.flush()
 
 
+def overlay(image: Image, prediction: Mask, classes: Sequence[ClassInfo]) -> PillowImage.Image:
+    """The image with each pixel tinted in the colour of its class, and the borders of classes drawn in full colour.
+
+    At most `LONGEST_OVERLAY` pixels long.
+
+    Args:
+        image: RGB, uint8 of shape (H, W, 3).
+        prediction: Class ids, uint8 of shape (H, W).
+        classes: Class `i` of the prediction is `classes[i]`.
+    """
+    longest = max(prediction.shape)
+    if longest > LONGEST_OVERLAY:
+        height, width = (max(1, round(side * LONGEST_OVERLAY / longest)) for side in prediction.shape)
+        image = resize_image(image, (height, width))
+        prediction = resize_mask(prediction, (height, width))
+    colours = colourise(prediction, classes)
+    tinted = (image.astype(np.uint16) + colours) // 2
+    border = np.zeros(prediction.shape, bool)
+    border[:, 1:] |= prediction[:, 1:] != prediction[:, :-1]
+    border[1:] |= prediction[1:] != prediction[:-1]
+    tinted[border] = colours[border]
+    return PillowImage.fromarray(tinted.astype(np.uint8))
+
+
 def _mask_name(picture: Picture) -> Names:
     *folders, name = picture.place
     return (MASKS, *folders, f"{name}.png")
@@ -121,7 +148,7 @@ def _overlay_name(picture: Picture) -> Names:
     return (OVERLAYS, *folders, f"{name}.jpg")
 
 
-def _encoded(picture: PillowImage, kind: str, **options: int) -> bytes:
+def _encoded(picture: PillowImage.Image, kind: str, **options: int) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
     return stream.getvalue()

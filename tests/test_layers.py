@@ -163,7 +163,7 @@ FLOORS = (
     ("analysis.kept", "analysis.pictures", "analysis.outputs", "analysis.predicting"),
     ("analysis.inputs",),
     ("analysis.predicted",),
-    ("analysis.predict",),
+    ("analysis.predict", "analysis.export"),
     ("analysis.evaluate", "analysis.failures"),
     ("analysis.scores", "analysis.measured"),
     ("analysis.comparison", "analysis.confirmation", "analysis.answer", "analysis.dead", "analysis.trade_off"),

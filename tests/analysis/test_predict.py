@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -185,9 +186,7 @@ def test_windows_cover_a_side_and_overlap_by_no_less_than_was_asked(overlap):
     for side, window in ((100, 100), (101, 100), (1000, 96), (33, 32)):
         found = starts(side, window, overlap)
         assert found[0] == 0 and found[-1] + window == side
-        assert all(
-            0 < later - earlier <= max(1, window * (1 - overlap)) + 1 for earlier, later in zip(found, found[1:])
-        )
+        assert all(0 < later - earlier <= max(1, window * (1 - overlap)) + 1 for earlier, later in pairwise(found))
 
 
 @pytest.mark.parametrize("size", [(97, 131), (5, 6)])
