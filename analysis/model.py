@@ -138,12 +138,14 @@ def load_model(place: Path | str, *, plugin_files: Sequence[Path] = ()) -> Train
         assert run_dir is not None
         folder, notes = _chosen(run_dir, events)
     record = load_trial(folder)
-    if run_dir is not None and folder.name == REFIT and folder.parent == run_dir:
+    if run_dir is not None and folder.absolute() == run_dir.absolute() / REFIT:
         _check_refit(folder, record, events)
     _check_normalisation(folder, record)
     ids, about_ids = _ids(record, manifest)
     scored = _scored(record, run_dir)
-    provenance = dataclasses.replace(_provenance(folder, record, scored, manifest, events), notes=(*notes, *about_ids))
+    provenance = dataclasses.replace(
+        _provenance(folder, run_dir, record, scored, manifest, events), notes=(*notes, *about_ids)
+    )
     model, record = rebuild_model(folder)
     return TrainedModel(model, record, folder, ids, provenance, run_dir, scored)
 
@@ -156,9 +158,7 @@ def _found(place: Path) -> tuple[Path | None, Path | None]:
         absolute = place.absolute()
         run = absolute.parent.parent if absolute.parent.name == BEST_MODELS else absolute.parent
         in_run = (run / MANIFEST_FILE).is_file() and (run / JOURNAL_FILE).is_file()
-        if not in_run:
-            return place, None
-        return (place, place.parent.parent if absolute.parent.name == BEST_MODELS else place.parent)
+        return place, run if in_run else None
     what = "does not exist" if not place.exists() else "is a file" if place.is_file() else "holds neither"
     raise UsageError(
         f"{place} {what}: give the folder of a run (with {MANIFEST_FILE}), such as runs/NAME, or that of a model (with "
@@ -257,6 +257,7 @@ def _refit_of(record: TrialRecord) -> str:
 
 def _provenance(
     folder: Path,
+    run_dir: Path | None,
     record: TrialRecord,
     scored: TrialRecord | None,
     manifest: SweepManifest | None,
@@ -274,7 +275,6 @@ def _provenance(
         what = f"{folder}: trial {record.trial_id} (label {record.label or '?'}), trained on train alone"
         chose = ", on the images that chose it among the trials" if record.label == BEST else ""
         scores = f"{score}{chose}" if score else "it was not measured on val"
-    run_dir = folder.parent if folder.name == REFIT else folder.parent.parent
     return Provenance(what, scores, _evidence(run_dir, record, scored, manifest, events, objective))
 
 
@@ -284,7 +284,7 @@ def _score_text(record: TrialRecord | None, objective: Objective) -> str:
 
 
 def _evidence(
-    run_dir: Path,
+    run_dir: Path | None,
     record: TrialRecord,
     scored: TrialRecord | None,
     manifest: SweepManifest | None,
@@ -293,7 +293,7 @@ def _evidence(
 ) -> str:
     """What the run may claim of its winner; empty for another model."""
     is_winner = "refit" in record.data or record.label == BEST or (scored is not None and scored.label == BEST)
-    if manifest is None or not is_winner:
+    if manifest is None or run_dir is None or not is_winner:
         return ""
     verdict = last_verdict(events)
     if verdict is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from rich.console import Console
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell_error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        _tell_error("interrupted before the first image")
+        _tell_error("interrupted; what is written stays")
         return INTERRUPTED
     except OSError as error:
         _tell_error(f"{options.out} cannot be written ({error}): free space, or give --out DIR")
@@ -177,12 +178,14 @@ def _one(
         image = inputs.read(picture)
         prediction = predictor(image)
         results.write(picture, image, prediction)
-    except (SegsweepError, OSError, MemoryError, RuntimeError) as error:
+    except (SegsweepError, OSError, MemoryError, RuntimeError, cv2.error) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
-        told = error
+        told: BaseException = error
         if isinstance(error, MemoryError | RuntimeError):
             told = SegsweepError("not enough memory for it; give a smaller --tile HEIGHTxWIDTH")
+        elif isinstance(error, cv2.error):
+            told = SegsweepError(f"it cannot be resized ({error})")
         elif isinstance(error, OSError):
             told = SegsweepError(f"its results cannot be written ({error}); free space, or give --out DIR")
         results.fault(picture, faults.add(told, picture))

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,9 @@ LONGEST_OVERLAY = 4096
 
 class Results:
     """The output folder: masks, overlays and one row per image, each written as soon as it is there."""
+
+    _summary: TextIO
+    _rows: Any
 
     def __init__(self, files: Mapping[Names, Path], trained: TrainedModel, *, overlays: bool) -> None:
         self.classes, self.ids = trained.classes, trained.ids

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.export.card import model_card
-from analysis.export.graph import FORMATS, OPSET, ExportError, Graph, metadata_of, onnx_bytes, torch_bytes, traced
+from analysis.export.graph import FORMATS, OPSET, ExportError, metadata_of, onnx_bytes, torch_bytes, traced
 from analysis.export.parity import LEAST_EQUAL, Parity, compare, onnx_runner, torch_runner
 from analysis.model import TrainedModel, load_model
 from sweep.manifest import SweepManifest
@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         else:
             content = torch_bytes(graph, metadata)
             run, runtime = torch_runner(content)
-    parity = _compared(trained, graph, console, partial(compare, trained, graph, run, runtime, pairs))
+    parity = _compared(console, partial(compare, trained, graph, run, runtime, pairs))
     if parity.equal < LEAST_EQUAL:
         raise ExportError(
             f"the file does not compute what the model computes, and is not kept: {parity.lines()[0]}; please report it"
@@ -156,7 +156,7 @@ def _pair(data: SegmentationData, image_id: str) -> tuple[Image, Mask]:
     return data.image(image_id), data.mask(image_id)
 
 
-def _compared(trained: TrainedModel, graph: Graph, console: Console, work: Callable[..., Parity]) -> Parity:
+def _compared(console: Console, work: Callable[..., Parity]) -> Parity:
     done = 0
     with console.status("comparing") as status:
 

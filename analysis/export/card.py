@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -180,12 +181,12 @@ def _scores(trained: TrainedModel, manifest: SweepManifest | None) -> list[str]:
     return lines
 
 
-def _evidence(row: Mapping[str, object]) -> str:
+def _evidence(row: Mapping[str, Any]) -> str:
     told = row.get("evidence")
     return f"; the configuration is {told}" if isinstance(told, str) and told else ""
 
 
-def _row_of_test(run_dir: Path, trial_id: str) -> dict[str, object] | None:
+def _row_of_test(run_dir: Path, trial_id: str) -> dict[str, Any] | None:
     """The row of a trial in the report's comparison on test."""
     try:
         table = pd.read_csv(run_dir / REPORT / TABLES_FOLDER / "comparison.csv", dtype={"trial_id": str})
