@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import io
 import json
 import logging
@@ -192,7 +191,13 @@ def needed(name: str) -> Any:
         UsageError: If it is not installed.
     """
     try:
-        return importlib.import_module(name)
+        if name == "onnx":
+            import onnx as package
+        elif name == "onnxscript":
+            import onnxscript as package
+        else:
+            import onnxruntime as package
+        return package
     except ImportError as error:
         raise UsageError(
             f"ONNX needs the package {name}: {commands.EXTRA_EXPORT} in the folder of this project's source, or take "
