@@ -95,6 +95,7 @@ def find_inputs(
     """
     if not place.exists():
         raise UsageError(f"{place} does not exist: give a folder of images, or one image")
+    files: list[tuple[Path, tuple[str, ...]]]
     if place.is_file():
         files, others = [(place, (place.name,))], Counter[str]()
     else:

@@ -56,7 +56,7 @@ class RawImages(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(trained.model).cpu().eval()
         if getattr(self.model, "aux_classifier", None) is not None:
-            self.model.aux_classifier = None  # it serves training alone
+            self.model.register_module("aux_classifier", None)  # it serves training alone
         self.multiple = STRIDE if with_constant_padding(self.model) else 1
         for name, values in trained.normalisation.items():
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1) * 255)

@@ -135,8 +135,9 @@ def compare(
     with one_thread(), torch.no_grad():
         of_model = time_calls(lambda: graph.module(tensor))
         of_file = time_calls(lambda: run(noise))
-    scores = [summary(matrix.numpy())["val/miou"] if pairs else None for matrix in (by_file, as_reported)]
-    return Parity(len(pairs) or NOISE_IMAGES, pixels, same / pixels, *scores, of_model, of_file, runtime)
+    by_both = [summary(matrix.numpy())["val/miou"] if pairs else None for matrix in (by_file, as_reported)]
+    images = len(pairs) or NOISE_IMAGES
+    return Parity(images, pixels, same / pixels, by_both[0], by_both[1], of_model, of_file, runtime)
 
 
 def _percent(share: float) -> str:

@@ -210,7 +210,7 @@ def with_constant_padding(model: nn.Module) -> bool:
         (parent, name, child)
         for parent in list(model.modules())
         for name, child in parent.named_children()
-        if type(child).__name__ == "Conv2dSame"
+        if isinstance(child, nn.Conv2d) and type(child).__name__ == "Conv2dSame"
     ]
     for parent, name, child in found:
         setattr(parent, name, ConstantPadding(child))
