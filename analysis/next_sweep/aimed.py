@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ def _transformation(parameter: Parameter) -> str:
     return parameter.key.split(".")[1]
 
 
-def _why_aimed(factor: Factor, worse: str, row: Mapping[str, float]) -> str:
+def _why_aimed(factor: Factor, worse: str, row: Mapping[Hashable, Any]) -> str:
     hard, easy = (factor.low, factor.high) if worse == "low" else (factor.high, factor.low)
     low, high = sorted(abs(row[f"effect_{side}"]) for side in ("low", "high"))
     return (

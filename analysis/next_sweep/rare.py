@@ -58,7 +58,7 @@ def for_rare_classes(
     added = tuple(dict.fromkeys((*losses, WEIGHTED, "cross_entropy+dice")))
     usual = losses[0] if now is None or now.default is None else str(now.default)
     reason = "as before, and losses that give rare classes more weight"
-    names = some_of([class_names[place] for place in rare])
+    names = some_of([class_names[place] for place in rare.tolist()])
     why = (
         f"{counted(len(rare), 'class', 'classes')} with less than {limit:.2%} of train's pixels each ({names}) "
         f"{'has' if len(rare) == 1 else 'have'} a mean IoU of {of_rare:.2f}, the others {of_others:.2f}: a difference "

@@ -31,7 +31,7 @@ def larger_input(searched: Searched, failures: SplitFailures, evaluation: Evalua
     size = searched.winner.get("image_size")
     if size is None or searched.is_held("image_size"):
         return []
-    height, width = parse_size(size)
+    height, width = parse_size(str(size))
     now = searched.space.parameter("image_size")
     if now is not None and any(math.prod(parse_size(str(one))) > height * width for one in now.choices):
         return []
