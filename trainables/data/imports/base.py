@@ -112,6 +112,11 @@ def numbered(labels: Iterable[str], limit: int = VOID - 1) -> tuple[str, ...]:
     return names
 
 
+def places_of(names: Sequence[str]) -> dict[str, int]:
+    """The number of each class in a mask, by its name and by what tools call the background."""
+    return {name: number for number, name in enumerate(names, 1)} | dict.fromkeys((BACKGROUND, "_background_"), 0)
+
+
 class Finder:
     """Finds the image that a path in an annotation means, wherever it was written.
 
@@ -149,6 +154,18 @@ class Finder:
 def absent_note(names: Sequence[str]) -> list[str]:
     """Images that are annotated and not there, told once."""
     return [f"{counted(len(names), 'annotated image')} not there: {some_of(sorted(names), 3)}"] if names else []
+
+
+def thin_note(kinds: Sequence[str], what: str) -> list[str]:
+    """Things that cover no pixels, such as points and lines, told once.
+
+    Args:
+        kinds: Of each.
+        what: What the format calls one of them.
+    """
+    if not kinds:
+        return []
+    return [f"{counted(len(kinds), what)} without an area left out: {some_of(sorted(set(kinds)), 4)}"]
 
 
 def empty_mask(height: int, width: int) -> Mask:
