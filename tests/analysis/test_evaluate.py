@@ -33,17 +33,13 @@ from trainables.paths import UnsafePathError
 from trainables.places import cache_root
 
 from ..copies import copy_run
-from .small_run import CLASSES, COUNTS, make_data, make_run
+from .small_run import CLASSES, COUNTS, made_once
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """Data and a run, made once; tests work on copies of the run."""
-    with pytest.MonkeyPatch.context() as patch:
-        root = tmp_path_factory.mktemp("small")
-        patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
-        data = make_data(root / "data")
-        yield data, make_run(root / "runs" / "small", data)
+    with made_once(tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture

@@ -28,16 +28,13 @@ from trainables.models import build_model
 from trainables.models.timm_backbones import with_constant_padding
 
 from ..copies import copy_run
-from .small_run import COUNTS, make_data, make_run
+from .small_run import COUNTS, made_once
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        root = tmp_path_factory.mktemp("small")
-        patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
-        data = make_data(root / "data")
-        yield data, make_run(root / "runs" / "small", data)
+    with made_once(tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

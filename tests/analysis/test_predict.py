@@ -26,18 +26,14 @@ from trainables.errors import CheckpointError, UsageError
 from trainables.files import write_json
 
 from ..copies import copy_run
-from .small_run import CLASSES, make_data, make_model, make_record, make_run
+from .small_run import CLASSES, made_once, make_model, make_record
 
 IDS = [7, 3, 200]
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        root = tmp_path_factory.mktemp("small")
-        patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
-        data = make_data(root / "data")
-        run = make_run(root / "runs" / "small", data)
+    with made_once(tmp_path_factory) as (data, run):
         record = dataclasses.replace(make_record("0002"), trial_id="refit-0001-finish", history=())
         checkpoint = save_checkpoint(
             run / "checkpoints" / "refit-0001-finish", epoch=2, model=make_model("0002"), updater=None, record=record
