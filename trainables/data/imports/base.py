@@ -14,6 +14,7 @@ from trainables.data.base import VOID, Mask
 from trainables.data.layouts.finding import Said, SaidClass
 from trainables.data.layouts.sides import key_of
 from trainables.data.layouts.tree import DRAWN_FOLDER, MediaFile
+from trainables.data.reading.read import stored_size
 from trainables.errors import DataError
 from trainables.words import counted, some_of
 
@@ -166,6 +167,18 @@ def thin_note(kinds: Sequence[str], what: str) -> list[str]:
     if not kinds:
         return []
     return [f"{counted(len(kinds), what)} without an area left out: {some_of(sorted(set(kinds)), 4)}"]
+
+
+def mask_of(image: Path) -> Mask:
+    """A mask of background in the size of an image, for formats that do not tell it.
+
+    Raises:
+        DataError: If the image cannot be decoded.
+    """
+    size = stored_size(image)
+    if size is None:
+        raise DataError(f"{image}: image cannot be decoded; replace it by a whole copy")
+    return empty_mask(*size)
 
 
 def empty_mask(height: int, width: int) -> Mask:

@@ -13,7 +13,16 @@ import numpy as np
 
 from trainables.data.base import Mask
 from trainables.data.imports import shapes
-from trainables.data.imports.base import Finder, Import, absent_note, empty_mask, numbered, places_of, thin_note
+from trainables.data.imports.base import (
+    Finder,
+    Import,
+    absent_note,
+    empty_mask,
+    mask_of,
+    numbered,
+    places_of,
+    thin_note,
+)
 from trainables.data.layouts.tree import MediaFile
 from trainables.errors import DataError
 from trainables.words import counted
@@ -111,14 +120,7 @@ def _mask(annotation: Any, place: Mapping[str, int], where: str, file: MediaFile
             mask[_pixels(region["value"], str(region["type"]), size)] = place[_label(region)]
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise DataError(f"{where}: a region cannot be drawn ({error}); put the annotation right") from None
-    if mask is None:
-        from trainables.data.reading.read import stored_size
-
-        size_of_file = stored_size(file.path)
-        if size_of_file is None:
-            raise DataError(f"{file.path}: image cannot be decoded; replace it by a whole copy")
-        mask = empty_mask(*size_of_file)
-    return mask
+    return mask_of(file.path) if mask is None else mask
 
 
 def _pixels(value: Any, kind: str, size: tuple[int, int]) -> shapes.Pixels:
