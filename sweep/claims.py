@@ -30,7 +30,7 @@ from trainables.metrics import Floats
 
 CONFIDENCE = 0.95
 DRAWS = 100_000
-"""Simulated sweeps of equals: a chance of 0.025 is known to 0.0005, and the t that it belongs to, of few seeds, to 1%."""
+"""Simulated sweeps of equals: a chance of 0.025 is known to 0.0005, and its t, where seeds are few, to 1%."""
 LEAST_SEEDS = 2
 """Fewer show no variance."""
 POWER = 0.8
