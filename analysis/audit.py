@@ -140,11 +140,11 @@ def _scores(
         audit.compare("comparison", row["label"], "images", row["images"], len(one.hit))
         for column in SCORE_COLUMNS:
             audit.compare("comparison", row["label"], column, row[column], of_split[column])
-        for column in row:
-            found = re.fullmatch(r"(\w+)\[(.*)\]", str(column))
+        for column in map(str, row):
+            found = re.fullmatch(r"(\w+)\[(.*)\]", column)
             if found and found[1] in of_classes and found[2] in names:
                 value = of_classes[found[1]][names.index(found[2])]
-                audit.compare("comparison", row["label"], str(column), row[column], value)
+                audit.compare("comparison", row["label"], column, row[column], value)
     for row in tables["per_class"].to_dict("records"):
         one, class_id = of_labels[row["label"]], names.index(row["class"])
         values = {name: of_class[class_id] for name, of_class in one.class_values().items()}
@@ -203,13 +203,14 @@ def _sums_of_types(
     names: list[str],
 ) -> None:
     """The types of a label, class or image add up to its wrong pixels, and to the IoU that it lacks."""
-    for label, rows in tables["error_types"].groupby("label", sort=False):
-        one = of_labels[str(label)]
+    for label in dict.fromkeys(tables["error_types"]["label"]):
+        one, rows = of_labels[label], tables["error_types"][tables["error_types"]["label"] == label]
         audit.compare("error_types", f"{label}, all types", "pixels", rows["pixels"].sum(), one.wrong.sum())
         lacking = 1 - one.scores()["iou"]
         audit.compare("error_types", f"{label}, all types", "lost_iou", rows["lost_iou"].sum(), lacking)
-    for (label, name), rows in tables["error_types_per_class"].groupby(["label", "class"], sort=False):
-        one, class_id = of_labels[str(label)], names.index(str(name))
+    for key, rows in tables["error_types_per_class"].groupby(["label", "class"], sort=False):
+        label, name = map(str, key)
+        one, class_id = of_labels[label], names.index(name)
         hit, truth, predicted = (array[:, class_id].sum() for array in (one.hit, one.truth, one.predicted))
         values = {"missing": truth - hit, "extra": predicted - hit, "lost_iou": 1 - hit / (truth + predicted - hit)}
         for column, value in values.items():

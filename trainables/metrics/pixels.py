@@ -103,8 +103,9 @@ def _class_ap(collected: Collected, class_id: int, weights: Floats) -> Floats:
     """
     histograms = collected.histograms(class_id)
     split = histograms.sum(axis=0, dtype=np.int64)
-    scored = split.any(axis=0)
-    moved = average_precision(weighted_sum(weights, histograms[..., scored])) - average_precision(split)
+    # Levels that no score has are most in a small or untrained model; a copy without them is in the order of its sums.
+    scored = np.take(histograms, np.flatnonzero(split.any(axis=0)), axis=-1)
+    moved = average_precision(weighted_sum(weights, scored)) - average_precision(split)
     return np.clip(average_precision(collected.score_totals(class_id)) + moved, 0.0, 1.0)
 
 
