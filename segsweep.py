@@ -57,6 +57,7 @@ _MEANINGS = {
     "score": "score any program's masks, with intervals and the types of their errors",
     "predict": "predict images of any size with the winner of a sweep",
     "export": "write the winner of a sweep as an ONNX file or a torch program, and compare the two",
+    "audit": "count the numbers of a report again from the masks, and print what differs",
     "confirm": "train the best configurations of a sweep and the baseline with more fresh seeds",
     "ablate": "take the winner of a sweep apart, one component at a time",
     "refit": "train the winner of a sweep on train and val together",

@@ -27,6 +27,7 @@ SUBCOMMANDS = {
     "score": "analysis.score",
     "predict": "analysis.predict",
     "export": "analysis.export",
+    "audit": "analysis.audit",
     "replay": "sweep.replay",
     "confirm": "sweep.confirm",
     "ablate": "sweep.ablate",
