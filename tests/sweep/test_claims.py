@@ -138,7 +138,7 @@ def test_sweeps_of_equals_claim_in_fewer_than_5_of_100(how: dict[str, float], on
 
 @pytest.mark.parametrize(("sd", "luck"), [(0.012, 0.002), (0.012, 0.007)])
 def test_a_small_chance_is_not_told_where_seeds_lie_close_together_by_luck(sd: float, luck: float) -> None:
-    """Where images count for less than seeds, estimates taken for the truth say 0.003 in 7 of 1,000 sweeps of equals."""
+    """Where images count for less than seeds, estimates taken for the truth would say 0.003 in 7 of 1,000 sweeps."""
     rng, chances = np.random.default_rng(5), []
     for _ in range(3000):
         both = [Arm(f"t{one}", tuple(rng.normal(0, luck) + rng.normal(0, sd, 3))) for one in range(2)]
