@@ -195,22 +195,22 @@ def test_first_rung_is_that_of_the_allocation() -> None:
 LINES = read_lines()
 
 
-@pytest.mark.parametrize("space", ["lr"])
+@pytest.mark.parametrize("space", ["lr", "full"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_recorded_configuration_is_answered_by_its_own_curve(space: str, seed: int) -> None:
     of = Recording(space, seed, LINES)
-    assert len(of) >= 19
+    assert len(of) >= 25 and of.lengths == (4, 8, 16)
     own = [line for line in LINES if line["space"] == space and line["seed"] == seed]
     others = [line for line in LINES if line["space"] == space and line["seed"] != seed]
-    worth = {line["point"]: line.get("held_out", 0.0) for line in others}
+    worth = {(line["point"], line["epochs"]): line.get("held_out", 0.0) for line in others}
     exact = 0
     for line in own:
         config = of.space.trial_config(of.base(line["epochs"]), line["params"]).flat()
         if of.nearest(config) == line["point"]:
             exact += 1
             assert curve(of, config) == line["val"]
-            assert of.value(config) == worth[line["point"]], "by what it could not be chosen by"
-    assert exact == len(of)
+            assert of.value(config) == worth[line["point"], line["epochs"]], "by what it could not be chosen by"
+    assert exact == len(of) * len(of.lengths)
 
 
 def test_nearest_is_by_shares_of_ranges_and_keeps_the_label() -> None:
