@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -55,7 +57,7 @@ from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
 from trainables.errors import CheckpointError, UsageError
 from trainables.labels import BASELINE, BEST, MAJORITY, in_order
-from trainables.metrics import METRICS, Metric
+from trainables.metrics import METRICS, Metric, split_key
 from trainables.paths import within
 from trainables.record import TrialRecord
 from trainables.run_folder import BEST_MODELS, REPORT
@@ -70,8 +72,6 @@ class Results(Measured):
         manifest: What the sweep was.
         labels: Record of each label's checkpoint: baseline first, then best, then the others.
         comparison: One row per label and one for the floor; columns `comparison.comparison_columns()`.
-        per_class: One row per label and class; columns `comparison.per_class_columns()`.
-        iou_thresholds: One row per label and threshold; columns `comparison.THRESHOLD_COLUMNS`.
         trials: One row per trial, as in `trials.csv`.
         cost: One row per label; columns `comparison.COST_COLUMNS`.
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
@@ -131,6 +131,17 @@ class Results(Measured):
     def prediction_keys(self) -> dict[str, str]:
         """The trial of each label; two labels may hold one."""
         return {label: record.trial_id for label, record in self.labels.items()}
+
+    @property
+    def class_metric(self) -> Metric:
+        """What classes are compared by: the sweep's objective, of which it may rank one class; else IoU."""
+        of_class = split_key(self.objective.key)
+        metric = self.objective.metric if of_class is None else of_class[0]
+        return metric if metric.of_classes else METRICS.get("iou")
+
+    def confusion(self, label: str) -> npt.NDArray[np.int64]:
+        """The confusion matrix of a label over all images: rows truth, columns prediction, shape (C, C)."""
+        return self.evaluations[self.labels[label].trial_id].confusions.sum(axis=0)
 
     def told(self, label: str) -> str:
         """What sentences call a label: `best`, which is a mere name, by the label of the trial that won."""

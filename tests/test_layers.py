@@ -164,12 +164,14 @@ FLOORS = (
     ("analysis.scores", "analysis.measured"),
     ("analysis.comparison", "analysis.confirmation", "analysis.answer", "analysis.dead", "analysis.trade_off"),
     ("analysis.standings", "analysis.strengths", "analysis.notes", "analysis.stages", "analysis.search_facts"),
-    ("analysis.results", "analysis.score"),
+    ("analysis.results",),
     ("analysis.report.parts", "analysis.report.tables", "analysis.report.drawing", "analysis.report.changed"),
     ("analysis.report.gallery",),
     ("analysis.report.page", "analysis.report.predictions"),
-    ("analysis.report.sections",),
+    ("analysis.report.methods",),
+    ("analysis.report.sections", "analysis.report.masks"),
     ("analysis.report",),
+    ("analysis.score",),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,8 @@ from typing import Literal
 from analysis.kept import OnStep
 from analysis.report.drawing import save_figures
 from analysis.report.gallery import EMBEDDING_BUDGET, FOLDER, Gallery, build_gallery
+from analysis.report.methods import FILE as METHODS_FILE
+from analysis.report.methods import methods_text
 from analysis.report.page import Material, render_page
 from analysis.report.parts import FailedPart, Parts
 from analysis.report.predictions import PREDICTIONS_FOLDER, save_predictions, written_before_lists
@@ -89,6 +92,11 @@ def write_report(
                 advance=lambda done, total: step("predictions", done, total),
             ),
         )
+    methods = parts.make("methods", lambda: methods_text(results))
+    if isinstance(methods, str):
+        write_atomically(folder / METHODS_FILE, (textwrap.fill(methods, 100) + "\n").encode())
+    else:
+        (folder / METHODS_FILE).unlink(missing_ok=True)
     page = render_page(Material(results, figures, gallery), parts)
     path = folder / REPORT_FILE
     write_atomically(path, page.encode())

@@ -14,6 +14,7 @@ from matplotlib import ticker
 
 from analysis.colours import light
 from analysis.report.drawing import FIGURES, Drawing, empty_figure, plain
+from analysis.report.methods import methods_text
 from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
@@ -52,6 +53,7 @@ def run_section(material: Material) -> Section:
         cost=readable(results.cost),
         foreseen=readable(results.foreseen),
         without_time=results.without_time,
+        methods=methods_text(results),
     )
 
 

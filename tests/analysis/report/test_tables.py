@@ -1,5 +1,8 @@
 import io
 import math
+import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +66,42 @@ def test_csv_gives_back_every_number_exactly(tmp_path: Path, name: str) -> None:
             assert list(back[column].fillna("")) == list(frame[column].fillna(""))
         else:
             np.testing.assert_array_equal(back[column].to_numpy(float), frame[column].to_numpy(float))
+
+
+def test_no_text_is_a_formula_in_a_spreadsheet() -> None:
+    texts = ["=1+2", "+a", "-x", "@sum", "\t=1", "\r=1", "a=b", "-0.5", "", "'"]
+    frame = pd.DataFrame({"=label": texts, "iou": np.linspace(-1, 1, len(texts))})
+    back = pd.read_csv(io.StringIO(to_csv(frame)), dtype={"'=label": str}, keep_default_na=False)
+    assert back["'=label"].str.removeprefix("'").tolist()[:4] == texts[:4]
+    assert all(text[:1] not in ("=", "+", "@", "\t", "\r") for text in back["'=label"])
+    assert back["'=label"].tolist()[6:] == texts[6:]
+    np.testing.assert_array_equal(back["iou"], frame["iou"])
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLES) - LONG_TABLES))
+def test_latex_has_as_many_cells_as_columns_and_nothing_unescaped(tmp_path: Path, name: str) -> None:
+    results, _ = make_results(tmp_path, images=2, hostile=True)
+    text = to_latex(getattr(results, name), name)
+    (layout,) = re.findall(r"\\begin\{tabular\}\{([lr]*)\}", text)
+    body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == len(getattr(results, name)) + 1
+    for row in rows:
+        plain = re.sub(r"\\(textbackslash|text\w+)\{\}|\\[&%$#_{}]", "", row.removesuffix(r"\\"))
+        assert plain.count("&") == len(layout) - 1
+        assert not set(plain) & set("%$#_{}~^\\<>")
+    assert text.count(r"\begin{") == text.count(r"\end{") == 2
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed")
+def test_latex_compiles(tmp_path: Path) -> None:
+    results, _ = make_results(tmp_path / "run", images=2, hostile=True)
+    tables = "\n".join(to_latex(getattr(results, name), name) for name in TABLES if name not in LONG_TABLES)
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + tables + r"\end{document}"
+    (tmp_path / "tables.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_an_estimate_and_its_interval_share_a_cell() -> None:
