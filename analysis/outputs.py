@@ -14,7 +14,7 @@ from trainables.words import some_of
 Names = tuple[str, ...]
 """A file's name and those of the folders around it, outermost first."""
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t")
 """A text that begins with one of these is a formula to a spreadsheet."""
 
 

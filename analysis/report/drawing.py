@@ -1,7 +1,7 @@
 """The report's figures: one function per figure, from results to a matplotlib figure, or None where there is nothing.
 
-Every figure is saved as SVG, PDF and PNG for papers and slides. The page embeds the SVG with its colours replaced by the
-page's own variables, so that the same drawing reads on a light and on a dark page.
+Every figure is saved as SVG, PDF and PNG for papers and slides. The page embeds the SVG with its colours replaced by
+the page's own variables, so that the same drawing reads on a light and on a dark page.
 """
 
 from __future__ import annotations

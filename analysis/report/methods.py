@@ -58,8 +58,8 @@ def _data(results: Results) -> Iterator[str]:
     data = results.manifest.data
     splits = data.splits
     yield (
-        f"The data set {data.name} has {counted(len(data.classes), 'class', 'classes')}; {splits.train.images:,} images "
-        f"were used for training, {splits.val.images:,} for validation and {splits.test.images:,} for testing."
+        f"The data set {data.name} has {counted(len(data.classes), 'class', 'classes')}; {splits.train.images:,} "
+        f"images were used for training, {splits.val.images:,} for validation and {splits.test.images:,} for testing."
     )
     if data.origin:
         yield f"Origin of the splits: {data.origin.rstrip('.')}."

@@ -1,6 +1,8 @@
 """The page as a person has it: opened from disk in headless Chromium."""
 
+import base64
 import json
+import re
 import shutil
 from collections.abc import Iterator
 
@@ -272,6 +274,28 @@ def test_theme_can_be_chosen_and_reaches_figures(page) -> None:
         assert theme in button.get_property("textContent")
         seen.append(page.execute_script(script))
     assert seen[0][0] != seen[1][0] and seen[0][1] != seen[1][1]
+
+
+def printed_pages(page) -> int:
+    pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 11.69})["data"])
+    return len(re.findall(rb"/Type\s*/Page\b", pdf))
+
+
+def test_a_print_is_a_summary_unless_everything_is_asked_for(page) -> None:
+    assert 1 <= printed_pages(page) <= 4
+    page.execute_script("document.querySelector('button.print').click()")
+    assert printed_pages(page) > 6
+
+
+def test_what_is_drawn_is_described_for_those_who_cannot_see_it(page) -> None:
+    unnamed = page.execute_script(
+        "const all = [...document.querySelectorAll('svg[role], [role=img], [role=region], nav, dialog, section')];"
+        "return all.filter((e) => !e.getAttribute('aria-label') && !e.getAttribute('aria-labelledby')).length"
+    )
+    assert unnamed == 0
+    assert page.execute_script("return [...document.querySelectorAll('th')].every((h) => h.scope)")
+    assert page.execute_script("return document.querySelectorAll('header.top, nav, main').length") == 3
+    assert page.execute_script("return [...document.querySelectorAll('img')].every((i) => i.hasAttribute('alt'))")
 
 
 def test_hostile_names_ran_nothing(page) -> None:

@@ -152,6 +152,7 @@ def test_nothing_is_written_outside_the_run(hostile: Report) -> None:
     assert sorted(path.name for path in (runs / "run" / "report").iterdir()) == [
         "failures",
         "figures",
+        "methods.txt",
         "predictions",
         "report.html",
         "tables",

@@ -23,7 +23,8 @@ def test_every_number_is_the_runs_own(results):
     trials = results.trials[results.trials["phase"] == "search"]
     completed, stopped = ((trials["state"] == state).sum() for state in ("completed", "stopped"))
     for told in (
-        "The data set synthetic has 8 classes; 300 images were used for training, 100 for validation and 3 for testing.",
+        "The data set synthetic has 8 classes; 300 images were used for training, 100 for validation and 3 for "
+        "testing.",
         "Origin of the splits: drawn with seed 0.",
         "The reported models are lraspp_mobilenet_v3_large.",
         "an image size of 96x128 (height x width), a batch size of 8, the optimizer adamw, the loss cross_entropy",
