@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from analysis.kept import Evaluation, NewEvaluation, OnStep, key_of_weights, load_evaluation, place_of
-from trainables.checkpoint import TRIAL_FILE, load_model, load_trial
+from trainables.checkpoint import TRIAL_FILE, load_trial, rebuild_model
 from trainables.config import format_size
 from trainables.data.base import SegmentationData
 from trainables.data.cache.decoded import class_pixels
@@ -79,7 +79,7 @@ def evaluate_checkpoints(
         _check_files(data, split)
     if split.name == "test":
         for label in missing.values():
-            load_model(folders[label])  # what cannot be rebuilt is refused before anything is opened
+            rebuild_model(folders[label])  # what cannot be rebuilt is refused before anything is opened
         record_opening(run_dir, split, records)
     for trial_id, label in missing.items():
         place = place_of(run_dir, split, trial_id)
@@ -123,7 +123,7 @@ def _evaluate_model(
     progress: OnStep | None,
 ) -> Evaluation:
     # Loaded here, so that one model is in memory at a time.
-    model, record = load_model(checkpoint)
+    model, record = rebuild_model(checkpoint)
     size = record.config.image_size
     model = model.to(device)
     loader = evaluation_loader(

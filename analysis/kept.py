@@ -36,12 +36,12 @@ from trainables.data.splits.frozen import Split
 from trainables.errors import DataError
 from trainables.files import write_json
 from trainables.latency import one_thread
-from trainables.metrics import SCORE_LEVELS, SCORE_LIMIT, Collector, PerImageConfusion, RegionConfidence, ScoreHistogram
+from trainables.metrics import SCORE_CELLS, SCORE_LEVELS, Collector, PerImageConfusion, RegionConfidence, ScoreHistogram
 from trainables.paths import within
 from trainables.places import cache_root
 from trainables.run_folder import evaluations
 
-FORMAT = 2
+FORMAT = 3
 
 
 DESCRIPTION_FILE = "evaluation.json"
@@ -94,10 +94,19 @@ class Evaluation:
     folder: Path
 
     def histograms(self, class_id: int) -> npt.NDArray[np.int32]:
-        """Score histograms of one class, shape (N, 2, SCORE_LEVELS); read at each use, for all of them are large."""
+        """Score histograms of one class in each image, shape (N, 2, SCORE_LEVELS).
+
+        They are read at each use, for all of them are large.
+        """
         with np.load(self.folder / RESULTS_FILE, allow_pickle=False) as arrays:
             names = [name for name in arrays.files if name.startswith(f"histograms/{class_id}/")]
             return np.concatenate([arrays[name] for name in names])
+
+    def score_totals(self, class_id: int) -> npt.NDArray[np.int64]:
+        """Score histogram of one class over all images, shape (2, SCORE_CELLS); read at each use."""
+        with np.load(self.folder / RESULTS_FILE, allow_pickle=False) as arrays:
+            totals: npt.NDArray[np.int64] = arrays[f"totals/{class_id}"]
+            return totals
 
     @functools.cached_property
     def _places(self) -> dict[str, int]:
@@ -242,6 +251,8 @@ class NewEvaluation:
         if tuple(self.confusions.image_ids) != self.split.ids:
             raise RuntimeError("the loader did not give the images of the split in their order")
         self._write_histograms()
+        for class_id, totals in enumerate(self.histograms.totals()):
+            self._write_array(f"totals/{class_id}", totals)
         self._write_array("confusions", self.confusions.value())
         self._write_array("confidence", self.confidence.value())
         self.results.close()
@@ -280,8 +291,7 @@ class NewEvaluation:
             (self.temporary / name).replace(self.folder / name)
 
     def _write_histograms(self) -> None:
-        block = self.histograms.value()
-        self.histograms = ScoreHistogram(self.classes)
+        block = self.histograms.take()
         for class_id in range(self.classes):
             self._write_array(f"histograms/{class_id}/{self.blocks}", block[:, class_id])
         self.blocks += 1
@@ -299,8 +309,8 @@ def key_of_weights(sha256: str, image_size: str, split: Split) -> dict[str, Any]
         "image_size": image_size,
         "split_hash": split.hash,
         "groups": hashlib.sha256(json.dumps(split.groups).encode()).hexdigest(),
+        "score_cells": SCORE_CELLS,
         "score_levels": SCORE_LEVELS,
-        "score_limit": SCORE_LIMIT,
     }
 
 

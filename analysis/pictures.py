@@ -167,6 +167,17 @@ def failure_picture(
     return page
 
 
+def legend(classes: Sequence[ClassInfo]) -> Pillow.Image:
+    """The classes with their colours, one below the other."""
+    page = Pillow.new("RGB", (320, 26 * len(classes) + 2 * GAP), PAPER)
+    draw = ImageDraw.Draw(page)
+    for row, info in enumerate(classes):
+        top = GAP + 26 * row
+        page.paste(_swatch(info.color), (GAP, top + 4))
+        draw.text((GAP + 22, top + 3), _fit(info.name, 320 - 2 * GAP - 22, 14), INK, _font(14))
+    return page
+
+
 def save_picture(picture: Pillow.Image, path: Path, classes: Sequence[ClassInfo]) -> None:
     """Writes a failure picture with 256 colours, in about a quarter of the bytes that full colour takes.
 

@@ -13,7 +13,7 @@ import torch
 
 from analysis import comparison
 from analysis.answer import Answer, answer
-from analysis.candidates import configurations, seeds_frame
+from analysis.candidates import seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame, seed_folders, verdict_on_split
 from analysis.dead import AboveFloor, Dead, above_floor, dead_labels, epoch_losses
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
@@ -31,8 +31,11 @@ from analysis.failures.split import (
 )
 from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
+from analysis.label_folders import label_folders, top_folders
 from analysis.load import curves_frame, load_events, load_trials
 from analysis.measured import Measured
+from analysis.next_sweep.proposal import Proposal, Searched
+from analysis.next_sweep.rules import propose
 from analysis.notes import reader_notes
 from analysis.scores import Classes, score_labels
 from analysis.stages import Stage, stages
@@ -45,22 +48,18 @@ from sweep.latencies import latency_of, unsteady_text
 from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, SplitObjective, recorded_objective, recorded_objectives
 from sweep.pareto import TradeOff, last_trade_off
-from sweep.phase_kinds import kind_of
 from sweep.refitted import refit_text
 from sweep.verdict import Verdict, current_ablation, last_verdict, why_unconfirmed
-from sweep.verify import load_run_split, open_data, open_run, published
-from trainables import commands
-from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, load_trial, publish
+from sweep.verify import load_run_split, open_data, open_run
+from trainables.checkpoint import load_trial
 from trainables.data.base import SegmentationData
 from trainables.data.cache.decoded import class_pixels
 from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
-from trainables.errors import CheckpointError, UsageError
-from trainables.labels import BASELINE, BEST, MAJORITY, in_order
+from trainables.errors import UsageError
+from trainables.labels import BASELINE, BEST, MAJORITY
 from trainables.metrics import METRICS, Metric, split_key
-from trainables.paths import within
 from trainables.record import TrialRecord
-from trainables.run_folder import BEST_MODELS, REPORT
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,7 @@ class Results(Measured):
         foreseen: The sweep's plan beside what happened; columns `foreseen.COLUMNS`, empty where it had none.
         refit: What became of training the winner again on train and val, in one sentence; empty where nothing did.
         without_time: What was not tried or not trained to its end, and why, one sentence each.
+        proposals: What val says a next sweep should try; nothing on test.
         evaluations: By trial id, and `majority`.
         answer: Best beside baseline; None where one of them has no checkpoint.
         dead: The labels that learnt nothing, and why.
@@ -120,6 +120,7 @@ class Results(Measured):
     foreseen: pd.DataFrame
     refit: str
     without_time: tuple[str, ...]
+    proposals: tuple[Proposal, ...]
     evaluations: Mapping[str, Evaluation]
     answer: Answer | None
     dead: Mapping[str, Dead]
@@ -212,8 +213,8 @@ def build_results(
     objective = recorded_objective(manifest)
     trials, events = load_trials(run_dir), load_events(run_dir)
     curves = curves_frame(events)
-    folders = _label_folders(run_dir)
-    added, notes = _top_folders(run_dir, manifest, trials, folders, top)
+    folders = label_folders(run_dir)
+    added, notes = top_folders(run_dir, manifest, trials, folders, top)
     folders.update(added)
     labels = {label: load_trial(folder) for label, folder in folders.items()}
     verdict, (ablation, _) = last_verdict(events), current_ablation(events)
@@ -258,6 +259,20 @@ def build_results(
     dead = dead_labels(trial_ids, evaluations, {label: epoch_losses(record) for label, record in labels.items()})
     chief = BEST if BEST in labels else next(iter(labels))
     winner = evaluations[labels[chief].trial_id]
+    effects = factor_frame(wrong, seed=manifest.seed)
+    proposals: tuple[Proposal, ...] = ()
+    if split == "val" and chief not in dead:
+        proposals = propose(
+            Searched(manifest.space, manifest.base, labels[chief].config.flat()),
+            trials,
+            objective,
+            effects[effects["label"] == chief],
+            wrong[chief],
+            winner,
+            kinds,
+            names,
+            class_pixels(data, trained_on).tolist(),
+        )
     above = above_floor(chief, winner, floor, objective, picked=winner.trial_id in picked, classes=classes)
     warnings = [*manifest.data.warnings, *filter(None, [unsteady_text(manifest.latencies)])]
     return Results(
@@ -283,7 +298,7 @@ def build_results(
         error_types=type_frame(wrong),
         error_types_per_class=class_type_frame(wrong, names),
         error_types_per_image=image_type_frame(wrong),
-        factors=factor_frame(wrong, seed=manifest.seed),
+        factors=effects,
         factor_curves=curve_frame(wrong, seed=manifest.seed),
         component_changes=changed,
         type_changes=changed_types,
@@ -318,6 +333,7 @@ def build_results(
         foreseen=foreseen_frame(manifest.plan, trials, curves, events),
         refit=refit_text(events, labels[BEST].trial_id, run_dir) if BEST in labels else "",
         without_time=tuple(without_time(events)),
+        proposals=proposals,
         evaluations=evaluations,
         answer=told,
         dead=dead,
@@ -349,52 +365,3 @@ def further_metrics(manifest: SweepManifest) -> list[Metric]:
     """The metrics of one class among a sweep's objectives, which no registry has."""
     measured = [one.metric for one in recorded_objectives(manifest) if isinstance(one, SplitObjective)]
     return [metric for metric in measured if metric.name not in METRICS]
-
-
-def _label_folders(run_dir: Path) -> dict[str, Path]:
-    """The checkpoint folder of each label: baseline first, then best, then the others by name."""
-    found = {path.parent.name: path.parent for path in (run_dir / BEST_MODELS).glob(f"*/{TRIAL_FILE}")}
-    told = published(run_dir)
-    if told is not None:  # other folders there are not the sweep's
-        found = {label: folder for label, folder in found.items() if label in told}
-    if not found:
-        raise CheckpointError(
-            f"{run_dir / BEST_MODELS} holds no checkpoint: no trial was trained to its full budget\n"
-            f"finish the sweep first: {commands.resume(run_dir)}"
-        )
-    return {label: found[label] for label in in_order(sorted(found))}
-
-
-def _top_folders(
-    run_dir: Path, manifest: SweepManifest, trials: pd.DataFrame, folders: Mapping[str, Path], count: int
-) -> tuple[dict[str, Path], list[str]]:
-    """Folders of the best configurations on val that no label holds, and what could not be added.
-
-    A configuration ranks by its mean over its seeds, and its first trial at full budget represents it.
-    """
-    if count == 0:
-        return {}, []
-    trials = trials.assign(configuration=configurations(trials))
-    held = {load_trial(folder).trial_id for folder in folders.values()}
-    shown = set(trials.loc[trials["trial_id"].isin(held), "configuration"])
-    may_be_best = trials["phase"].map(lambda phase: kind_of(phase).may_be_best)
-    complete = trials[(trials["state"] == "completed") & trials[manifest.objective].notna() & may_be_best]
-    others = complete[~complete["configuration"].isin(shown)].groupby("configuration", sort=False)
-    ranked = others.agg(trial_id=("trial_id", "first"), score=(manifest.objective, "mean"))
-    lowest_first = recorded_objective(manifest).metric.direction == "min"
-    ranked = ranked.sort_values("score", ascending=lowest_first, kind="stable")
-    added: dict[str, Path] = {}
-    for trial_id in ranked["trial_id"]:
-        checkpoint = latest_checkpoint(within(run_dir, CHECKPOINTS, trial_id))
-        if checkpoint is None or len(added) == count:
-            continue
-        label = f"trial-{trial_id}"
-        folder = within(run_dir, REPORT, "checkpoints", label)
-        publish(checkpoint, folder, label=label)
-        added[label] = folder
-    missing = count - len(added)
-    note = (
-        f"{missing} of the {count} best configurations asked for could not be added: no other that was trained to full "
-        "budget has a whole checkpoint"
-    )
-    return added, [note] if missing else []

@@ -31,7 +31,7 @@ from analysis.failures.factors import FACTORS, measure_factors
 from analysis.failures.kinds import class_kinds
 from analysis.failures.measure import boundary_width
 from analysis.failures.reasons import ComponentTable, factor_effects
-from trainables.checkpoint import load_model
+from trainables.checkpoint import rebuild_model
 from trainables.data.base import Image, Mask
 from trainables.data.scenes import SceneSpec, draw_scene, scene_spec
 from trainables.data.scenes.spec import _WIDE, CLASSES
@@ -153,7 +153,7 @@ def of_model(folder: Path, scenes: int, changed: int) -> list[str]:
 def predictor(folder: Path) -> Predict:
     """A function from an image to the mask that a model predicts, at the image's size."""
     place = folder / "model" if (folder / "model").is_dir() else folder
-    model, record = load_model(place)
+    model, record = rebuild_model(place)
 
     def predict(image: Image) -> Mask:
         height, width = record.config.image_size

@@ -71,6 +71,10 @@ class Images:
         assert self.scores is not None
         return self.scores[class_id]
 
+    def score_totals(self, class_id: int) -> npt.NDArray[np.int64]:
+        """As metrics ask for them; as coarse as those of single images, for which images are drawn is known later."""
+        return np.asarray(self.histograms(class_id).sum(axis=0, dtype=np.int64))
+
     def take(self, places: npt.NDArray[np.intp], group: npt.NDArray[np.intp], *, grouped: bool) -> Images:
         """Some of them; an image that was drawn twice is there twice."""
         confidence = None if self.confidence is None else self.confidence[places]

@@ -33,15 +33,17 @@ from analysis.kept import RESULTS_FILE, Evaluation
 from analysis.scores import score_labels
 from analysis.statistics import MOST_BLOCKS
 from trainables import metrics
+from trainables.loops import predicted_class
 from trainables.metrics import (
     IGNORE,
+    SCORE_CELLS,
     SCORE_LEVELS,
     ScoreHistogram,
     leave_out_weights,
     mean_over_classes,
     mean_over_split_classes,
-    quantise_scores,
     sampling_units,
+    score_cells,
 )
 
 CLASSES = 21
@@ -61,10 +63,13 @@ def make_evaluation(folder: Path, images: int) -> None:
     arrays: dict[str, Values] = {"confusions": confusions, "confidence": confidence}
     levels = np.arange(SCORE_LEVELS)
     for class_id in range(CLASSES):
-        shares = [np.exp(-(((levels - centre) / 160) ** 2)) for centre in (650, 250)]
+        shares = [np.exp(-(((levels - centre) / 320) ** 2)) for centre in (1300, 500)]
         counts = [rng.multinomial(20_000, share / share.sum(), images) for share in shares]
         counts[0] *= present[:, class_id, None]
         arrays[f"histograms/{class_id}/0"] = np.stack(counts, axis=1).astype(np.int32)
+        totals = np.zeros((2, SCORE_LEVELS, SCORE_CELLS // SCORE_LEVELS), dtype=np.int64)
+        totals[..., 0] = np.stack(counts, axis=1).sum(axis=0)
+        arrays[f"totals/{class_id}"] = totals.reshape(2, SCORE_CELLS)
     np.savez_compressed(folder / RESULTS_FILE, **arrays)
 
 
@@ -126,21 +131,21 @@ def made_image(size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def our_histogram(logits: torch.Tensor, target: torch.Tensor) -> Values:
-    """Counts of shape (C, 2, L)."""
+    """Counts of shape (C, 2, SCORE_CELLS)."""
     collector = ScoreHistogram(CLASSES)
-    collector.process("image", logits, target, target)
-    return collector.value()[0]
+    collector.process("image", logits, predicted_class(logits), target)
+    return collector.totals()
 
 
 def plain_histogram(logits: torch.Tensor, target: torch.Tensor) -> Values:
     """The same from one index array over all pixels and classes."""
     known = target.reshape(-1) != IGNORE
-    level = quantise_scores(logits.reshape(CLASSES, -1)[:, known])
+    cells = score_cells(logits.reshape(CLASSES, -1)[:, known])
     classes = torch.arange(CLASSES)[:, None]
     negative = (target.reshape(-1)[known][None] != classes).long()
-    cell = (classes * 2 + negative) * SCORE_LEVELS + level
-    counts = torch.bincount(cell.reshape(-1), minlength=CLASSES * 2 * SCORE_LEVELS)
-    return np.asarray(counts.reshape(CLASSES, 2, SCORE_LEVELS).numpy())
+    place = (classes * 2 + negative) * SCORE_CELLS + cells
+    counts = torch.bincount(place.reshape(-1), minlength=CLASSES * 2 * SCORE_CELLS)
+    return np.asarray(counts.reshape(CLASSES, 2, SCORE_CELLS).numpy())
 
 
 def held_bytes() -> int:

@@ -226,7 +226,8 @@ def _evaluation(trial_id: str, split: str, confusions: npt.NDArray[np.int64]) ->
         groups=(None,) * images,
         confusions=confusions,
         confidence=np.where(confusions.sum(axis=1) > 0, 0.5, np.nan),
-        histograms=_flat_scores(confusions),
+        histograms=(flat := _flat_scores(confusions)),
+        score_totals=lambda class_id: flat(class_id).sum(axis=0),
         latency_ms=1.0,
     )
 

@@ -34,7 +34,7 @@ from sweep.journal import JOURNAL_FILE, read_events
 from sweep.objectives import objective_of
 from sweep.verdict import Confirmed, last_verdict
 from trainables.applied import images_digest
-from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, load_model, publish
+from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish, rebuild_model
 from trainables.config import TrialConfig, format_size
 from trainables.data import DATASETS, Splits
 from trainables.data.base import SegmentationData
@@ -165,7 +165,7 @@ def of_checkpoint(run_dir: Path, trial_id: str, data: SegmentationData, splits: 
         raise SystemExit(f"the checkpoint of {trial_id} is gone")
     folder = run_dir.parent / f"{run_dir.name}-{trial_id}"
     publish(checkpoint, folder, label=trial_id)
-    model, record = load_model(folder)
+    model, record = rebuild_model(folder)
     return counts_on_test(model, data, splits, record.config)
 
 

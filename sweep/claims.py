@@ -8,7 +8,11 @@ over n and n0 seeds is held against
     t = d / sqrt(s^2 (1/n + 1/n0) + v)
 
 How large the largest t of a sweep of equals is, is simulated with the same numbers of seeds, of images and of
-configurations that were picked from. On val the candidates were picked by scores on the very images that they are
+configurations that were picked from. The two variances are not known but estimated, s^2 often from four degrees of
+freedom: each simulated sweep draws both as the estimates leave them open, s^2 f / chi^2 with f degrees of freedom
+(the fiducial solution of Behrens and Fisher; Fisher, "The Fiducial Argument in Statistical Inference", Annals of
+Eugenics 6, 1935). With the estimates themselves a spread that is small by luck would make the chance that is told many
+times too small. On val the candidates were picked by scores on the very images that they are
 compared on: their luck with these images is picked as well, and the simulation picks in the same way. docs/METRICS.md
 has the definition and what simulated sweeps showed.
 """
@@ -25,8 +29,8 @@ import numpy as np
 from trainables.metrics import Floats
 
 CONFIDENCE = 0.95
-DRAWS = 20_000
-"""Simulated sweeps of equals: a chance of 0.025 is known to 0.001."""
+DRAWS = 100_000
+"""Simulated sweeps of equals: a chance of 0.025 is known to 0.0005, and its t, where seeds are few, to 1%."""
 LEAST_SEEDS = 2
 """Fewer show no variance."""
 POWER = 0.8
@@ -239,23 +243,50 @@ def detectable_difference(critical: float, error: float, freedom: int) -> float:
 
 def _largest(design: Design, seed_variance: float, image_variance: float, draws: int) -> Floats:
     """The largest t of each of so many sweeps of equals."""
-    seed_sd, luck_sd = math.sqrt(seed_variance), math.sqrt(image_variance / 2)
-    if not seed_sd and not luck_sd:
+    if not seed_variance and not image_variance:
         return np.zeros(draws)
     tried, _ = design.picked or (design.chosen_from or 0, 0)
     block = max(1, BLOCK // max(tried, len(design.seeds) - 1))
     differences = _of_candidates if design.picked is None else _of_picked
+    errors = np.sqrt(_shares(design)[1:] * seed_variance + image_variance)
     rng = np.random.default_rng(0)
     found = []
     for start in range(0, draws, block):
         size = min(block, draws - start)
-        gains = differences(design, seed_sd, luck_sd, rng, size)
-        variances = _estimated(design, seed_variance, image_variance, rng, size)
-        found.append((gains / np.sqrt(variances[1:].T)).max(axis=1))
+        seed_sd, luck_sd = spreads(seed_variance, design.freedom, image_variance, design.units, rng, size)
+        found.append((differences(design, seed_sd, luck_sd, rng, size) / errors).max(axis=1))
     return np.asarray(np.concatenate(found))
 
 
-def _of_candidates(design: Design, seed_sd: float, luck_sd: float, rng: np.random.Generator, size: int) -> Floats:
+def spreads(
+    seed_variance: float, freedom: int, image_variance: float, units: int, rng: np.random.Generator, size: int
+) -> tuple[Floats, Floats]:
+    """True spreads that estimates leave open: draws of the fiducial distributions of two standard deviations.
+
+    Args:
+        seed_variance: Estimated, of the scores of one configuration.
+        freedom: Degrees of freedom of that estimate.
+        image_variance: Estimated, of a difference.
+        units: Images, or groups of images, that it is from; up to 1 where it counts as known.
+        rng: Of the draws.
+        size: How many.
+
+    Returns:
+        The standard deviations of a score over seeds, and of one configuration's score over images, shape (size, 1).
+    """
+    of_seeds = seed_variance * freedom / rng.chisquare(freedom, (size, 1))
+    of_images = np.full((size, 1), image_variance)
+    if units > 1:
+        of_images = image_variance * (units - 1) / rng.chisquare(units - 1, (size, 1))
+    return np.sqrt(of_seeds), np.sqrt(of_images / 2)
+
+
+def _shares(design: Design) -> Floats:
+    """What the variance over seeds is multiplied with in the variance of each difference from the first."""
+    return np.array([1 / seeds + 1 / design.seeds[0] for seeds in design.seeds])
+
+
+def _of_candidates(design: Design, seed_sd: Floats, luck_sd: Floats, rng: np.random.Generator, size: int) -> Floats:
     """Differences of candidates from a baseline as good as they are, shape (size, compared)."""
     compared = len(design.seeds) - 1
     seeds = np.array(design.seeds)
@@ -264,11 +295,12 @@ def _of_candidates(design: Design, seed_sd: float, luck_sd: float, rng: np.rando
     else:
         own = luck_of_best(max(compared, design.chosen_from), compared, seed_sd, luck_sd, rng, size)
     means = own + seed_sd * rng.standard_normal((size, compared)) / np.sqrt(seeds[1:])
-    baseline = luck_sd * rng.standard_normal(size) + seed_sd * rng.standard_normal(size) / math.sqrt(seeds[0])
-    return np.asarray(means - baseline[:, None])
+    shape = (size, 1)
+    baseline = luck_sd * rng.standard_normal(shape) + seed_sd * rng.standard_normal(shape) / math.sqrt(seeds[0])
+    return np.asarray(means - baseline)
 
 
-def _of_picked(design: Design, seed_sd: float, luck_sd: float, rng: np.random.Generator, size: int) -> Floats:
+def _of_picked(design: Design, seed_sd: Floats, luck_sd: Floats, rng: np.random.Generator, size: int) -> Floats:
     """Differences by which a picked winner stands above variants that are as good, shape (size, variants).
 
     The winner's luck with the images and with the seeds was picked: of `tried` configurations the `top` best by one
@@ -285,8 +317,8 @@ def _of_picked(design: Design, seed_sd: float, luck_sd: float, rng: np.random.Ge
     return np.asarray(means.max(axis=1)[:, None] - others)
 
 
-def luck_of_best(tried: int, top: int, seed_sd: float, luck_sd: float, rng: np.random.Generator, size: int) -> Floats:
-    """Luck with the images of the best by one seed each among equals, shape (size, top)."""
+def luck_of_best(tried: int, top: int, seed_sd: Floats, luck_sd: Floats, rng: np.random.Generator, size: int) -> Floats:
+    """Luck with the images of the best by one seed each among equals, shape (size, top); spreads of shape (size, 1)."""
     luck = luck_sd * rng.standard_normal((size, tried))
     best = np.argsort(-(luck + seed_sd * rng.standard_normal((size, tried))), axis=1)[:, :top]
     return np.asarray(np.take_along_axis(luck, best, axis=1))
@@ -300,5 +332,4 @@ def _estimated(
     of_images = np.full(size, image_variance)
     if design.units > 1:
         of_images = image_variance * rng.chisquare(design.units - 1, size) / (design.units - 1)
-    shares = np.array([1 / seeds + 1 / design.seeds[0] for seeds in design.seeds])
-    return np.asarray(shares[:, None] * of_seeds + of_images)
+    return np.asarray(_shares(design)[:, None] * of_seeds + of_images)

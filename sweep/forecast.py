@@ -108,6 +108,10 @@ class Forecast:
             return 0.0
         return WORKER_SECONDS + self.start_seconds() + (RAY_SECONDS if self._resuming else 0.0)
 
+    def seconds_left(self, trial_id: str, config: Mapping[str, Any], epochs: int) -> float:
+        """Of the last epochs of a trial that was begun."""
+        return self.restart_seconds(trial_id) + epochs * self.epoch_seconds(config)
+
     def trial_seconds(self, config: Mapping[str, Any], epochs: int) -> float:
         """Of so many epochs of a trial that is begun or continued."""
         return self.start_seconds() + epochs * self.epoch_seconds(config)

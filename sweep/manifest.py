@@ -71,6 +71,8 @@ class DataRecord:
             not keep it.
         origin: How the splits came about, in one sentence.
         warnings: What a reader of the report must know of the data.
+        ids: The id in its mask files that stands for each class (`file_ids`); empty in runs that did not keep them.
+        image_bits: The depth from which its images deeper than 8 bits are scaled; None where there are none.
     """
 
     name: str
@@ -80,6 +82,8 @@ class DataRecord:
     values: str | None = None
     origin: str = ""
     warnings: tuple[str, ...] = ()
+    ids: tuple[int, ...] = ()
+    image_bits: int | None = None
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class SplitObjective(Objective):
     metric: Metric
 
 
-DEFAULT = METRICS.get("iou").key
+DEFAULT = str(METRICS.get("iou").key)
 DEAD_MARGIN = 0.001
 """A score no more than this above that of the commonest class everywhere shows that nothing was learnt."""
 CLASS = "CLASS"

@@ -25,9 +25,8 @@ from trainables.registry import Scalar
 END_SECONDS = 6.0
 """From the last trial's end on, beside the report: Ray ends, models are published, and at last the process ends."""
 REPORT_SECONDS = 14.0
-"""Of the report on val beside what grows with labels and images: a process that loads its libraries, tables, page.
-
-Ten on a quiet machine, sixteen on one with twice as many running processes as cores."""
+"""Of the report on val beside what grows with labels and images: a process that loads its libraries, tables, page; as
+long as it takes where other work shares the cores."""
 IMAGE_SECONDS, PIXEL_SECONDS = 0.02, 1.2e-7
 """Of the report for each image of a label and each pixel of it, beside the model: regions, pictures, files. Estimates:
 `benchmarks/on_time.py` shows whether they are long enough."""

@@ -19,7 +19,9 @@ def source_of(manifest: SweepManifest) -> dict[str, Any]:
     """Where the images of a model came from: what `trainables.record.TrialRecord.data` holds."""
     record = manifest.data
     splits = {"train": record.splits.train.hash, "val": record.splits.val.hash}
-    return {"name": record.name, "root": record.root, "splits": splits}
+    how = {"ids": list(record.ids)} if record.ids else {}
+    depth = {} if record.image_bits is None else {"image_bits": record.image_bits}
+    return {"name": record.name, "root": record.root, "splits": splits, **how, **depth}
 
 
 def publish_labels(run_dir: Path, manifest: SweepManifest, conductor: Conductor) -> None:

@@ -13,7 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
-from sweep.claims import BLOCK, CONFIDENCE, DRAWS, Arm, Contrast, Design, detectable_difference, luck_of_best
+from sweep.claims import BLOCK, CONFIDENCE, DRAWS, Arm, Contrast, Design, detectable_difference, luck_of_best, spreads
 from trainables.metrics import Floats
 
 
@@ -80,15 +80,12 @@ def _largest(design: Design, freedom: int, seed_variance: float, image_variance:
     count = len(design.seeds)
     tried = max(count, design.chosen_from or 0)
     block = max(1, BLOCK // max(tried, count))
+    pairs = [(*pair, _error(design, pair, seed_variance, image_variance)) for pair in combinations(range(count), 2)]
     rng = np.random.default_rng(0)
     found = []
     for start in range(0, draws, block):
         size = min(block, draws - start)
-        of_seeds = seed_variance * rng.chisquare(freedom, size) / freedom
-        of_images = np.full(size, image_variance)
-        if design.units > 1:
-            of_images = image_variance * rng.chisquare(design.units - 1, size) / (design.units - 1)
-        seed_sd, luck_sd = math.sqrt(seed_variance), math.sqrt(image_variance / 2)
+        seed_sd, luck_sd = spreads(seed_variance, freedom, image_variance, design.units, rng, size)
         own = (
             luck_sd * rng.standard_normal((size, count))
             if design.chosen_from is None
@@ -96,8 +93,12 @@ def _largest(design: Design, freedom: int, seed_variance: float, image_variance:
         )
         means = own + seed_sd * rng.standard_normal((size, count)) / np.sqrt(np.array(design.seeds))
         largest = np.zeros(size)
-        for first, second in combinations(range(count), 2):
-            error = np.sqrt(of_seeds * (1 / design.seeds[first] + 1 / design.seeds[second]) + of_images)
+        for first, second, error in pairs:
             np.maximum(largest, np.abs(means[:, first] - means[:, second]) / error, out=largest)
         found.append(largest)
     return np.concatenate(found)
+
+
+def _error(design: Design, pair: tuple[int, int], seed_variance: float, image_variance: float) -> float:
+    """Standard error of the difference of two of the candidates."""
+    return math.sqrt(seed_variance * sum(1 / design.seeds[one] for one in pair) + image_variance)

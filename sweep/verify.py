@@ -15,7 +15,7 @@ from sweep.journal import JOURNAL_FILE, Event, read_events
 from sweep.manifest import DataRecord, SplitRecord, SplitRecords, SweepManifest
 from sweep.versions import package_versions
 from trainables.checkpoint import MODEL_FILE, MODEL_FILES, TRIAL_FILE, file_sha256
-from trainables.data.base import DATASETS, SegmentationData
+from trainables.data.base import DATASETS, SegmentationData, file_ids
 from trainables.data.cache.scan import scan
 from trainables.data.reading.stored import is_transparent
 from trainables.data.splits.frozen import TEST_SPLIT_FILE, Split, load_split, load_test_split, split_hash
@@ -118,6 +118,8 @@ def describe_data(
         values=values_hash(data),
         origin=origin,
         warnings=tuple(warnings),
+        ids=tuple(file_ids(data)),
+        image_bits=data.image_bits,
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
-from trainables.checkpoint import load_model, publish
+from trainables.checkpoint import publish, rebuild_model
 from trainables.config import TrialConfig
 from trainables.data import DATASETS
 from trainables.execution import TrialData
@@ -78,7 +78,7 @@ def test_fcn_resnet50_trains_and_evaluates_on_voc(tmp_path: Path) -> None:
     first, second = trial.run_epoch(), trial.run_epoch()
     assert second["metrics"]["train/loss"] < first["metrics"]["train/loss"]
     publish(trial.save(tmp_path / "checkpoints"), tmp_path / "model", label="voc")
-    model, record = load_model(tmp_path / "model")
+    model, record = rebuild_model(tmp_path / "model")
     assert [info.name for info in record.classes][:2] == ["background", "aeroplane"]
     matrix = ConfusionMatrix(21)
     evaluate(model, evaluation_loader(data, splits.val[:6], size=(64, 64), batch_size=3), [matrix])

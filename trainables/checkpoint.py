@@ -253,7 +253,7 @@ def load_trial(folder: Path) -> TrialRecord:
         raise CheckpointError(f"{path} is damaged ({error})") from error
 
 
-def load_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
+def rebuild_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
     """Rebuilds the model of `best/LABEL` with its weights, in evaluation mode on the CPU.
 
     Raises:

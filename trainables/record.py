@@ -30,7 +30,9 @@ class TrialRecord:
         parameters: Number of the model's parameters, frozen ones and those of an auxiliary head included.
         sha256: Hash of `model.safetensors`.
         data: Where the images came from: `name` of the data set, `root` (text or None) and `splits`, the content hash
-            of train and val (`split_hash`). Empty in a trial's own checkpoints, and in models published before 0.2.
+            of train and val (`split_hash`); where they are known, `ids` (the id in its mask files for each class) and
+            `image_bits` (the depth of images deeper than 8 bits); of a refit, `refit` (`of`: the trial, `trained_on`).
+            Empty in a trial's own checkpoints, and in models published before 0.2.
         plugins: `name` and `sha256` of the user's own files, or packages, that some component of `config` comes from.
     """
 

@@ -16,6 +16,8 @@ REPORT = "report"
 REPORT_FILE = "report.html"
 TABLES_FOLDER = "tables"
 """Folder of the report."""
+NEXT_SPACE_FILE = "next_space.yaml"
+"""Of the report on val: the space that a next sweep should search."""
 
 
 def evaluations(run_dir: Path, split: str) -> Path:

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from analysis.kept import OnStep
+from analysis.next_sweep.space_file import next_command
 from analysis.report.sections.answer import all_dead, caveats, lead_claims
 from analysis.report.writing import Report, write_report
 from analysis.results import Results, build_results
@@ -79,6 +80,10 @@ def answer_lines(report: Report, *, save_asked: bool = False) -> list[str]:
     times = "once" if results.openings == 1 else f"{results.openings} times"
     lines.append(f"test      opened {times} so far")
     lines.append(f"report    {report.path.resolve().as_uri()}")
+    if results.proposals:
+        changes = ", ".join(one.what for one in results.proposals)
+        command = next_command(results.manifest, results.run_dir)
+        lines.append(f"try       {changes} (from val alone): {command}")
     lines.append(f"next      {_next_command(results, save_asked=save_asked)}")
     # A class or a label may hold what moves a terminal's cursor.
     return ["".join(letter if letter.isprintable() else " " for letter in line) for line in lines]

@@ -30,6 +30,7 @@ from trainables.files import write_atomically
 from trainables.registry import Registry
 
 if TYPE_CHECKING:
+    from analysis.measured import Measured
     from analysis.results import Results
 
 WIDTH = 9.6
@@ -157,9 +158,9 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)))
 
 
-def label_colors(results: Measured) -> dict[str, str]:
+def label_colors(measured: Measured) -> dict[str, str]:
     """The colour that each label is drawn in."""
-    return {label: light(name) for label, name in series(list(results.labels)).items()}
+    return {label: light(name) for label, name in series(list(measured.labels)).items()}
 
 
 def labels_by_trial(results: Results) -> dict[str, list[str]]:

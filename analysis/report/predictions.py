@@ -13,7 +13,7 @@ from analysis import pictures
 from analysis.outputs import reserve
 from analysis.report.gallery import FOLDER, Advance
 from sweep.verify import load_run_split
-from trainables.data.base import SegmentationData
+from trainables.data.base import SegmentationData, file_ids
 from trainables.errors import DataError
 from trainables.paths import WrittenFiles
 from trainables.run_folder import REPORT, TABLES_FOLDER
@@ -64,25 +64,13 @@ def save_predictions(
     files = reserve(written, [(NAMES_FILE,), *names.values()])
     table = [(label, image_id, "/".join(name)) for (label, image_id), name in names.items()]
     pd.DataFrame(table, columns=["label", "image_id", "file"]).to_csv(files[(NAMES_FILE,)], index=False)
-    ids = range(len(data.classes)) if positions else smallest_stored_ids(data)
+    ids = range(len(data.classes)) if positions else file_ids(data)
     for done, ((label, image_id), name) in enumerate(names.items(), start=1):
         prediction = results.evaluations[results.labels[label].trial_id].prediction(image_id)
         pictures.id_mask(prediction, results.classes, ids).save(files[name], compress_level=3)
         if advance:
             advance(done, len(names))
     return len(names)
-
-
-def smallest_stored_ids(data: SegmentationData) -> list[int]:
-    """The id in the data set's own mask files that stands for each class; the smallest one where there are several.
-
-    The place of the class instead, where an id does not fit into a PNG of 16 bits.
-    """
-    found: dict[int, int] = {}
-    for stored, class_id in sorted(data.stored_ids().items()):
-        found.setdefault(class_id, stored)
-    ids = [found[class_id] for class_id in range(len(data.classes))]
-    return ids if min(ids) >= 0 and max(ids) <= 65535 else list(range(len(ids)))
 
 
 def written_before_lists(run_dir: Path) -> dict[str, list[str]]:

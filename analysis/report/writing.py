@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from analysis.kept import OnStep
+from analysis.next_sweep.space_file import next_command, place_of_file, space_text
 from analysis.report.drawing import save_figures
 from analysis.report.gallery import EMBEDDING_BUDGET, FOLDER, Gallery, build_gallery
 from analysis.report.methods import FILE as METHODS_FILE
 from analysis.report.methods import methods_text
-from analysis.report.page import Material, render_page
+from analysis.report.page import Material, count_images, render_page
 from analysis.report.parts import FailedPart, Parts
 from analysis.report.predictions import PREDICTIONS_FOLDER, save_predictions, written_before_lists
 from analysis.report.tables import write_tables
@@ -97,10 +98,28 @@ def write_report(
         write_atomically(folder / METHODS_FILE, (textwrap.fill(methods, 100) + "\n").encode())
     else:
         (folder / METHODS_FILE).unlink(missing_ok=True)
+    if results.split == "val":
+        parts.make("next space", lambda: _write_next_space(results))
     page = render_page(Material(results, figures, gallery), parts)
     path = folder / REPORT_FILE
     write_atomically(path, page.encode())
     return Report(path, results, gallery, saved if isinstance(saved, int) else 0, tuple(parts.failed))
+
+
+def _write_next_space(results: Results) -> None:
+    """The proposals as a space file; where there are none, that of an earlier report is removed."""
+    path = place_of_file(results.run_dir)
+    path.unlink(missing_ok=True)
+    if results.proposals:
+        manifest = results.manifest
+        text = space_text(
+            manifest,
+            results.labels[results.chief].config.flat(),
+            results.proposals,
+            images=count_images(results),
+            command=next_command(manifest, results.run_dir),
+        )
+        write_atomically(path, text.encode())
 
 
 def _silent(what: str, done: int, total: int) -> None:

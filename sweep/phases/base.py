@@ -124,9 +124,8 @@ class Context:
         limit = self.limit
         if limit is None:
             return None
-        (seconds,) = self.seconds_to_go([trial])
-        forecast = limit.forecast
-        late = limit.overrun(seconds - forecast.start_seconds() + forecast.restart_seconds(trial.trial_id))
+        epochs = int(trial.config["epochs"]) - trial.epochs
+        late = limit.overrun(limit.forecast.seconds_left(trial.trial_id, trial.config, epochs))
         return Stop("time budget", f"its last epoch would end {late:.0f} s too late") if late > 0 else None
 
 

@@ -91,11 +91,10 @@ class Finish(Phase):
     def _cut_short(self) -> list[tuple[TrialView, str]]:
         """Representatives whose last epochs the time budget ended, with the reason, where that is not written down."""
         table = self.context.table
-        stopped = [trial for trial in table.of_phase(self.kind.name) if trial.state == "stopped" and trial.parent]
         return [
             (table.trials[trial.parent], trial.reason.partition(": ")[2])
-            for trial in stopped
-            if trial.parent not in self._given_up
+            for trial in table.of_phase(self.kind.name)
+            if trial.state == "stopped" and trial.parent is not None and trial.parent not in self._given_up
         ]
 
     def _waiting(self) -> list[TrialView]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -33,6 +35,16 @@ COUNTS = {"train": 4, "val": 5, "test": 42}
 STEPS = {"0000": 5, "0001-finish": 20, "0002": 2}
 SETTLING = 10
 """Passes without a step at the end, for BatchNorm's running statistics."""
+
+
+@contextmanager
+def made_once(factory: pytest.TempPathFactory) -> Iterator[tuple[SegmentationData, Path]]:
+    """Data and a run for a module, with a cache of their own; tests work on copies of the run."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = factory.mktemp("small")
+        patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
+        data = make_data(root / "data")
+        yield data, make_run(root / "runs" / "small", data)
 
 
 def make_data(root: Path, *, groups: bool = False) -> SegmentationData:

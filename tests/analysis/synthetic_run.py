@@ -375,6 +375,7 @@ def make_results(
         foreseen=pd.DataFrame(columns=list(FORESEEN_COLUMNS)),
         refit="",
         without_time=(),
+        proposals=(),
         evaluations=evaluations,
         answer=_answer(records, {row["label"]: row["iou"] for row in comparison}),
         dead={},

@@ -55,6 +55,7 @@ def made_evaluation(trial_id, *, images=40, skill=2.0, seed=0, groups=None, spli
         groups=groups or (None,) * images,
         confusions=collectors[0].value(),
         histograms=lambda class_id: collectors[1].value()[:, class_id],
+        score_totals=lambda class_id: collectors[1].totals()[class_id],
         confidence=collectors[2].value(),
         latency_ms=12.5,
     )
@@ -93,7 +94,13 @@ def slow_scores(evaluation, chosen):
     for name in ("iou", "f1", "precision", "recall"):
         each = getattr(metrics, name)(matrix)
         values[name] = np.mean([each[c] for c in range(4) if split[c].sum() and matrix[c].sum()])
-    each = [metrics.average_precision(evaluation.histograms(c)[chosen].sum(axis=0)) for c in range(4)]
+    # That of the split from all digits of the scores, and how far coarse ones move from it.
+    each = [
+        metrics.average_precision(evaluation.score_totals(c))
+        + metrics.average_precision(evaluation.histograms(c)[chosen].sum(axis=0))
+        - metrics.average_precision(evaluation.histograms(c).sum(axis=0))
+        for c in range(4)
+    ]
     values["ap"] = np.mean([each[c] for c in range(4) if matrix[c].sum()])
     regions = metrics.region_average_precision(evaluation.confusions[chosen], evaluation.confidence[chosen])
     values["map"] = np.mean([regions[c].mean() for c in range(4) if matrix[c].sum()])

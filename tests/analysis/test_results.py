@@ -23,16 +23,12 @@ from trainables.labels import MAJORITY
 from trainables.metrics import METRICS
 
 from ..copies import copy_run
-from .small_run import CLASSES, COUNTS, make_data, make_run
+from .small_run import CLASSES, COUNTS, made_once, make_data, make_run
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        root = tmp_path_factory.mktemp("results")
-        patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
-        data = make_data(root / "data")
-        run_dir = make_run(root / "runs" / "small", data)
+    with made_once(tmp_path_factory) as (data, run_dir):
         yield data, run_dir, build_results(run_dir)
 
 

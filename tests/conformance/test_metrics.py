@@ -24,7 +24,7 @@ from trainables.metrics import (
     RegionConfidence,
     Replicates,
     ScoreHistogram,
-    quantise_scores,
+    score_cells,
     summary,
 )
 
@@ -75,7 +75,19 @@ class Split:
 
     def histograms(self, class_id):
         assert "scores" in self.needs
-        return collected(ScoreHistogram, self.images)[:, class_id]
+        # As fine as those of the split, so that a replicate is exactly what its images give.
+        return np.stack([totals([image])[class_id] for image in self.images])
+
+    def score_totals(self, class_id):
+        assert "scores" in self.needs
+        return totals(self.images)[class_id]
+
+
+def totals(images):
+    collector = ScoreHistogram(CLASSES)
+    for image in images:
+        collector.process(*image)
+    return collector.totals()
 
 
 def value(name, images, weights=None):
@@ -138,7 +150,7 @@ def loop_ap(images):
     for index in range(CLASSES):
         entries = []
         for _, logits, _, target in images:
-            levels = quantise_scores(logits)[index]
+            levels = score_cells(logits)[index]
             entries += [
                 (int(level), int(truth) == index)
                 for level, truth in zip(levels.flatten(), target.flatten(), strict=True)
@@ -201,7 +213,7 @@ def known_pixels(images):
     """Truth, prediction and quantised scores (C, P) of every pixel that is not void."""
     truth = torch.cat([target.flatten() for *_, target in images])
     guess = torch.cat([prediction.flatten() for _, _, prediction, _ in images])
-    scores = torch.cat([quantise_scores(logits).flatten(1) for _, logits, _, _ in images], dim=1)
+    scores = torch.cat([score_cells(logits).flatten(1) for _, logits, _, _ in images], dim=1)
     known = truth != IGNORE
     return truth[known].numpy(), guess[known].numpy(), scores[:, known].numpy()
 

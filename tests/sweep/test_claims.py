@@ -136,6 +136,19 @@ def test_sweeps_of_equals_claim_in_fewer_than_5_of_100(how: dict[str, float], on
     assert np.mean(np.array(leading) <= 0.1) <= 0.145, "the chance that is told is no smaller than the true one"
 
 
+@pytest.mark.parametrize(("sd", "luck"), [(0.012, 0.002), (0.012, 0.007)])
+def test_a_small_chance_is_not_told_where_seeds_lie_close_together_by_luck(sd: float, luck: float) -> None:
+    """Where images count for less than seeds, estimates taken for the truth would say 0.003 in 7 of 1,000 sweeps."""
+    rng, chances = np.random.default_rng(5), []
+    for _ in range(3000):
+        both = [Arm(f"t{one}", tuple(rng.normal(0, luck) + rng.normal(0, sd, 3))) for one in range(2)]
+        variance = 2 * luck**2 * rng.chisquare(99) / 99
+        (found,) = compare(both[0], both[1:], image_variance={"t1": variance}, units=100, draws=10_000)
+        chances.append(found.chance)
+    for chance, most in ((0.003, 15), (0.01, 42), (0.025, 95)):  # chance alone takes what is right beyond in 1 of 50
+        assert sum(one <= chance for one in chances) <= most
+
+
 def test_without_the_correction_for_picking_the_images_luck_would_be_claimed() -> None:
     rng, claimed, corrected = np.random.default_rng(3), 0, 0
     for _ in range(200):

@@ -27,7 +27,7 @@ from sweep.trials import TrialTable
 from sweep.verdict import last_verdict, sentence
 from sweep.verify import open_data
 from trainables.applied import images_digest
-from trainables.checkpoint import latest_checkpoint, load_model, load_trial, read_val_counts
+from trainables.checkpoint import latest_checkpoint, load_trial, read_val_counts, rebuild_model
 from trainables.data import DATASETS
 from trainables.data.splits.frozen import load_split
 from trainables.execution import TrialData
@@ -122,7 +122,7 @@ def test_every_label_stands_at_full_budget_and_can_be_rebuilt(sweep: tuple[Path,
     assert labels == wanted
     best_scores = {}
     for label in labels:
-        model, record = load_model(run / "best" / label)
+        model, record = rebuild_model(run / "best" / label)
         assert record.epochs == 6
         assert [entry["epoch"] for entry in record.history] == list(range(1, 7))
         assert not model.training
@@ -243,7 +243,7 @@ def test_winner_is_refitted_on_train_and_val_together_once_the_last_trial_has_en
     assert f"refit     {told}" in out and "it is measured on nothing" in told
     report_page = (run / "report" / "report.html").read_text()
     assert told in report_page and "seconds of the refit" in report_page
-    _, record = load_model(run / "refit")
+    _, record = rebuild_model(run / "refit")
     train, val = (load_split(run, name).ids for name in ("train", "val"))
     assert record.applied["images"] == images_digest((*train, *val), ())
     assert set(record.metrics) == {"train/loss", "train/lr"} and record.epochs == 6

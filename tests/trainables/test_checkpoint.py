@@ -19,11 +19,11 @@ from trainables.checkpoint import (
     file_sha256,
     is_whole,
     latest_checkpoint,
-    load_model,
     load_trial,
     publish,
     read_record,
     read_val_counts,
+    rebuild_model,
 )
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError
@@ -237,7 +237,7 @@ def test_nothing_is_pickled_or_unpickled(
         monkeypatch.setattr(name, forbidden)
     _, checkpoint = trained
     publish(checkpoint, tmp_path / "best" / "flip", label="flip")
-    load_model(tmp_path / "best" / "flip")
+    rebuild_model(tmp_path / "best" / "flip")
     fresh = make_trial(mini_data)
     fresh.restore(checkpoint)
     fresh.run_epoch()
@@ -256,7 +256,7 @@ def test_published_model_gives_equal_outputs_in_evaluation_mode(mini_data: Trial
     assert sorted(path.name for path in (tmp_path / "best" / "flip").iterdir()) == ["model.safetensors", "trial.json"]
 
     torch.manual_seed(99)
-    model, loaded = load_model(tmp_path / "best" / "flip")
+    model, loaded = rebuild_model(tmp_path / "best" / "flip")
     assert not model.training
     assert loaded == load_trial(tmp_path / "best" / "flip") == record
     assert (loaded.label, loaded.epochs, loaded.config) == ("flip", 1, trial.config)
@@ -278,7 +278,7 @@ def test_publishing_again_replaces_the_model_and_nothing_else(
         (best / note).write_text("mine")
     trial.run_epoch()
     publish(trial.save(checkpoint.parent), best, label="flip")
-    assert load_model(best)[1].epochs == 2
+    assert rebuild_model(best)[1].epochs == 2
     assert sorted(path.name for path in best.parent.iterdir()) == ["flip"]
     assert not note or (best / note).read_text() == "mine"
 
@@ -333,13 +333,13 @@ def test_weights_that_are_not_the_named_ones_are_refused(trained: tuple[Trial, P
     content[-1] ^= 1
     (best / "model.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"not the file that trial\.json names"):
-        load_model(best)
+        rebuild_model(best)
     (best / "trial.json").write_text("{")
     with pytest.raises(CheckpointError, match="damaged"):
-        load_model(best)
+        rebuild_model(best)
     (best / "trial.json").unlink()
     with pytest.raises(CheckpointError, match="does not exist"):
-        load_model(best)
+        rebuild_model(best)
 
 
 def test_channels_last_model_is_saved_and_restored(

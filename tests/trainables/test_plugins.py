@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from trainables import plugins
-from trainables.checkpoint import load_model, publish
+from trainables.checkpoint import publish, rebuild_model
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError, DataError, SegsweepError, UsageError
 from trainables.execution import Execution, TrialData
@@ -199,14 +199,14 @@ def test_checkpoint_names_the_plugins_that_it_needs_and_only_those(
     sha256 = plugins.load([file])[0].sha256
     assert json.loads((needing / "trial.json").read_text())["plugins"] == [{"name": "mine.py", "sha256": sha256}]
     assert json.loads((plain / "trial.json").read_text())["plugins"] == []
-    load_model(needing)
+    rebuild_model(needing)
     forget()
-    load_model(plain)
+    rebuild_model(plain)
     with pytest.raises(CheckpointError, match=r"(?s)trial\.json: .*mine\.py") as caught:
-        load_model(needing)
+        rebuild_model(needing)
     assert sha256[:12] in str(caught.value)
     plugins.load_used([{"name": "mine.py", "sha256": sha256}])  # from where this user ran it
-    load_model(needing)
+    rebuild_model(needing)
 
 
 def test_loader_processes_know_the_components(file: Path, tmp_path: Path, mini_root: Path) -> None:

@@ -77,6 +77,8 @@ class SegmentationData(ABC):
     """Class `i` of every mask is `classes[i]`."""
     default_image_size: tuple[int, int]
     """Height and width in pixels that training resizes to by default."""
+    image_bits: int | None = None
+    """From how many bits images deeper than 8 are scaled (`read_image`); None where there are none."""
     assumed_void: int | None = None
     """The stored id that counts as void by default only: the data set's own description does not say what it is."""
 
@@ -166,6 +168,18 @@ class SegmentationData(ABC):
     @abstractmethod
     def splits(self, *, seed: int = 0) -> Splits:
         """The official splits where they exist, otherwise drawn; equal for equal files and seed."""
+
+
+def file_ids(data: SegmentationData) -> list[int]:
+    """The id in the data set's own mask files that stands for each class; the smallest one where there are several.
+
+    The place of the class instead, where an id does not fit into a PNG of 16 bits.
+    """
+    found: dict[int, int] = {}
+    for stored, class_id in sorted(data.stored_ids().items()):
+        found.setdefault(class_id, stored)
+    ids = [found[class_id] for class_id in range(len(data.classes))]
+    return ids if min(ids) >= 0 and max(ids) <= 65535 else list(range(len(ids)))
 
 
 DATASETS: Registry[Callable[..., SegmentationData]] = Registry("data set")

@@ -257,11 +257,11 @@ def _near_twins(
 ) -> Iterator[Offender]:
     """Pictures that are nearly the same in two splits, told once, the most alike first."""
     part_of = {image_id: part for part, members in parts.items() for image_id in members}
-    found = [
-        (likeness, *sorted((one, other), key=lambda image_id: PARTS.index(part_of[image_id])))
-        for one, other, likeness in near_duplicates({image_id: records[image_id].thumbnail for image_id in part_of})
-        if part_of[one] != part_of[other] and records[one].content != records[other].content
-    ]
+    found: list[tuple[float, str, str]] = []
+    for one, other, likeness in near_duplicates({image_id: records[image_id].thumbnail for image_id in part_of}):
+        if part_of[one] != part_of[other] and records[one].content != records[other].content:
+            first, second = sorted((one, other), key=lambda image_id: PARTS.index(part_of[image_id]))
+            found.append((likeness, first, second))
     if found:
         found.sort(key=lambda pair: -pair[0])
         named = [f"{one} in {part_of[one]} and {other} in {part_of[other]}" for _, one, other in found]

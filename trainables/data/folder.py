@@ -105,6 +105,7 @@ class Folder(FileData):
         meaning, pairing = self.finding.meaning, self.finding.pairing
         self.classes = meaning.classes
         self.assumed_void = meaning.assumed_void
+        self.image_bits = self.finding.image_bits
         self.void_colors: tuple[Color, ...] = tuple(
             color_of(color) for color, place in meaning.colors.items() if place >= len(self.classes)
         )

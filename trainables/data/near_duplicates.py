@@ -51,7 +51,7 @@ def likeness(thumbnails: Sequence[str], others: Sequence[str]) -> npt.NDArray[np
 def near_duplicates(thumbnails: Mapping[str, str]) -> Iterator[tuple[str, str, float]]:
     """Pairs of images that are nearly the same, with their correlation.
 
-    The time grows with the square of their number: 10,000 images take some seconds.
+    The time grows with the square of their number; `benchmarks/near_duplicates.py` prints it for 10,000 images.
 
     Args:
         thumbnails: By image id; empty ones (of images that cannot be read) are left out.

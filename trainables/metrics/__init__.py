@@ -39,17 +39,14 @@ from trainables.metrics.resampling import Units, draw_counts, leave_out_weights,
 if TYPE_CHECKING:
     from trainables.metrics.collectors import (
         IGNORE,
-        SCORE_LEVELS,
-        SCORE_LIMIT,
         Collector,
         ConfusionMatrix,
         PairCounts,
         PerImageConfusion,
         RegionConfidence,
-        ScoreHistogram,
         confusion_matrix,
-        quantise_scores,
     )
+    from trainables.metrics.scores import SCORE_CELLS, SCORE_LEVELS, ScoreHistogram, score_cells
 
 __all__ = [
     "IGNORE",
@@ -58,8 +55,8 @@ __all__ = [
     "METRICS",
     "OF_MODEL",
     "PARAMS",
+    "SCORE_CELLS",
     "SCORE_LEVELS",
-    "SCORE_LIMIT",
     "VAL",
     "Collected",
     "Collector",
@@ -94,7 +91,6 @@ __all__ = [
     "mean_over_split_classes",
     "pixel_accuracy",
     "precision",
-    "quantise_scores",
     "recall",
     "region_average_precision",
     "region_matches",
@@ -103,6 +99,7 @@ __all__ = [
     "register",
     "replicate_weights",
     "sampling_units",
+    "score_cells",
     "split_key",
     "summary",
     "weighted_sum",
@@ -114,16 +111,13 @@ __getattr__ = lazy.attributes(
     {
         "collectors": (
             "IGNORE",
-            "SCORE_LEVELS",
-            "SCORE_LIMIT",
             "Collector",
             "ConfusionMatrix",
             "PairCounts",
             "PerImageConfusion",
             "RegionConfidence",
-            "ScoreHistogram",
             "confusion_matrix",
-            "quantise_scores",
-        )
+        ),
+        "scores": ("SCORE_CELLS", "SCORE_LEVELS", "ScoreHistogram", "score_cells"),
     },
 )

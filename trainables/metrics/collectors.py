@@ -20,13 +20,7 @@ from trainables.metrics.image_counts import ImageCounts
 IGNORE = VOID
 """Truth value of void pixels: they count in no metric, on neither side."""
 
-SCORE_LEVELS = 1024
-"""Levels of a quantised score: about 43 a logit, which costs the average precision some 0.001 (docs/METRICS.md)."""
-
-SCORE_LIMIT = 12.0
-"""Largest logit that is told apart: a probability of 0.999994, where precision no longer changes."""
-
-BLOCK_PIXELS = 2**15
+BLOCK_PIXELS = 2**13
 """Pixels of an image whose scores are worked on at once."""
 
 
@@ -153,36 +147,6 @@ class PairCounts:
         return ImageCounts(len(lengths), self.classes, image, pair, pixels)
 
 
-class ScoreHistogram:
-    """Keeps, per image and class, how many pixels of the class and how many others got each quantised score.
-
-    Summed over any images, this is all that the average precision of pixels needs (`average_precision`).
-    """
-
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
-        self._histograms: list[npt.NDArray[np.int32]] = []
-
-    def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
-        """See `Collector`."""
-        cells = self.classes * SCORE_LEVELS
-        first_cell = (torch.arange(self.classes, device=target.device) * SCORE_LEVELS)[:, None]
-        every = torch.zeros(cells, dtype=torch.long, device=target.device)
-        own = torch.zeros_like(every)
-        for rows in _row_blocks(target.shape):
-            truth = target[rows].reshape(-1)
-            known = truth != IGNORE
-            cell = quantise_scores(logits[:, rows].reshape(self.classes, -1)[:, known]).add_(first_cell)
-            every += torch.bincount(cell.reshape(-1), minlength=cells)
-            own += torch.bincount(cell.gather(0, truth[known][None].long())[0], minlength=cells)
-        counts = torch.stack([own, every - own]).reshape(2, self.classes, SCORE_LEVELS).transpose(0, 1)
-        self._histograms.append(counts.int().contiguous().cpu().numpy())
-
-    def value(self) -> npt.NDArray[np.int32]:
-        """Counts of shape (N, C, 2, SCORE_LEVELS): pixels of the class first, then the others."""
-        return _stack(self._histograms, (self.classes, 2, SCORE_LEVELS), np.int32)
-
-
 class RegionConfidence:
     """Keeps the confidence of each predicted (image, class) region.
 
@@ -198,8 +162,7 @@ class RegionConfidence:
         known = target != IGNORE
         predicted = prediction[known]
         blocks = [
-            logits[:, rows].float().softmax(dim=0).gather(0, prediction[None, rows].long())[0]
-            for rows in _row_blocks(target.shape)
+            _probability(logits[:, rows].float(), prediction[None, rows].long()) for rows in _row_blocks(target.shape)
         ]
         probability = torch.cat(blocks)[known].double()
         total = torch.bincount(predicted, weights=probability, minlength=self.classes)
@@ -210,6 +173,12 @@ class RegionConfidence:
     def value(self) -> Floats:
         """Confidences in 0 .. 1 of shape (N, C); NaN where the class is not predicted in the image."""
         return _stack(self._confidences, (self.classes,), np.float64)
+
+
+def _probability(logits: Tensor, classes: Tensor) -> Tensor:
+    """Softmax probability of one class of each pixel: logits (C, ...), class ids (1, ...); float32 of shape (...)."""
+    shares = (logits - logits.amax(dim=0)).exp_()
+    return shares.gather(0, classes)[0].div_(shares.sum(dim=0))
 
 
 def _row_blocks(shape: Sequence[int]) -> list[slice]:
@@ -225,21 +194,3 @@ def _row_blocks(shape: Sequence[int]) -> list[slice]:
 
 def _stack(items: Sequence[npt.NDArray[Any]], shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
     return np.stack(items) if items else np.zeros((0, *shape), dtype=dtype)
-
-
-def quantise_scores(logits: Tensor) -> Tensor:
-    """Turns class scores into levels that are evenly spaced in the logit of the softmax probability.
-
-    Probabilities pile up at 0 and 1; their logits, log p - log(1 - p), do not.
-
-    Args:
-        logits: Class scores before softmax, shape (C, ...).
-
-    Returns:
-        int64 tensor of the same shape, 0 .. SCORE_LEVELS - 1; higher is more probable.
-    """
-    log_probability = logits.float().log_softmax(dim=0)
-    # log(1 - p) without cancellation for small p; at p = 1 it is -inf and the score lands in the top level.
-    log_odds = log_probability - torch.log(-torch.expm1(log_probability))
-    level = (log_odds.clamp(-SCORE_LIMIT, SCORE_LIMIT) + SCORE_LIMIT) * (SCORE_LEVELS / (2 * SCORE_LIMIT))
-    return level.long().clamp_(0, SCORE_LEVELS - 1)

@@ -71,9 +71,9 @@ def recall(matrix: Counts) -> Floats:
 
 
 def average_precision(histogram: Counts) -> Floats:
-    """Pixel-wise average precision from quantised scores: the sum of (R_n - R_(n-1)) P_n over the distinct scores.
+    """Pixel-wise average precision from counted scores: the sum of (R_n - R_(n-1)) P_n over the distinct scores.
 
-    The step-wise sum of `sklearn.metrics.average_precision_score`, to which it is equal on the quantised scores.
+    The step-wise sum of `sklearn.metrics.average_precision_score`, to which it is equal on the rounded scores.
 
     Args:
         histogram: Counts of shape (..., 2, L): positives, then negatives, by rising score. May be weighted sums.
@@ -97,19 +97,21 @@ def _mean_pixel_ap(replicates: Replicates) -> Floats:
 def _class_ap(collected: Collected, class_id: int, weights: Floats) -> Floats:
     """Average precision of one class's pixels, weights of shape (R, N) to (R,).
 
-    One class at a time, for the histograms of all classes, or those of all replicates, would fill the memory.
+    That of the split, from finely rounded scores, and how far the replicate's lies from it where scores of single
+    images are counted, more coarsely. One class at a time, for the histograms of all classes, or those of all
+    replicates, would fill the memory.
     """
     histograms = collected.histograms(class_id)
-    # Levels above and below all scores change nothing, and in a small or untrained model they are most.
-    scored = np.flatnonzero(histograms.max(axis=(0, 1), initial=0))
-    levels = slice(scored[0], scored[-1] + 1) if len(scored) else slice(1)
-    return average_precision(weighted_sum(weights, histograms[..., levels]))
+    split = histograms.sum(axis=0, dtype=np.int64)
+    # Levels that no score has are most in a small or untrained model; a copy without them is in the order of its sums.
+    scored = np.take(histograms, np.flatnonzero(split.any(axis=0)), axis=-1)
+    moved = average_precision(weighted_sum(weights, scored)) - average_precision(split)
+    return np.clip(average_precision(collected.score_totals(class_id)) + moved, 0.0, 1.0)
 
 
 def _pixel_ap_of_classes(collected: Collected) -> Floats:
     classes = collected.confusions.shape[-1]
-    sums = (collected.histograms(class_id).sum(axis=0, dtype=np.int64) for class_id in range(classes))
-    return np.array([average_precision(histogram) for histogram in sums])
+    return np.array([average_precision(collected.score_totals(class_id)) for class_id in range(classes)])
 
 
 register(

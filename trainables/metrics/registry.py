@@ -39,7 +39,10 @@ class Collected(Protocol):
         """Confidences of predicted regions, shape (N, C)."""
 
     def histograms(self, class_id: int) -> Counts:
-        """Score histograms of one class, shape (N, 2, SCORE_LEVELS)."""
+        """Score histograms of one class in each image, shape (N, 2, SCORE_LEVELS)."""
+
+    def score_totals(self, class_id: int) -> Counts:
+        """Score histogram of one class over all images, shape (2, SCORE_CELLS)."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,10 @@ class ConfusionsAlone:
     def histograms(self, class_id: int) -> Counts:
         """Not collected."""
         raise TypeError("a trial collects the confusion matrix alone: a metric with reported_as cannot need scores")
+
+    def score_totals(self, class_id: int) -> Counts:
+        """Not collected."""
+        return self.histograms(class_id)
 
 
 def summary(matrix: Counts, further: Sequence[Metric] = ()) -> dict[str, float]:

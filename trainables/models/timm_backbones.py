@@ -173,6 +173,50 @@ def _extractor(name: str, levels: Sequence[str], *, dilated: bool, pretrained: b
     return TimmFeatures(body, ordered)
 
 
+class ConstantPadding(nn.Module):
+    """A convolution that pads as TensorFlow does, for inputs whose sides are multiples of its stride.
+
+    TensorFlow's padding ("SAME") depends on the size of the input: ceil(side / stride) windows have to fit. Where the
+    stride divides the side, it is dilation * (kernel - 1) + 1 - stride pixels in all, the smaller half of them before.
+    A graph for inputs of any size cannot hold the general rule.
+
+    Args:
+        convolution: Of timm's class `Conv2dSame`.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.padding: list[int] = []
+        for kernel, stride, dilation in reversed(
+            list(zip(convolution.kernel_size, convolution.stride, convolution.dilation, strict=True))
+        ):
+            total = max(dilation * (kernel - 1) + 1 - stride, 0)
+            self.padding += [total // 2, total - total // 2]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Feature maps (N, C, H / stride, W / stride) of maps (N, C, H, W)."""
+        own = self.convolution
+        padded = nn.functional.pad(images, self.padding)
+        return nn.functional.conv2d(padded, own.weight, own.bias, own.stride, 0, own.dilation, own.groups)
+
+
+def with_constant_padding(model: nn.Module) -> bool:
+    """Replaces convolutions that pad by the size of their input, in place; says whether there were any.
+
+    The model then takes only images whose sides are multiples of 32, the product of its strides.
+    """
+    found = [
+        (parent, name, child)
+        for parent in list(model.modules())
+        for name, child in parent.named_children()
+        if isinstance(child, nn.Conv2d) and type(child).__name__ == "Conv2dSame"
+    ]
+    for parent, name, child in found:
+        setattr(parent, name, ConstantPadding(child))
+    return bool(found)
+
+
 @lru_cache
 def _strides(name: str) -> tuple[int, ...]:
     """The strides of a model's feature maps, from the shallowest to the deepest.

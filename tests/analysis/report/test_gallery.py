@@ -22,8 +22,8 @@ from analysis.report import gallery
 from analysis.report.changed import changed_rows, factor_groups, first_images
 from analysis.report.gallery import build_gallery
 from analysis.report.page import SECTIONS, Material
-from analysis.report.predictions import save_predictions, smallest_stored_ids
-from trainables.data.base import DATASETS, VOID
+from analysis.report.predictions import save_predictions
+from trainables.data.base import DATASETS, VOID, file_ids
 from trainables.errors import DataError
 from trainables.paths import LIST_FILE
 
@@ -291,13 +291,13 @@ def test_the_smallest_id_of_a_class_is_the_one_that_is_written(made):
         def stored_ids(self):
             return {40: 1, 7: 0, 8: VOID, 3: 1, 5: 2, 0: VOID, **{30 + index: index for index in range(3, 8)}}
 
-    assert smallest_stored_ids(Cities(data.ids(), data.classes)) == [7, 3, 5, 33, 34, 35, 36, 37]
+    assert file_ids(Cities(data.ids(), data.classes)) == [7, 3, 5, 33, 34, 35, 36, 37]
 
     class Wide(type(data)):
         def stored_ids(self):
             return {70000 + index: index for index in range(len(self.classes))}
 
-    assert smallest_stored_ids(Wide(data.ids(), data.classes)) == list(range(8)), "no PNG holds them"
+    assert file_ids(Wide(data.ids(), data.classes)) == list(range(8)), "no PNG holds them"
 
 
 def test_an_old_reports_leftovers_go_with_the_first_new_one(shifted, tmp_path):

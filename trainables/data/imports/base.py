@@ -14,6 +14,7 @@ from trainables.data.base import VOID, Mask
 from trainables.data.layouts.finding import Said, SaidClass
 from trainables.data.layouts.sides import key_of
 from trainables.data.layouts.tree import DRAWN_FOLDER, MediaFile
+from trainables.data.reading.read import stored_size
 from trainables.errors import DataError
 from trainables.words import counted, some_of
 
@@ -112,6 +113,11 @@ def numbered(labels: Iterable[str], limit: int = VOID - 1) -> tuple[str, ...]:
     return names
 
 
+def places_of(names: Sequence[str]) -> dict[str, int]:
+    """The number of each class in a mask, by its name and by what tools call the background."""
+    return {name: number for number, name in enumerate(names, 1)} | dict.fromkeys((BACKGROUND, "_background_"), 0)
+
+
 class Finder:
     """Finds the image that a path in an annotation means, wherever it was written.
 
@@ -149,6 +155,30 @@ class Finder:
 def absent_note(names: Sequence[str]) -> list[str]:
     """Images that are annotated and not there, told once."""
     return [f"{counted(len(names), 'annotated image')} not there: {some_of(sorted(names), 3)}"] if names else []
+
+
+def thin_note(kinds: Sequence[str], what: str) -> list[str]:
+    """Things that cover no pixels, such as points and lines, told once.
+
+    Args:
+        kinds: Of each.
+        what: What the format calls one of them.
+    """
+    if not kinds:
+        return []
+    return [f"{counted(len(kinds), what)} without an area left out: {some_of(sorted(set(kinds)), 4)}"]
+
+
+def mask_of(image: Path) -> Mask:
+    """A mask of background in the size of an image, for formats that do not tell it.
+
+    Raises:
+        DataError: If the image cannot be decoded.
+    """
+    size = stored_size(image)
+    if size is None:
+        raise DataError(f"{image}: image cannot be decoded; replace it by a whole copy")
+    return empty_mask(*size)
 
 
 def empty_mask(height: int, width: int) -> Mask:

@@ -11,11 +11,10 @@ import numpy as np
 
 from trainables.data.base import Mask
 from trainables.data.imports import shapes
-from trainables.data.imports.base import Finder, Import, absent_note, empty_mask, numbered
+from trainables.data.imports.base import Finder, Import, absent_note, empty_mask, numbered, places_of, thin_note
 from trainables.data.layouts.tree import MediaFile
 from trainables.data.layouts.words import folder_name
 from trainables.errors import DataError
-from trainables.words import counted, some_of
 
 FORMAT = "CVAT XML"
 _AREAS = ("polygon", "mask", "box", "ellipse")
@@ -52,7 +51,7 @@ def read_cvat(root: Path, contents: Mapping[Path, ElementTree.Element], files: S
     if not drawn:
         raise DataError(f"{root}: its {FORMAT} cannot be drawn: no polygon, mask, rectangle or ellipse is in it")
     names = numbered({_label(shape) for shape in drawn})
-    place = {name: number for number, name in enumerate(names, 1)} | {"background": 0, "_background_": 0}
+    place = places_of(names)
     finder, draw, absent = Finder(files), dict[MediaFile, Callable[[], Mask]](), list[str]()
     parts: dict[MediaFile, str] = {}
     for path, image in images:
@@ -66,8 +65,7 @@ def read_cvat(root: Path, contents: Mapping[Path, ElementTree.Element], files: S
         draw[file] = partial(_mask, image, place, f"{path}: {name}")
     thin = [shape.tag for _, image in images for shape in image if shape.tag in _THIN]
     notes = ["shapes are drawn by their z_order, then in the order of the file", *absent_note(absent)]
-    if thin:
-        notes.append(f"{counted(len(thin), 'shape')} without an area left out: {some_of(sorted(set(thin)), 4)}")
+    notes += thin_note(thin, "shape")
     return Import(FORMAT, tuple(contents), names, draw, tuple(notes), parts)
 
 
@@ -101,18 +99,9 @@ def _pixels(shape: ElementTree.Element, size: tuple[int, int]) -> shapes.Pixels:
     if shape.tag == "ellipse":
         centre = number["cx"] - 0.5, number["cy"] - 0.5
         return shapes.ellipse(size, centre, (number["rx"], number["ry"]), turned)
-    left, top, right, bottom = (number[key] for key in ("xtl", "ytl", "xbr", "ybr"))
-    centre = (left + right) / 2, (top + bottom) / 2
-    angle = np.deg2rad(turned)
-    across = [(x - centre[0], y - centre[1]) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
-    corners = [
-        (
-            centre[0] + x * np.cos(angle) - y * np.sin(angle) - 0.5,
-            centre[1] + x * np.sin(angle) + y * np.cos(angle) - 0.5,
-        )
-        for x, y in across
-    ]
-    return shapes.polygon(size, [corners])
+    left, top, right, bottom = (number[key] - 0.5 for key in ("xtl", "ytl", "xbr", "ybr"))
+    middle = (left + right) / 2, (top + bottom) / 2
+    return shapes.turned_rectangle(size, (left, top, right, bottom), middle, turned)
 
 
 _NUMBERS = ("xtl", "ytl", "xbr", "ybr", "cx", "cy", "rx", "ry", "rotation")

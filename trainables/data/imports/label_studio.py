@@ -13,10 +13,19 @@ import numpy as np
 
 from trainables.data.base import Mask
 from trainables.data.imports import shapes
-from trainables.data.imports.base import Finder, Import, absent_note, empty_mask, numbered
+from trainables.data.imports.base import (
+    Finder,
+    Import,
+    absent_note,
+    empty_mask,
+    mask_of,
+    numbered,
+    places_of,
+    thin_note,
+)
 from trainables.data.layouts.tree import MediaFile
 from trainables.errors import DataError
-from trainables.words import counted, some_of
+from trainables.words import counted
 
 FORMAT = "Label Studio JSON"
 _AREAS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels")
@@ -48,7 +57,7 @@ def read_label_studio(root: Path, contents: Mapping[Path, Any], files: Sequence[
     if not regions:
         raise DataError(f"{root}: its {FORMAT} cannot be drawn: no brush, polygon, rectangle or ellipse is in it")
     names = numbered({_label(region) for region in regions})
-    place = {name: number for number, name in enumerate(names, 1)} | {"background": 0, "_background_": 0}
+    place = places_of(names)
     finder, draw, absent = Finder(files), dict[MediaFile, Callable[[], Mask]](), list[str]()
     for path, task, annotation in tasks:
         if annotation is None:
@@ -64,8 +73,7 @@ def read_label_studio(root: Path, contents: Mapping[Path, Any], files: Sequence[
     notes = ["regions are drawn in their order, later ones over earlier ones", *absent_note(absent)]
     if others:
         notes.append(f"{counted(others, 'task')} with several annotations: the last one counts")
-    if thin:
-        notes.append(f"{counted(len(thin), 'region')} without an area left out: {some_of(sorted(set(thin)), 4)}")
+    notes += thin_note(thin, "region")
     return Import(FORMAT, tuple(contents), names, draw, tuple(notes))
 
 
@@ -112,14 +120,7 @@ def _mask(annotation: Any, place: Mapping[str, int], where: str, file: MediaFile
             mask[_pixels(region["value"], str(region["type"]), size)] = place[_label(region)]
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise DataError(f"{where}: a region cannot be drawn ({error}); put the annotation right") from None
-    if mask is None:
-        from trainables.data.reading.read import stored_size
-
-        size_of_file = stored_size(file.path)
-        if size_of_file is None:
-            raise DataError(f"{file.path}: image cannot be decoded; replace it by a whole copy")
-        mask = empty_mask(*size_of_file)
-    return mask
+    return mask_of(file.path) if mask is None else mask
 
 
 def _pixels(value: Any, kind: str, size: tuple[int, int]) -> shapes.Pixels:
@@ -136,15 +137,8 @@ def _pixels(value: Any, kind: str, size: tuple[int, int]) -> shapes.Pixels:
         radii = float(value["radiusX"]) * width / 100, float(value["radiusY"]) * height / 100
         return shapes.ellipse(size, (x - 0.5, y - 0.5), radii, turned)
     along, down = float(value["width"]) * width / 100, float(value["height"]) * height / 100
-    angle = np.deg2rad(turned)  # about the corner at the top left
-    corners = [
-        (
-            x + right * np.cos(angle) - below * np.sin(angle) - 0.5,
-            y + right * np.sin(angle) + below * np.cos(angle) - 0.5,
-        )
-        for right, below in ((0.0, 0.0), (along, 0.0), (along, down), (0.0, down))
-    ]
-    return shapes.polygon(size, [corners])
+    corner = x - 0.5, y - 0.5
+    return shapes.turned_rectangle(size, (*corner, corner[0] + along, corner[1] + down), corner, turned)
 
 
 def _brush(value: Any, size: tuple[int, int]) -> shapes.Pixels:

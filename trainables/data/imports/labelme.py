@@ -17,10 +17,10 @@ import PIL.Image
 import PIL.ImageDraw
 
 from trainables.data.base import VOID, Mask
-from trainables.data.imports.base import Finder, Import, absent_note, empty_mask, numbered
+from trainables.data.imports.base import Finder, Import, absent_note, empty_mask, numbered, places_of, thin_note
 from trainables.data.layouts.tree import MediaFile
 from trainables.errors import DataError
-from trainables.words import counted, some_of
+from trainables.words import counted
 
 FORMAT = "Labelme JSON"
 
@@ -44,8 +44,7 @@ def read_labelme(root: Path, contents: Mapping[Path, Any], files: Sequence[Media
     """
     labels = {str(shape["label"]) for content in contents.values() for shape in content["shapes"]}
     names = numbered(labels - {_IGNORE})
-    place = {name: number for number, name in enumerate(names, 1)} | {_IGNORE: VOID}
-    place |= dict.fromkeys(("background", "_background_"), 0)
+    place = places_of(names) | {_IGNORE: VOID}
     finder, draw, absent, thin = Finder(files), dict[MediaFile, Callable[[], Mask]](), list[str](), list[str]()
     for path, content in contents.items():
         file = finder.find(str(content["imagePath"]), near=path.parent)
@@ -56,8 +55,7 @@ def read_labelme(root: Path, contents: Mapping[Path, Any], files: Sequence[Media
         thin += [kind for kind in kinds if kind not in _AREAS]
         draw[file] = partial(_mask, content, place, path, file.path)
     notes = ["shapes are drawn in their order, later ones over earlier ones", *absent_note(absent)]
-    if thin:
-        notes.append(f"{counted(len(thin), 'shape')} without an area left out: {some_of(sorted(set(thin)), 4)}")
+    notes += thin_note(thin, "shape")
     return Import(FORMAT, tuple(contents), names, draw, tuple(notes))
 
 

@@ -40,6 +40,23 @@ def polygon(size: tuple[int, int], rings: Sequence[Points]) -> Pixels:
     return pixels
 
 
+def turned_rectangle(
+    size: tuple[int, int], box: tuple[float, float, float, float], about: tuple[float, float], degrees: float
+) -> Pixels:
+    """The pixels whose middle lies in a rectangle that was turned.
+
+    Args:
+        size: Height and width of the image.
+        box: Left, top, right and bottom before it is turned.
+        about: The point (x, y) that it is turned about.
+        degrees: By which it is turned, clockwise as one sees it.
+    """
+    left, top, right, bottom = box
+    cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    steps = [(x - about[0], y - about[1]) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
+    return polygon(size, [[(about[0] + x * cosine - y * sine, about[1] + x * sine + y * cosine) for x, y in steps]])
+
+
 def rectangle(size: tuple[int, int], corner: tuple[float, float], opposite: tuple[float, float]) -> Pixels:
     """The pixels of a rectangle, both corners included."""
     (left, right), (top, bottom) = (

@@ -16,11 +16,10 @@ import PIL.Image
 
 from trainables.data.base import Mask
 from trainables.data.imports import shapes
-from trainables.data.imports.base import Finder, Import, absent_note, empty_mask, numbered
+from trainables.data.imports.base import Finder, Import, absent_note, empty_mask, numbered, places_of, thin_note
 from trainables.data.layouts.tree import MediaFile
 from trainables.data.layouts.words import folder_name
 from trainables.errors import DataError
-from trainables.words import counted, some_of
 
 FORMAT = "Supervisely JSON"
 _AREAS = ("polygon", "bitmap", "rectangle")
@@ -49,7 +48,7 @@ def read_supervisely(root: Path, contents: Mapping[Path, Any], files: Sequence[M
     if not areas:
         raise DataError(f"{root}: its {FORMAT} cannot be drawn: no polygon, bitmap or rectangle is in it")
     names = numbered({str(thing.get("classTitle")) for thing in areas})
-    place = {name: number for number, name in enumerate(names, 1)} | {"background": 0, "_background_": 0}
+    place = places_of(names)
     finder, draw, absent = Finder(files), dict[MediaFile, Callable[[], Mask]](), list[str]()
     parts: dict[MediaFile, str] = {}
     for path, content in contents.items():
@@ -63,8 +62,7 @@ def read_supervisely(root: Path, contents: Mapping[Path, Any], files: Sequence[M
         draw[file] = partial(_mask, content, place, path)
     thin = [_kind(thing) for thing in objects if _kind(thing) not in _AREAS]
     notes = ["objects are drawn in their order, later ones over earlier ones", *absent_note(absent)]
-    if thin:
-        notes.append(f"{counted(len(thin), 'object')} without an area left out: {some_of(sorted(set(thin)), 4)}")
+    notes += thin_note(thin, "object")
     return Import(FORMAT, tuple(contents), names, draw, tuple(notes), parts)
 
 
@@ -104,6 +102,7 @@ def _bitmap(data: str) -> shapes.Pixels:
     unpacker = zlib.decompressobj()
     content = unpacker.decompress(base64.b64decode(data), _LARGEST)
     with PIL.Image.open(io.BytesIO(content)) as image:
-        if "A" in image.getbands() or "transparency" in image.info:
-            image = image.convert("RGBA").getchannel("A")
-        return np.asarray(image.convert("L")) > 0
+        has_alpha = "A" in image.getbands() or "transparency" in image.info
+        shown = image.convert("RGBA").getchannel("A") if has_alpha else image.convert("L")
+        pixels: shapes.Pixels = np.asarray(shown) > 0
+        return pixels

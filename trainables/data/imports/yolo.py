@@ -14,12 +14,11 @@ import numpy.typing as npt
 import yaml
 
 from trainables.data.base import Mask
-from trainables.data.imports.base import Import, empty_mask
+from trainables.data.imports.base import Import, mask_of
 from trainables.data.layouts.meaning import MOST_CLASSES
 from trainables.data.layouts.sides import key_of
 from trainables.data.layouts.tree import MediaFile
 from trainables.data.layouts.words import folder_name, normal
-from trainables.data.reading.read import stored_size
 from trainables.errors import DataError
 from trainables.words import counted, some_of
 
@@ -93,14 +92,11 @@ def _names(root: Path, last: int) -> tuple[str, ...]:
 
 
 def _mask(image: Path, text: str) -> Mask:
-    size = stored_size(image)
-    if size is None:
-        raise DataError(f"{image}: image cannot be decoded; replace it by a whole copy")
-    mask = empty_mask(*size)
+    mask = mask_of(image)
     for line in text.splitlines():
         cells = line.split()
         if len(cells) > 5:
-            points = np.array(cells[1:], float).reshape(-1, 2) * (size[1], size[0])
+            points = np.array(cells[1:], float).reshape(-1, 2) * mask.shape[::-1]
             corners: npt.NDArray[np.int32] = points.astype(np.int32)
             cv2.fillPoly(mask, [corners], int(cells[0]) + 1)
     return mask

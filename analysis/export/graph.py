@@ -1,0 +1,230 @@
+"""From a trained model to a graph without Python: raw images in, logits out, for inputs of any size."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.model import TrainedModel
+from trainables import commands
+from trainables.config import format_size
+from trainables.errors import SegsweepError, UsageError
+from trainables.models.timm_backbones import with_constant_padding
+
+FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
+"""By name, the usual ending of a file."""
+OPSET = 18
+"""The opset that torch's exporter writes, and the least that it can."""
+METADATA_FILE = "segsweep.json"
+"""Among the extra files of a `.pt2`."""
+STRIDE = 32
+LARGEST_SIDE = 16384
+_LEAST_SIDES = (32, 64)
+"""Tried in turn: some models cannot be traced for images as small as the first."""
+_EXAMPLE = (2, 96, 128, 3)
+"""Shape of the images that a model is traced with; it has no influence on the graph."""
+
+
+class ExportError(SegsweepError):
+    """The model cannot be written in this format."""
+
+
+class RawImages(nn.Module):
+    """A model that takes images as files hold them: the normalisation is inside, the auxiliary head is not.
+
+    Args:
+        trained: The model; it is copied.
+
+    Attributes:
+        multiple: What height and width of an input must be multiples of.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trained: TrainedModel) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(trained.model).cpu().eval()
+        if getattr(self.model, "aux_classifier", None) is not None:
+            self.model.register_module("aux_classifier", None)  # it serves training alone
+        self.multiple = STRIDE if with_constant_padding(self.model) else 1
+        for name, values in trained.normalisation.items():
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1) * 255)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, C, H, W) of uint8 RGB images (N, H, W, 3)."""
+        pixels = images.permute(0, 3, 1, 2).float()
+        logits: Tensor = self.model((pixels - self.mean) / self.std)["out"]
+        return logits
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model that was traced.
+
+    Attributes:
+        program: Of torch.
+        module: What was traced.
+        least: Smallest height and width of an input.
+    """
+
+    program: torch.export.ExportedProgram
+    module: RawImages
+    least: int
+
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size nearest to a wanted one that the graph takes."""
+        by = self.module.multiple
+        height, width = (max(self.least, by * max(1, round(side / by))) for side in size)
+        return height, width
+
+
+def traced(trained: TrainedModel) -> Graph:
+    """Traces a model for any number of images of any size.
+
+    Raises:
+        ExportError: If torch cannot.
+    """
+    module = RawImages(trained).eval()
+    example = (torch.zeros(_EXAMPLE, dtype=torch.uint8),)
+    fault: Exception | None = None
+    for least in _LEAST_SIDES:
+        sides = {place + 1: _side(name, module.multiple, least) for place, name in enumerate(("height", "width"))}
+        shapes = {"images": {0: torch.export.Dim("batch", min=1, max=4096), **sides}}
+        try:
+            with _quiet(), torch.no_grad():
+                return Graph(torch.export.export(module, example, dynamic_shapes=shapes), module, least)
+        except Exception as error:
+            fault = error
+    raise ExportError(
+        f"{trained.record.config.model.name} cannot be traced for images of any size by torch {torch.__version__}: "
+        f"{first_line(fault)}"
+    )
+
+
+def onnx_bytes(graph: Graph, metadata: Mapping[str, str], *, opset: int = OPSET) -> bytes:
+    """A traced model as an ONNX file.
+
+    Args:
+        graph: The model.
+        metadata: Kept in `metadata_props`.
+        opset: Of the default domain.
+
+    Raises:
+        ExportError: If an operator has no form in ONNX, or the opset is not one that can be written.
+        UsageError: If the packages are not installed.
+    """
+    onnx = needed("onnx")
+    needed("onnxscript")
+    newest = onnx.defs.onnx_opset_version()
+    if not OPSET <= opset <= newest:
+        raise UsageError(f"--opset {opset}: torch's exporter and onnx {onnx.__version__} write {OPSET} to {newest}")
+    try:
+        with _quiet():
+            names = {"input_names": ["images"], "output_names": ["logits"]}
+            program = torch.onnx.export(graph.program, dynamo=True, opset_version=opset, verbose=False, **names)  # type: ignore[arg-type]
+            proto = program.model_proto  # type: ignore[union-attr]
+    except Exception as error:
+        raise ExportError(f"the model cannot be written as ONNX with opset {opset}: {first_line(error)}") from error
+    written = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    if written != opset:
+        raise ExportError(f"--opset {opset}: the model was written with {written}, for it could not be converted")
+    for value, axes in ((proto.graph.input[0], (0, 1, 2)), (proto.graph.output[0], (0, 2, 3))):
+        for axis, name in zip(axes, ("batch", "height", "width"), strict=True):
+            value.type.tensor_type.shape.dim[axis].dim_param = name
+    del proto.graph.value_info[:]  # shapes in between, under the names that these dimensions had before
+    for key, text in metadata.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, text
+    proto.producer_name = "segsweep"
+    onnx.checker.check_model(proto)
+    return bytes(proto.SerializeToString())
+
+
+def torch_bytes(graph: Graph, metadata: Mapping[str, str]) -> bytes:
+    """A traced model as the file that `torch.export.load` reads, with the metadata as `segsweep.json` in it."""
+    stream = io.BytesIO()
+    with _quiet():
+        torch.export.save(graph.program, stream, extra_files={METADATA_FILE: json.dumps(dict(metadata), indent=1)})
+    return stream.getvalue()
+
+
+def metadata_of(trained: TrainedModel, graph: Graph) -> dict[str, str]:
+    """What a user of the file must know, by key; lists and numbers as JSON."""
+    record, size = trained.record, graph.input_size(trained.size)
+    multiples = f", multiples of {graph.module.multiple}" if graph.module.multiple > 1 else ""
+    return {
+        "segsweep.format": "1",
+        "classes": json.dumps([info.name for info in trained.classes]),
+        "ids": json.dumps(trained.ids),
+        "colors": json.dumps([info.color for info in trained.classes]),
+        "input": f"images: uint8 (batch, height, width, 3), RGB, sides of {graph.least} pixels and more{multiples}",
+        "output": "logits: float32 (batch, classes, height, width); the class of a pixel is the largest",
+        "input_size": format_size(size),
+        "resizing": (
+            f"as in training, each image is stretched to {format_size(size)} (HEIGHTxWIDTH): by the mean over the "
+            "source area when shrinking (cv2.INTER_AREA), bilinearly when enlarging; the logits are resized bilinearly "
+            "(half-pixel centres) to the size of the image"
+        ),
+        "normalisation": json.dumps({**trained.normalisation, "where": "inside the graph"}),
+        "model": record.config.model.name,
+        "trial_id": record.trial_id,
+        "checkpoint_sha256": record.sha256,
+        "provenance": "\n".join(trained.provenance.lines()),
+    }
+
+
+def needed(name: str) -> Any:
+    """A package of the extra `export`.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    try:
+        if name == "onnx":
+            import onnx as package
+        elif name == "onnxscript":
+            import onnxscript as package
+        else:
+            import onnxruntime as package
+        return package
+    except ImportError as error:
+        raise UsageError(
+            f"ONNX needs the package {name}: {commands.EXTRA_EXPORT} in the folder of this project's source, or take "
+            "--format torch_export"
+        ) from error
+
+
+def first_line(error: BaseException | None) -> str:
+    """What an error of a library says first, short."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
+
+
+def _side(name: str, multiple: int, least: int) -> Any:
+    if multiple == 1:
+        return torch.export.Dim(name, min=least, max=LARGEST_SIDE)
+    return multiple * torch.export.Dim(f"{name}_in_{multiple}", min=least // multiple, max=LARGEST_SIDE // multiple)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings and notes of exporters, which tell a user nothing to act on."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

@@ -1,0 +1,207 @@
+"""Exported files compute what the model computes, say what they are, and are refused where they cannot be written."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import re
+import sys
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from analysis import export, load_model
+from analysis.export import __main__ as command
+from analysis.export import graph as graphs
+from analysis.export.graph import ExportError, RawImages, metadata_of, traced
+from analysis.export.parity import Parity, onnx_runner
+from analysis.predicting import Predictor
+from trainables.latency import Latency
+from trainables.loops import to_input
+from trainables.models import build_model
+from trainables.models.timm_backbones import with_constant_padding
+
+from ..copies import copy_run
+from .small_run import COUNTS, made_once
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    with made_once(tmp_path_factory) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def trained(original):
+    return load_model(original[1])
+
+
+@pytest.fixture(scope="module")
+def graph(trained):
+    return traced(trained)
+
+
+@pytest.fixture(scope="module")
+def written(original, graph, tmp_path_factory):
+    """The command, once: what it printed, and its file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "traced", lambda trained: graph)
+        out = tmp_path_factory.mktemp("out") / "net.onnx"
+        told = io.StringIO()
+        patch.setattr(sys, "stdout", told)
+        assert export.main([str(original[1]), "--out", str(out)]) == 0
+        return out, told.getvalue()
+
+
+def test_file_takes_any_number_of_images_of_any_size(written, trained):
+    session = onnxruntime.InferenceSession(written[0])
+    for shape in ((1, 32, 48, 3), (3, 65, 97, 3), (2, 200, 33, 3)):
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        (logits,) = session.run(["logits"], {"images": images})
+        with torch.no_grad():
+            expected = trained.model(to_input(torch.from_numpy(images), trained.normalisation, "cpu"))["out"]
+        np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-3, atol=1e-4)
+    sides = [
+        [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in _ends(written[0])
+    ]
+    assert sides == [["batch", "height", "width", 3], ["batch", 3, "height", "width"]]
+
+
+def test_file_says_what_it_is(written, trained):
+    about = onnxruntime.InferenceSession(written[0]).get_modelmeta().custom_metadata_map
+    assert json.loads(about["classes"]) == ["left", "right", "dot"] and json.loads(about["ids"]) == [0, 1, 2]
+    assert about["input_size"] == "32x48" and "stretched to 32x48" in about["resizing"]
+    assert about["checkpoint_sha256"] == trained.record.sha256
+    assert about["provenance"].splitlines() == trained.provenance.lines()
+    assert "0.4000, on the images that chose it" in about["provenance"]
+
+
+def test_comparison_on_val_is_told_with_its_numbers(written):
+    told = written[1]
+    pixels = COUNTS["val"] * 32 * 48
+    equal = re.search(
+        rf"the same class as PyTorch in (\S+)% of {pixels:,} pixels \({COUNTS['val']} images of val\)", told
+    )
+    assert equal and float(equal[1]) > 99.9
+    scores = re.search(r"mIoU (\S+) by the file, (\S+) as the report computes it \(difference (\S+)\)", told)
+    assert scores and abs(float(scores[1]) - float(scores[2])) < 0.02
+    assert float(scores[3]) == pytest.approx(float(scores[1]) - float(scores[2]), abs=2e-4)
+    assert re.search(r"\d ms ± \d+% by PyTorch, \S+ ms ± \d+% by ONNX Runtime", told)
+
+
+def test_code_on_the_card_predicts_as_predict_does(written, trained, original, tmp_path, monkeypatch):
+    card = written[0].with_name("net.onnx.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    image = original[0].image("val01")
+    Image.fromarray(image).save(tmp_path / "image.png")
+    monkeypatch.chdir(written[0].parent)
+    names: dict[str, object] = {}
+    exec(code.replace("image.jpg", str(tmp_path / "image.png")), names)
+    expected = Predictor(trained)(image).classes
+    assert names["classes"].shape == expected.shape
+    assert (names["ids"] == expected).mean() > 0.95, "logits are enlarged in two steps there, in one here"
+    for told in (
+        *("trial 0001-finish (label best)", trained.record.sha256, "a candidate, not confirmed"),
+        *("val: 5 images, chose the configuration", "test: 42 images, sealed until a report opens it"),
+        *("mIoU 0.4000", "| dot | 2 | 2 | `#00c800` |", "To be written by whoever", "a warning about the split"),
+    ):
+        assert told in card
+    assert cv2.__name__ in names
+
+
+def test_program_of_torch_is_written_too(original, graph, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "traced", lambda trained: graph)
+    out = tmp_path / "net.pt2"
+    moved = copy_run(original[1] / "best" / "best", tmp_path / "elsewhere")
+    assert export.main([str(moved), "--format", "torch_export", "--out", str(out)]) == 0
+    assert "8 images of noise" in capsys.readouterr().out
+    extra = {graphs.METADATA_FILE: ""}
+    module = torch.export.load(out, extra_files=extra).module()
+    assert json.loads(extra[graphs.METADATA_FILE])["input_size"] == "32x48"
+    assert module(torch.zeros(1, 70, 41, 3, dtype=torch.uint8)).shape == (1, 3, 70, 41)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--opset", "17"], 2, "write 18 to"),
+        (["--out", "{taken}"], 2, "is there already"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(original, graph, tmp_path, monkeypatch, capsys, arguments, code, told):
+    monkeypatch.setattr(command, "traced", lambda trained: graph)
+    taken = tmp_path / "taken.onnx"
+    taken.write_text("mine")
+    words = [word.format(taken=taken) for word in arguments]
+    place = [] if "--out" in words else ["--out", str(tmp_path / "net.onnx")]
+    assert export.main([str(original[1]), "--images", "0", *words, *place]) == code
+    assert told in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["taken.onnx"] and taken.read_text() == "mine"
+
+
+def test_without_the_packages_one_sentence_says_how_to_get_them(graph, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(graphs.UsageError, match=r"needs the package onnxscript: pip install '\.\[export\]'"):
+        graphs.onnx_bytes(graph, {})
+
+
+def test_a_file_that_computes_something_else_is_not_kept(original, graph, tmp_path, monkeypatch, capsys):
+    wrong = Parity(8, 100, 0.5, None, None, Latency(1.0), Latency(1.0), "x")
+    monkeypatch.setattr(command, "traced", lambda trained: graph)
+    monkeypatch.setattr(command, "compare", lambda *arguments, **options: wrong)
+    monkeypatch.setattr(command, "onnx_bytes", lambda *arguments, **options: b"")
+    monkeypatch.setattr(command, "onnx_runner", lambda content: (None, ""))
+    assert export.main([str(original[1]), "--images", "0", "--out", str(tmp_path / "net.onnx")]) == 1
+    assert "is not kept: the same class as PyTorch in 50.0000% of 100 pixels" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+class Stubborn(torch.nn.Module):
+    def forward(self, images, *, resize=True):
+        if float(images.sum()) > 0:
+            return {"out": images}
+        return {"out": -images}
+
+
+def test_a_model_that_cannot_be_traced_is_one_clear_error(trained):
+    odd = copy.copy(trained)
+    object.__setattr__(odd, "model", Stubborn())
+    with pytest.raises(ExportError, match=r"lraspp_mobilenet_v3_large cannot be traced for images of any size"):
+        traced(odd)
+
+
+def test_tensorflows_padding_is_constant_where_strides_divide_the_sides():
+    torch.manual_seed(0)
+    model = build_model("lraspp_efficientnet_lite0", ["a", "b"], weights="none").eval()
+    fixed = copy.deepcopy(model)
+    assert with_constant_padding(fixed) and not with_constant_padding(build_model("lraspp_resnet18", ["a", "b"]))
+    images = torch.randn(1, 3, 96, 160)
+    with torch.no_grad():
+        assert torch.equal(fixed(images)["out"], model(images)["out"])
+
+
+def test_model_with_tensorflows_padding_is_exported_for_multiples_of_32(trained):
+    lite = copy.copy(trained)
+    torch.manual_seed(0)
+    model = build_model("lraspp_efficientnet_lite0", ["left", "right", "dot"], weights="none").eval()
+    object.__setattr__(lite, "model", model)
+    graph = traced(lite)
+    assert graph.module.multiple == 32 and graph.input_size((100, 300)) == (96, 288)
+    about = metadata_of(lite, graph)
+    assert "multiples of 32" in about["input"]
+    run, _ = onnx_runner(graphs.onnx_bytes(graph, about))
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 160, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = RawImages(lite)(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(run(images), expected, rtol=1e-3, atol=1e-5)
+
+
+def _ends(path):
+    loaded = onnx.load(path)
+    return loaded.graph.input[0], loaded.graph.output[0]
