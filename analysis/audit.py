@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from analysis.formulas import as_before
 from analysis.recount import STEPS, Mask, Recount, recount, recount_component
 from analysis.strengths import CLASS, SIZES
 from sweep.verify import load_run_split, open_data, open_run
@@ -320,7 +321,7 @@ def _read_table(run: Path, name: str, again: str) -> pd.DataFrame:
     path = within(run, REPORT, TABLES_FOLDER, f"{name}.csv")
     text = dict.fromkeys(("label", "trial_id", "image_id", "class", "name", "what"), str)
     try:
-        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+        return as_before(pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""]))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}): make the report: {again}") from error
 

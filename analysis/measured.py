@@ -96,6 +96,11 @@ class Measured:
         return "checkpoint"
 
     @property
+    def images_word(self) -> str:
+        """What the images are called that it was measured on."""
+        return f"{self.split} images"
+
+    @property
     def class_metric(self) -> Metric:
         """What classes are compared by."""
         return METRICS.get("iou")

@@ -6,16 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
-
 from trainables.paths import UnsafePathError, WrittenFiles
 from trainables.words import some_of
 
 Names = tuple[str, ...]
 """A file's name and those of the folders around it, outermost first."""
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t")
-"""A text that begins with one of these is a formula to a spreadsheet."""
 
 
 def reserve(written: WrittenFiles, names: Iterable[Names]) -> dict[Names, Path]:
@@ -38,28 +33,3 @@ def reserve(written: WrittenFiles, names: Iterable[Names]) -> dict[Names, Path]:
         )
     written.close()
     return files
-
-
-def formula_safe(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame whose texts no spreadsheet takes for a formula: an apostrophe before those that begin as one does.
-
-    Numbers stay as they are, texts that are numbers too. See OWASP, "CSV injection".
-
-    Args:
-        frame: About to be written as CSV.
-    """
-
-    def safe(value: object) -> object:
-        if not isinstance(value, str) or not value.startswith(FORMULA_STARTS):
-            return value
-        try:
-            float(value)
-        except ValueError:
-            return "'" + value
-        return value
-
-    made = frame.copy()
-    for place, kind in enumerate(frame.dtypes):
-        if not pd.api.types.is_numeric_dtype(kind):
-            made.isetitem(place, frame.iloc[:, place].map(safe))
-    return made.rename(columns=safe)

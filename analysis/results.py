@@ -32,7 +32,7 @@ from analysis.failures.split import (
 from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
 from analysis.label_folders import label_folders, top_folders
-from analysis.load import curves_frame, load_events, load_trials
+from analysis.load import count_given, curves_frame, load_events, load_trials
 from analysis.measured import Measured
 from analysis.next_sweep.proposal import Proposal, Searched
 from analysis.next_sweep.rules import propose
@@ -72,6 +72,7 @@ class Results(Measured):
         labels: Record of each label's checkpoint: baseline first, then best, then the others.
         comparison: One row per label and one for the floor; columns `comparison.comparison_columns()`.
         trials: One row per trial, as in `trials.csv`.
+        starting_points: Trials of the search that the space gave, the baseline among them; the sampler gave the others.
         cost: One row per label; columns `comparison.COST_COLUMNS`.
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
         trade_off: What several objectives cost one another on the split; None where there is one alone.
@@ -104,6 +105,7 @@ class Results(Measured):
     labels: Mapping[str, TrialRecord]
     comparison: pd.DataFrame
     trials: pd.DataFrame
+    starting_points: int
     cost: pd.DataFrame
     seeds: pd.DataFrame
     trade_off: TradeOff | None
@@ -303,6 +305,7 @@ def build_results(
         component_changes=changed,
         type_changes=changed_types,
         trials=trials,
+        starting_points=count_given(events),
         cost=comparison.cost_frame(labels, evaluations, trials, latencies=timed),
         trade_off=trade_off,
         pareto=pareto_frame(chosen, trade_off, objectives, split=split, latencies=manifest.latencies, labels=labels),

@@ -161,7 +161,7 @@ FLOORS = (
     ("analysis.recount",),
     ("analysis.colours", "analysis.statistics", "analysis.load", "analysis.candidates", "analysis.foreseen"),
     ("analysis.model",),
-    ("analysis.kept", "analysis.pictures", "analysis.outputs", "analysis.predicting"),
+    ("analysis.kept", "analysis.pictures", "analysis.outputs", "analysis.formulas", "analysis.predicting"),
     ("analysis.inputs",),
     ("analysis.predicted",),
     ("analysis.predict", "analysis.export"),

@@ -25,7 +25,8 @@ from analysis.failures.split import (
     region_entries,
     type_frame,
 )
-from analysis.outputs import Names, formula_safe, reserve
+from analysis.formulas import formula_safe
+from analysis.outputs import Names, reserve
 from trainables.data.base import ClassInfo
 from trainables.data.layouts.finding import Meaning
 from trainables.data.reading.names import expanded

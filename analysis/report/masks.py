@@ -80,6 +80,11 @@ class Scored(Measured):
         """What one prediction is."""
         return "prediction"
 
+    @property
+    def images_word(self) -> str:
+        """What the images are called: they are no split of a sweep."""
+        return "images"
+
     def confusion(self, label: str) -> npt.NDArray[np.int64]:
         """The confusion matrix of a label over all images: rows truth, columns prediction, shape (C, C)."""
         return self.splits[label].confusion

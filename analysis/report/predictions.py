@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis import pictures
+from analysis.formulas import as_before, formula_safe
 from analysis.outputs import reserve
 from analysis.report.gallery import FOLDER, Advance
 from sweep.verify import load_run_split
@@ -63,7 +64,8 @@ def save_predictions(
     }
     files = reserve(written, [(NAMES_FILE,), *names.values()])
     table = [(label, image_id, "/".join(name)) for (label, image_id), name in names.items()]
-    pd.DataFrame(table, columns=["label", "image_id", "file"]).to_csv(files[(NAMES_FILE,)], index=False)
+    listed = formula_safe(pd.DataFrame(table, columns=["label", "image_id", "file"]))
+    listed.to_csv(files[(NAMES_FILE,)], index=False)
     ids = range(len(data.classes)) if positions else file_ids(data)
     for done, ((label, image_id), name) in enumerate(names.items(), start=1):
         prediction = results.evaluations[results.labels[label].trial_id].prediction(image_id)
@@ -84,7 +86,7 @@ def written_before_lists(run_dir: Path) -> dict[str, list[str]]:
     tables = run_dir / REPORT / TABLES_FOLDER
     found: dict[str, list[str]] = {FOLDER: [], PREDICTIONS_FOLDER: []}
     with suppress(OSError, ValueError, KeyError):
-        failures = pd.read_csv(tables / "failures.csv", dtype=str, keep_default_na=False)
+        failures = as_before(pd.read_csv(tables / "failures.csv", dtype=str, keep_default_na=False))
         pairs = dict.fromkeys(zip(failures["label"], failures["image_id"], strict=True))
         found[FOLDER] = [_old_name(label, image_id) for label, image_id in pairs]
     image_ids: list[str] = []
@@ -92,7 +94,7 @@ def written_before_lists(run_dir: Path) -> dict[str, list[str]]:
         with suppress(DataError):
             image_ids += load_run_split(run_dir, split).ids
     with suppress(OSError, ValueError, KeyError):
-        comparison = pd.read_csv(tables / "comparison.csv", dtype=str, keep_default_na=False)
+        comparison = as_before(pd.read_csv(tables / "comparison.csv", dtype=str, keep_default_na=False))
         labels = comparison["label"][comparison["trial_id"] != ""]
         found[PREDICTIONS_FOLDER] = [_old_name(label, image_id) for label in labels for image_id in image_ids]
     return found

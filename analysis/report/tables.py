@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.outputs import formula_safe
+from analysis.formulas import formula_safe
 from analysis.report.parts import FailedPart, Parts, forget
 from trainables.files import write_atomically
 from trainables.metrics import VAL, Metric, all_metrics, split_key

@@ -359,6 +359,7 @@ def make_results(
         component_changes=changed,
         type_changes=changed_types,
         trials=trials_frame,
+        starting_points=2,
         cost=cost,
         seeds=seeds_frame(trials_frame, "val/miou"),
         trade_off=None,

@@ -49,7 +49,7 @@ def factors_section(material: Material) -> Section | None:
         content=readable(frame),
         components=int(frame["components"].iloc[0]) if own.empty else int(own["components"].iloc[0]),
         images=int(frame["images"].iloc[0]),
-        split=results.split,
+        kind=results.images_word,
     )
 
 

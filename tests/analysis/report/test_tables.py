@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.formulas import as_before
 from analysis.report.parts import Parts
 from analysis.report.tables import (
     LONG_TABLES,
@@ -68,14 +69,14 @@ def test_csv_gives_back_every_number_exactly(tmp_path: Path, name: str) -> None:
             np.testing.assert_array_equal(back[column].to_numpy(float), frame[column].to_numpy(float))
 
 
-def test_no_text_is_a_formula_in_a_spreadsheet() -> None:
-    texts = ["=1+2", "+a", "-x", "@sum", "\t=1", "a=b", "-0.5", "", "'"]
+def test_no_text_is_a_formula_in_a_spreadsheet_and_each_reads_back() -> None:
+    formulas = ["=1+2", "+a", "-x", "@sum", "\t=1", "\uff1d1", "'=1", "''+a", "-0.5-1"]
+    plain = ["a=b", "-0.5", "+1e3", "", "'", "'a", "a'=1"]
+    texts = [*formulas, *plain]
     frame = pd.DataFrame({"=label": texts, "iou": np.linspace(-1, 1, len(texts))})
-    back = pd.read_csv(io.StringIO(to_csv(frame)), dtype={"'=label": str}, keep_default_na=False)
-    assert back["'=label"].str.removeprefix("'").tolist()[:4] == texts[:4]
-    assert all(text[:1] not in ("=", "+", "@", "\t") for text in back["'=label"])
-    assert back["'=label"].tolist()[5:] == texts[5:]
-    np.testing.assert_array_equal(back["iou"], frame["iou"])
+    back = pd.read_csv(io.StringIO(to_csv(frame), newline=""), dtype={"'=label": str}, keep_default_na=False)
+    assert back["'=label"].tolist() == [*("'" + text for text in formulas), *plain]
+    pd.testing.assert_frame_equal(as_before(back), frame)
 
 
 @pytest.mark.parametrize("name", sorted(set(TABLES) - LONG_TABLES))
