@@ -96,6 +96,11 @@ class Measured:
         return "checkpoint"
 
     @property
+    def names(self) -> str:
+        """All names that figures hold, as one text: their letters decide which fonts are needed."""
+        return " ".join((*self.labels, *map(self.told, self.labels), *(info.name for info in self.classes)))
+
+    @property
     def images_word(self) -> str:
         """What the images are called that it was measured on."""
         return f"{self.split} images"

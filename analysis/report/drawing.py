@@ -9,7 +9,8 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from analysis.colours import THEME, light, series
+from analysis.fonts import fonts_for, told_missing
 from analysis.measured import Measured
 from analysis.report.parts import FailedPart, Parts, forget
 from trainables.files import write_atomically
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 WIDTH = 9.6
 """Width of a full-width figure in inches."""
 PNG_DPI = 144
+FIGURES_FOLDER = "figures"
 SUFFIXES = ("svg", "pdf", "png")
 """Of the files of a figure."""
 MARKERS = "os^Dv*"
@@ -101,25 +104,39 @@ def save_figures(
 ) -> dict[str, SavedFigure | FailedPart]:
     """Draws figures, by default every registered one, and writes `folder/NAME.svg`, `.pdf` and `.png`.
 
+    Names whose letters matplotlib's own font does not have are drawn in installed ones; what none has is told once.
+
     Returns:
         The figures that had something to show, by name, and notes on those that raised.
     """
     saved: dict[str, SavedFigure | FailedPart] = {}
+    more = [family for family, _ in fonts_for(results.names)]
+    style, boxes = {**_STYLE, "font.family": ["sans-serif", *more]}, set[str]()
     for name in names:
-        made = parts.make(f"figure {name}", partial(_save_figure, results, name, folder))
+        made = parts.make(f"figure {name}", partial(_save_figure, results, name, folder, style, boxes))
         if not isinstance(made, SavedFigure):
             forget(folder, name, SUFFIXES)
         if made is not None:
             saved[name] = made
+    parts.warn(told_missing(boxes))
     return saved
 
 
-def _save_figure(results: Measured, name: str, folder: Path) -> SavedFigure | None:
-    with matplotlib.rc_context(_STYLE):
+def _save_figure(
+    results: Measured, name: str, folder: Path, style: Mapping[str, Any], boxes: set[str]
+) -> SavedFigure | None:
+    with matplotlib.rc_context(dict(style)), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         drawing = FIGURES.get(name)(results)
         if drawing is None:
             return None
         svg, pdf, png = _svg(drawing.figure), _pdf(drawing.figure), _png(drawing.figure)
+    for one in told:
+        found = re.match(r"Glyph (\d+) ", str(one.message))
+        if found:
+            boxes.add(chr(int(found[1])))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     path = folder / f"{name}.png"
     write_atomically(path.with_suffix(".svg"), svg.encode())
     write_atomically(path.with_suffix(".pdf"), pdf)

@@ -15,7 +15,7 @@ from markupsafe import escape
 from analysis.failures.split import SplitFailures
 from analysis.measured import Evidence, Measured
 from analysis.outputs import Names
-from analysis.report.drawing import SUFFIXES, save_figures
+from analysis.report.drawing import FIGURES_FOLDER, SUFFIXES, save_figures
 from analysis.report.gallery import Source, gallery_of_masks
 from analysis.report.page import (
     Claim,
@@ -33,7 +33,6 @@ from analysis.report.tables import readable
 from trainables.files import write_atomically
 from trainables.run_folder import REPORT_FILE
 
-FIGURES_FOLDER = "figures"
 FIGURE_NAMES = (
     *("per_class", "confusion", "thresholds", "error_types", "error_types_of_classes"),
     *("factors", "factor_curves", "type_changes", "causes"),

@@ -28,6 +28,8 @@ from trainables.labels import MAJORITY
 from trainables.registry import Registry
 
 TEMPLATES = Path(__file__).parent / "templates"
+MOST_ROWS = 300
+"""Rows of a table on the page; its CSV file holds all."""
 SECTION_TEMPLATES = Path(__file__).parent / "sections"
 """Each section's template is beside its code."""
 
@@ -111,7 +113,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["MAJORITY"] = MAJORITY
+    made.globals |= {"MAJORITY": MAJORITY, "MOST_ROWS": MOST_ROWS}
     return made
 
 

@@ -23,7 +23,7 @@ from analysis.report.sections.answer import caveats, lead_claims
 from analysis.report.writing import Report, write_report
 from trainables import commands
 from trainables.data.splits.openings import OPENINGS_FILE
-from trainables.paths import UnsafePathError
+from trainables.paths import LIST_FILE, UnsafePathError
 
 from ..small_run import make_data, make_run
 from ..synthetic_run import make_results
@@ -150,6 +150,7 @@ def test_nothing_is_written_outside_the_run(hostile: Report) -> None:
     runs = hostile.results.run_dir.parent
     assert [path.name for path in runs.iterdir()] == ["run"]
     assert sorted(path.name for path in (runs / "run" / "report").iterdir()) == [
+        LIST_FILE,
         "failures",
         "figures",
         "methods.txt",
@@ -320,7 +321,7 @@ def test_parts_that_raise_are_cards_and_cost_the_exit_code(tmp_path: Path, monke
     assert "baseline  mIoU" in told.out and "Traceback" not in told.out + told.err
     for part in ("figure broken", "figure per_class", "section thresholds", "table cost"):
         assert f"error: could not be made: {part}: RuntimeError: nothing to draw" in told.err
-    folder = run / "report"
+    folder = run / "report" / "val"
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("Could not be made: ") == 2
     assert "Not everything could be made" in page and "table cost: RuntimeError" in page
@@ -419,4 +420,4 @@ def test_a_report_on_val_opens_nothing(tmp_path: Path, capsys) -> None:
     assert "baseline is dead" in told and "shows nothing, so none is made" in told
     assert not re.search(r"\b(better|worse|distinguish\w*|difference)\b", told)
     assert not (run.parent / OPENINGS_FILE).exists()
-    assert re.search(r"too few[^<]*", (run / "report" / "report.html").read_text(encoding="utf-8"))
+    assert re.search(r"too few[^<]*", (run / "report" / "val" / "report.html").read_text(encoding="utf-8"))
