@@ -36,7 +36,7 @@ from analysis.failures.writing import (
 )
 from analysis.report.gallery import Source
 from analysis.report.masks import Scored, page_files, write_page
-from analysis.report.parts import FailedPart
+from analysis.report.parts import Parts
 from analysis.scores import Classes, why_no_interval
 from analysis.statistics import Statistic, confidence_interval, paired_interval
 from trainables import commands
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         more = [] if options.no_report else page_files()
         pictures = write_failures(tables, splits, masks, description.classes, options.out, more=more)
         notes = (*masks.notes, kinds_text(names, kinds))
-        failed: tuple[FailedPart, ...] = ()
+        made: Parts | None = None
         if not options.no_report:
             scored = _scored(tables, splits, folders, tuple(description.classes), kinds, notes)
             source = Source(
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 lambda label, image_id: masks.predictions[label].mask(image_id),
             )
             links = {key: quote("/".join(place)) for key, place in pictures.items()}
-            failed = write_page(scored, source, links, options.out, pictures_folder=PICTURES_FOLDER)
+            made = write_page(scored, source, links, options.out, pictures_folder=PICTURES_FOLDER)
     except SegsweepError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -97,9 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join([*score_lines(tables), *type_lines(tables["error_types"]), *reasons, f"tables: {options.out}"]))
     if not options.no_report:
         print(f"report: {(options.out / REPORT_FILE).resolve().as_uri()}")
-    for part in failed:
+    for text in made.warnings if made else ():
+        print(f"warning: {text}", file=sys.stderr)
+    for part in made.failed if made else ():
         print(f"could not be made: {part.what}: {part.error} (traceback: {part.log})", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if made and made.failed else 0
 
 
 def _scored(

@@ -28,7 +28,7 @@ from analysis.report.page import (
     render_section,
     render_sections,
 )
-from analysis.report.parts import LOG_FILE, FailedPart, Parts
+from analysis.report.parts import LOG_FILE, Parts
 from analysis.report.tables import readable
 from trainables.files import write_atomically
 from trainables.run_folder import REPORT_FILE
@@ -97,7 +97,7 @@ def page_files() -> list[Names]:
 
 def write_page(
     scored: Scored, source: Source, links: Mapping[tuple[str, str], str], folder: Path, *, pictures_folder: str
-) -> tuple[FailedPart, ...]:
+) -> Parts:
     """Writes `report.html`, and its figures into `figures/`.
 
     A part that raises does not stop the others; its traceback goes to `report.log`.
@@ -110,7 +110,7 @@ def write_page(
         pictures_folder: Where the pictures are, as the page calls it.
 
     Returns:
-        The parts that could not be made.
+        What could not be made, and what the reader should know of how the page was made.
     """
     parts = Parts(folder)
     figures = save_figures(scored, folder / FIGURES_FOLDER, parts, FIGURE_NAMES)
@@ -127,7 +127,7 @@ def write_page(
         beside=("the tables (.csv)", f"{FIGURES_FOLDER}/", *([f"{pictures_folder}/"] if links else [])),
     )
     write_atomically(folder / REPORT_FILE, page.encode())
-    return tuple(parts.failed)
+    return parts
 
 
 def score_claims(scored: Scored) -> list[Claim]:

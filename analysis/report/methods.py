@@ -141,7 +141,7 @@ def _search(results: Results) -> Iterator[str]:
     else:
         yield f"They were {proposed}."
     ranked = " and ".join(
-        f"{one.key} ({'higher' if one.metric.direction == 'max' else 'lower'} is better)" for one in results.objectives
+        f"{one.key} ({'highest' if one.metric.direction == 'max' else 'lowest'} first)" for one in results.objectives
     )
     yield f"Trials were ranked by {ranked}."
 

@@ -129,5 +129,5 @@ def draw_confusion(results: Measured) -> Drawing | None:
     return Drawing(
         figure,
         f"Confusion matrix of {label} on {results.split}: each row shows, in percent, as what the pixels of one class "
-        "were predicted. Empty rows: classes without a pixel in this split.",
+        "were predicted. Empty rows: classes without a pixel of the truth.",
     )

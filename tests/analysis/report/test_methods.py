@@ -50,7 +50,7 @@ def test_every_number_is_the_runs_own(results):
         f"{len(trials)} trials of at most 8 epochs each.",
         f"The first 2 were the known-good baseline and other starting points, the other {len(trials) - 2} were "
         "proposed by Optuna's tree-structured Parzen estimator (TPE) with seed 0.",
-        "by val/miou (higher is better)",
+        "by val/miou (highest first)",
         "was asynchronous successive halving (ASHA); the baseline was exempt",
         f"{completed} ran to the last epoch, {stopped} stopped early, 1 diverged or ran out of memory.",
         f"{finished} trials that had been stopped early went on to the last epoch afterwards",
