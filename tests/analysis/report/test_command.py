@@ -289,7 +289,7 @@ def test_the_terminal_speaks_of_the_objective(hostile: Report, key: str) -> None
     assert "mIoU" not in " ".join(lines)
 
 
-def test_a_page_on_val_calls_nobody_better(tmp_path: Path) -> None:
+def test_a_page_on_val_calls_nobody_better_and_stays_beside_that_on_test(tmp_path: Path) -> None:
     results, data = make_results(tmp_path / "run", images=3)
     lost = {"low": math.nan, "high": math.nan}
     val = replace(
@@ -303,6 +303,11 @@ def test_a_page_on_val_calls_nobody_better(tmp_path: Path) -> None:
     for told in (text, *answer_lines(report)):
         assert not re.search(r"\b(better|worse|distinguish\w*)\b", told)
         assert "[+" not in told and "[-" not in told
+    folder = tmp_path / "run" / "report"
+    assert report.path == folder / "val" / "report.html" and [path.name for path in folder.iterdir()] == ["val"]
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert write_report(results, data).path == folder / "report.html"
+    assert {path: path.read_bytes() for path in (folder / "val").rglob("*") if path.is_file()} == kept
 
 
 def test_parts_that_raise_are_cards_and_cost_the_exit_code(tmp_path: Path, monkeypatch, capsys) -> None:

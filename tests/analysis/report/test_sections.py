@@ -36,6 +36,13 @@ def results(tmp_path_factory: pytest.TempPathFactory):
     return make_results(tmp_path_factory.mktemp("run"), images=3)[0]
 
 
+@pytest.fixture(autouse=True)
+def drawn_once(monkeypatch):
+    """Sections embed the SVG; the other two files of a figure only take time here."""
+    monkeypatch.setattr("analysis.report.drawing._pdf", lambda figure: b"")
+    monkeypatch.setattr("analysis.report.drawing._png", lambda figure: b"")
+
+
 def with_answer(results, **changes):
     return replace(results, answer=replace(results.answer, **changes))
 
