@@ -55,5 +55,5 @@ def _with_texts(frame: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFra
     made = frame.copy()
     for place, kind in enumerate(frame.dtypes):
         if not pd.api.types.is_numeric_dtype(kind):
-            made.isetitem(place, frame.iloc[:, place].map(change))
+            made.isetitem(place, frame.iloc[:, place].map(change).array)
     return made.rename(columns=change)

@@ -144,7 +144,8 @@ class Results(Measured):
 
     def confusion(self, label: str) -> npt.NDArray[np.int64]:
         """The confusion matrix of a label over all images: rows truth, columns prediction, shape (C, C)."""
-        return self.evaluations[self.labels[label].trial_id].confusions.sum(axis=0)
+        counts: npt.NDArray[np.int64] = self.evaluations[self.labels[label].trial_id].confusions.sum(axis=0)
+        return counts
 
     def told(self, label: str) -> str:
         """What sentences call a label: `best`, which is a mere name, by the label of the trial that won."""

@@ -123,7 +123,7 @@ def save_figures(
 
 
 def _save_figure(
-    results: Measured, name: str, folder: Path, style: Mapping[str, Any], boxes: set[str]
+    results: Measured, name: str, folder: Path, style: Mapping[Any, Any], boxes: set[str]
 ) -> SavedFigure | None:
     with matplotlib.rc_context(dict(style)), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
