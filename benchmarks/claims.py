@@ -1,11 +1,14 @@
 """What the claims of a sweep are worth: simulated sweeps of equals, and sweeps with one true gain.
 
-    python -m benchmarks.claims [--sweeps 2000] [--tables rule,power,report]
+    python -m benchmarks.claims [--sweeps 2000] [--tables rule,chances,power,report]
 
 A sweep tries configurations with one seed each on val, picks the best few, trains them and the baseline again with
 fresh seeds, and compares them by `sweep.claims.compare`: on val, whose images picked them, and on test. A seed moves a
 score by 0.012, the images of a split move a configuration by `luck`. Beside it stands what is said without fresh seeds:
 the best of all trials against the baseline by the interval of the two checkpoints over images.
+
+A chance that is told must be true: `chances` counts how often sweeps of equals are told one as small as some numbers,
+where images count for more and for less than seeds.
 
 The last table has sweeps of equals that are simulated image by image and go through the report's own rules
 (`benchmarks/simulated_report.py`): the share in which any sentence or row of a table calls a configuration better or
@@ -90,6 +93,37 @@ def rule(sweeps: int) -> list[str]:
     return lines
 
 
+CHANCES = (0.05, 0.025, 0.01, 0.003, 0.001)
+CHANCE_KINDS = (
+    # picked, seeds, spread over seeds, luck of the images
+    (1, 3, 0.012, 0.0),
+    (1, 3, 0.012, 0.002),
+    (1, 3, 0.012, 0.007),
+    (1, 3, 0.004, 0.010),
+    (2, 3, 0.012, 0.007),
+    (2, 5, 0.012, 0.007),
+)
+
+
+def chances(sweeps: int) -> list[str]:
+    """How often sweeps of equals are told a chance as small as that."""
+    lines = [f"Per cent of {sweeps} sweeps of equals whose smallest chance is at most so many per cent", ""]
+    lines.append("picked seeds seed SD   luck   " + "   ".join(f"{100 * one:<18g}" for one in CHANCES))
+    for picked, seeds, sd, luck in CHANCE_KINDS:
+        rng, told = np.random.default_rng([picked, seeds, int(1000 * sd), int(1000 * luck)]), []
+        for _ in range(sweeps):
+            arms = [Arm(str(n), tuple(rng.normal(0, luck) + rng.normal(0, sd, seeds))) for n in range(picked + 1)]
+            variance = 2 * luck**2 * rng.chisquare(IMAGES - 1) / (IMAGES - 1)
+            found = compare(
+                arms[0], arms[1:], image_variance={arm.name: variance for arm in arms}, units=IMAGES, draws=20_000
+            )
+            told.append(min(one.chance for one in found))
+        cells = "   ".join(share(int(np.sum(np.array(told) <= one)), sweeps) for one in CHANCES)
+        lines.append(f"{picked:6} {seeds:5} {sd:7.3f} {luck:6.3f}   {cells}")
+        print(lines[-1], flush=True)
+    return lines
+
+
 def gains(sweeps: int) -> list[str]:
     """How often a true gain is claimed."""
     lines = [f"One configuration better by a true gain, seeds alone; per cent that claim it, {sweeps} sweeps", ""]
@@ -134,7 +168,7 @@ def report(sweeps: int) -> list[str]:
     return lines
 
 
-TABLES = {"rule": rule, "power": gains, "report": report}
+TABLES = {"rule": rule, "chances": chances, "power": gains, "report": report}
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from search_spaces.core.parameter import Parameter, When, choice, number
 from trainables.config import format_size
+from trainables.models import knows_images
 from trainables.options import FREEZE
 from trainables.registry import Scalar
 
@@ -52,7 +53,7 @@ def known_good_training(weights: str) -> dict[str, Scalar]:
     With ImageNet weights in the backbone, BatchNorm keeps its statistics: those of a few small batches are worse than
     those of a million images, and a short fine-tune does not correct them.
     """
-    if weights != "imagenet":
+    if not knows_images(weights):
         return {}
     return {"training.backbone_lr": IMAGENET_BACKBONE_LR, "training.freeze": "batch_norm"}
 
@@ -78,7 +79,7 @@ def what_learns(weights: str, *, around: bool = False) -> tuple[Parameter, ...]:
     share = good["training.backbone_lr"]
     reason = "the backbone's share of the rate: it knows more than the head"
     kept = "what stays as it was predefined; the less learns, the less can be forgotten"
-    closely = around and weights == "imagenet"
+    closely = around and knows_images(weights)
     parts = tuple(part for part in FREEZE if part != "none" or not closely)
     learns = When("training.freeze", tuple(part for part in parts if part in LEARNS))
     shares = BACKBONE_LR_AROUND if closely else BACKBONE_LR

@@ -46,6 +46,7 @@ def show_question(
     how: str,
     execution: Execution,
     objectives: Sequence[Objective] = (),
+    weights: Sequence[str] = (),
 ) -> None:
     """Says what will be tried on which data.
 
@@ -58,6 +59,7 @@ def show_question(
         how: Sampler, scheduler and trials at once.
         execution: Of every trial.
         objectives: What ranks trials; shown where there are several.
+        weights: What models take of a user's file.
     """
     table = rows()
     table.add_row("space", f"{space.name} - {space.description}")
@@ -76,6 +78,8 @@ def show_question(
     )
     for warning in splits.warnings:
         table.add_row("", Text(warning, style="yellow"))
+    for place, told in enumerate(weights):
+        table.add_row("" if place else "weights", Text(told))
     table.add_row("execution", describe_execution(execution))
     console.print(Panel(table, title="what will be tried", title_align="left", border_style="dim"))
 

@@ -27,7 +27,7 @@ from trainables import plugins
 from trainables.data import DATASETS
 from trainables.data.reading.names import expanded
 from trainables.errors import UsageError
-from trainables.models import MODELS, WEIGHTS
+from trainables.models import FILE, MODELS, WEIGHTS
 from trainables.paths import LONGEST_NAME
 from trainables.registry import Registry
 
@@ -206,7 +206,7 @@ def _validate(config: SweepConfig) -> None:
         except UsageError as error:
             faults.append(str(error))
     faults += objective_faults(config.objective)
-    if config.weights not in WEIGHTS:
+    if config.weights not in WEIGHTS and not config.weights.startswith(FILE):
         close = difflib.get_close_matches(config.weights, WEIGHTS, n=2, cutoff=0.4)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(WEIGHTS)}"
         faults.append(f"unknown weights {config.weights!r}; {hint}")

@@ -15,8 +15,10 @@ from sweep.schedulers import SCHEDULERS
 from trainables import commands, plugins
 from trainables.data.flags import add_data_flags, add_data_root_flag
 from trainables.data.reading.names import expanded
+from trainables.errors import WeightsError
 from trainables.flags import MOST_PICTURES, add_execution_flags, add_workers_flag, whole
-from trainables.models import MODELS, WEIGHTS
+from trainables.models import FILE, MODELS, WEIGHTS
+from trainables.models.weight_files import looks_like_file, value_of
 
 DEFAULT_MODELS = ("lraspp_mobilenet_v3_large",)
 DEFAULT_ARCHITECTURES = ("fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")
@@ -73,9 +75,10 @@ def _add_what(what: argparse._ActionsContainer) -> None:
     )
     what.add_argument(
         "--weights",
+        type=_weights,
         metavar="WHICH",
         default="none",
-        help=f"{' | '.join(WEIGHTS)} (default: none, from scratch)",
+        help=f"{' | '.join(WEIGHTS)}, or a file: safetensors or a state dict (default: none, from scratch)",
     )
     what.add_argument(
         "--set",
@@ -99,6 +102,16 @@ def _add_what(what: argparse._ActionsContainer) -> None:
         help=f"{', '.join(forms())} (default: {DEFAULT_OBJECTIVE}); again for a trade-off: the "
         "first stops and confirms trials",
     )
+
+
+def _weights(text: str) -> str:
+    """A kind of weights as it is, a file by its place and content."""
+    if text in WEIGHTS or text.startswith(FILE) or not looks_like_file(text):
+        return text
+    try:
+        return value_of(Path(text))
+    except WeightsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_how(how: argparse._ActionsContainer, mode: Mode) -> None:

@@ -38,8 +38,9 @@ def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note:
     if untried := untried_text(plan.starting_points, asked.trials):
         table.add_row("", Text(untried, style="yellow"))
     elif not plan.search_is_possible:
-        which = f"{plan.trials} of the" if plan.trials < plan.starting_points else "the"
-        told = f"no room for a search: {which} {plan.starting_points} starting points of the space are tried"
+        points = counted(plan.starting_points, "starting point")
+        which = f"{plan.trials} of the {points}" if plan.trials < plan.starting_points else f"the {points}"
+        told = f"no room for a search: {which} of the space {'is' if plan.trials == 1 else 'are'} tried"
         table.add_row("", Text(told, style="yellow"))
     table.add_row("", Text(note, style="dim"))
     epochs = f"{plan.search_epochs:.0f} epochs are expected, and {plan.finish_epochs:.0f} to finish stopped labels"
@@ -90,12 +91,17 @@ def hope(plan: Plan) -> str:
     )
 
 
+def _seconds(value: float) -> str:
+    """Three digits, all digits of a whole number."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _epochs(costs: Sequence[MeasuredCost]) -> Iterator[str]:
     """Seconds of an epoch of each model, from the cheapest to the dearest of its sizes, batches and frozen parts."""
     for model in dict.fromkeys(one.model for one in costs):
         seconds = [one.cost.epoch_seconds for one in costs if one.model == model]
-        least = f"{min(seconds):.3g} to " if len(seconds) > 1 else ""
-        yield f"{model} {least}{max(seconds):.3g} s"
+        least = f"{_seconds(min(seconds))} to " if len(seconds) > 1 else ""
+        yield f"{model} {least}{_seconds(max(seconds))} s"
 
 
 def show_latencies(console: Console, latencies: Sequence[MeasuredLatency]) -> None:

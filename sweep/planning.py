@@ -22,6 +22,9 @@ LEAST_CONFIRMED = (8, 12, 20, math.inf)
 with the cheapest of `CONFIRMATIONS`, 12 with the second."""
 EPOCHS = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 """Lengths of a full trial that a time budget chooses from."""
+TRIALS_PER_EPOCH = 0.25
+"""A budget is spent on longer trials as long as there is room for so many trials per epoch of one: on simulated and on
+recorded curves a quarter finds better configurations than three quarters (docs/benchmarks.md)."""
 WHOLE = 15
 """Epochs of a training that is worth comparing with others, where a budget is proposed."""
 MOST_TRIALS = 400
@@ -50,8 +53,8 @@ def make_plan(setting: Setting, asked: Asked) -> Plan:
     """What a budget buys.
 
     With a time budget, the number of trials and their length follow from it where they are not given: the longest
-    trials of which there is room for every starting point, for at least three quarters as many trials as they have
-    epochs, and for a confirmation that goes with their length (`LEAST_CONFIRMED`). A budget without room for that is
+    trials of which there is room for every starting point, for at least a quarter as many trials as they have epochs,
+    and for a confirmation that goes with their length (`LEAST_CONFIRMED`). A budget without room for that is
     spent on the starting points and on fresh seeds. Where a confirmation is planned and a refit of the winner takes at
     most a tenth of the budget, time is kept for it and fewer trials are planned.
 
@@ -209,7 +212,7 @@ def _fit(setting: Setting, asked: Asked, budget: float) -> tuple[int, int, Confi
 
     def most(epochs: int) -> tuple[int, Confirmation] | None:
         """The dearest confirmation beside which there is room for enough trials, if it is enough for such lengths."""
-        enough = max(least, math.ceil(0.75 * epochs) if asked.trials is None else 0)
+        enough = max(least, math.ceil(TRIALS_PER_EPOCH * epochs) if asked.trials is None else 0)
         fitting = [(trials, one) for trials, one in options(epochs) if trials >= enough]
         needed = 0 if asked.confirm is not None else _least_trials(epochs)
         return next(((trials, one) for trials, one in fitting if one.trials >= needed or not varied), None)

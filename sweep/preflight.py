@@ -36,6 +36,8 @@ class Prepared:
     splits: Splits
     checked: CheckResult
     objectives: tuple[Objective, ...]
+    weights: tuple[str, ...] = ()
+    """What each model takes of a user's file of weights."""
 
 
 def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None = None) -> Prepared:
@@ -65,9 +67,10 @@ def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None 
     for size in values_of(space, base, "image_size"):
         preflight(reachable(space), parse_size(str(size)), len(data.classes))
     models = [str(model) for model in values_of(space, base, "model.name")]
-    for model, weights in itertools.product(models, values_of(space, base, "model.weights")):
-        ensure_weights(model, str(weights))
-    return Prepared(space, base, data, splits, checked, objectives)
+    asked = itertools.product(models, values_of(space, base, "model.weights"))
+    taken = [(model, ensure_weights(model, str(weights), classes)) for model, weights in asked]
+    own = tuple(f"{model}: {told}" for model, told in taken if told)
+    return Prepared(space, base, data, splits, checked, objectives, own)
 
 
 def _check_objectives(objectives: Iterable[Objective], data: SegmentationData, checked: CheckResult) -> None:

@@ -84,6 +84,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         how=f"{config.sampler}, {scheduler}, {resources.concurrent} at once",
         execution=execution,
         objectives=ready.objectives,
+        weights=ready.weights,
     )
     for offender in ready.checked.warnings:
         console.print(f"[yellow]warning[/yellow] {escape(str(offender))}", soft_wrap=True)

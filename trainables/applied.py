@@ -130,7 +130,8 @@ def _compared(config: TrialConfig, applied: Mapping[str, Any]) -> Iterator[tuple
         for key, value in component.params.items():
             yield f"{section}.{key}", value, applied[section].get(key)
     yield "model.name", config.model.name, applied["model"]["name"]
-    yield "model.weights", config.model.params["weights"], applied["model"]["weights"].partition(":")[0] or "none"
+    asked = str(config.model.params["weights"]).partition(":")[0]
+    yield "model.weights", asked, applied["model"]["weights"].partition(":")[0] or "none"
     if "aux_weight" in config.model.params:
         yield "model.aux_weight", config.model.params["aux_weight"], applied["model"]["aux_weight"]
     yield "optimizer.name", config.optimizer.name, applied["optimizer"]["name"]

@@ -25,8 +25,8 @@ from trainables.errors import SegsweepError
 from trainables.execution import Execution, TrialData
 
 SECONDS = 1.5
-"""For which batches are trained once the first of them has warmed up; one more batch at least, unless the first took
-longer than this four times over."""
+"""For which batches are trained once the first of them has warmed up; one more batch at least. A first one that took
+longer than this four times over, and with which nothing started up, is the measurement: it is not worth another."""
 BATCHES = 12
 """Most different batches that are measured with."""
 BYTES_PER_PARAMETER = 12
@@ -38,7 +38,7 @@ class Cost:
     """What one configuration costs.
 
     Attributes:
-        build_seconds: To build the trial.
+        build_seconds: To build the trial; on a GPU or with loader processes what its first batches take longer, too.
         train_seconds: Of the training part of an epoch, without validation.
         val_seconds: Of validating once.
         memory_bytes: The most that the trial's process held: of the machine's memory, or of the GPU's on a GPU.
@@ -117,9 +117,12 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
         _wait_for(execution)
         return (time.perf_counter() - began) / len(part.val)
 
-    per_batch, per_image = train(0.0), validate()
-    if per_batch < 4 * SECONDS:
+    first_batch, first_image = train(0.0), validate()
+    per_batch, per_image = first_batch, first_image
+    if first_batch < 4 * SECONDS or _starts_up(execution):
         per_batch, per_image = train(SECONDS), validate()
+    if _starts_up(execution):
+        build += max(0.0, first_batch - per_batch) + max(0.0, first_image - per_image) * len(part.val)
     return Cost(
         build_seconds=build,
         train_seconds=per_batch * max(1, len(data.train) // asked.batch_size),
@@ -193,6 +196,11 @@ def measure_apart(
                 if helper.stdout:
                     helper.stdout.close()
     return [_together(costs) for costs in found]
+
+
+def _starts_up(execution: Execution) -> bool:
+    """Whether the first batch waits for what happens once in a trial: a GPU is set up, loader processes start."""
+    return execution.workers > 0 or execution.device.startswith("cuda")
 
 
 def _ended(code: int, errors: Path) -> str:

@@ -48,10 +48,14 @@ class Choice:
     """The allowed values of a parameter."""
 
     values: tuple[Scalar, ...]
+    prefix: str = ""
+    """With what other allowed values begin; empty if there are none."""
 
     def fault(self, value: Scalar) -> str | None:
         """Says why `value` is not allowed, or returns None."""
-        return None if value in self.values else f"must be one of {', '.join(map(str, self.values))}"
+        if value in self.values or (self.prefix and str(value).startswith(self.prefix)):
+            return None
+        return f"must be one of {', '.join(map(str, self.values))}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ class Hyperparameter:
         """The hyperparameter that `to_json` wrote."""
         bounds, search = content["bounds"], content["search"]
         if bounds is not None:
-            bounds = Choice(tuple(bounds["values"])) if "values" in bounds else Range(**bounds)
+            bounds = (
+                Choice(tuple(bounds["values"]), bounds.get("prefix", "")) if "values" in bounds else Range(**bounds)
+            )
         if search is not None:
             search = Search(**{**search, "when": search["when"] and tuple(search["when"])})
         return cls(content["name"], _SCALARS[content["type"]], content["default"], bounds, search)

@@ -33,7 +33,7 @@ from trainables.errors import UsageError
 
 RESULTS = Path(__file__).parents[1] / "results" / "search.txt"
 DEFAULT = Strategy()
-LANDSCAPES = (*FAMILIES, "recorded lr")
+LANDSCAPES = (*FAMILIES, "recorded lr", "recorded full")
 GIVEN = {"simulated": 320, "recorded": 64}
 """Epochs of a search: 16 full trials of the length that is planned, and 8 where few configurations are recorded."""
 PAIRS = (

@@ -111,7 +111,7 @@ class Member:
     effect: Callable[[Shares, int, Shares], Effect]
     instance: int
     noise: float = 1.0
-    lengths: tuple[int, ...] = (5, 10, 20, 40)
+    lengths: tuple[int, ...] = (5, 10, 20, 40, 80)
     space: SearchSpace = SPACE
     _curves: dict[tuple[Any, ...], list[float]] = field(default_factory=dict, repr=False)
 

@@ -25,7 +25,7 @@ from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import objective_of
 from sweep.plan import MeasuredCost, Plan
-from sweep.planning import Asked, make_plan
+from sweep.planning import TRIALS_PER_EPOCH, Asked, make_plan
 from sweep.predicting import Setting, predict
 from sweep.schedulers import SCHEDULERS, grace_epochs
 from tests.sweep.simulated import OBJECTIVE, Clock, drive_in_time, fraction
@@ -223,7 +223,7 @@ def length(landscape: Landscape, allocation: Allocation, *, given: int) -> int:
 
     def has_room(epochs: int) -> bool:
         trials = planned(landscape, Strategy().rule, epochs=epochs, given=given).trials
-        return trials >= max(least, math.ceil(0.75 * epochs))
+        return trials >= max(least, math.ceil(TRIALS_PER_EPOCH * epochs))
 
     fitting = [place for place, epochs in enumerate(landscape.lengths) if has_room(epochs)]
     place = max(fitting, default=0) + allocation.longer

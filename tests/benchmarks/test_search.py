@@ -48,15 +48,15 @@ def test_no_configuration_is_better_than_the_one_that_a_family_says_is_best(fami
         of = member(family, instance)
         points = list(SPACE.grid())
         assert len(points) == 4000
-        assert max(of.value(config_of(point, 40)) for point in points) == of.best
-        assert of.best == of.value(config_of(of.best_point, 40)) > of.value(config_of(of.best_point, 20))
+        assert max(of.value(config_of(point, 80)) for point in points) == of.best
+        assert of.best == of.value(config_of(of.best_point, 80)) > of.value(config_of(of.best_point, 40))
 
 
 def test_optimum_of_a_bowl_is_its_middle() -> None:
     of = member("parallel", 3)
     shares = [(of.best_point[p.key] - p.low) / (p.high - p.low) for p in SPACE.parameters[1:]]
     assert shares == pytest.approx(list(of.optimum))
-    assert of.best == pytest.approx(0.60 - 0.15 / math.sqrt(40))
+    assert of.best == pytest.approx(0.60 - 0.15 / math.sqrt(80))
     assert member("parallel", 4).best_point != of.best_point
 
 
@@ -165,19 +165,19 @@ def perfect() -> Iterator[Member]:
 
 
 def test_perfect_sampler_has_no_regret_and_a_random_one_has(perfect: Member) -> None:
-    search: dict[str, Any] = {"given": 320, "slots": 2, "seed": 0}
+    search: dict[str, Any] = {"given": 640, "slots": 2, "seed": 0}
     assert replay(perfect, Strategy("perfect", "none", "longer"), **search).regret == pytest.approx(0.0, abs=1e-12)
     assert replay(perfect, Strategy("random", "none", "longer"), **search).regret > 0.001
     shorter = replay(perfect, Strategy("perfect", "none"), **search)
-    assert shorter.regret == pytest.approx(0.15 / math.sqrt(20) - 0.15 / math.sqrt(40)), "of training less"
+    assert shorter.regret == pytest.approx(0.15 / math.sqrt(40) - 0.15 / math.sqrt(80)), "of training less"
     stopped = replay(perfect, Strategy("perfect", "asha", "longer"), **search)
     assert stopped.regret > 0.001, "where curves cross, the best is stopped early"
 
 
 def test_length_follows_from_the_plan_of_a_sweep() -> None:
     of = member("parallel", 0)
-    assert [length(of, ALLOCATIONS[name], given=320) for name in ("planned", "shorter", "longer")] == [20, 10, 40]
-    assert length(of, ALLOCATIONS["planned"], given=80) < 20
+    assert [length(of, ALLOCATIONS[name], given=320) for name in ("planned", "shorter", "longer")] == [40, 20, 80]
+    assert length(of, ALLOCATIONS["planned"], given=80) == 10
     with pytest.raises(ValueError, match="no trials that are shorter"):
         length(of, ALLOCATIONS["shorter"], given=20)
 
@@ -187,7 +187,7 @@ def test_first_rung_is_that_of_the_allocation() -> None:
     stops = {}
     for name in ("planned", "rung epoch 1", "rung 1/2"):
         counting = Counting(of)
-        found = replay(counting, Strategy("random", "epoch", name), given=GIVEN_HERE, slots=2, seed=0)
+        found = replay(counting, Strategy("random", "epoch", name), given=2 * GIVEN_HERE, slots=2, seed=0)
         stops[name] = found.trials
     assert stops["rung epoch 1"] > stops["planned"] > stops["rung 1/2"], "who stops earlier tries more"
 
@@ -195,22 +195,22 @@ def test_first_rung_is_that_of_the_allocation() -> None:
 LINES = read_lines()
 
 
-@pytest.mark.parametrize("space", ["lr"])
+@pytest.mark.parametrize("space", ["lr", "full"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_recorded_configuration_is_answered_by_its_own_curve(space: str, seed: int) -> None:
     of = Recording(space, seed, LINES)
-    assert len(of) >= 19
+    assert len(of) >= 25 and of.lengths == (4, 8, 16)
     own = [line for line in LINES if line["space"] == space and line["seed"] == seed]
     others = [line for line in LINES if line["space"] == space and line["seed"] != seed]
-    worth = {line["point"]: line.get("held_out", 0.0) for line in others}
+    worth = {(line["point"], line["epochs"]): line.get("held_out", 0.0) for line in others}
     exact = 0
     for line in own:
         config = of.space.trial_config(of.base(line["epochs"]), line["params"]).flat()
         if of.nearest(config) == line["point"]:
             exact += 1
             assert curve(of, config) == line["val"]
-            assert of.value(config) == worth[line["point"]], "by what it could not be chosen by"
-    assert exact == len(of)
+            assert of.value(config) == worth[line["point"], line["epochs"]], "by what it could not be chosen by"
+    assert exact == len(of) * len(of.lengths)
 
 
 def test_nearest_is_by_shares_of_ranges_and_keeps_the_label() -> None:

@@ -37,6 +37,16 @@ def test_epochs_are_extrapolated_from_batches_and_images(mini_data: TrialData, m
     assert found.epoch_seconds == found.train_seconds + found.val_seconds
 
 
+def test_what_starts_once_in_a_trial_is_not_taken_for_an_epochs_cost(
+    mini_data: TrialData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU the first batch waited 21 s for loader processes, and an epoch of 1 s was planned with 867 s."""
+    monkeypatch.setattr(cost, "SECONDS", 0.01)  # so that a first batch is long without loader processes, too
+    found = measure(config(), mini_data, Execution(workers=1))
+    batches = len(mini_data.train) // 2
+    assert found.train_seconds / batches < 1.0 < found.build_seconds, "a process that loads torch takes seconds"
+
+
 def test_trial_of_a_single_step_can_be_measured(mini_data: TrialData) -> None:
     few = dataclasses.replace(mini_data, train=mini_data.train[:2], val=mini_data.val[:1])
     for schedule in SCHEDULES:

@@ -11,12 +11,13 @@ from pathlib import Path
 from trainables.data.base import DATASETS, Color, Offender, Splits
 from trainables.data.imports.base import drawn_hash, sources_hash
 from trainables.data.imports.detect import detect
+from trainables.data.imports.hugging_face import FORMAT, tables
 from trainables.data.layouts.describe import CLASSES_FILE, CURE, DATASET_FILE, description_file, is_ours, read_said
 from trainables.data.layouts.finding import Finding, Pair, Question, Said, UndecidedError
 from trainables.data.layouts.lists import ids_of, lists_in
 from trainables.data.layouts.recognise import recognise
 from trainables.data.layouts.tables import class_table
-from trainables.data.layouts.tree import DRAWN_FOLDER
+from trainables.data.layouts.tree import DRAWN_FOLDER, UNPACKED_FOLDER
 from trainables.data.reading.files import FileData, read_lines, require_root
 from trainables.data.reading.names import check_ids
 from trainables.data.reading.read import ImageReading, MaskReading, exif_orientation, stored_size
@@ -54,6 +55,9 @@ def find(root: Path, extra: Said | None = None) -> Finding:
     except UndecidedError:
         raise
     except DataError:
+        if in_tables := tables(root):
+            text = f"no images, but {FORMAT} ({counted(len(in_tables), 'file')})"
+            raise UndecidedError(root, Question(text, (((), f"unpacks them into {UNPACKED_FOLDER}/"),))) from None
         if said.masks is not None or (found := detect(root)) is None:
             raise
         files = counted(len(found.sources), "file")

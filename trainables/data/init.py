@@ -20,6 +20,7 @@ from trainables.data.base import VOID
 from trainables.data.folder import Folder, find, unlabelled_note
 from trainables.data.imports.base import write_masks
 from trainables.data.imports.detect import detect
+from trainables.data.imports.hugging_face import tables, unpack
 from trainables.data.layouts.describe import DATASET_FILE, as_yaml, is_ours
 from trainables.data.layouts.finding import Finding, Said, SaidClass, UndecidedError
 from trainables.data.layouts.sheet import contact_sheet, is_sheet
@@ -102,7 +103,10 @@ def initialise(root: Path, extra: Said) -> list[str]:
 
 
 def _found(root: Path, extra: Said) -> tuple[Finding, Sequence[str]]:
-    """What is in a folder, its masks drawn first where it has annotations instead, and what is told of that."""
+    """What is in a folder, and what is told of what was done first: tables unpacked, annotations drawn as masks."""
+    if in_tables := tables(root):
+        said, notes = unpack(root, in_tables, extra)
+        return find(root, said), notes
     try:
         return find(root, None if extra == Said() else extra), ()
     except UndecidedError as error:

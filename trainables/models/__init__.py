@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainables.models.heads import Head
 
 __all__ = [
+    "FILE",
     "HEADS",
     "MODELS",
     "WEIGHTS",
@@ -26,6 +27,7 @@ __all__ = [
     "SegmentationModel",
     "build_model",
     "ensure_weights",
+    "knows_images",
     "min_train_batch",
     "parameter_count",
     "predefined_categories",
@@ -33,6 +35,9 @@ __all__ = [
 
 WEIGHTS = ("none", "imagenet", "coco_voc")
 """From scratch; the backbone trained on ImageNet; the whole model trained on COCO images with VOC's 21 classes."""
+
+FILE = "file:"
+"""Begins the weights that a user's file holds: `file:PLACE@SHA256`, as `trainables.models.own_weights` writes it."""
 
 EXTRA = f"{EXTRA_LITE} in the folder of this project's source"
 """What makes further backbones available."""
@@ -55,6 +60,11 @@ MODELS: Registry[Callable[..., SegmentationModel]] = Registry(
     example="lraspp_efficientnet_lite0",
 )
 """Factories `(class_names, *, weights, ...) -> SegmentationModel`; listed are the usual models."""
+
+
+def knows_images(weights: str) -> bool:
+    """Whether weights are those of a backbone that was trained on other images: ImageNet's, or a file's."""
+    return weights == "imagenet" or weights.startswith(FILE)
 
 
 def min_train_batch(name: str) -> int:

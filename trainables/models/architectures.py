@@ -11,13 +11,15 @@ from torchvision.models import get_model_weights, list_models, segmentation
 from torchvision.models._api import WeightsEnum
 
 from trainables.errors import UsageError
-from trainables.models import HEADS, MODELS
+from trainables.models import FILE, HEADS, MODELS
 from trainables.models.backbones import Backbone, torchvision_backbone
 from trainables.models.base import AuxWeight, SegmentationModel, Weights
 from trainables.models.heads import Head, auxiliary_head
 from trainables.models.initialisation import set_batch_norm_momentum
+from trainables.models.own_weights import load_own
 from trainables.models.timm_backbones import timm_backbone
-from trainables.models.weights import load_whole_model
+from trainables.models.weight_files import path_of
+from trainables.models.weights import described, load_whole_model
 
 AUX_WEIGHT = 0.4
 """Zhao et al., "Pyramid Scene Parsing Network", 2017; torchvision's reference uses 0.5."""
@@ -53,7 +55,7 @@ class Architecture:
 
         Args:
             class_names: The classes, in the order of their ids.
-            weights: One of `WEIGHTS`.
+            weights: One of `WEIGHTS`, or a file's (see `own_weights`).
             aux_weight: Weight of the auxiliary loss; without weight there is no auxiliary head.
 
         Raises:
@@ -77,6 +79,10 @@ class Architecture:
         )
         if whole is not None:
             model.predefined = load_whole_model(self.name, model, whole, self.head.final_layers, class_names)
+        if weights.startswith(FILE):
+            path = path_of(weights)
+            loaded = load_own(model, path, self.name)
+            model.predefined = f"{described('file', path)}, {loaded}"
         if weights == "none":
             set_batch_norm_momentum(model)
         return model

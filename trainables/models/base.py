@@ -8,10 +8,10 @@ from typing import Annotated
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.models import WEIGHTS
+from trainables.models import FILE, WEIGHTS
 from trainables.registry import Choice, Range
 
-Weights = Annotated[str, Choice(WEIGHTS)]
+Weights = Annotated[str, Choice(WEIGHTS, prefix=FILE)]
 AuxWeight = Annotated[float, Range(0, 1)]
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 
 from trainables.errors import UnknownNameError
-from trainables.models import MODELS, WEIGHTS
+from trainables.models import FILE, MODELS, WEIGHTS
 from trainables.models.architectures import Architecture, architecture
 from trainables.models.base import SegmentationModel
 from trainables.models.weights import ensure_file
@@ -31,11 +31,19 @@ def build_model(name: str, class_names: Sequence[str], **params: Scalar) -> Segm
     return MODELS.get(name)(class_names, **params)
 
 
-def ensure_weights(model_name: str, weights: str) -> None:
+def ensure_weights(model_name: str, weights: str, class_names: Sequence[str] = ("class",)) -> str:
     """Makes sure that a model's predefined weights are on this machine, downloading them once if necessary.
 
     A model without head and backbone may do so by an attribute `ensure_weights` of its factory, a function of the
     kind of weights.
+
+    Args:
+        model_name: A name in `MODELS`.
+        weights: One of `WEIGHTS`, or a file's.
+        class_names: The data set's classes, which decide whether the head of a file fits.
+
+    Returns:
+        Of a user's file what of it the model takes; else nothing.
 
     Raises:
         UnknownNameError: If there is no such model or kind of weights.
@@ -43,6 +51,8 @@ def ensure_weights(model_name: str, weights: str) -> None:
         WeightsError: If they are damaged, or neither in the cache nor downloadable.
     """
     factory = MODELS.get(model_name)
+    if weights.startswith(FILE):
+        return build_model(model_name, class_names, weights=weights).predefined.partition(": ")[2]
     if weights not in WEIGHTS:
         raise UnknownNameError("kind of weights", weights, WEIGHTS)
     model = architecture(model_name)
@@ -52,6 +62,7 @@ def ensure_weights(model_name: str, weights: str) -> None:
         model.backbone.ensure_weights()
     elif weights == "coco_voc":
         ensure_file(model_name, model.whole_weights)
+    return ""
 
 
 def predefined_categories(model_name: str) -> tuple[str, ...]:

@@ -6,10 +6,8 @@ start from a truncated or swapped file. Files are read without unpickling code (
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlparse
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.models._api import WeightsEnum
 
 from trainables.errors import WeightsError
+from trainables.models.weight_files import digest
 
 
 def cached_file(weights: WeightsEnum) -> Path:
@@ -35,21 +34,13 @@ def verify_cached_file(path: Path) -> None:
     named = re.search(r"-([0-9a-f]{8,})\.", path.name)
     if named is None:
         return
-    status = path.stat()
-    found = _sha256(path, status.st_size, status.st_mtime_ns)
+    found = digest(path)
     if not found.startswith(named.group(1)):
         raise WeightsError(
-            f"damaged weights file {path} ({status.st_size:,} bytes): its SHA-256 starts with "
+            f"damaged weights file {path} ({path.stat().st_size:,} bytes): its SHA-256 starts with "
             f"{found[: len(named.group(1))]}, its name promises {named.group(1)}; delete the file so that it is "
             "downloaded again, or put a whole copy in its place"
         )
-
-
-@lru_cache
-def _sha256(path: Path, size: int, modified_ns: int) -> str:
-    """The file's digest, computed once as long as neither size nor modification time change."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def ensure_file(name: str, weights: WeightsEnum) -> Path:
@@ -80,24 +71,25 @@ def ensure_file(name: str, weights: WeightsEnum) -> Path:
 
 def described(kind: str, path: Path) -> str:
     """What was loaded, for a trial's record: the kind of weights, the file, the first digits of its SHA-256."""
-    status = path.stat()
-    return f"{kind}: {path.name} sha256:{_sha256(path, status.st_size, status.st_mtime_ns)[:8]}"
+    return f"{kind}: {path.name} sha256:{digest(path)[:8]}"
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, cure: str = "delete it so that it is downloaded again") -> dict[str, Tensor]:
     """The state dict in a file, on the CPU.
 
+    Args:
+        path: The file.
+        cure: What to do about one that cannot be read.
+
     Raises:
-        WeightsError: If the file holds no state dict.
+        WeightsError: If torch cannot read the file, or not without running code.
     """
     try:
         state = torch.hub.load_state_dict_from_url(
             path.as_uri(), str(path.parent), map_location="cpu", file_name=path.name, weights_only=True
         )
     except Exception as error:
-        raise WeightsError(
-            f"{path} cannot be read as a weights file ({error}); delete it so that it is downloaded again"
-        ) from error
+        raise WeightsError(f"{path} cannot be read as a weights file ({str(error).splitlines()[0]}); {cure}") from error
     return cast("dict[str, Tensor]", state)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from trainables.data.imports.label_studio import is_label_studio, read_label_stu
 from trainables.data.imports.labelme import is_labelme, read_labelme
 from trainables.data.imports.supervisely import is_supervisely, read_supervisely
 from trainables.data.imports.yolo import read_yolo
-from trainables.data.layouts.tree import DRAWN_FOLDER, MediaFile, media_files
+from trainables.data.layouts.tree import DRAWN_FOLDER, MediaFile, files_below, media_files
 
 _JSON: Sequence[tuple[Callable[[Any], bool], Callable[[Path, Mapping[Path, Any], Sequence[MediaFile]], Import]]] = (
     (is_coco, read_coco),
@@ -34,27 +33,19 @@ def detect(root: Path) -> Import | None:
         DataError: If there are, and they cannot be drawn.
     """
     files = [file for file in media_files(root) if file.below[:1] != (DRAWN_FOLDER,)]
-    contents = {path: load_json(path) for path in _files(root, ".json")}
+    contents = {path: load_json(path) for path in files_below(root, ".json")}
     for is_one, read in _JSON:
         own = {path: content for path, content in contents.items() if is_one(content)}
         if own:
             return read(root, own, files)
-    cvat = {path: content for path in _files(root, ".xml") if (content := load_cvat(path)) is not None}
+    cvat = {path: content for path in files_below(root, ".xml") if (content := load_cvat(path)) is not None}
     if cvat:
         return read_cvat(root, cvat, files)
     return read_yolo(root, dict(_texts(root)), files)
 
 
-def _files(root: Path, suffix: str) -> Sequence[Path]:
-    found = []
-    for folder, below, names in os.walk(root, followlinks=False):
-        below[:] = sorted(name for name in below if not name.startswith(".") and name != DRAWN_FOLDER)
-        found += [Path(folder, name) for name in sorted(names) if name.lower().endswith(suffix) and name[0] != "."]
-    return found
-
-
 def _texts(root: Path) -> Iterator[tuple[Path, str]]:
-    for path in _files(root, ".txt"):
+    for path in files_below(root, ".txt"):
         try:
             if path.stat().st_size <= _LARGEST_TEXT:
                 yield path, path.read_text("utf-8-sig")

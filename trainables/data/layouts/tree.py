@@ -16,6 +16,9 @@ MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".npy")
 DRAWN_FOLDER = "segsweep_masks"
 """Below the data root: masks that `segsweep init` drew from annotations in another format."""
 
+UNPACKED_FOLDER = "segsweep_unpacked"
+"""Below the data root: images and masks that `segsweep init` took out of tables."""
+
 SHEET_FILE = "contact_sheet.png"
 """What `segsweep init` draws into the folder; no image of it."""
 
@@ -52,6 +55,19 @@ def media_files(root: Path) -> list[MediaFile]:
     leads nowhere is listed, so that it is missed.
     """
     return sorted(_walk(root, (), ()), key=lambda file: (file.below, file.path.name))
+
+
+def files_below(root: Path, suffix: str) -> list[Path]:
+    """Files below a folder with a suffix, in whatever case.
+
+    Hidden ones, those behind links and those that `segsweep init` wrote are passed over.
+    """
+    found = []
+    for folder, below, names in os.walk(root, followlinks=False):
+        own = {DRAWN_FOLDER, UNPACKED_FOLDER}
+        below[:] = sorted(name for name in below if not name.startswith(".") and name not in own)
+        found += [Path(folder, name) for name in sorted(names) if name.lower().endswith(suffix) and name[0] != "."]
+    return found
 
 
 def _walk(folder: Path, below: tuple[str, ...], above: tuple[str, ...]) -> Iterator[MediaFile]:
