@@ -109,8 +109,8 @@ def write_report(
             parts.make("next space", lambda: _write_next_space(results, folder))
         page = render_page(Material(results, figures, gallery), parts)
         write_atomically(folder / REPORT_FILE, page.encode())
-        outdated = [] if predictions or not are_outdated(results, place) else [PREDICTIONS_FOLDER]
-        draft.publish(outdated=outdated)
+        stale = [PREDICTIONS_FOLDER] if predictions or are_outdated(results, place) else []
+        draft.publish(outdated=[FOLDER, *stale])
     failed, warnings = tuple(parts.failed), tuple(parts.warnings)
     return Report(place / REPORT_FILE, results, gallery, saved if isinstance(saved, int) else 0, failed, warnings)
 

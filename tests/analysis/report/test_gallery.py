@@ -208,7 +208,7 @@ def test_unsafe_names_are_found_by_the_list_of_names(tmp_path):
     results, data = make_results(tmp_path / "run", images=6, hostile=True)
     assert save_predictions(results, data, tmp_path) == 6 * len(results.labels)
     table = pd.read_csv(tmp_path / "predictions" / "names.csv", keep_default_na=False)
-    assert table.columns.tolist() == ["label", "image_id", "file"]
+    assert table.columns.tolist() == ["label", "image_id", "file", "trial_id"]
     assert set(zip(table["label"], table["image_id"], strict=True)) == {
         (label, image_id) for label in results.labels for image_id in data.ids()
     }
