@@ -213,8 +213,9 @@ def test_unsafe_names_are_found_by_the_list_of_names(tmp_path):
         (label, image_id) for label in results.labels for image_id in data.ids()
     }
     assert set(table["file"]) == pictures_in(tmp_path / "predictions")
-    for label, image_id, file in table.itertuples(index=False):
-        expected = results.evaluations[results.labels[label].trial_id].prediction(image_id)
+    for label, image_id, file, trial_id in table.itertuples(index=False):
+        assert trial_id == results.labels[label].trial_id
+        expected = results.evaluations[trial_id].prediction(image_id)
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "predictions" / file)), expected)
 
 
