@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from analysis.formulas import as_before
 from analysis.recount import STEPS, Mask, Recount, recount, recount_component
 from analysis.strengths import CLASS, SIZES
 from sweep.verify import load_run_split, open_data, open_run
@@ -33,7 +34,7 @@ from trainables.errors import DataError, SegsweepError
 from trainables.flags import share
 from trainables.labels import BASELINE, MAJORITY
 from trainables.paths import within
-from trainables.run_folder import REPORT, TABLES_FOLDER, evaluations
+from trainables.run_folder import TABLES_FOLDER, evaluations, report_folder
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 """Numbers that lie closer are the same: what is left is the order of additions."""
@@ -298,11 +299,12 @@ def _run(options: argparse.Namespace) -> Audit:
     data = open_data(options.run, manifest, root=options.data_root)
     split = load_run_split(options.run, options.split)
     again = commands.report(options.run, *(["--split", "val"] if options.split == "val" else []))
-    tables = {name: _read_table(options.run, name, again) for name in _TABLES}
+    report = report_folder(options.run, options.split)
+    tables = {name: _read_table(report, name, again) for name in _TABLES}
     comparison = tables["comparison"] = tables["comparison"].fillna({"trial_id": MAJORITY})
     if set(comparison["images"]) - {len(split.ids)}:
         raise DataError(
-            f"{options.run / REPORT} was not made on {options.split}: its tables are of other images\n"
+            f"{report} was not made on {options.split}: its tables are of other images\n"
             f"give --split, or make the report again: {again}"
         )
     trial_ids = [str(trial_id) for trial_id in dict.fromkeys(comparison["trial_id"])]
@@ -316,11 +318,11 @@ _TABLES = (
 )
 
 
-def _read_table(run: Path, name: str, again: str) -> pd.DataFrame:
-    path = within(run, REPORT, TABLES_FOLDER, f"{name}.csv")
+def _read_table(report: Path, name: str, again: str) -> pd.DataFrame:
+    path = within(report, TABLES_FOLDER, f"{name}.csv")
     text = dict.fromkeys(("label", "trial_id", "image_id", "class", "name", "what"), str)
     try:
-        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+        return as_before(pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""]))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}): make the report: {again}") from error
 

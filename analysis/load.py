@@ -51,6 +51,15 @@ def load_events(run_dir: Path) -> list[Event]:
     return list(read_events(path))
 
 
+def count_given(events: Iterable[Event]) -> int:
+    """How many trials of the search were starting points of the space; a sampler proposed the others.
+
+    Args:
+        events: Of the journal.
+    """
+    return sum(event["event"] == "suggested" and event.get("source") in ("known_good", "start") for event in events)
+
+
 def curves_frame(events: Iterable[Event]) -> pd.DataFrame:
     """Metrics of every trial after every epoch.
 

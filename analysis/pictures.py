@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import get_data_path
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from analysis.colours import ELSEWHERE, HIT, INVENTED, MISSED, VOID_DARK, VOID_LIGHT, WRONG
+from analysis.fonts import OWN, fonts_for
 from trainables.data.base import VOID, ClassInfo, Color, Image, Mask
 
 PAGE_WIDTH = 1200
@@ -148,21 +148,21 @@ def failure_picture(
     page_height = panels_bottom + 26 * len(legend) + 24 * len(captions) + GAP
     page = Pillow.new("RGB", (page_width, page_height), PAPER)
     draw = ImageDraw.Draw(page)
-    draw.text((GAP, 12), _fit(title, page_width - 2 * GAP, 18), INK, _font(18))
+    draw.text((GAP, 12), _fit(title, page_width - 2 * GAP, 18), INK, _font(18, title))
     for place, (name, panel) in enumerate(panels.items()):
         left = GAP + (place % columns) * (size[0] + GAP)
         top = 44 + (place // columns) * (row_height + GAP)
-        draw.text((left, top), name, QUIET, _font(14))
+        draw.text((left, top), name, QUIET, _font(14, name))
         page.paste(panel, (left, top + 22))
     bottom = panels_bottom
     for row in legend:
         for left, item in row:
             page.paste(item.swatch, (GAP + left, bottom + 4))
-            draw.text((GAP + left + 22, bottom + 3), item.text, INK, _font(14))
+            draw.text((GAP + left + 22, bottom + 3), item.text, INK, _font(14, item.text))
         bottom += 26
     for caption in captions:
         text = f"{caption.class_name}: IoU {caption.iou:.3f} - {caption.causes}"
-        draw.text((GAP, bottom + 3), _fit(text, page_width - 2 * GAP, 14), INK, _font(14))
+        draw.text((GAP, bottom + 3), _fit(text, page_width - 2 * GAP, 14), INK, _font(14, text))
         bottom += 24
     return page
 
@@ -174,7 +174,7 @@ def legend(classes: Sequence[ClassInfo]) -> Pillow.Image:
     for row, info in enumerate(classes):
         top = GAP + 26 * row
         page.paste(_swatch(info.color), (GAP, top + 4))
-        draw.text((GAP + 22, top + 3), _fit(info.name, 320 - 2 * GAP - 22, 14), INK, _font(14))
+        draw.text((GAP + 22, top + 3), _fit(info.name, 320 - 2 * GAP - 22, 14), INK, _font(14, info.name))
     return page
 
 
@@ -349,7 +349,7 @@ def _legend_rows(
     rows: list[list[tuple[int, _LegendItem]]] = [[]]
     left = 0
     for item in items:
-        length = 22 + round(_font(14).getlength(item.text)) + 20
+        length = 22 + round(_font(14, item.text).getlength(item.text)) + 20
         if rows[-1] and left + length > width:
             rows.append([])
             left = 0
@@ -364,17 +364,24 @@ def _swatch(color: tuple[int, int, int]) -> Pillow.Image:
     return swatch
 
 
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+def _font(size: int, text: str) -> ImageFont.FreeTypeFont:
+    """The font for a text: an installed one where our own does not have its letters."""
+    others = fonts_for(text)
+    return _opened(others[0][1] if others else OWN, size)
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(path: Path, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(path), size)
 
 
 @functools.lru_cache(maxsize=4096)
 def _fit(text: str, width: int, size: int) -> str:
     """The text, cut with an ellipsis where it is longer than `width` pixels."""
     text = " ".join(text.split())
-    if _font(size).getlength(text) <= width:
+    font = _font(size, text)
+    if font.getlength(text) <= width:
         return text
-    while text and _font(size).getlength(text + "…") > width:
+    while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from analysis.colours import hexadecimal
+from analysis.formulas import safe_text
 from analysis.inputs import Inputs, Picture
 from analysis.model import TrainedModel
 from analysis.outputs import Names, reserve
@@ -84,7 +85,9 @@ class Results:
         table = io.StringIO()
         writer = csv.writer(table)
         writer.writerow(["id", "class", "color"])
-        writer.writerows((value, c.name, hexadecimal(c.color)) for value, c in zip(self.ids, self.classes, strict=True))
+        writer.writerows(
+            (value, safe_text(c.name), hexadecimal(c.color)) for value, c in zip(self.ids, self.classes, strict=True)
+        )
         write_atomically(self._files[(CLASSES_FILE,)], table.getvalue().encode())
         if self._overlays:
             write_atomically(self._files[(LEGEND_FILE,)], _encoded(legend(self.classes), "PNG"))
@@ -108,12 +111,14 @@ class Results:
         """The row of an image that went well."""
         shares = [f"{share:.6f}" for share in pixels / pixels.sum()]
         numbers = [*size, prediction.tiles, f"{seconds:.3f}", f"{prediction.confidence:.6f}"]
-        self._rows.writerow([picture.name, *numbers, "", *shares])
+        self._rows.writerow([safe_text(picture.name), *numbers, "", *shares])
         self._summary.flush()
 
     def fault(self, picture: Picture, text: str) -> None:
         """The row of an image that failed."""
-        self._rows.writerow([picture.name, *[""] * (len(COLUMNS) - 2), text, *[""] * len(self.classes)])
+        self._rows.writerow(
+            [safe_text(picture.name), *[""] * (len(COLUMNS) - 2), safe_text(text), *[""] * len(self.classes)]
+        )
         self._summary.flush()
 
 

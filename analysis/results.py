@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -30,7 +32,7 @@ from analysis.failures.split import (
 from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
 from analysis.label_folders import label_folders, top_folders
-from analysis.load import curves_frame, load_events, load_trials
+from analysis.load import count_given, curves_frame, load_events, load_trials
 from analysis.measured import Measured
 from analysis.next_sweep.proposal import Proposal, Searched
 from analysis.next_sweep.rules import propose
@@ -56,7 +58,7 @@ from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
 from trainables.errors import UsageError
 from trainables.labels import BASELINE, BEST, MAJORITY
-from trainables.metrics import METRICS, Metric
+from trainables.metrics import METRICS, Metric, split_key
 from trainables.record import TrialRecord
 
 
@@ -69,9 +71,8 @@ class Results(Measured):
         manifest: What the sweep was.
         labels: Record of each label's checkpoint: baseline first, then best, then the others.
         comparison: One row per label and one for the floor; columns `comparison.comparison_columns()`.
-        per_class: One row per label and class; columns `comparison.per_class_columns()`.
-        iou_thresholds: One row per label and threshold; columns `comparison.THRESHOLD_COLUMNS`.
         trials: One row per trial, as in `trials.csv`.
+        starting_points: Trials of the search that the space gave, the baseline among them; the sampler gave the others.
         cost: One row per label; columns `comparison.COST_COLUMNS`.
         seeds: One row per configuration trained with several seeds; columns `candidates.SEED_COLUMNS`.
         trade_off: What several objectives cost one another on the split; None where there is one alone.
@@ -104,6 +105,7 @@ class Results(Measured):
     labels: Mapping[str, TrialRecord]
     comparison: pd.DataFrame
     trials: pd.DataFrame
+    starting_points: int
     cost: pd.DataFrame
     seeds: pd.DataFrame
     trade_off: TradeOff | None
@@ -132,6 +134,18 @@ class Results(Measured):
     def prediction_keys(self) -> dict[str, str]:
         """The trial of each label; two labels may hold one."""
         return {label: record.trial_id for label, record in self.labels.items()}
+
+    @property
+    def class_metric(self) -> Metric:
+        """What classes are compared by: the sweep's objective, of which it may rank one class; else IoU."""
+        of_class = split_key(self.objective.key)
+        metric = self.objective.metric if of_class is None else of_class[0]
+        return metric if metric.of_classes else METRICS.get("iou")
+
+    def confusion(self, label: str) -> npt.NDArray[np.int64]:
+        """The confusion matrix of a label over all images: rows truth, columns prediction, shape (C, C)."""
+        counts: npt.NDArray[np.int64] = self.evaluations[self.labels[label].trial_id].confusions.sum(axis=0)
+        return counts
 
     def told(self, label: str) -> str:
         """What sentences call a label: `best`, which is a mere name, by the label of the trial that won."""
@@ -292,6 +306,7 @@ def build_results(
         component_changes=changed,
         type_changes=changed_types,
         trials=trials,
+        starting_points=count_given(events),
         cost=comparison.cost_frame(labels, evaluations, trials, latencies=timed),
         trade_off=trade_off,
         pareto=pareto_frame(chosen, trade_off, objectives, split=split, latencies=manifest.latencies, labels=labels),

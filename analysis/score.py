@@ -1,27 +1,31 @@
 """`python -m analysis.score`: what masks of any program score, how sure that is, and what their errors are.
 
-With `--against` a second folder of predictions is scored beside the first, on the same drawn images. Masks have no
-probabilities, so that there is no average precision.
+Tables, pictures and a page, `report.html`. With `--against` a second folder of predictions is scored beside the first,
+on the same drawn images. Masks have no probabilities, so that there is no average precision.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.failures.changes import changes_between
-from analysis.failures.kinds import kinds_text
+from analysis.failures.changes import CHANGE_COLUMNS, TYPE_CHANGE_COLUMNS, changes_between
+from analysis.failures.kinds import Kinds, kinds_text
 from analysis.failures.masks import read_classes
+from analysis.failures.reasons import CURVE_COLUMNS, EFFECT_COLUMNS
 from analysis.failures.split import SplitFailures
 from analysis.failures.writing import (
+    PICTURES_FOLDER,
     add_mask_flags,
     factor_lines,
     failure_tables,
@@ -30,13 +34,18 @@ from analysis.failures.writing import (
     type_lines,
     write_failures,
 )
-from analysis.scores import why_no_interval
+from analysis.report.gallery import Source
+from analysis.report.masks import Scored, page_files, write_page
+from analysis.report.parts import Parts
+from analysis.scores import Classes, why_no_interval
 from analysis.statistics import Statistic, confidence_interval, paired_interval
 from trainables import commands
+from trainables.data.base import ClassInfo
 from trainables.data.reading.names import expanded
 from trainables.errors import SegsweepError, UsageError
 from trainables.metrics import (
     IOU_THRESHOLDS,
+    METRICS,
     ConfusionsAlone,
     Floats,
     Metric,
@@ -46,6 +55,7 @@ from trainables.metrics import (
     region_scores,
     sampling_units,
 )
+from trainables.run_folder import REPORT_FILE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,25 +64,79 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         description = read_classes(options.classes)
         names = [info.name for info in description.classes]
-        masks, kinds = open_asked(options, description, _labels(options.predictions, options.against))
+        folders = _labels(options.predictions, options.against)
+        masks, kinds = open_asked(options, description, folders)
         splits = measure_masks(masks, names, kinds, iou_limit=options.iou, connectivity=options.connectivity)
         tables = {**score_tables(splits, names), **failure_tables(splits, names, iou_limit=options.iou)}
         if len(splits) == 2:
             after, before = splits.values()
             changed = changes_between(before, after, names, iou_limit=options.iou, intervals=True)
             tables |= dict(zip(("component_changes", "type_changes"), changed, strict=True))
-        write_failures(tables, splits, masks, description.classes, options.out)
+        more = [] if options.no_report else page_files()
+        pictures = write_failures(tables, splits, masks, description.classes, options.out, more=more)
+        notes = (*masks.notes, kinds_text(names, kinds))
+        made: Parts | None = None
+        if not options.no_report:
+            scored = _scored(tables, splits, folders, tuple(description.classes), kinds, notes)
+            source = Source(
+                None if masks.images is None else masks.image,
+                masks.truth.mask,
+                lambda label, image_id: masks.predictions[label].mask(image_id),
+            )
+            links = {key: quote("/".join(place)) for key, place in pictures.items()}
+            made = write_page(scored, source, links, options.out, pictures_folder=PICTURES_FOLDER)
     except SegsweepError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     except OSError as error:
         print(f"{options.out} cannot be written: {error}", file=sys.stderr)
         return 1
-    for note in (*masks.notes, kinds_text(names, kinds)):
+    for note in notes:
         print(f"note: {note}")
     reasons = factor_lines(tables["factors"]) if "factors" in tables else []
     print("\n".join([*score_lines(tables), *type_lines(tables["error_types"]), *reasons, f"tables: {options.out}"]))
-    return 0
+    if not options.no_report:
+        print(f"report: {(options.out / REPORT_FILE).resolve().as_uri()}")
+    for text in made.warnings if made else ():
+        print(f"warning: {text}", file=sys.stderr)
+    for part in made.failed if made else ():
+        print(f"could not be made: {part.what}: {part.error} (traceback: {part.log})", file=sys.stderr)
+    return 1 if made and made.failed else 0
+
+
+def _scored(
+    tables: Mapping[str, pd.DataFrame],
+    splits: Mapping[str, SplitFailures],
+    folders: Mapping[str, Path],
+    classes: tuple[ClassInfo, ...],
+    kinds: Kinds,
+    notes: tuple[str, ...],
+) -> Scored:
+    """What the page is made from; tables that there are not are empty."""
+    empty = {
+        "factors": EFFECT_COLUMNS,
+        "factor_curves": CURVE_COLUMNS,
+        "component_changes": CHANGE_COLUMNS,
+        "type_changes": TYPE_CHANGE_COLUMNS,
+        "difference": (),
+    }
+    known = {name: pd.DataFrame(columns=list(columns)) for name, columns in empty.items()} | dict(tables)
+    images = [_Images(np.stack([one.confusion for one in split.images])) for split in splits.values()]
+    return Scored(
+        split="these images",
+        classes=classes,
+        labels=folders,
+        kinds=kinds,
+        splits=splits,
+        why_no_interval=why_no_interval(METRICS.get("iou"), *images, classes=_known(classes)),
+        notes=notes,
+        **{field.name: known[field.name] for field in dataclasses.fields(Scored) if field.name in known},
+    )
+
+
+def _known(classes: Sequence[ClassInfo]) -> Classes:
+    """The classes by name; which of them a model learnt is not known."""
+    return Classes([info.name for info in classes], np.zeros(len(classes), bool))
 
 
 def score_tables(splits: Mapping[str, SplitFailures], class_names: Sequence[str]) -> dict[str, pd.DataFrame]:
@@ -120,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
         "their errors are; docs/METRICS.md defines everything.",
     )
     add_mask_flags(parser, out="scores")
+    parser.add_argument("--no-report", action="store_true", help="write the tables and pictures, and no report.html")
     parser.add_argument(
         "--against", type=expanded, metavar="DIR", help="folder of other predictions to compare --predictions with"
     )

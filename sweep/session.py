@@ -47,7 +47,7 @@ from trainables.execution import Execution, TrialData
 from trainables.labels import BEST
 from trainables.metrics import Collected, sampling_units
 from trainables.paths import within
-from trainables.run_folder import REPORT, REPORT_FILE
+from trainables.run_folder import REPORT_FILE, report_folder
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Session:
             self._conclude(conductor)
             if self._refit(conductor):
                 return self._interrupted(None)
-            there = (self.run_dir / REPORT / REPORT_FILE).is_file() and self._was_closed()
+            there = (report_folder(self.run_dir, "val") / REPORT_FILE).is_file() and self._was_closed()
             reported = there or not conductor.labels() or self._report()
             if not there:
                 conductor.on_close()
@@ -131,7 +131,7 @@ class Session:
             return self._interrupted(tracker)
         reported = not conductor.labels() or self._report()
         if self.options.report and conductor.labels():
-            tracker.report(self.run_dir / REPORT)
+            tracker.report(report_folder(self.run_dir, "val"))
         tracker.close(timeout=30)
         for warning in self.warnings:
             self.console.print(warning, style="yellow", markup=False, soft_wrap=True)

@@ -23,7 +23,7 @@ from trainables import commands
 from trainables.config import TrialConfig
 from trainables.data.reading.names import expanded
 from trainables.errors import SegsweepError
-from trainables.run_folder import REPORT, REPORT_FILE, TABLES_FOLDER
+from trainables.run_folder import REPORT_FILE, TABLES_FOLDER, report_folder
 
 FLUSH_SECONDS = 5.0
 TABLES = ("comparison", "pareto", "per_class", "iou_thresholds", "cost")
@@ -209,7 +209,7 @@ def verdict_summary(event: Event | None) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m sweep.tracking RUN`: writes the run's report to W&B."""
+    """`python -m sweep.tracking RUN`: writes the run's report to W&B, that on test, or where there is none on val."""
     flags = argparse.ArgumentParser(prog=commands.prog("sweep.tracking"), description=main.__doc__)
     flags.add_argument("run", type=expanded, metavar="RUN", help="folder of the run, such as runs/NAME")
     flags.add_argument("--wandb", choices=("offline", "online"), default="offline")
@@ -224,9 +224,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SegsweepError as error:
         warn(str(error))
         return error.exit_code
-    report = asked.run / REPORT
-    if not (report / REPORT_FILE).is_file():
-        warn(f"{report} holds no report yet: {commands.report(asked.run)}")
+    reports = [report_folder(asked.run, split) for split in ("test", "val")]
+    report = next((one for one in reports if (one / REPORT_FILE).is_file()), None)
+    if report is None:
+        warn(f"{reports[0]} holds no report yet: {commands.report(asked.run)}")
         return 1
     tracker = Tracker(
         asked.run,

@@ -139,22 +139,43 @@ class WrittenFiles:
         self._before = before
         self._written: list[str] = []
 
-    def clear(self) -> None:
-        """Removes what is listed, and the folders that are empty afterwards.
-
-        Raises:
-            UnsafePathError: If the list names what lies outside, or behind a link.
-        """
+    def listed(self) -> list[str]:
+        """What the last command wrote there, relative to the folder."""
         try:
             listed = json.loads((self.folder / LIST_FILE).read_bytes())
         except FileNotFoundError:
             listed = list(self._before)
         except (OSError, ValueError):
             listed = []
-        for entry in listed if isinstance(listed, list) else []:
-            path = within(self.folder, *str(entry).split("/"))
+        return list(map(str, listed)) if isinstance(listed, list) else []
+
+    def in_the_way(self, names: Iterable[tuple[str, ...]]) -> list[Path]:
+        """What would stand, after `clear`, in the place of some files: files that are not listed.
+
+        Args:
+            names: Of the files, relative to the folder.
+
+        Raises:
+            UnsafePathError: If a part of a path is a link.
+        """
+        listed, found = set(self.listed()), list[Path]()
+        for name in names:
+            path = within(self.folder, *name)
+            parents = list(path.parents)[: len(name)]
+            found += [one for one in parents if os.path.lexists(one) and not one.is_dir()]
+            found += [path] if os.path.lexists(path) and "/".join(name) not in listed else []
+        return list(dict.fromkeys(found))
+
+    def clear(self) -> None:
+        """Removes what is listed, and the folders that are empty afterwards.
+
+        Raises:
+            UnsafePathError: If the list names what lies outside, or behind a link.
+        """
+        for entry in self.listed():
+            path = within(self.folder, *entry.split("/"))
             path.unlink(missing_ok=True)
-            for parent in list(path.parents)[: str(entry).count("/")]:
+            for parent in list(path.parents)[: entry.count("/")]:
                 if parent.is_dir() and not any(parent.iterdir()):
                     parent.rmdir()
         (self.folder / LIST_FILE).unlink(missing_ok=True)

@@ -12,12 +12,21 @@ REFIT = "refit"
 BEST_MODELS = "best"
 """Folder with the published model of each label."""
 REPORT = "report"
-"""Folder of `analysis.report`."""
+"""Folder of `analysis.report`; where in it a report lies is `report_folder`."""
 REPORT_FILE = "report.html"
 TABLES_FOLDER = "tables"
 """Folder of the report."""
 NEXT_SPACE_FILE = "next_space.yaml"
 """Of the report on val: the space that a next sweep should search."""
+
+
+def report_folder(run_dir: Path, split: str) -> Path:
+    """The folder of the report on a split: `report/` for test, `report/val/` for val.
+
+    Raises:
+        UnsafePathError: If a part of the path is a link.
+    """
+    return within(run_dir, REPORT) if split == "test" else within(run_dir, REPORT, split)
 
 
 def evaluations(run_dir: Path, split: str) -> Path:

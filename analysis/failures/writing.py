@@ -25,6 +25,7 @@ from analysis.failures.split import (
     region_entries,
     type_frame,
 )
+from analysis.formulas import formula_safe
 from analysis.outputs import Names, reserve
 from trainables.data.base import ClassInfo
 from trainables.data.layouts.finding import Meaning
@@ -169,8 +170,14 @@ def failure_tables(splits: Mapping[str, SplitFailures], class_names: Sequence[st
 
 
 def write_failures(
-    tables: Tables, splits: Mapping[str, SplitFailures], masks: MaskFolders, classes: Sequence[ClassInfo], out: Path
-) -> None:
+    tables: Tables,
+    splits: Mapping[str, SplitFailures],
+    masks: MaskFolders,
+    classes: Sequence[ClassInfo],
+    out: Path,
+    *,
+    more: Sequence[Names] = (),
+) -> dict[tuple[str, str], Names]:
     """Writes tables and, where there are images, a picture of every image that fails; replaces an earlier call's files.
 
     Args:
@@ -179,6 +186,10 @@ def write_failures(
         masks: The masks that were measured.
         classes: By class id.
         out: The folder.
+        more: Further files that the command may write there; an earlier call's are removed.
+
+    Returns:
+        Where the picture of each label and image is, below the folder.
 
     Raises:
         UnsafePathError: If a file that this project did not write is in one of the places.
@@ -201,14 +212,15 @@ def write_failures(
         )
         for label, image_id in captions
     }
-    files = reserve(written, [*((f"{name}.csv",) for name in tables), *pictures.values()])
+    files = reserve(written, [*((f"{name}.csv",) for name in tables), *pictures.values(), *more])
     for name, frame in tables.items():
-        frame.to_csv(files[(f"{name}.csv",)], index=False)
+        formula_safe(frame).to_csv(files[(f"{name}.csv",)], index=False)
     for (label, image_id), of_image in captions.items():
         truth, prediction = masks.truth.mask(image_id), masks.predictions[label].mask(image_id)
         title = f"{label}  ·  {image_id}" if len(splits) > 1 else image_id
         picture = failure_picture(masks.image(image_id), truth, prediction, classes, title=title, captions=of_image)
         save_picture(picture, files[pictures[label, image_id]], classes)
+    return pictures
 
 
 def type_lines(types: pd.DataFrame) -> list[str]:

@@ -16,9 +16,8 @@ from search_spaces.core.space import SearchSpace
 from search_spaces.core.yaml_format import read_space, to_yaml
 from sweep.manifest import SweepManifest
 from trainables import commands
-from trainables.paths import within
 from trainables.registry import Scalar
-from trainables.run_folder import NEXT_SPACE_FILE, REPORT
+from trainables.run_folder import NEXT_SPACE_FILE, report_folder
 
 OWN_FLAG = ("epochs", "seed")
 """Keys common to all trials that flags of the next sweep decide."""
@@ -84,7 +83,7 @@ def next_command(manifest: SweepManifest, run_dir: Path) -> str:
 
 def place_of_file(run_dir: Path) -> Path:
     """Where the report on val writes the file."""
-    return within(run_dir, REPORT, NEXT_SPACE_FILE)
+    return report_folder(run_dir, "val") / NEXT_SPACE_FILE
 
 
 def _kept(command: Sequence[str]) -> list[str]:

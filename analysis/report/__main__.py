@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if console.is_terminal and line.startswith(("answer", " ")):
             line = textwrap.fill(line, console.width, subsequent_indent=" " * 10)
         console.print(line, markup=False, soft_wrap=True)
+    for text in report.warnings:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"warning: {text}", markup=False)
     for part in report.failed:
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             f"error: could not be made: {part.what}: {' '.join(part.error.split())} (traceback: {part.log})",

@@ -1,7 +1,7 @@
 """The report's figures: one function per figure, from results to a matplotlib figure, or None where there is nothing.
 
-Every figure is saved as SVG and as PNG for papers and slides. The page embeds the SVG with its colours replaced by the
-page's own variables, so that the same drawing reads on a light and on a dark page.
+Every figure is saved as SVG, PDF and PNG for papers and slides. The page embeds the SVG with its colours replaced by
+the page's own variables, so that the same drawing reads on a light and on a dark page.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,13 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from analysis.colours import THEME, light, series
+from analysis.fonts import fonts_for, told_missing
+from analysis.measured import Measured
 from analysis.report.parts import FailedPart, Parts, forget
 from trainables.files import write_atomically
 from trainables.registry import Registry
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
 WIDTH = 9.6
 """Width of a full-width figure in inches."""
 PNG_DPI = 144
+FIGURES_FOLDER = "figures"
+SUFFIXES = ("svg", "pdf", "png")
+"""Of the files of a figure."""
 MARKERS = "os^Dv*"
 """Of the labels, by their places."""
 
@@ -68,6 +75,7 @@ _STYLE: dict[Any, Any] = {
     "savefig.facecolor": "none",
     "text.parse_math": False,
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,
     "svg.hashsalt": "segsweep",
 }
 
@@ -91,30 +99,47 @@ class SavedFigure:
     path: Path
 
 
-def save_figures(results: Results, folder: Path, parts: Parts) -> dict[str, SavedFigure | FailedPart]:
-    """Draws every registered figure and writes `folder/NAME.svg` and `folder/NAME.png`.
+def save_figures(
+    results: Measured, folder: Path, parts: Parts, names: Iterable[str] = FIGURES
+) -> dict[str, SavedFigure | FailedPart]:
+    """Draws figures, by default every registered one, and writes `folder/NAME.svg`, `.pdf` and `.png`.
+
+    Names whose letters matplotlib's own font does not have are drawn in installed ones; what none has is told once.
 
     Returns:
         The figures that had something to show, by name, and notes on those that raised.
     """
     saved: dict[str, SavedFigure | FailedPart] = {}
-    for name in FIGURES:
-        made = parts.make(f"figure {name}", partial(_save_figure, results, name, folder))
+    more = [family for family, _ in fonts_for(results.names)]
+    style, boxes = {**_STYLE, "font.family": ["sans-serif", *more]}, set[str]()
+    for name in names:
+        made = parts.make(f"figure {name}", partial(_save_figure, results, name, folder, style, boxes))
         if not isinstance(made, SavedFigure):
-            forget(folder, name, ("svg", "png"))
+            forget(folder, name, SUFFIXES)
         if made is not None:
             saved[name] = made
+    parts.warn(told_missing(boxes))
     return saved
 
 
-def _save_figure(results: Results, name: str, folder: Path) -> SavedFigure | None:
-    with matplotlib.rc_context(_STYLE):
+def _save_figure(
+    results: Measured, name: str, folder: Path, style: Mapping[Any, Any], boxes: set[str]
+) -> SavedFigure | None:
+    with matplotlib.rc_context(dict(style)), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         drawing = FIGURES.get(name)(results)
         if drawing is None:
             return None
-        svg, png = _svg(drawing.figure), _png(drawing.figure)
+        svg, pdf, png = _svg(drawing.figure), _pdf(drawing.figure), _png(drawing.figure)
+    for one in told:
+        found = re.match(r"Glyph (\d+) ", str(one.message))
+        if found:
+            boxes.add(chr(int(found[1])))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     path = folder / f"{name}.png"
     write_atomically(path.with_suffix(".svg"), svg.encode())
+    write_atomically(path.with_suffix(".pdf"), pdf)
     write_atomically(path, png)
     return SavedFigure(name, drawing.caption, themed_svg(svg, name, drawing.caption), path)
 
@@ -166,6 +191,12 @@ def labels_by_trial(results: Results) -> dict[str, list[str]]:
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _pdf(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return buffer.getvalue()
 
 

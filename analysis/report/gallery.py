@@ -116,6 +116,7 @@ def build_gallery(
     limit: int = MOST_PICTURES,
     budget: int = EMBEDDING_BUDGET,
     before: Iterable[str] = (),
+    later: Path | None = None,
     advance: Advance | None = None,
 ) -> Gallery:
     """Writes `report_dir/failures/LABEL/IMAGE_ID.png` for the worst failures and collects what the page embeds.
@@ -131,6 +132,7 @@ def build_gallery(
         limit: Pictures that may be written, worst first, and images of changes inside the page.
         budget: Bytes of data URIs that the page may hold.
         before: What a version without lists wrote into the folder (`predictions.written_before_lists`).
+        later: The folder that the report will be moved to.
         advance: Called with how many pictures are done.
 
     Raises:
@@ -142,7 +144,8 @@ def build_gallery(
     rows = region_rows(results)
     failing = _pictures(rows, results)
     chosen = sorted(failing, key=lambda picture: picture.rank)[:limit]
-    files = reserve(written, [picture.names for picture in chosen])
+    there = None if later is None else WrittenFiles(later, FOLDER, before=before)
+    files = reserve(written, [picture.names for picture in chosen], later=there)
     for picture in chosen:
         for row in picture.rows:
             row["picture"] = quote(f"{FOLDER}/{'/'.join(picture.names)}")

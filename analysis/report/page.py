@@ -8,9 +8,8 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.colours import css_variables
+from analysis.measured import Evidence as Evidence
 from analysis.measured import Measured
 from analysis.report.drawing import SavedFigure
 from analysis.report.gallery import FOLDER, Gallery
@@ -28,21 +28,10 @@ from trainables.labels import MAJORITY
 from trainables.registry import Registry
 
 TEMPLATES = Path(__file__).parent / "templates"
+MOST_ROWS = 300
+"""Rows of a table on the page; its CSV file holds all."""
 SECTION_TEMPLATES = Path(__file__).parent / "sections"
 """Each section's template is beside its code."""
-
-
-class Evidence(Enum):
-    """What a statement rests on."""
-
-    RECORD = "on record"
-    """What the run wrote down: no inference."""
-    ONE_CHECKPOINT = "one checkpoint each"
-    """Holds for these weights; another seed may reverse it."""
-    FRESH_SEEDS = "fresh seeds"
-    """Holds for configurations: several seeds of each, and the images, are accounted for."""
-    ABLATION = "ablation"
-    """Holds for a component of a configuration."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +69,7 @@ class Material:
         gallery: The failures.
         pictures_folder: Where the pictures of failures are, beside the page.
         limited: Whether `--pictures` limits how many there are.
+        tables: What stands before the name of a table's file, seen from the page.
     """
 
     measured: Measured
@@ -87,6 +77,7 @@ class Material:
     gallery: Gallery | FailedPart
     pictures_folder: str = FOLDER
     limited: bool = True
+    tables: str = "tables/"
 
     @property
     def results(self) -> Results:
@@ -100,10 +91,10 @@ SECTIONS: Registry[Callable[[Material], Section | None]] = Registry("section")
 """Functions `Material -> Section`, or None where there is nothing to show; the page has them in this order."""
 
 
-def build_sections(material: Material, parts: Parts) -> list[Section]:
-    """Every registered section that has something to show, in the order of registration; a card for one that raises."""
+def build_sections(material: Material, parts: Parts, names: Iterable[str] = SECTIONS) -> list[Section]:
+    """The registered sections that have something to show, in the order of registration; a card for one that raises."""
     sections: list[Section] = []
-    for name in SECTIONS:
+    for name in names:
         made = parts.make(f"section {name}", functools.partial(SECTIONS.get(name), material))
         if isinstance(made, FailedPart):
             made = Section(name.capitalize(), failure_card(made), name, Evidence.RECORD)
@@ -122,7 +113,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["MAJORITY"] = MAJORITY
+    made.globals |= {"MAJORITY": MAJORITY, "MOST_ROWS": MOST_ROWS}
     return made
 
 
@@ -195,9 +186,37 @@ def page_summary(results: Results) -> list[tuple[str, str]]:
 
 
 def render_page(material: Material, parts: Parts) -> str:
+    """The page of a sweep's report, with every registered section."""
+    return render_sections(
+        build_sections(material, parts),
+        parts,
+        kind="Segmentation sweep report",
+        title=material.results.manifest.name,
+        summary=page_summary(material.results),
+        beside=("tables/", "figures/", f"{FOLDER}/"),
+    )
+
+
+def render_sections(
+    sections: Sequence[Section],
+    parts: Parts,
+    *,
+    kind: str,
+    title: str,
+    summary: Sequence[tuple[str, str]],
+    beside: Sequence[str],
+) -> str:
     """The whole page as one text: styles, script and pictures inside, nothing to be fetched.
 
     The content security policy admits data URIs, inline styles, and the one script whose hash it names.
+
+    Args:
+        sections: In their order.
+        parts: Says what could not be made.
+        kind: What the page is, above its title.
+        title: Heading.
+        summary: Names and values below it.
+        beside: Files and folders that belong to the page.
     """
     script = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("script.js", "gallery.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -209,14 +228,16 @@ def render_page(material: Material, parts: Parts) -> str:
         environment()
         .get_template("report.html")
         .render(
-            title=material.results.manifest.name,
+            kind=kind,
+            title=title,
             policy=policy,
             light=css_variables(dark=False),
             dark=css_variables(dark=True),
             style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
             script=Markup(script),
-            summary=page_summary(material.results),
-            sections=build_sections(material, parts),
+            summary=summary,
+            sections=sections,
             failed=parts.failed,
+            beside=beside,
         )
     )

@@ -35,13 +35,21 @@ class Parts:
 
     Args:
         folder: The report's; tracebacks go to `report.log` there, which is absent where nothing failed.
+        place: Where that folder's files will be moved, if they will; messages speak of the log there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Path | None = None) -> None:
         self.failed: list[FailedPart] = []
+        self.warnings: list[str] = []
         self._log = folder / LOG_FILE
+        self._told_log = (place or folder) / LOG_FILE
         self._tracebacks = ""
         self._log.unlink(missing_ok=True)
+
+    def warn(self, text: str) -> None:
+        """Keeps something that the reader should know of how the report was made; nothing where the text is empty."""
+        if text:
+            self.warnings.append(text)
 
     def make(self, what: str, function: Callable[[], Made]) -> Made | FailedPart:
         """What the function returns, or a message if it raises.
@@ -55,7 +63,7 @@ class Parts:
         except Exception as error:
             self._tracebacks += f"{what}\n{traceback.format_exc()}\n"
             write_atomically(self._log, self._tracebacks.encode())
-            failed = FailedPart(what, "".join(traceback.format_exception_only(error)).strip(), self._log)
+            failed = FailedPart(what, "".join(traceback.format_exception_only(error)).strip(), self._told_log)
             self.failed.append(failed)
             return failed
 

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis import pictures
+from analysis.formulas import as_before, formula_safe
 from analysis.outputs import reserve
 from analysis.report.gallery import FOLDER, Advance
 from sweep.verify import load_run_split
 from trainables.data.base import SegmentationData, file_ids
 from trainables.errors import DataError
 from trainables.paths import WrittenFiles
-from trainables.run_folder import REPORT, TABLES_FOLDER
+from trainables.run_folder import TABLES_FOLDER
 
 if TYPE_CHECKING:
     from analysis.results import Results
 
 PREDICTIONS_FOLDER = "predictions"
 NAMES_FILE = "names.csv"
-"""Which file holds which prediction: columns label, image_id, file."""
+"""Which file holds which prediction: columns label, image_id, file, trial_id."""
 
 
 def save_predictions(
@@ -33,6 +34,7 @@ def save_predictions(
     *,
     positions: bool = False,
     before: Iterable[str] = (),
+    later: Path | None = None,
     advance: Advance | None = None,
 ) -> int:
     """Writes `report_dir/predictions/LABEL/IMAGE_ID.png` for every label and image of the split, and `names.csv`.
@@ -46,6 +48,7 @@ def save_predictions(
         report_dir: Folder of the report.
         positions: Write the places of the classes in the class list, 0 .. C - 1, instead of the data set's ids.
         before: As of `build_gallery`.
+        later: As of `build_gallery`.
         advance: Called with how many masks are done.
 
     Returns:
@@ -61,9 +64,12 @@ def save_predictions(
         for label, record in results.labels.items()
         for image_id in results.evaluations[record.trial_id].image_ids
     }
-    files = reserve(written, [(NAMES_FILE,), *names.values()])
-    table = [(label, image_id, "/".join(name)) for (label, image_id), name in names.items()]
-    pd.DataFrame(table, columns=["label", "image_id", "file"]).to_csv(files[(NAMES_FILE,)], index=False)
+    there = None if later is None else WrittenFiles(later, PREDICTIONS_FOLDER, before=before)
+    files = reserve(written, [(NAMES_FILE,), *names.values()], later=there)
+    trials = results.prediction_keys
+    table = [(label, image_id, "/".join(name), trials[label]) for (label, image_id), name in names.items()]
+    listed = formula_safe(pd.DataFrame(table, columns=["label", "image_id", "file", "trial_id"]))
+    listed.to_csv(files[(NAMES_FILE,)], index=False)
     ids = range(len(data.classes)) if positions else file_ids(data)
     for done, ((label, image_id), name) in enumerate(names.items(), start=1):
         prediction = results.evaluations[results.labels[label].trial_id].prediction(image_id)
@@ -73,18 +79,36 @@ def save_predictions(
     return len(names)
 
 
-def written_before_lists(run_dir: Path) -> dict[str, list[str]]:
+def are_outdated(results: Results, report_dir: Path) -> bool:
+    """Whether predictions that an earlier report saved are of other checkpoints or images than this one's.
+
+    Args:
+        results: Of this report.
+        report_dir: Folder of the earlier one.
+    """
+    try:
+        names = pd.read_csv(report_dir / PREDICTIONS_FOLDER / NAMES_FILE, dtype=str, keep_default_na=False)
+        names = as_before(names)
+        images, saved = set(names["image_id"]), set(zip(names["label"], names["trial_id"], strict=True))
+    except (OSError, ValueError, KeyError):
+        return True
+    known = next(iter(results.evaluations.values())).image_ids
+    return not images <= set(known) or any(results.prediction_keys.get(label, trial) != trial for label, trial in saved)
+
+
+def written_before_lists(run_dir: Path, report_dir: Path) -> dict[str, list[str]]:
     """What a version that kept no lists of its files wrote, by folder; call it before the tables are rewritten.
 
     Its report pictured every failure, and where it saved predictions, it did so for every label and image of a split.
 
     Args:
         run_dir: The run whose report it was.
+        report_dir: Folder of the report.
     """
-    tables = run_dir / REPORT / TABLES_FOLDER
+    tables = report_dir / TABLES_FOLDER
     found: dict[str, list[str]] = {FOLDER: [], PREDICTIONS_FOLDER: []}
     with suppress(OSError, ValueError, KeyError):
-        failures = pd.read_csv(tables / "failures.csv", dtype=str, keep_default_na=False)
+        failures = as_before(pd.read_csv(tables / "failures.csv", dtype=str, keep_default_na=False))
         pairs = dict.fromkeys(zip(failures["label"], failures["image_id"], strict=True))
         found[FOLDER] = [_old_name(label, image_id) for label, image_id in pairs]
     image_ids: list[str] = []
@@ -92,7 +116,7 @@ def written_before_lists(run_dir: Path) -> dict[str, list[str]]:
         with suppress(DataError):
             image_ids += load_run_split(run_dir, split).ids
     with suppress(OSError, ValueError, KeyError):
-        comparison = pd.read_csv(tables / "comparison.csv", dtype=str, keep_default_na=False)
+        comparison = as_before(pd.read_csv(tables / "comparison.csv", dtype=str, keep_default_na=False))
         labels = comparison["label"][comparison["trial_id"] != ""]
         found[PREDICTIONS_FOLDER] = [_old_name(label, image_id) for label in labels for image_id in image_ids]
     return found

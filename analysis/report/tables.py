@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analysis.formulas import formula_safe
 from analysis.report.parts import FailedPart, Parts, forget
 from trainables.files import write_atomically
 from trainables.metrics import VAL, Metric, all_metrics, split_key
@@ -96,8 +97,11 @@ def readable(frame: pd.DataFrame) -> Table:
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """Comma-separated values; missing numbers are empty, floats have the digits that give them back exactly."""
-    return frame.to_csv(index=False, lineterminator="\n")
+    """Comma-separated values; missing numbers are empty, floats have the digits that give them back exactly.
+
+    An apostrophe stands before a text that a spreadsheet would take for a formula.
+    """
+    return formula_safe(frame).to_csv(index=False, lineterminator="\n")
 
 
 def to_markdown(frame: pd.DataFrame) -> str:

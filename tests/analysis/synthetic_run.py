@@ -306,7 +306,7 @@ def make_results(
                 "val/miou": curve_rows[-1][-1],
                 "config/optimizer.lr": 0.003,
                 "config/augment.policy": "none",
-                "parent": f"{(0, 1, 3, 4)[place]:04d}",
+                "parent": f"{(0, 1, 3, 4)[min(place, 3)]:04d}",
             }
         )
     trials_frame = pd.DataFrame(trial_rows)
@@ -359,6 +359,7 @@ def make_results(
         component_changes=changed,
         type_changes=changed_types,
         trials=trials_frame,
+        starting_points=2,
         cost=cost,
         seeds=seeds_frame(trials_frame, "val/miou"),
         trade_off=None,

@@ -79,7 +79,12 @@ def test_each_number_that_is_changed_is_found_and_a_row_that_is_gone(run, tmp_pa
 def test_tables_of_another_split_and_a_run_without_a_report_are_told(run, tmp_path, capsys):
     assert main([str(run), "--split", "val"]) == 1
     told = capsys.readouterr().err
+    assert "val/tables/comparison.csv cannot be read" in told and "--split val" in told
+    shutil.copytree(run / "report" / "tables", run / "report" / "val" / "tables")
+    assert main([str(run), "--split", "val"]) == 1
+    told = capsys.readouterr().err
     assert "was not made on val" in told and "--split val" in told
+    shutil.rmtree(run / "report" / "val")
     missing = run / "report" / "tables" / "strengths.csv"
     missing.rename(tmp_path / "away.csv")
     assert main([str(run)]) == 1

@@ -13,7 +13,6 @@ from analysis.answer import Verdict
 from analysis.candidates import SEED_COLUMNS
 from analysis.comparison import COST_COLUMNS, THRESHOLD_COLUMNS, comparison_columns, per_class_columns
 from analysis.failures.measure import COLUMNS, failing_regions
-from analysis.report.sections.classes import shown_metric
 from analysis.report.tables import show_number
 from analysis.results import build_results, chosen_here
 from analysis.scores import score_labels
@@ -216,7 +215,7 @@ def test_the_objective_of_one_class_has_columns_of_its_own_and_is_compared(run):
     of_class = results.per_class.set_index(["label", "class"]).loc[("best", "dot"), "iou"]
     assert row["iou[dot]"] == of_class == results.answer.winner_score
     assert results.answer.objective.metric.words == "dot IoU"
-    assert shown_metric(results.objective) is METRICS.get("iou")
+    assert results.class_metric is METRICS.get("iou")
     assert show_number(0.25, name="iou[dot]_low") == show_number(0.25, name="val/iou[dot]") == "0.2500"
 
 

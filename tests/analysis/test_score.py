@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,8 @@ def root(tmp_path_factory):
     return root
 
 
-def run(root, *more, out="out"):
+def run(root, *more, out="out", report=False):
+    more = more if report else (*more, "--no-report")
     arguments = ["--truth", root / "truth", "--predictions", root / "model", "--classes", root / "classes.json"]
     return score.main([*map(str, arguments), "--out", str(root / out), *map(str, more)])
 
@@ -135,3 +137,55 @@ def test_few_images_have_no_interval(root, tmp_path, capsys):
     assert run(tmp_path) == 0
     assert pd.read_csv(tmp_path / "out" / "scores.csv")["iou_low"].isna().all()
     assert "95%" not in capsys.readouterr().out
+
+
+def test_the_page_of_two_folders_is_written_and_replaced(root, tmp_path, capsys):
+    """The disc is erased by the rival in every second image, and shifted by a pixel by the model."""
+    rng = np.random.default_rng(0)
+    for folder in ("truth", "model", "rival", "images"):
+        (tmp_path / folder).mkdir()
+    for number in range(40):
+        mask, moved = np.zeros((2, 24, 30), np.uint8)
+        mask[6:18, 5:15], moved[7:19, 5:15] = 1, 1
+        mask[:, 22:26] = moved[:, 22:26] = 2
+        name = f"i{number:02}.png"
+        Image.fromarray(mask).save(tmp_path / "truth" / name)
+        Image.fromarray(moved).save(tmp_path / "model" / name)
+        Image.fromarray(np.where((mask == 1) & (number % 2 == 0), 0, moved)).save(tmp_path / "rival" / name)
+        Image.fromarray(rng.integers(0, 255, (24, 30, 3), np.uint8)).save(tmp_path / "images" / name)
+    (tmp_path / "classes.json").write_bytes((root / "classes.json").read_bytes())
+    out = tmp_path / "out"
+    assert run(tmp_path, "--against", tmp_path / "rival", "--images", tmp_path / "images", report=True) == 0
+    assert (out / "report.html").as_uri() in capsys.readouterr().out
+    page = (out / "report.html").read_text()
+    shown = re.sub("<svg.*?</svg>", "", page[page.index("<header") :], flags=re.DOTALL)
+    scores = pd.read_csv(out / "scores.csv").set_index("label")["iou"]
+    assert re.search(r"<b>model</b> scores higher than <b>rival</b> by 0\.\d+ \[0\.", shown)
+    assert f"mIoU {scores['model']:.3f} against {scores['rival']:.3f}" in shown
+    assert not re.search("one checkpoint|winner|baseline", shown[: shown.index("<script")])
+    data = json.loads(re.search('id="gallery-data">(.*?)</script>', page).group(1))
+    assert sorted(row["image"] for row in data["changes"]) == [f"i{number:02}" for number in range(0, 40, 2)]
+    assert {(*row["kinds"], row["type"], row["class"]) for row in data["changes"]} == {
+        ("cured", "missed component", "disc")
+    }
+    assert data["pair"] == [{"name": "rival", "key": "rival"}, {"name": "model", "key": "model"}]
+    pictures = {path.relative_to(out).as_posix() for path in (out / "pictures").rglob("*.png")}
+    assert {row["picture"] for row in data["rows"]} == pictures and len(pictures) == 20
+    assert {path.suffix for path in (out / "figures").glob("type_changes.*")} == {".svg", ".pdf", ".png"}
+    assert run(tmp_path) == 0
+    assert not (out / "report.html").exists() and not (out / "figures").exists()
+
+
+def test_masks_in_colours_score_as_their_ids_do(root, tmp_path):
+    palette = np.full((256, 3), 224, np.uint8)
+    palette[:3] = [[i, 9, 9] for i in range(3)]
+    for folder in ("truth", "model"):
+        (tmp_path / folder).mkdir()
+        for path in (root / folder).glob("*.png"):
+            Image.fromarray(palette[np.asarray(Image.open(path))]).save(tmp_path / folder / path.name)
+    described = json.loads((root / "classes.json").read_text())
+    (tmp_path / "classes.json").write_text(json.dumps({**described, "void": [224, 224, 224]}))
+    assert run(root) == run(tmp_path) == 0
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "out" / "scores.csv"), pd.read_csv(root / "out" / "scores.csv")
+    )

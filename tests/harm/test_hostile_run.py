@@ -159,6 +159,7 @@ LINKS = {
     "a model": "best/best/model.safetensors",
     "the report": "report",
     "a table": "report/tables/comparison.csv",
+    "the report on val": "report/val",
     "the pictures": "report/failures",
     "kept evaluations": "report/evaluations",
     "an evaluation": "report/evaluations/val/0000",
@@ -201,9 +202,9 @@ def test_own_files_beside_ours_stay(scene: Scene, command: str) -> None:
         scene.run_dir / place
         for place in (
             "best/notes.txt", "best/.DS_Store", "best/mine/model.pt", "best/mine/trial.json.bak",
-            "best/baseline/README.md", "report/failures/notes.txt", "report/failures/best/mine.png",
-            "report/predictions/mine.png", "report/evaluations/val/0000/mine.txt", "checkpoints/0000/mine.txt",
-            "checkpoints/0000/epoch-0001/mine.txt",
+            "best/baseline/README.md", "report/val/failures/notes.txt", "report/val/failures/best/mine.png",
+            "report/val/predictions/mine.png", "report/val/tables/mine.csv", "report/evaluations/val/0000/mine.txt",
+            "checkpoints/0000/mine.txt", "checkpoints/0000/epoch-0001/mine.txt",
         )
     ]  # fmt: skip
     for path in own:
@@ -316,14 +317,14 @@ def test_file_of_a_run_that_cannot_be_read_is_one_error(
 
 
 @pytest.mark.parametrize("command", ["report on val", "resume"])
-@pytest.mark.parametrize("place", ["report", "report/report.html", "study.db", "best"])
+@pytest.mark.parametrize("place", ["report", "report/val", "report/val/report.html", "study.db", "best"])
 def test_something_else_in_the_place_of_ours_is_one_error(
     scene: Scene, command: str, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = scene.run_dir / place
     if path.is_dir():
         shutil.rmtree(path)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix:
         path.unlink(missing_ok=True)
         path.mkdir()

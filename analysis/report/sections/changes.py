@@ -9,8 +9,8 @@ from analysis.colours import light
 from analysis.failures.changes import CURED, NEW, SHARED
 from analysis.failures.names import BY_WORDS
 from analysis.measured import Measured
-from analysis.report.drawing import FIGURES, Drawing, empty_figure, name_rows
-from analysis.report.page import SECTIONS, Claim, Evidence, Material, Section, bold, claim, render_section
+from analysis.report.drawing import FIGURES, Drawing, empty_figure, name_rows, plain
+from analysis.report.page import SECTIONS, Claim, Material, Section, bold, claim, render_section
 from analysis.report.tables import readable
 from trainables.labels import BASELINE, BEST
 
@@ -29,13 +29,16 @@ def changes_section(material: Material) -> Section | None:
         return None
     return render_section(
         "changes",
-        "What the winner changed",
-        Evidence.ONE_CHECKPOINT,
+        "What the winner changed" if results.pair == (BASELINE, BEST) else f"What {results.pair[1]} changed",
+        material.measured.evidence,
         claims=change_claims(results),
         figure=material.figures.get("type_changes"),
         counts=readable(change_counts(results.component_changes)),
         content=readable(results.type_changes),
         split=results.split,
+        tables=material.tables,
+        before=results.told(results.pair[0]),
+        after=results.told(results.pair[1]),
         chosen=results.split == "val",
     )
 
@@ -53,6 +56,7 @@ def change_claims(results: Measured) -> list[Claim]:
                 "others fail under it.",
                 before,
                 winner,
+                evidence=results.evidence,
             )
         )
     frame = results.type_changes
@@ -64,10 +68,11 @@ def change_claims(results: Measured) -> list[Claim]:
         more = "less" if row["difference"] < 0 else "more"
         claims.append(
             claim(
-                f"This checkpoint of {{}} loses {abs(row['difference']):.3f} [{low:.3f}, {high:.3f}] {more} mIoU to "
-                f"{BY_WORDS[row['type']].plural} than that of {{}}.",
+                f"This {results.prediction_word} of {{}} loses {abs(row['difference']):.3f} [{low:.3f}, {high:.3f}] "
+                f"{more} mIoU to {BY_WORDS[row['type']].plural} than that of {{}}.",
                 winner,
                 before,
+                evidence=results.evidence,
             )
         )
     return claims
@@ -99,12 +104,13 @@ def draw_type_changes(results: Measured) -> Drawing | None:
         axes.plot(row["difference"], place, "o", color=color, markersize=7)
     name_rows(axes, shown["type"].tolist())
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlabel(f"mIoU that {BEST} loses to it less what {BASELINE} loses, on {results.split}; left is less loss")
+    before, after = (plain(label) for label in results.pair)
+    axes.set_xlabel(f"mIoU that {after} loses to it less what {before} loses, on {results.split}; left is less loss")
     intervals = (
         "" if shown["difference_low"].isna().all() else ", with intervals over images that hold all at once (95%)"
     )
     return Drawing(
         figure,
-        f"What {BEST} loses of the mIoU to each type of error less what {BASELINE} loses to it on {results.split}"
+        f"What {after} loses of the mIoU to each type of error less what {before} loses to it on {results.split}"
         f"{intervals}.",
     )

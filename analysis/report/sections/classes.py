@@ -9,6 +9,7 @@ from matplotlib import ticker
 from matplotlib.colors import LinearSegmentedColormap
 
 from analysis.colours import light
+from analysis.measured import Measured
 from analysis.report.drawing import (
     FIGURES,
     MARKERS,
@@ -19,12 +20,9 @@ from analysis.report.drawing import (
     name_rows,
     plain,
 )
-from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
+from analysis.report.page import SECTIONS, Material, Section, render_section
 from analysis.report.tables import readable
-from analysis.results import Results
-from sweep.objectives import SplitObjective
-from trainables.labels import BASELINE, BEST, CHIEF, MAJORITY
-from trainables.metrics import METRICS, Metric, split_key
+from trainables.labels import BASELINE, CHIEF, MAJORITY
 
 
 @SECTIONS.register("classes")
@@ -33,18 +31,11 @@ def classes_section(material: Material) -> Section:
     return render_section(
         "classes",
         "Classes",
-        Evidence.ONE_CHECKPOINT,
+        material.measured.evidence,
         dots=material.figures.get("per_class"),
         confusion=material.figures.get("confusion"),
-        content=readable(material.results.per_class),
+        content=readable(material.measured.per_class),
     )
-
-
-def shown_metric(objective: SplitObjective) -> Metric:
-    """What classes are compared by: the sweep's objective, of which it may rank one class; else IoU."""
-    of_class = split_key(objective.key)
-    metric = objective.metric if of_class is None else of_class[0]
-    return metric if metric.of_classes else METRICS.get("iou")
 
 
 NUMBERED_CLASSES = 14
@@ -55,12 +46,12 @@ _HEAT = LinearSegmentedColormap.from_list("heat", ["#f6f8fb", "#9ec5e6", "#2f7fc
 
 
 @FIGURES.register("per_class")
-def draw_per_class(results: Results) -> Drawing | None:
+def draw_per_class(results: Measured) -> Drawing | None:
     """What the objective averages, for every class: labels beside each other, ordered by baseline."""
     frame = results.per_class[results.per_class["label"] != MAJORITY]
     if frame.empty:
         return None
-    shown = shown_metric(results.objective)
+    shown = results.class_metric
     metric, words = shown.name, shown.class_words
     labels = list(dict.fromkeys(frame["label"]))
     colors = label_colors(results)
@@ -98,12 +89,10 @@ def draw_per_class(results: Results) -> Drawing | None:
 
 
 @FIGURES.register("confusion")
-def draw_confusion(results: Results) -> Drawing | None:
+def draw_confusion(results: Measured) -> Drawing | None:
     """The best label's confusion matrix; each row is one class's pixels as shares of 1."""
-    label = BEST if BEST in results.labels else next(iter(results.labels), None)
-    if label is None:
-        return None
-    matrix = results.evaluations[results.labels[label].trial_id].confusions.sum(axis=0).astype(float)
+    label = results.chief
+    matrix = results.confusion(label).astype(float)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.full_like(matrix, np.nan), where=totals > 0)
     names = [plain(info.name) for info in results.classes]
@@ -140,5 +129,5 @@ def draw_confusion(results: Results) -> Drawing | None:
     return Drawing(
         figure,
         f"Confusion matrix of {label} on {results.split}: each row shows, in percent, as what the pixels of one class "
-        "were predicted. Empty rows: classes without a pixel in this split.",
+        "were predicted. Empty rows: classes without a pixel of the truth.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib import ticker
 from matplotlib.axes import Axes
@@ -16,6 +17,9 @@ from analysis.results import Results
 from sweep.trials_csv import PARENT
 from trainables.labels import CHIEF
 from trainables.words import counted
+
+MOST_LINES = 200
+"""Trials without a label that are drawn."""
 
 
 @SECTIONS.register("curves")
@@ -53,6 +57,9 @@ def draw_curves(results: Results) -> Drawing | None:
     axes = figure.add_subplot()
     ends: list[tuple[float, float, str, str]] = []
     faint = [t for t in results.curves["trial_id"].unique() if t not in labelled and t not in parents]
+    every = len(faint) + len(labelled)
+    if len(faint) > MOST_LINES:
+        faint = [faint[place] for place in np.linspace(0, len(faint) - 1, MOST_LINES).round().astype(int)]
     for trial_id in faint:
         curve = trial_curve(results, trial_id).dropna(subset=[metric])
         axes.plot(curve["epoch"], curve[metric], color=light("muted"), alpha=0.35, linewidth=1.1)
@@ -79,10 +86,12 @@ def draw_curves(results: Results) -> Drawing | None:
         axes.axvline(rung, color=light("grid"), linewidth=1.2, linestyle=(0, (4, 3)), zorder=0)
     _label_ends(axes, ends)
     drawn = len(faint) + len(labelled)
+    some = "" if drawn == every else f"{drawn} of "
+    others = "the other trials" if drawn == every else f"{len(faint)} of the other trials, evenly taken"
     return Drawing(
         figure,
-        f"{metric} by epoch for {counted(drawn, 'trial')}. Coloured lines carry a label; grey lines are the other "
-        "trials, a circle marks where one was stopped early, a cross where one failed. Dashed: epochs at which "
+        f"{metric} by epoch for {some}{counted(every, 'trial')}. Coloured lines carry a label; grey lines are "
+        f"{others}, a circle marks where one was stopped early, a cross where one failed. Dashed: epochs at which "
         "trials were stopped.",
     )
 

@@ -11,7 +11,7 @@ from analysis.failures.kinds import kinds_text
 from analysis.failures.names import BY_WORDS, ErrorType
 from analysis.measured import Measured
 from analysis.report.drawing import FIGURES, Drawing, empty_figure, name_rows
-from analysis.report.page import SECTIONS, Claim, Evidence, Material, Section, bold, claim, render_section
+from analysis.report.page import SECTIONS, Claim, Material, Section, bold, claim, render_section
 from analysis.report.tables import readable
 from trainables.labels import BASELINE, BEST
 
@@ -51,13 +51,14 @@ def errors_section(material: Material) -> Section | None:
     return render_section(
         "errors",
         "What the errors are",
-        Evidence.ONE_CHECKPOINT,
+        material.measured.evidence,
         claims=error_claims(results),
         kinds=kinds_text([info.name for info in results.classes], results.kinds),
         figure=material.figures.get("error_types"),
         of_classes=material.figures.get("error_types_of_classes"),
         content=readable(results.error_types),
         split=results.split,
+        tables=material.tables,
     )
 
 
@@ -75,7 +76,11 @@ def error_claims(results: Measured) -> list[Claim]:
         told = [f"{BY_WORDS[str(row.type)].plural} {row.lost_iou:.3f} ({row.share:.0%})" for row in chief.itertuples()]
         rest = 1 - float(chief["share"].sum())
         others = f"; all other types together {rest * lost:.3f} ({rest:.0%})" if rest > 0 else ""
-        claims.append(claim(f"{{}} lacks {lost:.3f} of a perfect mIoU: {', '.join(told)}{others}.", name))
+        claims.append(
+            claim(
+                f"{{}} lacks {lost:.3f} of a perfect mIoU: {', '.join(told)}{others}.", name, evidence=results.evidence
+            )
+        )
     return [*claims, *_class_claims(results, label), *_component_claims(results, label)]
 
 
@@ -90,6 +95,7 @@ def _class_claims(results: Measured, label: str) -> list[Claim]:
             f"{{}} loses {losses[row['class']]:.3f} of its IoU, {row['share']:.0%} of that to {{}}.",
             bold(row["class"]),
             escape(BY_WORDS[row["type"]].plural),
+            evidence=results.evidence,
         )
         for row in chief.to_dict("records")
     ]
@@ -108,6 +114,7 @@ def _component_claims(results: Measured, label: str) -> list[Claim]:
             f"{len(frame):,} connected components of the truth have too low an IoU, {len(chief):,} of them mostly by "
             f"{{}}; half of these cover less than {100 * chief['area_fraction'].median():.2g}% of their image.",
             escape(BY_WORDS[chief["type"].iloc[0]].plural),
+            evidence=results.evidence,
         )
     ]
 

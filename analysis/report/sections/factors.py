@@ -20,9 +20,8 @@ from analysis.report.drawing import (
     name_rows,
     plain,
 )
-from analysis.report.page import SECTIONS, Claim, Evidence, Material, Section, claim, render_section
+from analysis.report.page import SECTIONS, Claim, Material, Section, claim, render_section
 from analysis.report.tables import readable
-from trainables.labels import BASELINE
 
 MOST_REASONS = 4
 """Factors that have a sentence at most, those of the largest effect."""
@@ -43,14 +42,14 @@ def factors_section(material: Material) -> Section | None:
     return render_section(
         "factors",
         "What goes with failures",
-        Evidence.ONE_CHECKPOINT,
+        material.measured.evidence,
         claims=factor_claims(results),
         figure=material.figures.get("factors"),
         curves=material.figures.get("factor_curves"),
         content=readable(frame),
         components=int(frame["components"].iloc[0]) if own.empty else int(own["components"].iloc[0]),
         images=int(frame["images"].iloc[0]),
-        split=results.split,
+        kind=results.images_word,
     )
 
 
@@ -67,7 +66,8 @@ def factor_claims(results: Measured) -> list[Claim]:
         claims.append(
             claim(
                 f"Components that are {worse} have an IoU lower by {abs(row['effect']):.2f} [{low:.2f}, {high:.2f}] "
-                f"than those that are {better}, class and other measured factors being equal."
+                f"than those that are {better}, class and other measured factors being equal.",
+                evidence=results.evidence,
             )
         )
     return claims
@@ -108,7 +108,7 @@ def draw_factor_curves(results: Measured) -> Drawing | None:
     if own.empty:
         return None
     names = own.iloc[np.argsort(-own["effect"].abs(), kind="stable")]["factor"].tolist()[:MOST_CURVES]
-    labels = [one for one in dict.fromkeys((BASELINE, label)) if one in set(results.factor_curves["label"])]
+    labels = [one for one in dict.fromkeys((results.pair[0], label)) if one in set(results.factor_curves["label"])]
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
     figure = empty_figure(0.6 + 2.5 * rows)

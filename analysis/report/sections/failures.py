@@ -39,7 +39,7 @@ def failures_section(material: Material) -> Section:
     return render_section(
         "failures",
         "Failures",
-        Evidence.ONE_CHECKPOINT,
+        material.measured.evidence,
         figure=material.figures.get("causes"),
         rows=len(gallery.rows),
         listed=len(rows),
@@ -53,6 +53,8 @@ def failures_section(material: Material) -> Section:
         failing=gallery.failing,
         limited=material.limited,
         folder=material.pictures_folder,
+        tables=material.tables,
+        thing=measured.prediction_word,
         photos=any("image" in parts for parts in gallery.images.values()),
         split=measured.split,
         before=before,

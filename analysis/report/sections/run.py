@@ -14,12 +14,14 @@ from matplotlib import ticker
 
 from analysis.colours import light
 from analysis.report.drawing import FIGURES, Drawing, empty_figure, plain
-from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
+from analysis.report.methods import methods_text
+from analysis.report.page import MOST_ROWS, SECTIONS, Evidence, Material, Section, render_section
 from analysis.report.tables import readable
 from analysis.results import Results
 from search_spaces.core.parameter import Parameter
 from sweep.candidate import SEED, show_value
 from sweep.manifest import Budget, SplitRecords
+from sweep.objectives import Objective
 from sweep.phase_kinds import EXPLORING
 from sweep.trials_csv import CONFIG, config_columns
 from trainables import commands
@@ -47,12 +49,24 @@ def run_section(material: Material) -> Section:
         splits=readable(splits_frame(manifest.data.splits)),
         facts=run_facts(results),
         versions=manifest.versions,
-        trials=readable(results.trials),
+        trials=readable(shown_trials(results.trials, results.objective)),
+        trial_count=len(results.trials),
+        objective=results.objective.key,
         states=_count_states(results.trials),
         cost=readable(results.cost),
         foreseen=readable(results.foreseen),
         without_time=results.without_time,
+        methods=methods_text(results),
     )
+
+
+def shown_trials(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
+    """The trials that the page lists, in their order: all of them, or those of the best scores where they are many."""
+    if len(trials) <= MOST_ROWS:
+        return trials
+    scores = pd.to_numeric(trials.get(objective.key, pd.Series(np.nan, trials.index)), errors="coerce")
+    ranks = scores.map(objective.goodness).fillna(-np.inf).rank(method="first", ascending=False)
+    return trials[ranks <= MOST_ROWS]
 
 
 def differences(configs: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, list[str]]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.measured import Measured
 from analysis.report.drawing import FIGURES, MARKERS, Drawing, empty_figure, label_colors, legend_above, plain
-from analysis.report.page import SECTIONS, Evidence, Material, Section, render_section
+from analysis.report.page import SECTIONS, Material, Section, render_section
 from analysis.report.tables import readable
 from trainables.labels import CHIEF, MAJORITY
 
@@ -15,7 +15,7 @@ def thresholds_section(material: Material) -> Section:
     return render_section(
         "thresholds",
         "IoU thresholds",
-        Evidence.ONE_CHECKPOINT,
+        material.measured.evidence,
         figure=material.figures.get("thresholds"),
         content=readable(material.measured.iou_thresholds),
     )
@@ -28,11 +28,12 @@ def draw_thresholds(results: Measured) -> Drawing | None:
     if frame.empty:
         return None
     colors = label_colors(results)
+    titles = {"precision": "precision", "recall": "recall", "f1": "F1", "ap": "AP"}
+    # Masks alone have no probabilities, and so no AP.
+    titles = {column: title for column, title in titles.items() if column in frame}
     figure = empty_figure(3.3)
-    panels = figure.subplots(1, 4, sharey=True)
-    for axes, (column, title) in zip(
-        panels, [("precision", "precision"), ("recall", "recall"), ("f1", "F1"), ("ap", "AP")], strict=True
-    ):
+    panels = figure.subplots(1, len(titles), sharey=True)
+    for axes, (column, title) in zip(panels, titles.items(), strict=True):
         for place, (label, rows) in enumerate(frame.groupby("label", sort=False)):
             rows = rows.sort_values("threshold")
             axes.plot(
@@ -50,7 +51,5 @@ def draw_thresholds(results: Measured) -> Drawing | None:
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
         axes.set_xlabel("IoU threshold")
     legend_above(figure, panels[0])
-    return Drawing(
-        figure,
-        "Precision, recall, F1 and AP of (image, class) regions against the IoU from which a region counts as found.",
-    )
+    told = "Precision, recall, F1 and AP" if "ap" in titles else "Precision, recall and F1"
+    return Drawing(figure, f"{told} of (image, class) regions against the IoU from which a region counts as found.")

@@ -9,6 +9,14 @@
     else document.documentElement.dataset.theme = next;
     button.textContent = `Theme: ${next}`;
   });
+  const print = document.querySelector("button.print");
+  print.hidden = false;
+  print.addEventListener("click", () => {
+    const all = document.documentElement.dataset.print !== "all";
+    document.documentElement.dataset.print = all ? "all" : "summary";
+    print.textContent = `On paper: ${all ? "everything" : "summary"}`;
+    for (const part of document.querySelectorAll("main details")) part.open = all;
+  });
 })();
 
 (() => {

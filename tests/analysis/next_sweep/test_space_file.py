@@ -114,7 +114,7 @@ def test_the_command_keeps_what_the_file_does_not_hold(tmp_path: Path) -> None:
     manifest = make_manifest(command=("python", "-m", "sweep.run", *words))
     command = next_command(manifest, tmp_path)
     kept = "--data=folder --trials 12 --plugins 'my plugins.py'"
-    assert command.endswith(f"-m sweep.run --space {tmp_path}/report/{NEXT_SPACE_FILE} {kept}")
+    assert command.endswith(f"-m sweep.run --space {tmp_path}/report/val/{NEXT_SPACE_FILE} {kept}")
 
 
 def test_the_report_on_val_says_and_writes_it_and_the_one_on_test_neither(tmp_path: Path) -> None:
@@ -123,15 +123,12 @@ def test_the_report_on_val_says_and_writes_it_and_the_one_on_test_neither(tmp_pa
     manifest = replace(results.manifest, space=here.space, base=here.base)
     results = replace(results, manifest=manifest, proposals=tuple(everything(here)), split="val")
     material = Material(results, {}, FailedPart("failure pictures", "none", tmp_path))
-    (tmp_path / "report").mkdir()
     section = next_section(material)
     assert section is not None and "optimizer.lr from" in section.html and "<script>" not in section.html
     assert "sweep.run --space" in section.html
-    _write_next_space(results)
-    assert (tmp_path / "report" / NEXT_SPACE_FILE).read_text(encoding="utf-8").startswith("# What ")
+    _write_next_space(results, tmp_path)
+    assert (tmp_path / NEXT_SPACE_FILE).read_text(encoding="utf-8").startswith("# What ")
     none = replace(material, measured=replace(results, proposals=()))
     told = next_section(none)
     assert told is not None and "Nothing is shown clearly enough" in told.html and "sweep.run" not in told.html
-    _write_next_space(none.results)
-    assert not (tmp_path / "report" / NEXT_SPACE_FILE).exists(), "that of an earlier report"
     assert next_section(replace(material, measured=replace(results, split="test"))) is None

@@ -1,6 +1,8 @@
 """The page as a person has it: opened from disk in headless Chromium."""
 
+import base64
 import json
+import re
 import shutil
 from collections.abc import Iterator
 
@@ -272,6 +274,53 @@ def test_theme_can_be_chosen_and_reaches_figures(page) -> None:
         assert theme in button.get_property("textContent")
         seen.append(page.execute_script(script))
     assert seen[0][0] != seen[1][0] and seen[0][1] != seen[1][1]
+
+
+PAPER = 688
+"""Pixels between the margins of an A4 page."""
+
+
+def printed_pages(page) -> int:
+    pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 11.69})["data"])
+    return len(re.findall(rb"/Type\s*/Page\b", pdf))
+
+
+def on_paper(page) -> tuple[int, list[str]]:
+    """By how much the page is wider than the paper, and which sections are on it."""
+    size = {"width": PAPER, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        return page.execute_script(
+            "const shown = [...document.querySelectorAll('section')].filter((one) => one.offsetHeight);"
+            "const root = document.documentElement;"
+            "return [root.scrollWidth - root.clientWidth, shown.map((one) => one.id)]"
+        )
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_print_is_a_summary_unless_everything_is_asked_for(page) -> None:
+    assert 1 <= printed_pages(page) <= 4
+    assert on_paper(page) == [0, ["answer", "comparison", "errors", "changes"]]
+    page.execute_script("document.querySelector('button.print').click()")
+    assert printed_pages(page) > 6
+    over, sections = on_paper(page)
+    assert over == 0 and sections == page.execute_script(
+        "return [...document.querySelectorAll('section')].map((one) => one.id)"
+    )
+
+
+def test_what_is_drawn_is_described_for_those_who_cannot_see_it(page) -> None:
+    unnamed = page.execute_script(
+        "const all = [...document.querySelectorAll('svg[role], [role=img], [role=region], nav, dialog, section')];"
+        "return all.filter((e) => !e.getAttribute('aria-label') && !e.getAttribute('aria-labelledby')).length"
+    )
+    assert unnamed == 0
+    assert page.execute_script("return [...document.querySelectorAll('th')].every((h) => h.scope)")
+    assert page.execute_script("return document.querySelectorAll('header.top, nav, main').length") == 3
+    assert page.execute_script("return [...document.querySelectorAll('img')].every((i) => i.hasAttribute('alt'))")
 
 
 def test_hostile_names_ran_nothing(page) -> None:

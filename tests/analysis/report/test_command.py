@@ -23,7 +23,7 @@ from analysis.report.sections.answer import caveats, lead_claims
 from analysis.report.writing import Report, write_report
 from trainables import commands
 from trainables.data.splits.openings import OPENINGS_FILE
-from trainables.paths import UnsafePathError
+from trainables.paths import LIST_FILE, UnsafePathError
 
 from ..small_run import make_data, make_run
 from ..synthetic_run import make_results
@@ -150,8 +150,10 @@ def test_nothing_is_written_outside_the_run(hostile: Report) -> None:
     runs = hostile.results.run_dir.parent
     assert [path.name for path in runs.iterdir()] == ["run"]
     assert sorted(path.name for path in (runs / "run" / "report").iterdir()) == [
+        LIST_FILE,
         "failures",
         "figures",
+        "methods.txt",
         "predictions",
         "report.html",
         "tables",
@@ -287,7 +289,7 @@ def test_the_terminal_speaks_of_the_objective(hostile: Report, key: str) -> None
     assert "mIoU" not in " ".join(lines)
 
 
-def test_a_page_on_val_calls_nobody_better(tmp_path: Path) -> None:
+def test_a_page_on_val_calls_nobody_better_and_stays_beside_that_on_test(tmp_path: Path) -> None:
     results, data = make_results(tmp_path / "run", images=3)
     lost = {"low": math.nan, "high": math.nan}
     val = replace(
@@ -301,6 +303,11 @@ def test_a_page_on_val_calls_nobody_better(tmp_path: Path) -> None:
     for told in (text, *answer_lines(report)):
         assert not re.search(r"\b(better|worse|distinguish\w*)\b", told)
         assert "[+" not in told and "[-" not in told
+    folder = tmp_path / "run" / "report"
+    assert report.path == folder / "val" / "report.html" and [path.name for path in folder.iterdir()] == ["val"]
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert write_report(results, data).path == folder / "report.html"
+    assert {path: path.read_bytes() for path in (folder / "val").rglob("*") if path.is_file()} == kept
 
 
 def test_parts_that_raise_are_cards_and_cost_the_exit_code(tmp_path: Path, monkeypatch, capsys) -> None:
@@ -319,7 +326,7 @@ def test_parts_that_raise_are_cards_and_cost_the_exit_code(tmp_path: Path, monke
     assert "baseline  mIoU" in told.out and "Traceback" not in told.out + told.err
     for part in ("figure broken", "figure per_class", "section thresholds", "table cost"):
         assert f"error: could not be made: {part}: RuntimeError: nothing to draw" in told.err
-    folder = run / "report"
+    folder = run / "report" / "val"
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("Could not be made: ") == 2
     assert "Not everything could be made" in page and "table cost: RuntimeError" in page
@@ -418,4 +425,4 @@ def test_a_report_on_val_opens_nothing(tmp_path: Path, capsys) -> None:
     assert "baseline is dead" in told and "shows nothing, so none is made" in told
     assert not re.search(r"\b(better|worse|distinguish\w*|difference)\b", told)
     assert not (run.parent / OPENINGS_FILE).exists()
-    assert re.search(r"too few[^<]*", (run / "report" / "report.html").read_text(encoding="utf-8"))
+    assert re.search(r"too few[^<]*", (run / "report" / "val" / "report.html").read_text(encoding="utf-8"))

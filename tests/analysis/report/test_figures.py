@@ -12,7 +12,7 @@ from analysis.colours import THEME, series
 from analysis.report.drawing import FIGURES, save_figures
 from analysis.report.parts import Parts
 from analysis.report.sections.classes import draw_confusion, draw_per_class
-from analysis.report.sections.curves import draw_curves, trial_curve
+from analysis.report.sections.curves import MOST_LINES, draw_curves, trial_curve
 from analysis.report.sections.failures import cause_counts
 from analysis.report.sections.run import draw_hyperparameters, numeric_hyperparameters
 from analysis.report.sections.standings import draw_standings
@@ -77,6 +77,19 @@ def test_a_repeated_epoch_counts_for_the_later_trial(results) -> None:
     changed = replace(results, curves=pd.concat([results.curves, again], ignore_index=True))
     curve = trial_curve(changed, finish)
     assert curve.set_index("epoch").loc[4, "val/miou"] == 0.99
+
+
+def test_of_many_trials_some_curves_are_drawn_and_all_are_counted(results) -> None:
+    once = results.curves[results.curves["trial_id"] == results.curves["trial_id"].iloc[0]]
+    many = [once.assign(trial_id=f"x{number}") for number in range(2 * MOST_LINES)]
+    drawing = draw_curves(replace(results, curves=pd.concat([results.curves, *many], ignore_index=True)))
+    lines = [line for line in drawing.figure.axes[0].lines if line.get_alpha() == 0.35]
+    assert len(lines) == MOST_LINES
+    labelled = len(set(results.prediction_keys.values()))
+    every = results.curves["trial_id"].nunique() - (results.trials["parent"] != "").sum() + 2 * MOST_LINES
+    assert f"for {MOST_LINES + labelled} of {every} trials" in drawing.caption
+    assert f"grey lines are {MOST_LINES} of the other trials" in drawing.caption
+    assert "of the other trials" not in draw_curves(results).caption
 
 
 def test_curves_draw_each_trial_once_with_its_parent(results) -> None:

@@ -8,6 +8,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
@@ -22,7 +23,7 @@ from analysis.report import gallery
 from analysis.report.changed import changed_rows, factor_groups, first_images
 from analysis.report.gallery import build_gallery
 from analysis.report.page import SECTIONS, Material
-from analysis.report.predictions import save_predictions
+from analysis.report.predictions import are_outdated, save_predictions
 from trainables.data.base import DATASETS, VOID, file_ids
 from trainables.errors import DataError
 from trainables.paths import LIST_FILE
@@ -207,13 +208,14 @@ def test_unsafe_names_are_found_by_the_list_of_names(tmp_path):
     results, data = make_results(tmp_path / "run", images=6, hostile=True)
     assert save_predictions(results, data, tmp_path) == 6 * len(results.labels)
     table = pd.read_csv(tmp_path / "predictions" / "names.csv", keep_default_na=False)
-    assert table.columns.tolist() == ["label", "image_id", "file"]
+    assert table.columns.tolist() == ["label", "image_id", "file", "trial_id"]
     assert set(zip(table["label"], table["image_id"], strict=True)) == {
         (label, image_id) for label in results.labels for image_id in data.ids()
     }
     assert set(table["file"]) == pictures_in(tmp_path / "predictions")
-    for label, image_id, file in table.itertuples(index=False):
-        expected = results.evaluations[results.labels[label].trial_id].prediction(image_id)
+    for label, image_id, file, trial_id in table.itertuples(index=False):
+        assert trial_id == results.labels[label].trial_id
+        expected = results.evaluations[trial_id].prediction(image_id)
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "predictions" / file)), expected)
 
 
@@ -323,6 +325,21 @@ def test_an_old_reports_leftovers_go_with_the_first_new_one(shifted, tmp_path):
     assert len(saved) == 3 * COUNTS["test"] + 1
     for name in ("failures", "predictions"):
         assert (folder / name / "best" / "mine.png").read_text() == "mine"
+
+
+def test_saved_predictions_stay_while_they_are_of_the_same_checkpoints_and_images(made, tmp_path):
+    results, data = made
+    assert are_outdated(results, tmp_path), "nothing is saved yet"
+    save_predictions(results, data, tmp_path)
+    assert not are_outdated(results, tmp_path)
+    records = {**results.labels, "best": SimpleNamespace(**vars(results.labels["best"]) | {"trial_id": "9999"})}
+    assert are_outdated(replace(results, labels=records), tmp_path)
+    elsewhere = {key: replace_images(one) for key, one in results.evaluations.items()}
+    assert are_outdated(replace(results, evaluations=elsewhere), tmp_path)
+
+
+def replace_images(evaluation):
+    return SimpleNamespace(image_ids=[f"other-{image_id}" for image_id in evaluation.image_ids])
 
 
 def test_no_pictures_at_all(shifted, tmp_path):

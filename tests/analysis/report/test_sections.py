@@ -13,10 +13,10 @@ from analysis.comparison import comparison_frame
 from analysis.dead import Dead, above_floor
 from analysis.report.drawing import FIGURES, save_figures
 from analysis.report.gallery import Gallery
-from analysis.report.page import SECTIONS, Evidence, Material, build_sections
+from analysis.report.page import MOST_ROWS, SECTIONS, Evidence, Material, build_sections
 from analysis.report.parts import FailedPart, Parts
 from analysis.report.sections.answer import caveats, lead_claims, other_claims
-from analysis.report.sections.run import differences, run_section, space_frame
+from analysis.report.sections.run import differences, run_section, shown_trials, space_frame
 from analysis.results import chosen_here
 from analysis.scores import score_labels
 from sweep.objectives import objective_of, objectives
@@ -34,6 +34,13 @@ MISSING = "it is a candidate: what is missing is both configurations trained wit
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory):
     return make_results(tmp_path_factory.mktemp("run"), images=3)[0]
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(monkeypatch):
+    """Sections embed the SVG; the other two files of a figure only take time here."""
+    monkeypatch.setattr("analysis.report.drawing._pdf", lambda figure: b"")
+    monkeypatch.setattr("analysis.report.drawing._png", lambda figure: b"")
 
 
 def with_answer(results, **changes):
@@ -470,3 +477,26 @@ def test_what_was_left_undone_is_told_also_where_nothing_was_foreseen(results) -
     for told in ((), (undone,)):
         material = Material(replace(results, without_time=told), {}, Gallery([]))
         assert (f"Not done: {undone}." in plain(run_section(material).html)) == bool(told)
+
+
+def test_of_many_trials_the_best_are_listed_and_the_rest_counted(results):
+    count = 2000
+    rng = np.random.default_rng(0)
+    one = results.trials.iloc[[0]]
+    trials = pd.concat([one] * count, ignore_index=True)
+    trials["trial_id"] = [f"t{number}" for number in range(count)]
+    trials["val/miou"] = np.where(np.arange(count) % 10 == 3, np.nan, rng.random(count))
+    best = trials.sort_values("val/miou", ascending=False).head(MOST_ROWS)["trial_id"]
+    shown = shown_trials(trials, results.objective)["trial_id"].tolist()
+    assert shown == sorted(best, key=lambda trial_id: int(trial_id[1:]))
+    text = SECTIONS.get("run")(Material(replace(results, trials=trials), {}, None)).html
+    assert f"Of 2,000 trials the {MOST_ROWS} of the best <code>val/miou</code> are listed" in text
+    table = re.search('data-table="trials".*?</table>', text, re.DOTALL)[0]
+    assert table.count("<tr") == MOST_ROWS + 1
+
+
+def test_other_long_tables_end_and_say_where_the_rest_is(results):
+    long = pd.concat([results.per_class] * 40, ignore_index=True)
+    text = SECTIONS.get("classes")(Material(replace(results, per_class=long), {}, None)).html
+    assert f"The first {MOST_ROWS} of {len(long):,} rows; the file <code>per_class.csv</code> holds all." in text
+    assert text.count("<tr") == MOST_ROWS + 1

@@ -1,5 +1,8 @@
 import io
 import math
+import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.formulas import as_before
 from analysis.report.parts import Parts
 from analysis.report.tables import (
     LONG_TABLES,
@@ -63,6 +67,42 @@ def test_csv_gives_back_every_number_exactly(tmp_path: Path, name: str) -> None:
             assert list(back[column].fillna("")) == list(frame[column].fillna(""))
         else:
             np.testing.assert_array_equal(back[column].to_numpy(float), frame[column].to_numpy(float))
+
+
+def test_no_text_is_a_formula_in_a_spreadsheet_and_each_reads_back() -> None:
+    formulas = ["=1+2", "+a", "-x", "@sum", "\t=1", "\uff1d1", "'=1", "''+a", "-0.5-1"]
+    plain = ["a=b", "-0.5", "+1e3", "", "'", "'a", "a'=1"]
+    texts = [*formulas, *plain]
+    frame = pd.DataFrame({"=label": texts, "iou": np.linspace(-1, 1, len(texts))})
+    back = pd.read_csv(io.StringIO(to_csv(frame), newline=""), dtype={"'=label": str}, keep_default_na=False)
+    assert back["'=label"].tolist() == [*("'" + text for text in formulas), *plain]
+    pd.testing.assert_frame_equal(as_before(back), frame)
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLES) - LONG_TABLES))
+def test_latex_has_as_many_cells_as_columns_and_nothing_unescaped(tmp_path: Path, name: str) -> None:
+    results, _ = make_results(tmp_path, images=2, hostile=True)
+    text = to_latex(getattr(results, name), name)
+    (layout,) = re.findall(r"\\begin\{tabular\}\{([lr]*)\}", text)
+    body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == len(getattr(results, name)) + 1
+    for row in rows:
+        plain = re.sub(r"\\(textbackslash|text\w+)\{\}|\\[&%$#_{}]", "", row.removesuffix(r"\\"))
+        assert plain.count("&") == len(layout) - 1
+        assert not set(plain) & set("%$#_{}~^\\<>")
+    assert text.count(r"\begin{") == text.count(r"\end{") == 2
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed")
+def test_latex_compiles(tmp_path: Path) -> None:
+    results, _ = make_results(tmp_path / "run", images=2, hostile=True)
+    tables = "\n".join(to_latex(getattr(results, name), name) for name in TABLES if name not in LONG_TABLES)
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + tables + r"\end{document}"
+    (tmp_path / "tables.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_an_estimate_and_its_interval_share_a_cell() -> None:
