@@ -1,0 +1,475 @@
+"""What an evaluation costs: beside forward alone, beside TorchMetrics, and in memory.
+
+    python -m benchmarks.evaluation DATA_ROOT [--only forward,torchmetrics,memory] [--rounds 3]
+                                    [--images 250,500,1000] [--out FILE]
+
+DATA_ROOT holds VOCdevkit. One thread; CPU time, both sides in turn, the median of the rounds.
+
+forward: ours is all that a report computes of a checkpoint's images - decoding, forward, logits at the mask's own size,
+every collector, what is kept, then failing regions, components, types of error and factors, and the value of every
+metric; without intervals and effects, which are computed from what is kept, once for a split. The rival is the forward
+pass alone on batches that lie in memory. VOC at the size (384x384) and batch (8) that sweeps use by default.
+
+torchmetrics: the figures of pixels (accuracy, IoU, F1, precision, recall, AP) and of regions (precision, recall, F1, AP
+at 11 thresholds) from the same logits and predictions in memory. The rival is TorchMetrics as its documentation makes
+it fast: a collection whose metrics share their states (`compute_groups`), no validation of arguments, counts of every
+image in one call (`multidim_average="samplewise"`), exact AP, which on these sizes is faster than many thresholds. What
+it has no metric for is plain torch: the confidence of regions, the envelope of VOC's AP.
+
+memory: the same work on made-up images of 480x640 pixels and 20 classes, with intervals, effects and tables, a process
+for each number of images; the model is a 1x1 convolution. Resident memory of the whole process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from analysis import comparison
+from analysis.failures.checkpoints import measure_checkpoints
+from analysis.failures.kinds import class_kinds
+from analysis.failures.measure import failures_frame
+from analysis.failures.reasons import curve_frame, factor_frame
+from analysis.failures.split import (
+    SplitFailures,
+    class_type_frame,
+    component_frame,
+    image_type_frame,
+    region_entries,
+    type_frame,
+)
+from analysis.kept import Evaluation, NewEvaluation, key_of_weights
+from analysis.scores import score_labels, score_statistic
+from benchmarks.paired import compare, machine
+from trainables.data import DATASETS
+from trainables.data.base import VOID, ClassInfo, Image, Mask, SegmentationData, Splits
+from trainables.data.splits.frozen import Split
+from trainables.loaders import EvaluationLoader, Normalisation, evaluation_loader
+from trainables.loops import evaluate, predicted_class, to_input
+from trainables.metrics import (
+    IOU_THRESHOLDS,
+    PerImageConfusion,
+    RegionConfidence,
+    Replicates,
+    ScoreHistogram,
+    all_metrics,
+    average_precision,
+    f1,
+    iou,
+    mean_over_classes,
+    pixel_accuracy,
+    precision,
+    recall,
+    region_average_precision,
+    region_scores,
+)
+from trainables.models import build_model
+
+FORWARD_GOAL, TORCHMETRICS_GOAL, MEMORY_GOAL, MEMORY_IMAGES = 1.3, 5.0, 3 * 2**30, 10_000
+MODELS = {"fcn_resnet50": 16, "lraspp_mobilenet_v3_large": 48}
+"""And how many images each is measured on."""
+BATCH = 8
+TORCHMETRICS_IMAGES = 12
+PARTS = ("forward", "torchmetrics", "memory")
+
+Values = npt.NDArray[Any]
+Figures = dict[str, Values]
+
+
+def one_pass(
+    model: nn.Module, loader: EvaluationLoader, data: SegmentationData, split: Split, folder: Path
+) -> tuple[Evaluation, dict[str, SplitFailures]]:
+    """What a report computes of a checkpoint's images: its kept evaluation, and what went wrong on each."""
+    with NewEvaluation(folder, len(data.classes), folder.name, split, None) as new:
+        evaluate(model, loader, [new])
+        kept = new.keep(key_of_weights("0" * 64, "any", split), {"ms": None})
+    kinds = class_kinds([info.name for info in data.classes])
+    wrong = measure_checkpoints({"one": kept.trial_id}, {kept.trial_id: kept}, data, kinds, iou_limit=0.5)
+    return kept, wrong
+
+
+def split_of(ids: Sequence[str]) -> Split:
+    """A split of these images."""
+    return Split("val", tuple(ids), (None,) * len(ids), "0" * 64)
+
+
+def compare_with_forward(root: Path, rounds: int, tell: Callable[[str], None]) -> None:
+    """Prints a row for each model."""
+    data = DATASETS.get("voc2012")(root=root)
+    tell(f"{'':<28}{'images':>7}{'forward alone':>15}{'everything':>12}{'ratio':>7}   goal {FORWARD_GOAL}")
+    for name, images in MODELS.items():
+        split = split_of(list(data.ids())[:: len(data.ids()) // images][:images])
+        torch.manual_seed(0)
+        model = build_model(name, [info.name for info in data.classes], weights="none").eval().to(memory_format=torch.channels_last)
+        loader = evaluation_loader(data, split.ids, size=data.default_image_size, batch_size=BATCH)
+        batches = [to_input(batch.images, loader.normalisation, "cpu", channels_last=True) for batch in loader]
+
+        @torch.inference_mode()
+        def forward(model: nn.Module = model, batches: list[Tensor] = batches) -> None:
+            for batch in batches:
+                model(batch)
+
+        with tempfile.TemporaryDirectory() as folder:
+
+            def everything(
+                model: nn.Module = model,
+                loader: EvaluationLoader = loader,
+                split: Split = split,
+                place: Path = Path(folder) / "one",
+            ) -> None:
+                kept, _ = one_pass(model, loader, data, split, place)
+                score_statistic(kept)(np.ones((1, len(split.ids))))
+
+            mine, other, ratio = compare(everything, forward, rounds=rounds, clock=time.process_time)
+        tell(
+            f"{name:<28}{images:>7}{1000 * other / images:>12.0f} ms{1000 * mine / images:>9.0f} ms{1 / ratio:>7.2f}"
+            f"   {reached(1 / ratio <= FORWARD_GOAL)}"
+        )
+
+
+def reached(is_reached: bool) -> str:
+    """Whether a goal is."""
+    return "reached" if is_reached else "missed"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """One image as an evaluation hands it on."""
+
+    logits: Tensor
+    prediction: Tensor
+    target: Tensor
+
+
+def predicted_images(root: Path, count: int) -> tuple[list[Predicted], int]:
+    """Logits of VOC images as a middling model gives them: the truth at an eighth of its size, with noise."""
+    data = DATASETS.get("voc2012")(root=root)
+    generator, classes = torch.Generator().manual_seed(0), len(data.classes)
+    found = []
+    for image_id in list(data.ids())[:: len(data.ids()) // count][:count]:
+        target = torch.from_numpy(data.mask(image_id).copy())
+        height, width = target.shape
+        known = torch.where(target == VOID, 0, target).long()
+        truth = functional.one_hot(known, classes).permute(2, 0, 1).float()
+        low = functional.interpolate(truth[None], size=(height // 8, width // 8), mode="area") * 8
+        low += 3 * torch.randn(low.shape, generator=generator)
+        logits = functional.interpolate(low, size=(height, width), mode="bilinear")[0]
+        found.append(Predicted(logits, predicted_class(logits), target))
+    return found, classes
+
+
+def our_figures(images: Sequence[Predicted], classes: int) -> Callable[[str], Figures]:
+    """The figures of pixels and of regions from our collectors."""
+
+    def work(which: str) -> Figures:
+        confusions, scores, confidence = (
+            collect(classes) for collect in (PerImageConfusion, ScoreHistogram, RegionConfidence)
+        )
+        for number, one in enumerate(images):
+            confusions.process(str(number), one.logits, one.prediction, one.target)
+            if which in ("pixel AP", "all"):
+                scores.process(str(number), one.logits, one.prediction, one.target)
+            if which in ("regions", "all"):
+                confidence.process(str(number), one.logits, one.prediction, one.target)
+        figures: Figures = {}
+        matrices = confusions.value()
+        matrix = matrices.sum(axis=0)
+        if which in ("pixels", "all"):
+            figures |= {"accuracy": pixel_accuracy(matrix), "iou": iou(matrix), "f1": f1(matrix)}
+            figures |= {"precision": precision(matrix), "recall": recall(matrix)}
+        if which in ("pixel AP", "all"):
+            figures["ap"] = average_precision(scores.totals())
+        if which in ("regions", "all"):
+            figures |= {f"region {name}": values for name, values in region_scores(matrices).items()}
+            figures["region ap"] = region_average_precision(matrices, confidence.value())
+        return figures
+
+    return work
+
+
+def torchmetrics_figures(images: Sequence[Predicted], classes: int) -> Callable[[str], Figures]:
+    """The same from TorchMetrics."""
+    from torchmetrics import MetricCollection
+    from torchmetrics.classification import (
+        MulticlassAccuracy,
+        MulticlassAveragePrecision,
+        MulticlassF1Score,
+        MulticlassJaccardIndex,
+        MulticlassPrecision,
+        MulticlassRecall,
+        MulticlassStatScores,
+    )
+
+    def of(kind: Any, average: str | None = None, **more: Any) -> Any:
+        return kind(classes, average=average, ignore_index=VOID, validate_args=False, **more)
+
+    def work(which: str) -> Figures:
+        pixels = MetricCollection(
+            {
+                "accuracy": of(MulticlassAccuracy, "micro"),
+                "iou": of(MulticlassJaccardIndex),
+                "f1": of(MulticlassF1Score),
+                "precision": of(MulticlassPrecision),
+                "recall": of(MulticlassRecall),
+            },
+            compute_groups=True,
+        )
+        ap = of(MulticlassAveragePrecision, thresholds=None)
+        regions = of(MulticlassStatScores, multidim_average="samplewise")
+        confidence = []
+        for one in images:
+            prediction, target = one.prediction[None].long(), one.target[None].long()
+            if which in ("pixels", "all"):
+                pixels.update(prediction, target)
+            if which in ("pixel AP", "all"):
+                ap.update(one.logits[None], target)
+            if which in ("regions", "all"):
+                regions.update(prediction, target)
+                confidence.append(_confidence(one, classes))
+        figures: Figures = {}
+        if which in ("pixels", "all"):
+            figures |= {name: value.numpy() for name, value in pixels.compute().items()}
+        if which in ("pixel AP", "all"):
+            figures["ap"] = ap.compute().numpy()
+        if which in ("regions", "all"):
+            figures |= _region_figures(regions.compute(), torch.stack(confidence))
+        return figures
+
+    return work
+
+
+def _confidence(one: Predicted, classes: int) -> Tensor:
+    """Mean probability of each predicted region, shape (C,)."""
+    known = one.target != VOID
+    predicted = one.prediction[known].long()
+    probability = one.logits.softmax(dim=0).amax(dim=0)[known].double()
+    total = torch.bincount(predicted, probability, minlength=classes)
+    return total / torch.bincount(predicted, minlength=classes)
+
+
+def _region_figures(counts: Tensor, confidence: Tensor) -> Figures:
+    """Figures of regions from true and false positives, ..., support of shape (N, C, 5) and confidences (N, C)."""
+    from torchmetrics.functional.classification import binary_precision_recall_curve
+
+    right, extra, _, missing, truth = counts.unbind(dim=-1)
+    overlap = right / (right + extra + missing)
+    is_predicted = right + extra > 0
+    in_truth = (truth > 0).sum(dim=0)
+    steps = torch.tensor(IOU_THRESHOLDS, dtype=torch.float64)
+    matches = (right > 0)[..., None] & (overlap.double()[..., None] >= steps - 1e-12)
+    matched = matches.sum(dim=0)
+    predicted = is_predicted.sum(dim=0)
+    figures = {
+        "region precision": matched / predicted[:, None],
+        "region recall": matched / in_truth[:, None],
+        "region f1": 2 * matched / (predicted + in_truth)[:, None],
+        "region ap": torch.zeros(matched.shape, dtype=torch.float64),
+    }
+    for class_id in range(len(in_truth)):
+        places = is_predicted[:, class_id]
+        for step in range(len(steps)):
+            found = matches[places, class_id, step]
+            if found.any():
+                precisions, recalls, _ = binary_precision_recall_curve(confidence[places, class_id], found.int())
+                envelope = precisions.cummax(dim=0).values[:-1]
+                share = found.sum() / in_truth[class_id]
+                figures["region ap"][class_id, step] = -(recalls.diff() * envelope).sum() * share
+    return {name: values.numpy() for name, values in figures.items()}
+
+
+def compare_with_torchmetrics(root: Path, rounds: int, tell: Callable[[str], None]) -> None:
+    """Prints a row for each kind of figure and for all, and how far their numbers differ."""
+    images, classes = predicted_images(root, TORCHMETRICS_IMAGES)
+    ours, theirs = our_figures(images, classes), torchmetrics_figures(images, classes)
+    mine, others = ours("all"), theirs("all")
+    # Of a class without a true pixel TorchMetrics says 0, we that there is no such number.
+    seen = ~np.isnan(mine["ap"])
+    differences = {name: largest_difference(mine[name], others[name], seen) for name in mine}
+    told = ", ".join(f"{name} {difference:.0e}" for name, difference in differences.items())
+    tell(f"{len(images)} images; largest difference of a figure: {told}")
+    tell(f"{'':<12}{'TorchMetrics':>14}{'ours':>9}{'ratio':>8}   goal {TORCHMETRICS_GOAL:.0f}, all together")
+    for which in ("pixels", "pixel AP", "regions", "all"):
+        own, other, ratio = compare(
+            lambda which=which: ours(which),  # type: ignore[misc]
+            lambda which=which: theirs(which),  # type: ignore[misc]
+            rounds=rounds,
+            clock=time.process_time,
+        )
+        verdict = reached(ratio >= TORCHMETRICS_GOAL) if which == "all" else ""
+        share = 1000 / len(images)
+        tell(f"{which:<12}{other * share:>11.1f} ms{own * share:>6.1f} ms{ratio:>8.1f}   {verdict}")
+
+
+def largest_difference(one: Values, other: Values, seen: npt.NDArray[np.bool_]) -> float:
+    """Between figures of the classes that are seen, or of all pixels; where one has no number, the other must be 0."""
+    first, second = (np.nan_to_num(values if values.ndim == 0 else values[seen]) for values in (one, other))
+    return float(np.abs(first - second).max())
+
+
+class MadeUp(SegmentationData):
+    """Images of 480x640 pixels and 20 classes, drawn when they are asked for; nothing is held."""
+
+    name, root, default_image_size = "made up", Path(), (480, 640)
+
+    def __init__(self, images: int) -> None:
+        colors = np.random.default_rng(0).integers(0, 256, (20, 3)).tolist()
+        self.classes = tuple(ClassInfo(f"class {i}", (r, g, b)) for i, (r, g, b) in enumerate(colors))
+        self._ids = tuple(f"{number:06d}" for number in range(images))
+
+    def ids(self) -> Sequence[str]:  # noqa: D102
+        return self._ids
+
+    def paths(self, image_id: str) -> tuple[Path, Path]:  # noqa: D102
+        raise NotImplementedError
+
+    def splits(self, *, seed: int = 0) -> Splits:  # noqa: D102
+        raise NotImplementedError
+
+    def mask(self, image_id: str) -> Mask:
+        """Regions of some eight classes, things on them, and a seam of void."""
+        rng = np.random.default_rng(int(image_id))
+        own = rng.choice(len(self.classes), 8, replace=False)
+        fields = rng.normal(size=(6, 8, 4)).astype(np.float32)
+        mask = own[cv2.resize(fields, (640, 480), interpolation=cv2.INTER_CUBIC).argmax(axis=2)].astype(np.uint8)
+        for _ in range(12):
+            centre, axes = rng.integers(0, (640, 480)).tolist(), rng.integers(6, 60, 2).tolist()
+            cv2.ellipse(mask, centre, axes, float(rng.integers(180)), 0, 360, int(own[rng.integers(8)]), -1)
+        mask[:, 320] = VOID
+        return mask
+
+    def image(self, image_id: str) -> Image:
+        """The classes' colours with noise."""
+        table = np.zeros((256, 3), np.float32)
+        table[: len(self.classes)] = [info.color for info in self.classes]
+        noise = np.random.default_rng([1, int(image_id)]).normal(0, 60, (120, 160, 3)).astype(np.float32)
+        noisy = table[self.mask(image_id)] + cv2.resize(noise, (640, 480), interpolation=cv2.INTER_LINEAR)
+        return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+class NearestColor(nn.Module):
+    """Each pixel's class by the nearest of the classes' colours, at an eighth of the size: a convolution of 1x1."""
+
+    def __init__(self, colors: Values) -> None:
+        super().__init__()
+        table = torch.from_numpy(colors / 255).float()
+        self.head = nn.Conv2d(3, len(table), 1)
+        self.head.weight.data = 40 * table[:, :, None, None]
+        self.head.bias.data = -20 * (table**2).sum(dim=1)  # type: ignore[union-attr]
+
+    def forward(self, images: Tensor, *, resize: bool = True) -> dict[str, Tensor]:
+        """Logits of shape (B, C, H / 8, W / 8)."""
+        return {"out": self.head(functional.avg_pool2d(images, 8))}
+
+
+RAW: Normalisation = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+
+
+def memory_of(images: int) -> dict[str, float]:
+    """Resident MiB when everything is loaded, and the peaks of the pass and of what is computed from it."""
+    torch.set_num_threads(1)
+    data = MadeUp(images)
+    names = [info.name for info in data.classes]
+    model = NearestColor(np.array([info.color for info in data.classes], np.float64)).eval()
+    split = split_of(data.ids())
+    found, started = {"start": resident_peak()}, time.process_time()
+    loader = evaluation_loader(data, split.ids, size=data.default_image_size, batch_size=BATCH, normalisation=RAW)
+    with tempfile.TemporaryDirectory() as folder:
+        kept, wrong = one_pass(model, loader, data, split, Path(folder) / "one")
+        found["pass"] = resident_peak()
+        tables: list[pd.DataFrame] = [
+            comparison.per_class_frame({"one": kept.trial_id}, {kept.trial_id: kept}, names),
+            comparison.threshold_frame({"one": kept.trial_id}, {kept.trial_id: kept}),
+            failures_frame(region_entries(wrong), names),
+            component_frame(wrong, names),
+            *(frame(wrong) for frame in (type_frame, image_type_frame, factor_frame, curve_frame)),
+            class_type_frame(wrong, names),
+        ]
+        found["tables"] = resident_peak()
+        score_labels({kept.trial_id: kept})
+        found["intervals"] = resident_peak()
+    components = sum(len(one.components.iou) for one in wrong["one"].images)
+    return {**found, "seconds": time.process_time() - started, "components": components, "rows": sum(map(len, tables))}
+
+
+def resident_peak() -> float:
+    """The most MiB that this process ever had resident, file mappings and all, from Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def grow_memory(counts: Sequence[int], tell: Callable[[str], None]) -> None:
+    """Prints a row for each number of images, the slope, and what it foretells for `MEMORY_IMAGES`."""
+    columns = ("start", "pass", "tables", "intervals")
+    tell(f"{'images':>8}" + "".join(f"{f'{name}, MiB':>16}" for name in columns) + f"{'components':>12}{'CPU s':>8}")
+    peaks = {}
+    for images in counts:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "benchmarks.evaluation", "--measure", str(images)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout)
+        peaks[images] = found["intervals"]
+        numbers = "".join(f"{found[name]:>16.0f}" for name in columns)
+        tell(f"{images:>8}{numbers}{found['components']:>12.0f}{found['seconds']:>8.0f}")
+    if len(peaks) < 2:
+        return
+    (few, low), (many, high) = list(peaks.items())[-2:]
+    slope = (high - low) / (many - few)
+    expected = high + slope * max(0, MEMORY_IMAGES - many)
+    tell(
+        f"from {few:,} to {many:,} images {1024 * slope:.1f} KiB an image; so {MEMORY_IMAGES:,} images take "
+        f"{expected:,.0f} MiB (not run)   goal {MEMORY_GOAL / 2**20:,.0f} MiB: {reached(expected * 2**20 < MEMORY_GOAL)}"
+    )
+
+
+def main() -> None:
+    """Prints the three parts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", nargs="?", type=Path)
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", default="250,500,1000")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.measure:
+        print(json.dumps(memory_of(asked.measure)))
+        return
+    torch.set_num_threads(1)
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    tell(machine())
+    for part in asked.only.split(","):
+        tell(f"\n{part}")
+        if part == "memory":
+            grow_memory([int(count) for count in asked.images.split(",")], tell)
+        elif part == "forward":
+            compare_with_forward(asked.root, asked.rounds, tell)
+        else:
+            compare_with_torchmetrics(asked.root, asked.rounds, tell)
+    if asked.out:
+        asked.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
