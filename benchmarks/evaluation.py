@@ -1,7 +1,7 @@
 """What an evaluation costs: beside forward alone, beside TorchMetrics, and in memory.
 
     python -m benchmarks.evaluation DATA_ROOT [--only forward,torchmetrics,memory] [--rounds 3]
-                                    [--images 250,500,1000] [--out FILE]
+                                    [--images 125,250,500] [--out FILE]
 
 DATA_ROOT holds VOCdevkit. One thread; CPU time, both sides in turn, the median of the rounds.
 
@@ -83,10 +83,10 @@ from trainables.metrics import (
 from trainables.models import build_model
 
 FORWARD_GOAL, TORCHMETRICS_GOAL, MEMORY_GOAL, MEMORY_IMAGES = 1.3, 5.0, 3 * 2**30, 10_000
-MODELS = {"fcn_resnet50": 16, "lraspp_mobilenet_v3_large": 48}
+MODELS = {"fcn_resnet50": 8, "lraspp_mobilenet_v3_large": 32}
 """And how many images each is measured on."""
 BATCH = 8
-TORCHMETRICS_IMAGES = 12
+TORCHMETRICS_IMAGES = 8
 PARTS = ("forward", "torchmetrics", "memory")
 
 Values = npt.NDArray[Any]
@@ -117,7 +117,11 @@ def compare_with_forward(root: Path, rounds: int, tell: Callable[[str], None]) -
     for name, images in MODELS.items():
         split = split_of(list(data.ids())[:: len(data.ids()) // images][:images])
         torch.manual_seed(0)
-        model = build_model(name, [info.name for info in data.classes], weights="none").eval().to(memory_format=torch.channels_last)
+        model = (
+            build_model(name, [info.name for info in data.classes], weights="none")
+            .eval()
+            .to(memory_format=torch.channels_last)
+        )
         loader = evaluation_loader(data, split.ids, size=data.default_image_size, batch_size=BATCH)
         batches = [to_input(batch.images, loader.normalisation, "cpu", channels_last=True) for batch in loader]
 
@@ -444,7 +448,7 @@ def main() -> None:
     parser.add_argument("root", nargs="?", type=Path)
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", default="250,500,1000")
+    parser.add_argument("--images", default="125,250,500")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
