@@ -1,8 +1,8 @@
 """Masks with label errors of known kinds: what `benchmarks/label_errors.py` is held against.
 
-Kinds as in Lad and Mueller, "Estimating label quality and errors in semantic segmentation data via any model" (ICML 2023
-workshop), for one connected component of a thing: `drop` (it is gone, what is behind it fills its place), `swap` (it has
-another thing's class), `shift` (it lies elsewhere, by more than a boundary is wide).
+Kinds as in Lad and Mueller, "Estimating label quality and errors in semantic segmentation data via any model" (ICML
+2023 workshop), for one connected component of a thing: `drop` (it is gone, what is behind it fills its place), `swap`
+(it has another thing's class), `shift` (it lies elsewhere, by more than a boundary is wide).
 
 Limits and seeds were written before anything was evaluated.
 """

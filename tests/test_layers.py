@@ -169,7 +169,7 @@ FLOORS = (
     ("analysis.scores", "analysis.measured"),
     ("analysis.comparison", "analysis.confirmation", "analysis.answer", "analysis.dead", "analysis.trade_off"),
     ("analysis.standings", "analysis.strengths", "analysis.notes", "analysis.stages", "analysis.search_facts"),
-    ("analysis.label_folders", "analysis.next_sweep"),
+    ("analysis.label_errors", "analysis.label_folders", "analysis.next_sweep"),
     ("analysis.results", "analysis.score", "analysis.audit"),
     ("analysis.report.parts", "analysis.report.tables", "analysis.report.drawing", "analysis.report.changed"),
     ("analysis.report.gallery",),
