@@ -1,7 +1,7 @@
 """What an evaluation costs: beside forward alone, beside TorchMetrics, and in memory.
 
     python -m benchmarks.evaluation DATA_ROOT [--only forward,torchmetrics,memory] [--rounds 3]
-                                    [--images 125,250,500] [--out FILE]
+                                    [--images 60,180] [--out FILE]
 
 DATA_ROOT holds VOCdevkit. One thread; CPU time, both sides in turn, the median of the rounds.
 
@@ -17,12 +17,14 @@ image in one call (`multidim_average="samplewise"`), exact AP, which on these si
 it has no metric for is plain torch: the confidence of regions, the envelope of VOC's AP.
 
 memory: the same work on made-up images of 480x640 pixels and 20 classes, with intervals, effects and tables, a process
-for each number of images; the model is a 1x1 convolution. Resident memory of the whole process.
+for each number of images; the model is a 1x1 convolution. Most resident memory of the whole process in each stage, what
+the stage before had freed given back; each stage has its own slope, and the largest of their forecasts counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import subprocess
@@ -97,9 +99,13 @@ def one_pass(
     with NewEvaluation(folder, len(data.classes), folder.name, split, None) as new:
         evaluate(model, loader, [new])
         kept = new.keep(key_of_weights("0" * 64, "any", split), {"ms": None})
+    return kept, failures_of(kept, data)
+
+
+def failures_of(kept: Evaluation, data: SegmentationData) -> dict[str, SplitFailures]:
+    """What went wrong on each image of a kept evaluation."""
     kinds = class_kinds([info.name for info in data.classes])
-    wrong = measure_checkpoints({"one": kept.trial_id}, {kept.trial_id: kept}, data, kinds, iou_limit=0.5)
-    return kept, wrong
+    return measure_checkpoints({"one": kept.trial_id}, {kept.trial_id: kept}, data, kinds, iou_limit=0.5)
 
 
 def split_of(ids: Sequence[str]) -> Split:
@@ -383,17 +389,21 @@ RAW: Normalisation = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
 def memory_of(images: int) -> dict[str, float]:
-    """Resident MiB when everything is loaded, and the peaks of the pass and of what is computed from it."""
+    """Most resident MiB when everything is loaded, in the pass, and in each stage of what is computed from it."""
     torch.set_num_threads(1)
     data = MadeUp(images)
     names = [info.name for info in data.classes]
     model = NearestColor(np.array([info.color for info in data.classes], np.float64)).eval()
     split = split_of(data.ids())
-    found, started = {"start": resident_peak()}, time.process_time()
+    found, started = {"start": stage_peak()}, time.process_time()
     loader = evaluation_loader(data, split.ids, size=data.default_image_size, batch_size=BATCH, normalisation=RAW)
     with tempfile.TemporaryDirectory() as folder:
-        kept, wrong = one_pass(model, loader, data, split, Path(folder) / "one")
-        found["pass"] = resident_peak()
+        with NewEvaluation(Path(folder) / "one", len(names), "one", split, None) as new:
+            evaluate(model, loader, [new])
+            kept = new.keep(key_of_weights("0" * 64, "any", split), {"ms": None})
+        found["pass"] = stage_peak()
+        wrong = failures_of(kept, data)
+        found["failures"] = stage_peak()
         tables: list[pd.DataFrame] = [
             comparison.per_class_frame({"one": kept.trial_id}, {kept.trial_id: kept}, names),
             comparison.threshold_frame({"one": kept.trial_id}, {kept.trial_id: kept}),
@@ -402,40 +412,50 @@ def memory_of(images: int) -> dict[str, float]:
             *(frame(wrong) for frame in (type_frame, image_type_frame, factor_frame, curve_frame)),
             class_type_frame(wrong, names),
         ]
-        found["tables"] = resident_peak()
+        found["tables"] = stage_peak()
         score_labels({kept.trial_id: kept})
-        found["intervals"] = resident_peak()
+        found["intervals"] = stage_peak()
     components = sum(len(one.components.iou) for one in wrong["one"].images)
     return {**found, "seconds": time.process_time() - started, "components": components, "rows": sum(map(len, tables))}
 
 
+def stage_peak() -> float:
+    """The most MiB resident since the last call; what was freed goes back to the system, and the count begins anew."""
+    peak = resident_peak()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak
+
+
 def resident_peak() -> float:
-    """The most MiB that this process ever had resident, file mappings and all, from Linux."""
+    """The most MiB that this process had resident, file mappings and all, from Linux."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def grow_memory(counts: Sequence[int], tell: Callable[[str], None]) -> None:
-    """Prints a row for each number of images, the slope, and what it foretells for `MEMORY_IMAGES`."""
-    columns = ("start", "pass", "tables", "intervals")
-    tell(f"{'images':>8}" + "".join(f"{f'{name}, MiB':>16}" for name in columns) + f"{'components':>12}{'CPU s':>8}")
-    peaks = {}
+    """Prints a row for each number of images, the slopes, and what they foretell for `MEMORY_IMAGES`."""
+    stages = ("start", "pass", "failures", "tables", "intervals")
+    tell(f"{'images':>8}" + "".join(f"{f'{name}, MiB':>16}" for name in stages) + f"{'components':>12}{'CPU s':>8}")
+    measured: list[dict[str, float]] = []
     for images in counts:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "benchmarks.evaluation", "--measure", str(images)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout)
-        peaks[images] = found["intervals"]
-        numbers = "".join(f"{found[name]:>16.0f}" for name in columns)
+        measured.append(found)
+        numbers = "".join(f"{found[name]:>16.0f}" for name in stages)
         tell(f"{images:>8}{numbers}{found['components']:>12.0f}{found['seconds']:>8.0f}")
-    if len(peaks) < 2:
+    if len(counts) < 2:
         return
-    (few, low), (many, high) = list(peaks.items())[-2:]
-    slope = (high - low) / (many - few)
-    expected = high + slope * max(0, MEMORY_IMAGES - many)
+    slopes = {name: (measured[-1][name] - measured[0][name]) / (counts[-1] - counts[0]) for name in stages[1:]}
+    more = max(0, MEMORY_IMAGES - counts[-1])
+    expected = max(measured[-1][name] + max(0.0, slope) * more for name, slope in slopes.items())
+    told = ", ".join(f"{name} {1024 * slope:.0f}" for name, slope in slopes.items())
+    tell(f"KiB more with each image: {told}")
     tell(
-        f"from {few:,} to {many:,} images {1024 * slope:.1f} KiB an image; so {MEMORY_IMAGES:,} images take "
-        f"{expected:,.0f} MiB (not run)   goal {MEMORY_GOAL / 2**20:,.0f} MiB: {reached(expected * 2**20 < MEMORY_GOAL)}"
+        f"so {MEMORY_IMAGES:,} images take {expected:,.0f} MiB (not run)   goal {MEMORY_GOAL / 2**20:,.0f} MiB: "
+        f"{reached(expected * 2**20 < MEMORY_GOAL)}"
     )
 
 
@@ -445,7 +465,7 @@ def main() -> None:
     parser.add_argument("root", nargs="?", type=Path)
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", default="125,250,500")
+    parser.add_argument("--images", default="60,180")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()

@@ -41,6 +41,7 @@ COLUMNS = (
 LEAST_CHECKPOINTS = 3
 LEAST_IMAGES = 20
 AGREE_SHARE = 2 / 3
+SIZES = 8
 LEAST_SCORE = 0.8
 
 _ROUNDING = 1e-9
@@ -61,8 +62,9 @@ class Suspicions:
         whole: Share of the mask's component or of the models' one that it covers, the larger, shape (S,).
         pixels: Shape (S,).
         boxes: Top, left, bottom and right, shape (S, 4).
-        counts: Pixels that the models agree on, rows class in the mask, columns theirs, shape (C, C); off the diagonal
-            only those of suspicious components.
+        sizes: Size (`_size`) of the component that each lies in, in the mask and by the models, shape (S, 2).
+        counts: Components of the mask, then of the models, by class and size, and how many of them the other side
+            confirms on most of their pixels; shape (2, C, SIZES, 2).
     """
 
     masked: Integers
@@ -72,6 +74,7 @@ class Suspicions:
     whole: Floats
     pixels: Integers
     boxes: Integers
+    sizes: Integers
     counts: Integers
 
 
@@ -122,9 +125,7 @@ def suspect(mask: Mask, predictions: Sequence[Mask], classes: int, *, connectivi
     parts = find_components(np.where(kept, pairs, -1), connectivity=connectivity)
     own = np.flatnonzero(parts.values >= 0)
     masked, said = np.divmod(parts.values[own], 256)
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (masked, said), parts.pixels[own])
-    counts[np.arange(classes), np.arange(classes)] = np.bincount(mask[told & ~differs], minlength=classes)[:classes]
+    sides = [find_components(side, connectivity=connectivity) for side in (mask, consensus)]
     share = np.bincount(parts.labels.ravel(), votes.ravel(), len(parts))[own] / parts.pixels[own] / len(predictions)
     agree = np.zeros(len(own), np.int64)
     if len(own):
@@ -134,31 +135,49 @@ def suspect(mask: Mask, predictions: Sequence[Mask], classes: int, *, connectivi
         for prediction in predictions:
             hits = np.bincount(parts.labels[prediction == wanted], minlength=len(parts))[own]
             agree += 2 * hits > parts.pixels[own]
+    within = _within(parts, own, sides)
     return Suspicions(
         masked=masked,
         said=said,
         agreement=share,
         agree=agree,
-        whole=_whole(parts, own, mask, consensus, connectivity),
+        whole=(parts.pixels[own, None] / within).max(axis=1, initial=0),
         pixels=parts.pixels[own],
         boxes=parts.boxes[own],
-        counts=counts,
+        sizes=_size(within, mask.size),
+        counts=np.stack(
+            [_confirmed(one, other, told, classes) for one, other in zip(sides, (consensus, mask), strict=True)]
+        ),
     )
 
 
-def _whole(parts: Components, own: Integers, mask: Mask, consensus: Mask, connectivity: int) -> Floats:
-    """How much each part covers of the mask's component that it lies in, or of the models', whichever is more."""
-    if not len(own):
-        return np.zeros(0)
+def _within(parts: Components, own: Integers, sides: Sequence[Components]) -> Integers:
+    """Pixels of the component of the mask and of the models that each part lies in, shape (S, 2)."""
     # A part lies within one component of each: its first pixel says in which.
     first = np.zeros(len(parts), np.int64)
     labels = parts.labels.ravel()
     first[labels[::-1]] = np.arange(len(labels))[::-1]
-    covered = []
-    for side in (mask, consensus):
-        components = find_components(side, connectivity=connectivity)
-        covered.append(parts.pixels[own] / components.pixels[components.labels.ravel()[first[own]]])
-    return np.asarray(np.maximum(*covered))
+    return np.stack([side.pixels[side.labels.ravel()[first[own]]] for side in sides], axis=1)
+
+
+def _size(pixels: Integers, of_image: int) -> Integers:
+    """How large components are, 0 .. SIZES - 1: shares of their image in steps of four."""
+    return np.clip(np.floor(-np.log2(pixels / of_image) / 2), 0, SIZES - 1).astype(np.int64)
+
+
+def _confirmed(components: Components, other: Mask, told: npt.NDArray[np.bool_], classes: int) -> Integers:
+    """Components by class and size, and those of them of which the other side says the same on most pixels."""
+    labels = components.labels.ravel()
+    same = (components.values[components.labels] == other) & told
+    right = np.bincount(labels, same.ravel(), len(components))
+    seen = np.bincount(labels, told.ravel(), len(components))
+    # What lies in void, or where the models do not agree, was not asked.
+    asked = (components.values != VOID) & (2 * seen > components.pixels)
+    rows = components.values[asked], _size(components.pixels[asked], labels.size)
+    counts = np.zeros((classes, SIZES, 2), np.int64)
+    np.add.at(counts[..., 0], rows, 1)
+    np.add.at(counts[..., 1], rows, (2 * right > seen)[asked])
+    return counts
 
 
 def find_label_errors(
@@ -192,7 +211,7 @@ def find_label_errors(
         mask, predictions = masks_of(image_id)
         return suspect(mask, predictions, len(class_names))
 
-    total = np.zeros((len(class_names), len(class_names)), np.int64)
+    total = np.zeros((2, len(class_names), SIZES, 2), np.int64)
     found: list[tuple[str, Suspicions, Integers]] = []
     with ThreadPoolExecutor(max_workers=cores()) as pool:
         for done, (image_id, one) in enumerate(zip(image_ids, pool.map(of_image, image_ids), strict=True), start=1):
@@ -204,7 +223,7 @@ def find_label_errors(
                 progress(done, len(image_ids))
     rows = []
     for image_id, one, own in found:
-        scores = one.agreement * _told_apart(_pairs_of(total, one) - own) * one.whole
+        scores = one.agreement * _trust(_pairs_of(total, one) - own) * one.whole
         for place in np.flatnonzero(scores >= least_score).tolist():
             names = (class_names[int(one.masked[place])], class_names[int(one.said[place])])
             numbers = (int(one.agree[place]), checkpoints, float(scores[place]), int(one.pixels[place]))
@@ -216,12 +235,14 @@ def find_label_errors(
 
 
 def _pairs_of(counts: Integers, one: Suspicions) -> Integers:
-    """Of each suspicion the pixels of its two classes that the models call right, and those mixed up; shape (S, 3)."""
-    return np.stack([counts[one.masked, one.masked], counts[one.said, one.said], counts[one.masked, one.said]], axis=1)
+    """Components like those that each suspicion lies in, and how many were confirmed: shape (S, 2, 2)."""
+    sides = ((one.masked, one.sizes[:, 0]), (one.said, one.sizes[:, 1]))
+    return np.stack([counts[side][of_class, size] for side, (of_class, size) in enumerate(sides)], axis=1)
 
 
-def _told_apart(pairs: Integers) -> Floats:
-    """How well the models tell the two classes: the smaller share of either that is not mixed up; shape (S,)."""
-    right = pairs[:, :2]
-    share = np.divide(right, right + pairs[:, 2:], out=np.zeros(right.shape), where=right > 0)
-    return np.asarray(share.min(axis=1))
+def _trust(pairs: Integers) -> Floats:
+    """How often the other side confirms such components, on other images: the product of both shares, shape (S,).
+
+    One more that is not confirmed is counted in, so that few say little.
+    """
+    return np.asarray((pairs[..., 1] / (pairs[..., 0] + 1)).prod(axis=1))

@@ -23,7 +23,7 @@ from benchmarks.planted_labels import KINDS, plant_label
 from trainables.data.base import VOID, ClassInfo
 
 NAMES = ("background", "car", "bus")
-IDS = [f"{number:02d}" for number in range(LEAST_IMAGES)]
+IDS = [f"{number:02d}" for number in range(2 * LEAST_IMAGES)]
 
 
 def street(seed):
@@ -47,7 +47,11 @@ def seen(mask, seed):
 
 def errors_of(masks, *, checkpoints=LEAST_CHECKPOINTS, ids=IDS, said=TRUTH, **options):
     """The table where good models of the true masks see these masks."""
-    return find_label_errors(ids, lambda i: (masks[i], [seen(said[i], one) for one in range(checkpoints)]), NAMES, **options)  # fmt: skip
+
+    def masks_of(image_id):
+        return masks[image_id], [seen(said[image_id], one) for one in range(checkpoints)]
+
+    return find_label_errors(ids, masks_of, NAMES, **options)
 
 
 def test_masks_that_models_agree_with_claim_nothing():
@@ -68,7 +72,7 @@ def test_planted_errors_are_found(kind):
 
 
 @pytest.mark.parametrize(
-    ("checkpoints", "images"), [(LEAST_CHECKPOINTS - 1, LEAST_IMAGES), (LEAST_CHECKPOINTS, LEAST_IMAGES - 1)]
+    ("checkpoints", "images"), [(LEAST_CHECKPOINTS - 1, len(IDS)), (LEAST_CHECKPOINTS, LEAST_IMAGES - 1)]
 )
 def test_too_few_checkpoints_or_images_say_nothing(checkpoints, images):
     dropped = {**TRUTH, "07": np.where(TRUTH["07"] == 1, 0, TRUTH["07"]).astype(np.uint8)}
@@ -99,41 +103,45 @@ def test_a_score_just_below_the_threshold_is_silent():
 
 
 def test_scores_are_those_of_a_plain_count():
-    """Against loops over pixels and scipy's components, on noisy masks of three classes."""
+    """Against loops over components that scipy finds, on squares of three classes."""
     rng = np.random.default_rng(3)
-    said = {i: [np.repeat(np.repeat(rng.integers(0, 3, (6, 8)), 8, 0), 8, 1).astype(np.uint8)] * 3 for i in IDS}
-    masks = {i: np.where(rng.random((48, 64)) < 0.0, VOID, said[i][0]).astype(np.uint8) for i in IDS}
+    said = {i: rng.integers(0, 3, (4, 5)).astype(np.uint8).repeat(12, axis=0).repeat(12, axis=1) for i in IDS}
+    masks = {i: said[i].copy() for i in IDS}
     for i in IDS:
-        masks[i][8:24, 8:24] = rng.integers(0, 3)
-    frame = find_label_errors(IDS, lambda i: (masks[i], said[i]), NAMES, least_score=0.0)
-    expected = {}
-    pairs = {i: masks[i].astype(int) * 3 + said[i][0] for i in IDS}
-    counts = {i: np.bincount(pairs[i].ravel(), minlength=9).reshape(3, 3) for i in IDS}
-    for i in IDS:
-        others = sum(counts[other] for other in IDS if other != i)
-        for pair in set(pairs[i].ravel().tolist()):
-            mask_class, model_class = divmod(pair, 3)
-            if mask_class == model_class:
-                continue
-            labels, number = ndimage.label(pairs[i] == pair, np.ones((3, 3)))
-            for part in range(1, number + 1):
-                region = labels == part
-                told = min(
-                    others[c, c] / (others[c, c] + others[mask_class, model_class]) for c in (mask_class, model_class)
-                )
-                whole = 0.0
-                for side, class_id in ((masks[i], mask_class), (said[i][0], model_class)):
-                    sides = ndimage.label(side == class_id, np.ones((3, 3)))[0]
-                    whole = max(whole, region.sum() / (sides == sides[region][0]).sum())
-                expected[i, *(int(axis.start) for axis in ndimage.find_objects(region.astype(int))[0]), pair] = (
-                    told * whole
-                )
-    found = {
-        (row["image_id"], row["top"], row["left"], NAMES.index(row["class"]) * 3 + NAMES.index(row["models_say"])): row[
-            "score"
+        masks[i][12:24, 12:36] = rng.integers(0, 3)
+
+    def parts(values):
+        for class_id in range(3):
+            labels, count = ndimage.label(values == class_id, np.ones((3, 3)))
+            yield from ((class_id, labels == part) for part in range(1, count + 1))
+
+    def size(region):
+        return int(np.floor(np.log(region.size / region.sum()) / np.log(4)))
+
+    def trust(image_id, values, others, class_id, region):
+        alike = [
+            (others[i][found] == one).sum() > found.sum() / 2
+            for i in IDS
+            if i != image_id
+            for one, found in parts(values[i])
+            if (one, size(found)) == (class_id, size(region))
         ]
-        for row in frame.to_dict("records")
-    }
+        return sum(alike) / (len(alike) + 1)
+
+    expected = {}
+    for i in IDS:
+        for mask_class, own in parts(masks[i]):
+            for model_class, other in parts(said[i]):
+                labels, count = ndimage.label(own & other, np.ones((3, 3)))
+                for part in range(1, count + 1) if mask_class != model_class else ():
+                    region = labels == part
+                    whole = max(region.sum() / own.sum(), region.sum() / other.sum())
+                    both = trust(i, masks, said, mask_class, own) * trust(i, said, masks, model_class, other)
+                    rows, columns = np.nonzero(region)
+                    expected[i, rows.min(), columns.min(), NAMES[mask_class], NAMES[model_class]] = both * whole
+    frame = find_label_errors(IDS, lambda i: (masks[i], [said[i]] * 3), NAMES, least_score=0.0)
+    keys = zip(*(frame[column] for column in ("image_id", "top", "left", "class", "models_say")), strict=True)
+    found = dict(zip(keys, frame["score"], strict=True))
     assert len(found) > 20
     assert found == pytest.approx(expected)
 
@@ -166,7 +174,8 @@ def test_a_run_says_it_of_test_alone_and_without_what_learnt_nothing():
     }
     made["majority"] = SimpleNamespace(image_ids=IDS, prediction=lambda i: np.zeros((96, 128), np.uint8))
     told = label_errors(made, data, split="test")
-    assert told.frame[["image_id", "class", "models_say", "checkpoints"]].to_numpy().tolist() == [["07", "background", "car", 3]]  # fmt: skip
+    (row,) = told.frame.to_dict("records")
+    assert (row["image_id"], row["class"], row["models_say"], row["checkpoints"]) == ("07", "background", "car", 3)
     assert len(told.pictures) == 1 and told.pictures[0].startswith("data:image/webp;base64,")
     assert label_errors(made, data, split="val").frame.empty
     assert label_errors(made, data, split="test", without=["t1"]).frame.empty
