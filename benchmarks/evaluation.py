@@ -32,17 +32,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from analysis import comparison
 from analysis.failures.checkpoints import measure_checkpoints
@@ -59,26 +55,14 @@ from analysis.failures.split import (
 )
 from analysis.kept import Evaluation, NewEvaluation, key_of_weights
 from analysis.scores import score_labels, score_statistic
+from benchmarks.figures import Values, our_figures, predicted_images, torchmetrics_figures
+from benchmarks.made_up import MadeUp, NearestColor
 from benchmarks.paired import compare, machine
 from trainables.data import DATASETS
-from trainables.data.base import VOID, ClassInfo, Image, Mask, SegmentationData, Splits
+from trainables.data.base import SegmentationData
 from trainables.data.splits.frozen import Split
 from trainables.loaders import EvaluationLoader, Normalisation, evaluation_loader
-from trainables.loops import evaluate, predicted_class, to_input
-from trainables.metrics import (
-    IOU_THRESHOLDS,
-    PerImageConfusion,
-    RegionConfidence,
-    ScoreHistogram,
-    average_precision,
-    f1,
-    iou,
-    pixel_accuracy,
-    precision,
-    recall,
-    region_average_precision,
-    region_scores,
-)
+from trainables.loops import evaluate, to_input
 from trainables.models import build_model
 
 FORWARD_GOAL, TORCHMETRICS_GOAL, MEMORY_GOAL, MEMORY_IMAGES = 1.3, 5.0, 3 * 2**30, 10_000
@@ -87,9 +71,6 @@ MODELS = {"fcn_resnet50": 8, "lraspp_mobilenet_v3_large": 32}
 BATCH = 8
 TORCHMETRICS_IMAGES = 8
 PARTS = ("forward", "torchmetrics", "memory")
-
-Values = npt.NDArray[Any]
-Figures = dict[str, Values]
 
 
 def one_pass(
@@ -156,151 +137,6 @@ def reached(is_reached: bool) -> str:
     return "reached" if is_reached else "missed"
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """One image as an evaluation hands it on."""
-
-    logits: Tensor
-    prediction: Tensor
-    target: Tensor
-
-
-def predicted_images(root: Path, count: int) -> tuple[list[Predicted], int]:
-    """Logits of VOC images as a middling model gives them: the truth at an eighth of its size, with noise."""
-    data = DATASETS.get("voc2012")(root=root)
-    generator, classes = torch.Generator().manual_seed(0), len(data.classes)
-    found = []
-    for image_id in list(data.ids())[:: len(data.ids()) // count][:count]:
-        target = torch.from_numpy(data.mask(image_id).copy())
-        height, width = target.shape
-        known = torch.where(target == VOID, 0, target).long()
-        truth = functional.one_hot(known, classes).permute(2, 0, 1).float()
-        low = functional.interpolate(truth[None], size=(height // 8, width // 8), mode="area") * 8
-        low += 3 * torch.randn(low.shape, generator=generator)
-        logits = functional.interpolate(low, size=(height, width), mode="bilinear")[0]
-        found.append(Predicted(logits, predicted_class(logits), target))
-    return found, classes
-
-
-def our_figures(images: Sequence[Predicted], classes: int) -> Callable[[str], Figures]:
-    """The figures of pixels and of regions from our collectors."""
-
-    def work(which: str) -> Figures:
-        confusions, scores, confidence = (
-            collect(classes) for collect in (PerImageConfusion, ScoreHistogram, RegionConfidence)
-        )
-        for number, one in enumerate(images):
-            confusions.process(str(number), one.logits, one.prediction, one.target)
-            if which in ("pixel AP", "all"):
-                scores.process(str(number), one.logits, one.prediction, one.target)
-            if which in ("regions", "all"):
-                confidence.process(str(number), one.logits, one.prediction, one.target)
-        figures: Figures = {}
-        matrices = confusions.value()
-        matrix = matrices.sum(axis=0)
-        if which in ("pixels", "all"):
-            figures |= {"accuracy": pixel_accuracy(matrix), "iou": iou(matrix), "f1": f1(matrix)}
-            figures |= {"precision": precision(matrix), "recall": recall(matrix)}
-        if which in ("pixel AP", "all"):
-            figures["ap"] = average_precision(scores.totals())
-        if which in ("regions", "all"):
-            figures |= {f"region {name}": values for name, values in region_scores(matrices).items()}
-            figures["region ap"] = region_average_precision(matrices, confidence.value())
-        return figures
-
-    return work
-
-
-def torchmetrics_figures(images: Sequence[Predicted], classes: int) -> Callable[[str], Figures]:
-    """The same from TorchMetrics."""
-    from torchmetrics import MetricCollection
-    from torchmetrics.classification import (
-        MulticlassAccuracy,
-        MulticlassAveragePrecision,
-        MulticlassF1Score,
-        MulticlassJaccardIndex,
-        MulticlassPrecision,
-        MulticlassRecall,
-        MulticlassStatScores,
-    )
-
-    def of(kind: Any, average: str | None = None, **more: Any) -> Any:
-        return kind(classes, average=average, ignore_index=VOID, validate_args=False, **more)
-
-    def work(which: str) -> Figures:
-        pixels = MetricCollection(
-            {
-                "accuracy": of(MulticlassAccuracy, "micro"),
-                "iou": of(MulticlassJaccardIndex),
-                "f1": of(MulticlassF1Score),
-                "precision": of(MulticlassPrecision),
-                "recall": of(MulticlassRecall),
-            },
-            compute_groups=True,
-        )
-        ap = of(MulticlassAveragePrecision, thresholds=None)
-        regions = of(MulticlassStatScores, multidim_average="samplewise")
-        confidence = []
-        for one in images:
-            prediction, target = one.prediction[None].long(), one.target[None].long()
-            if which in ("pixels", "all"):
-                pixels.update(prediction, target)
-            if which in ("pixel AP", "all"):
-                ap.update(one.logits[None], target)
-            if which in ("regions", "all"):
-                regions.update(prediction, target)
-                confidence.append(_confidence(one, classes))
-        figures: Figures = {}
-        if which in ("pixels", "all"):
-            figures |= {name: value.numpy() for name, value in pixels.compute().items()}
-        if which in ("pixel AP", "all"):
-            figures["ap"] = ap.compute().numpy()
-        if which in ("regions", "all"):
-            figures |= _region_figures(regions.compute(), torch.stack(confidence))
-        return figures
-
-    return work
-
-
-def _confidence(one: Predicted, classes: int) -> Tensor:
-    """Mean probability of each predicted region, shape (C,)."""
-    known = one.target != VOID
-    predicted = one.prediction[known].long()
-    probability = one.logits.softmax(dim=0).amax(dim=0)[known].double()
-    total = torch.bincount(predicted, probability, minlength=classes)
-    return total / torch.bincount(predicted, minlength=classes)
-
-
-def _region_figures(counts: Tensor, confidence: Tensor) -> Figures:
-    """Figures of regions from true and false positives, ..., support of shape (N, C, 5) and confidences (N, C)."""
-    from torchmetrics.functional.classification import binary_precision_recall_curve
-
-    right, extra, _, missing, truth = counts.unbind(dim=-1)
-    overlap = right / (right + extra + missing)
-    is_predicted = right + extra > 0
-    in_truth = (truth > 0).sum(dim=0)
-    steps = torch.tensor(IOU_THRESHOLDS, dtype=torch.float64)
-    matches = (right > 0)[..., None] & (overlap.double()[..., None] >= steps - 1e-12)
-    matched = matches.sum(dim=0)
-    predicted = is_predicted.sum(dim=0)
-    figures = {
-        "region precision": matched / predicted[:, None],
-        "region recall": matched / in_truth[:, None],
-        "region f1": 2 * matched / (predicted + in_truth)[:, None],
-        "region ap": torch.zeros(matched.shape, dtype=torch.float64),
-    }
-    for class_id in range(len(in_truth)):
-        places = is_predicted[:, class_id]
-        for step in range(len(steps)):
-            found = matches[places, class_id, step]
-            if found.any():
-                precisions, recalls, _ = binary_precision_recall_curve(confidence[places, class_id], found.int())
-                envelope = precisions.cummax(dim=0).values[:-1]
-                share = found.sum() / in_truth[class_id]
-                figures["region ap"][class_id, step] = -(recalls.diff() * envelope).sum() * share
-    return {name: values.numpy() for name, values in figures.items()}
-
-
 def compare_with_torchmetrics(root: Path, rounds: int, tell: Callable[[str], None]) -> None:
     """Prints a row for each kind of figure and for all, and how far their numbers differ."""
     images, classes = predicted_images(root, TORCHMETRICS_IMAGES)
@@ -328,61 +164,6 @@ def largest_difference(one: Values, other: Values, seen: npt.NDArray[np.bool_]) 
     """Between figures of the classes that are seen, or of all pixels; where one has no number, the other must be 0."""
     first, second = (np.nan_to_num(values if values.ndim == 0 else values[seen]) for values in (one, other))
     return float(np.abs(first - second).max())
-
-
-class MadeUp(SegmentationData):
-    """Images of 480x640 pixels and 20 classes, drawn when they are asked for; nothing is held."""
-
-    name, root, default_image_size = "made up", Path(), (480, 640)
-
-    def __init__(self, images: int) -> None:
-        colors = np.random.default_rng(0).integers(0, 256, (20, 3)).tolist()
-        self.classes = tuple(ClassInfo(f"class {i}", (r, g, b)) for i, (r, g, b) in enumerate(colors))
-        self._ids = tuple(f"{number:06d}" for number in range(images))
-
-    def ids(self) -> Sequence[str]:  # noqa: D102
-        return self._ids
-
-    def paths(self, image_id: str) -> tuple[Path, Path]:  # noqa: D102
-        raise NotImplementedError
-
-    def splits(self, *, seed: int = 0) -> Splits:  # noqa: D102
-        raise NotImplementedError
-
-    def mask(self, image_id: str) -> Mask:
-        """Regions of some eight classes, things on them, and a seam of void."""
-        rng = np.random.default_rng(int(image_id))
-        own = rng.choice(len(self.classes), 8, replace=False)
-        fields = rng.normal(size=(6, 8, 4)).astype(np.float32)
-        mask = own[cv2.resize(fields, (640, 480), interpolation=cv2.INTER_CUBIC).argmax(axis=2)].astype(np.uint8)
-        for _ in range(12):
-            centre, axes = rng.integers(0, (640, 480)).tolist(), rng.integers(6, 60, 2).tolist()
-            cv2.ellipse(mask, centre, axes, float(rng.integers(180)), 0, 360, int(own[rng.integers(8)]), -1)
-        mask[:, 320] = VOID
-        return mask
-
-    def image(self, image_id: str) -> Image:
-        """The classes' colours with noise."""
-        table = np.zeros((256, 3), np.float32)
-        table[: len(self.classes)] = [info.color for info in self.classes]
-        noise = np.random.default_rng([1, int(image_id)]).normal(0, 60, (120, 160, 3)).astype(np.float32)
-        noisy = table[self.mask(image_id)] + cv2.resize(noise, (640, 480), interpolation=cv2.INTER_LINEAR)
-        return np.clip(noisy, 0, 255).astype(np.uint8)
-
-
-class NearestColor(nn.Module):
-    """Each pixel's class by the nearest of the classes' colours, at an eighth of the size: a convolution of 1x1."""
-
-    def __init__(self, colors: Values) -> None:
-        super().__init__()
-        table = torch.from_numpy(colors / 255).float()
-        self.head = nn.Conv2d(3, len(table), 1)
-        self.head.weight.data = 40 * table[:, :, None, None]
-        self.head.bias.data = -20 * (table**2).sum(dim=1)  # type: ignore[union-attr]
-
-    def forward(self, images: Tensor, *, resize: bool = True) -> dict[str, Tensor]:
-        """Logits of shape (B, C, H / 8, W / 8)."""
-        return {"out": self.head(functional.avg_pool2d(images, 8))}
 
 
 RAW: Normalisation = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

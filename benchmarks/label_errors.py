@@ -212,7 +212,8 @@ def table(models: Sequence[Path], count: int, *, tuning: bool) -> list[str]:
 
 def memory_of(images: int) -> float:
     """Peak resident MiB of `find_label_errors` with three predictions of each image."""
-    from benchmarks.evaluation import MadeUp, resident_peak
+    from benchmarks.evaluation import resident_peak
+    from benchmarks.made_up import MadeUp
 
     data = MadeUp(images)
 
