@@ -46,7 +46,7 @@ NOT_RECOMPUTED = (
     "intervals, chances and outcomes",
     "causes, types and factors of failures (of the types their sums are)",
     "standings, confirmation, components, pareto, trials and cost",
-    "type_changes and component_changes",
+    "type_changes, component_changes and label_errors",
 )
 
 CLASS_COLUMNS = ("iou", "f1", "precision", "recall")

@@ -31,6 +31,7 @@ from analysis.failures.split import (
 )
 from analysis.foreseen import foreseen_frame, without_time
 from analysis.kept import Evaluation, OnStep
+from analysis.label_errors import label_errors
 from analysis.label_folders import label_folders, top_folders
 from analysis.load import count_given, curves_frame, load_events, load_trials
 from analysis.measured import Measured
@@ -92,6 +93,9 @@ class Results(Measured):
         refit: What became of training the winner again on train and val, in one sentence; empty where nothing did.
         without_time: What was not tried or not trained to its end, and why, one sentence each.
         proposals: What val says a next sweep should try; nothing on test.
+        label_errors: Components of test whose mask several checkpoints contradict, the most suspicious first; columns
+            `failures.label_errors.COLUMNS`.
+        label_error_pictures: Data URIs of the first of them.
         evaluations: By trial id, and `majority`.
         answer: Best beside baseline; None where one of them has no checkpoint.
         dead: The labels that learnt nothing, and why.
@@ -123,6 +127,8 @@ class Results(Measured):
     refit: str
     without_time: tuple[str, ...]
     proposals: tuple[Proposal, ...]
+    label_errors: pd.DataFrame
+    label_error_pictures: tuple[str, ...]
     evaluations: Mapping[str, Evaluation]
     answer: Answer | None
     dead: Mapping[str, Dead]
@@ -238,6 +244,7 @@ def build_results(
     evaluations[MAJORITY] = floor
     if verdict is not None and again:
         verdict = verdict_on_split(verdict, objective, evaluations)
+    voters = dict(evaluations)
     of_labels = {record.trial_id for record in labels.values()}
     evaluations = {trial_id: one for trial_id, one in evaluations.items() if trial_id in {*of_labels, MAJORITY}}
     further = further_metrics(manifest)
@@ -260,6 +267,8 @@ def build_results(
     if BASELINE in labels and BEST in labels:
         told = answer(labels, evaluations, scores, objective=objective, classes=classes)
     dead = dead_labels(trial_ids, evaluations, {label: epoch_losses(record) for label, record in labels.items()})
+    learnt_nothing = {trial_ids[label] for label in dead}
+    suspicious = label_errors(voters, data, split=split, without=learnt_nothing, progress=progress)
     chief = BEST if BEST in labels else next(iter(labels))
     winner = evaluations[labels[chief].trial_id]
     effects = factor_frame(wrong, seed=manifest.seed)
@@ -338,6 +347,8 @@ def build_results(
         refit=refit_text(events, labels[BEST].trial_id, run_dir) if BEST in labels else "",
         without_time=tuple(without_time(events)),
         proposals=proposals,
+        label_errors=suspicious.frame,
+        label_error_pictures=suspicious.pictures,
         evaluations=evaluations,
         answer=told,
         dead=dead,

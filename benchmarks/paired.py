@@ -11,21 +11,35 @@ import torch
 import torchvision
 
 
-def seconds(work: Callable[[], object], *, device: str = "cpu") -> float:
-    """Wall-clock seconds of one call; on a GPU until it has done the work."""
+def seconds(
+    work: Callable[[], object], *, device: str = "cpu", clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Seconds of one call by a clock, the wall's by default; on a GPU until it has done the work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = clock()
     work()
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def compare(
-    ours: Callable[[], object], rival: Callable[[], object], *, rounds: int, device: str = "cpu"
+    ours: Callable[[], object],
+    rival: Callable[[], object],
+    *,
+    rounds: int,
+    device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, float, float]:
     """Runs both in turn, after one unmeasured call each.
+
+    Args:
+        ours: What is measured.
+        rival: What it is compared with.
+        rounds: Calls of each that count.
+        device: Where they work.
+        clock: What seconds are counted by: `time.process_time` counts those that this process got of a busy machine.
 
     Returns:
         Median seconds of ours and of the rival, and the median over rounds of rival / ours (above 1: ours is faster).
@@ -35,12 +49,13 @@ def compare(
     for number in range(rounds):
         # Each goes first in every other round: what the first leaves in the caches helps the second.
         if number % 2:
-            other = seconds(rival, device=device)
-            pairs.append((seconds(ours, device=device), other))
+            other = seconds(rival, device=device, clock=clock)
+            pairs.append((seconds(ours, device=device, clock=clock), other))
         else:
-            pairs.append((seconds(ours, device=device), seconds(rival, device=device)))
-    mine, others = (statistics.median(side) for side in zip(*pairs, strict=True))
-    return mine, others, statistics.median(other / own for own, other in pairs)
+            mine = seconds(ours, device=device, clock=clock)
+            pairs.append((mine, seconds(rival, device=device, clock=clock)))
+    own_median, other_median = (statistics.median(side) for side in zip(*pairs, strict=True))
+    return own_median, other_median, statistics.median(other / own for own, other in pairs)
 
 
 def machine(device: str = "cpu") -> str:

@@ -170,7 +170,7 @@ FLOORS = (
     ("analysis.scores", "analysis.measured"),
     ("analysis.comparison", "analysis.confirmation", "analysis.answer", "analysis.dead", "analysis.trade_off"),
     ("analysis.standings", "analysis.strengths", "analysis.notes", "analysis.stages", "analysis.search_facts"),
-    ("analysis.label_folders", "analysis.next_sweep"),
+    ("analysis.label_errors", "analysis.label_folders", "analysis.next_sweep"),
     ("analysis.results", "analysis.audit"),
     ("analysis.report.parts", "analysis.report.draft", "analysis.report.tables", "analysis.report.drawing"),
     ("analysis.report.changed",),

@@ -170,7 +170,8 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Enlarges or shrinks logits (C, h, w) bilinearly to (C, H, W)."""
     if tuple(logits.shape[-2:]) == size:
         return logits
-    return functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+    # From logits that lie channels last a CPU takes 3.5 times as long.
+    return functional.interpolate(logits[None].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
 
 
 def to_input(

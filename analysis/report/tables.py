@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 TABLES = (
     *("comparison", "pareto", "standings", "strengths", "confirmation", "components", "per_class", "iou_thresholds"),
     *("failures", "component_failures", "error_types", "error_types_per_class", "error_types_per_image"),
-    *("factors", "factor_curves", "type_changes", "component_changes", "trials", "cost"),
+    *("factors", "factor_curves", "type_changes", "component_changes", "label_errors", "trials", "cost"),
 )
 """Names of the frames of `Results`, and of the files."""
-LONG_TABLES = frozenset(("component_failures", "error_types_per_image", "factor_curves", "component_changes"))
+LONG_TABLES = frozenset(
+    ("component_failures", "error_types_per_image", "factor_curves", "component_changes", "label_errors")
+)
 """Tables that nobody reads or prints: as CSV only."""
 DIGITS = 4
 """Decimals of a proportion, significant digits of any other number."""

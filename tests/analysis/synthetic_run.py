@@ -18,6 +18,7 @@ from analysis.dead import AboveFloor
 from analysis.failures.changes import changes_between
 from analysis.failures.factors import FACTORS
 from analysis.failures.kinds import class_kinds
+from analysis.failures.label_errors import COLUMNS as LABEL_ERROR_COLUMNS
 from analysis.failures.reasons import CURVE_COLUMNS, EFFECT_COLUMNS, curve_frame, factor_frame
 from analysis.failures.split import (
     class_type_frame,
@@ -28,6 +29,7 @@ from analysis.failures.split import (
     type_frame,
 )
 from analysis.foreseen import COLUMNS as FORESEEN_COLUMNS
+from analysis.pictures import photo_uri
 from analysis.results import Results
 from analysis.scores import Score
 from analysis.stages import stages
@@ -377,6 +379,10 @@ def make_results(
         refit="",
         without_time=(),
         proposals=(),
+        label_errors=pd.DataFrame(
+            [(ids[0], names[1], names[0], 3, 3, 0.93, 120, 2, 3, 20, 24)], columns=list(LABEL_ERROR_COLUMNS)
+        ),
+        label_error_pictures=(photo_uri(np.zeros((4, 6, 3), np.uint8)),),
         evaluations=evaluations,
         answer=_answer(records, {row["label"]: row["iou"] for row in comparison}),
         dead={},

@@ -32,6 +32,7 @@ from trainables.metrics import (
     region_scores,
     score_cells,
 )
+from trainables.metrics.image_rows import MOST_ROWS, ImageRows
 
 CLASSES = 4
 
@@ -468,3 +469,17 @@ def test_cuda_counts_like_cpu():
             here.process(image_id, *tensors)
             there.process(image_id, *(tensor.cuda() for tensor in tensors))
         np.testing.assert_allclose(here.value(), there.value(), rtol=1e-6)
+
+
+def test_rows_of_images_are_kept_in_blocks_and_taken_once():
+    rows = ImageRows((2,), np.int32)
+    expected = np.arange(2 * (MOST_ROWS + 3)).reshape(-1, 2)
+    assert rows.value().shape == (0, 2)
+    for row in expected:
+        rows.append(row)
+    assert len(rows) == MOST_ROWS + 3
+    np.testing.assert_array_equal(rows.value(), expected)
+    taken = rows.take()
+    rows.append([7, 8])
+    np.testing.assert_array_equal(taken, expected)
+    assert rows.value().tolist() == [[7, 8]]

@@ -6,7 +6,7 @@ Any interval and any subset of images can be computed from the sums, too, withou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from torch import Tensor
 from trainables.data.base import VOID
 from trainables.metrics.arrays import Floats
 from trainables.metrics.image_counts import ImageCounts
+from trainables.metrics.image_rows import ImageRows
 
 IGNORE = VOID
 """Truth value of void pixels: they count in no metric, on neither side."""
@@ -111,7 +112,7 @@ class PerImageConfusion:
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.image_ids: list[str] = []
-        self._matrices: list[npt.NDArray[np.int64]] = []
+        self._matrices = ImageRows((classes, classes), np.int64)
 
     def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
         """See `Collector`."""
@@ -120,7 +121,7 @@ class PerImageConfusion:
 
     def value(self) -> npt.NDArray[np.int64]:
         """Matrices of shape (N, C, C), in the order of `image_ids`."""
-        return _stack(self._matrices, (self.classes, self.classes), np.int64)
+        return self._matrices.value()
 
 
 class PairCounts:
@@ -155,24 +156,24 @@ class RegionConfidence:
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
-        self._confidences: list[npt.NDArray[np.float64]] = []
+        self._confidences = ImageRows((classes,), np.float64)
 
     def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
         """See `Collector`."""
-        known = target != IGNORE
-        predicted = prediction[known]
+        # Void pixels are counted as those of one more class, which is dropped.
+        region = torch.where(target == IGNORE, self.classes, prediction.int()).reshape(-1)
         blocks = [
             _probability(logits[:, rows].float(), prediction[None, rows].long()) for rows in _row_blocks(target.shape)
         ]
-        probability = torch.cat(blocks)[known].double()
-        total = torch.bincount(predicted, weights=probability, minlength=self.classes)
-        pixels = torch.bincount(predicted, minlength=self.classes)
+        probability = torch.cat(blocks).double().reshape(-1)
+        total = torch.bincount(region, weights=probability, minlength=self.classes + 1)
+        pixels = torch.bincount(region, minlength=self.classes + 1)
         # 0 / 0 is the NaN that says: no such region.
-        self._confidences.append((total / pixels).cpu().numpy())
+        self._confidences.append((total / pixels)[: self.classes].cpu().numpy())
 
     def value(self) -> Floats:
         """Confidences in 0 .. 1 of shape (N, C); NaN where the class is not predicted in the image."""
-        return _stack(self._confidences, (self.classes,), np.float64)
+        return self._confidences.value()
 
 
 def _probability(logits: Tensor, classes: Tensor) -> Tensor:
@@ -190,7 +191,3 @@ def _row_blocks(shape: Sequence[int]) -> list[slice]:
     height, width = shape
     rows = max(1, BLOCK_PIXELS // max(width, 1))
     return [slice(top, top + rows) for top in range(0, height, rows)]
-
-
-def _stack(items: Sequence[npt.NDArray[Any]], shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
-    return np.stack(items) if items else np.zeros((0, *shape), dtype=dtype)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from trainables.data.base import VOID
+from trainables.metrics.image_rows import ImageRows
 
 SCORE_CELLS = 2**16
 """Scores that are told apart over a whole split: those of float16."""
@@ -53,19 +54,23 @@ class ScoreHistogram:
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self._totals = np.zeros((classes, 2, SCORE_CELLS), dtype=np.int64)
-        self._histograms: list[npt.NDArray[np.int32]] = []
+        self._histograms = ImageRows((classes, 2, SCORE_LEVELS), np.int32)
 
     def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
         """See `Collector`."""
         every = torch.zeros((self.classes, SCORE_CELLS), dtype=torch.int32, device=target.device)
-        own = torch.zeros_like(every)
+        own: dict[int, Tensor] = {}
         for rows in _stripes(target.shape, self.classes):
             _count(_rounded(logits[:, rows], prediction[rows]), target[rows].reshape(-1), every, own)
-        others = every.sub_(own)
-        levels = [side.view(self.classes, SCORE_LEVELS, -1).sum(dim=-1) for side in (own, others)]
-        self._histograms.append(torch.stack(levels, dim=1).int().cpu().numpy())
-        for side, counts in enumerate((own, others)):
-            self._totals[:, side] += counts.cpu().numpy()
+        levels = np.zeros((self.classes, 2, SCORE_LEVELS), dtype=np.int32)
+        # Few classes are in an image; of the others all pixels are others.
+        for class_id, counts in own.items():
+            every[class_id] -= counts
+            levels[class_id, 0] = _levels(counts).cpu().numpy()
+            self._totals[class_id, 0] += counts.cpu().numpy()
+        levels[:, 1] = _levels(every).cpu().numpy()
+        self._totals[:, 1] += every.cpu().numpy()
+        self._histograms.append(levels)
 
     def totals(self) -> npt.NDArray[np.int64]:
         """Counts over all images, shape (C, 2, SCORE_CELLS): pixels of the class first, then the others."""
@@ -73,15 +78,11 @@ class ScoreHistogram:
 
     def value(self) -> npt.NDArray[np.int32]:
         """Counts of each image that was not taken yet, shape (N, C, 2, SCORE_LEVELS)."""
-        if not self._histograms:
-            return np.zeros((0, self.classes, 2, SCORE_LEVELS), dtype=np.int32)
-        return np.stack(self._histograms)
+        return self._histograms.value()
 
     def take(self) -> npt.NDArray[np.int32]:
         """The same, which are then no longer held."""
-        taken = self.value()
-        self._histograms.clear()
-        return taken
+        return self._histograms.take()
 
 
 def score_cells(logits: Tensor) -> Tensor:
@@ -137,8 +138,13 @@ def _cells(rounded: Tensor) -> Tensor:
     return rounded.int().add_(SCORE_CELLS // 2)
 
 
-def _count(rounded: Tensor, truth: Tensor, every: Tensor, own: Tensor) -> None:
-    """Adds a stripe's counts: of all pixels that are not void, and of those of the class itself."""
+def _levels(counts: Tensor) -> Tensor:
+    """Counts of scores (..., SCORE_CELLS) as those of the coarser ones, int32 of shape (..., SCORE_LEVELS)."""
+    return counts.view(*counts.shape[:-1], SCORE_LEVELS, -1).sum(dim=-1, dtype=torch.int32)
+
+
+def _count(rounded: Tensor, truth: Tensor, every: Tensor, own: dict[int, Tensor]) -> None:
+    """Adds a stripe's counts: of all pixels that are not void, and of those of the class itself, by class."""
     void = torch.nonzero(truth == VOID)[:, 0]
     for class_id, of_class in enumerate(rounded):
         every[class_id] += torch.bincount(_cells(of_class), minlength=SCORE_CELLS).int()
@@ -149,7 +155,8 @@ def _count(rounded: Tensor, truth: Tensor, every: Tensor, own: Tensor) -> None:
     found = _cells(rounded.gather(0, true[None])[0])
     known = truth != VOID
     for class_id in torch.unique(truth[known]).tolist():
-        own[class_id] += torch.bincount(found[known & (truth == class_id)], minlength=SCORE_CELLS).int()
+        counts = torch.bincount(found[known & (truth == class_id)], minlength=SCORE_CELLS).int()
+        own[class_id] = own[class_id] + counts if class_id in own else counts
 
 
 def _stripes(shape: torch.Size, classes: int) -> Iterator[slice]:

@@ -3,7 +3,7 @@
 from analysis.report.sections import answer, trade_off, standings, comments  # isort: skip
 from analysis.report.sections import confirmation, ablation, comparison  # isort: skip
 from analysis.report.sections import search, curves, thresholds, classes, errors  # isort: skip
-from analysis.report.sections import factors, changes, failures, next_sweep, run  # isort: skip
+from analysis.report.sections import factors, changes, failures, label_errors, next_sweep, run  # isort: skip
 
 __all__ = [
     "ablation",
@@ -17,6 +17,7 @@ __all__ = [
     "errors",
     "factors",
     "failures",
+    "label_errors",
     "next_sweep",
     "run",
     "search",
