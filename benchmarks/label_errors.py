@@ -108,7 +108,11 @@ def our_claims(scenes: Sequence[Scene], masks: Sequence[Mask], least_score: floa
     """Ours: the rows of the table `label_errors`, with their pixels."""
     ids = [str(place) for place in range(len(scenes))]
     frame = find_label_errors(
-        ids, lambda i: (masks[int(i)], scenes[int(i)].predictions), NAMES, least_score=least_score
+        ids,
+        lambda i: (masks[int(i)], scenes[int(i)].predictions),
+        NAMES,
+        least_score=least_score,
+        least_confirmed=0.0,  # a ranking has no limit
     )
     claims: Ranked = []
     for row in frame.to_dict("records"):

@@ -43,6 +43,7 @@ LEAST_IMAGES = 20
 AGREE_SHARE = 2 / 3
 SIZES = 8
 LEAST_SCORE = 0.8
+LEAST_CONFIRMED = 0.6
 
 _ROUNDING = 1e-9
 _NO_COUNTS = np.zeros((0, 0), np.int64)
@@ -186,6 +187,7 @@ def find_label_errors(
     class_names: Sequence[str],
     *,
     least_score: float = LEAST_SCORE,
+    least_confirmed: float = LEAST_CONFIRMED,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """The suspicious components of a split, the most suspicious first.
@@ -195,6 +197,7 @@ def find_label_errors(
         masks_of: From an image id to its mask and what each checkpoint predicts there.
         class_names: By class id.
         least_score: A component with a lower score is left out.
+        least_confirmed: Models that confirm a smaller share of the mask's components are too weak to judge any.
         progress: Called with how many images are done, and of how many.
 
     Returns:
@@ -221,6 +224,8 @@ def find_label_errors(
                 found.append((image_id, replace(one, counts=_NO_COUNTS), _pairs_of(one.counts, one)))
             if progress:
                 progress(done, len(image_ids))
+    if _share_confirmed(total) < least_confirmed:
+        return nothing
     rows = []
     for image_id, one, own in found:
         scores = one.agreement * _trust(_pairs_of(total, one) - own) * one.whole
@@ -232,6 +237,12 @@ def find_label_errors(
         return nothing
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.sort_values(["score", "pixels"], ascending=False, kind="stable", ignore_index=True)
+
+
+def _share_confirmed(total: Integers) -> float:
+    """The share of the mask's components, of all classes and sizes, that the models' agreement confirms."""
+    asked, right = total[0].sum(axis=(0, 1))
+    return float(right / asked) if asked else 0.0
 
 
 def _pairs_of(counts: Integers, one: Suspicions) -> Integers:

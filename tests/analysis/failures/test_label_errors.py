@@ -179,3 +179,10 @@ def test_a_run_says_it_of_test_alone_and_without_what_learnt_nothing():
     assert len(told.pictures) == 1 and told.pictures[0].startswith("data:image/webp;base64,")
     assert label_errors(made, data, split="val").frame.empty
     assert label_errors(made, data, split="test", without=["t1"]).frame.empty
+
+
+def test_models_that_miss_most_of_what_masks_hold_judge_none():
+    dropped = {**TRUTH, "07": np.where(TRUTH["07"] == 1, 0, TRUTH["07"]).astype(np.uint8)}
+    weak = {i: mask if int(i) % 4 == 3 else np.zeros_like(mask) for i, mask in TRUTH.items()}
+    assert "07" in set(errors_of(dropped, said=weak, least_score=0.02, least_confirmed=0.0)["image_id"])
+    assert errors_of(dropped, said=weak, least_score=0.02).empty
