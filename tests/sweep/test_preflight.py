@@ -100,7 +100,7 @@ def test_every_offender_of_a_data_set_is_told_at_once(tmp_path: Path) -> None:
 def test_predefined_weights_that_cannot_be_had_are_told(
     mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def absent(model: str, weights: str) -> None:
+    def absent(model: str, weights: str, class_names: list[str]) -> str:
         raise WeightsError(f"{model}: {weights} weights are not here")
 
     monkeypatch.setattr("sweep.preflight.ensure_weights", absent)
@@ -171,12 +171,18 @@ def test_weights_of_every_model_that_a_space_names_are_looked_for(
     mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, str]] = []
-    monkeypatch.setattr("sweep.preflight.ensure_weights", lambda *pair: asked.append(pair))
+
+    def ensure(model: str, weights: str, class_names: list[str]) -> str:
+        asked.append((model, weights))
+        return f"{weights} of mine" if weights == "imagenet" else ""
+
+    monkeypatch.setattr("sweep.preflight.ensure_weights", ensure)
     (tmp_path / "mine.yaml").write_text(
         MINE + "  model.weights: {choices: [none, imagenet], default: none}\n  model.name: fcn_resnet50\n"
     )
-    prepare(config("--space", str(tmp_path / "mine.yaml"), "--data", "folder", "--data-root", str(mini_root)))
+    plan = prepare(config("--space", str(tmp_path / "mine.yaml"), "--data", "folder", "--data-root", str(mini_root)))
     assert asked == [("fcn_resnet50", "none"), ("fcn_resnet50", "imagenet")]
+    assert plan.weights == ("fcn_resnet50: imagenet of mine",)
 
 
 def test_splits_may_be_given_and_groups_kept_together(mini_root: Path, tmp_path: Path) -> None:
