@@ -10,6 +10,7 @@ from sweep.config import SweepConfig
 from sweep.plan import MeasuredCost
 from sweep.planning import CONFIRMATIONS, WHOLE
 from sweep.preflight import Prepared
+from trainables.models import knows_images
 from trainables.words import counted, time_text
 
 
@@ -17,7 +18,7 @@ def may_be_shortened(config: SweepConfig) -> bool:
     """Whether a command leaves it to the budget what of the model is trained."""
     decides = {"training.freeze", "training.backbone_lr", "training.loss_stride", "augment.policy"}
     asked = config.time_budget is not None and config.max_epochs is None and config.seeds is None
-    return asked and config.weights == "imagenet" and bool(shorter_space(config.space)) and not decides & {*config.set_}
+    return asked and knows_images(config.weights) and bool(shorter_space(config.space)) and not decides & {*config.set_}
 
 
 def needed_seconds(cost: MeasuredCost, points: int, slots: int) -> float:

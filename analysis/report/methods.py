@@ -13,6 +13,7 @@ from analysis.scores import units_of
 from sweep.candidate import SEED, show_value
 from sweep.phase_kinds import CONFIRM, EXPLORING, FINISH
 from sweep.verdict import Verdict
+from trainables.models.weight_files import shown
 from trainables.words import counted, some_of
 
 FILE = "methods.txt"
@@ -89,7 +90,7 @@ def _models(results: Results) -> Iterator[str]:
     if weights == ["none"]:
         yield "Training started from random weights."
     elif weights:
-        yield f"Training started from predefined weights ({some_of(weights, SHOWN_NAMES)})."
+        yield f"Training started from predefined weights ({some_of([shown(one) for one in weights], SHOWN_NAMES)})."
     frozen = {one.get("training.freeze", "none") for one in configs} - {"none"}
     for kind in sorted(map(str, frozen)):
         alike = all(one.get("training.freeze") == kind for one in configs)

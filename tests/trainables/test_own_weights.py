@@ -19,7 +19,7 @@ from trainables.config import TrialConfig
 from trainables.errors import UsageError, WeightsError
 from trainables.execution import Execution, TrialData
 from trainables.models import build_model, ensure_weights, knows_images
-from trainables.models.weight_files import value_of
+from trainables.models.weight_files import shown, value_of
 from trainables.trial import Trial
 
 MODEL = "fcn_resnet18"
@@ -114,6 +114,11 @@ def test_no_code_of_a_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(WeightsError, match=r"cannot be read as a weights file.*save model\.state_dict"):
         ensure_weights(MODEL, saved({"state_dict": classifier(), "trap": Trap()}, tmp_path / "trap.pth"))
     assert not Path("trapped").exists()
+
+
+def test_readers_see_the_name_of_a_file_and_not_its_place(tmp_path: Path) -> None:
+    weights = saved(classifier(), tmp_path / "mine.pth")
+    assert shown(weights) == f"mine.pth sha256:{weights[-12:]}" and shown("imagenet") == "imagenet"
 
 
 def test_file_that_changed_since_is_refused(tmp_path: Path) -> None:

@@ -17,12 +17,10 @@ from trainables.data.base import VOID
 from trainables.metrics.arrays import Floats
 from trainables.metrics.image_counts import ImageCounts
 from trainables.metrics.image_rows import ImageRows
+from trainables.metrics.scores import BLOCK_PIXELS
 
 IGNORE = VOID
 """Truth value of void pixels: they count in no metric, on neither side."""
-
-BLOCK_PIXELS = 2**13
-"""Pixels of an image whose scores are worked on at once."""
 
 
 class Collector(Protocol):

@@ -65,3 +65,11 @@ def path_of(value: str) -> Path:
             f"{promised}; put that file back, or start another run"
         )
     return path
+
+
+def shown(value: str) -> str:
+    """A value of `model.weights` for readers: of a file its name and the first digits of its SHA-256, not its place."""
+    if not value.startswith(FILE):
+        return value
+    place, _, promised = value.removeprefix(FILE).rpartition("@")
+    return f"{Path(place).name} sha256:{promised}"
