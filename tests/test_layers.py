@@ -172,6 +172,7 @@ FLOORS = (
     ("analysis.standings", "analysis.strengths", "analysis.notes", "analysis.stages", "analysis.search_facts"),
     ("analysis.label_errors", "analysis.label_folders", "analysis.next_sweep"),
     ("analysis.results", "analysis.audit"),
+    ("analysis.report.latex",),
     ("analysis.report.parts", "analysis.report.draft", "analysis.report.tables", "analysis.report.drawing"),
     ("analysis.report.changed",),
     ("analysis.report.gallery",),

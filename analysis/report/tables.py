@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.formulas import formula_safe
+from analysis.report.latex import latex_text
 from analysis.report.parts import FailedPart, Parts, forget
 from trainables.files import write_atomically
 from trainables.metrics import VAL, Metric, all_metrics, split_key
@@ -39,10 +40,6 @@ _OTHER_PROPORTIONS = re.compile(
 )
 """Columns of proportions that are no metric's."""
 _MARKDOWN = str.maketrans({**{mark: f"\\{mark}" for mark in "|\\`*_"}, "<": "&lt;", ">": "&gt;"})
-_LATEX = str.maketrans(
-    {**{mark: f"\\{mark}" for mark in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}"}
-)
 
 
 @dataclass(frozen=True)
@@ -114,21 +111,8 @@ def to_markdown(frame: pd.DataFrame) -> str:
 
 
 def to_latex(frame: pd.DataFrame, name: str) -> str:
-    r"""A `booktabs` tabular, rounded; columns of numbers are aligned right.
-
-    Args:
-        frame: The table.
-        name: Stands in its `\label` as `tab:NAME`.
-    """
-    shown, numeric = _texts(frame, _LATEX)
-    text = shown.to_latex(
-        index=False,
-        escape=False,
-        column_format="".join("r" if is_number else "l" for is_number in numeric),
-        caption=name.replace("_", " ").capitalize(),
-        label=f"tab:{name.replace('_', '-')}",
-    )
-    return str(text)
+    r"""A `booktabs` table that fits a page, rounded (`latex_text`)."""
+    return latex_text(readable(frame), name)
 
 
 def show_number(value: float | None, *, name: str = "", digits: int = DIGITS) -> str:

@@ -1,8 +1,5 @@
 import io
 import math
-import re
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,32 +76,6 @@ def test_no_text_is_a_formula_in_a_spreadsheet_and_each_reads_back() -> None:
     pd.testing.assert_frame_equal(as_before(back), frame)
 
 
-@pytest.mark.parametrize("name", sorted(set(TABLES) - LONG_TABLES))
-def test_latex_has_as_many_cells_as_columns_and_nothing_unescaped(tmp_path: Path, name: str) -> None:
-    results, _ = make_results(tmp_path, images=2, hostile=True)
-    text = to_latex(getattr(results, name), name)
-    (layout,) = re.findall(r"\\begin\{tabular\}\{([lr]*)\}", text)
-    body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
-    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
-    assert len(rows) == len(getattr(results, name)) + 1
-    for row in rows:
-        plain = re.sub(r"\\(textbackslash|text\w+)\{\}|\\[&%$#_{}]", "", row.removesuffix(r"\\"))
-        assert plain.count("&") == len(layout) - 1
-        assert not set(plain) & set("%$#_{}~^\\<>")
-    assert text.count(r"\begin{") == text.count(r"\end{") == 2
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed")
-def test_latex_compiles(tmp_path: Path) -> None:
-    results, _ = make_results(tmp_path / "run", images=2, hostile=True)
-    tables = "\n".join(to_latex(getattr(results, name), name) for name in TABLES if name not in LONG_TABLES)
-    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + tables + r"\end{document}"
-    (tmp_path / "tables.tex").write_text(document)
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
-
-
 def test_an_estimate_and_its_interval_share_a_cell() -> None:
     frame = pd.DataFrame(
         {"label": ["a", "b"], "iou": [0.5, 0.25], "iou_low": [0.4, np.nan], "iou_high": [0.61, np.nan]}
@@ -125,18 +96,6 @@ def test_markdown_has_a_row_a_record_and_as_many_cells_as_columns() -> None:
     assert [len(line.replace(r"\|", "").split("|")) for line in lines] == [4, 4, 4, 4]
     assert r"a\|b" in lines[2] and "0.1235" in lines[2]
     assert r"\_x\_ \`y\` &lt;i&gt;" in lines[3]
-
-
-def test_latex_escapes_every_special_character() -> None:
-    special = "50%_of $a & #b {c} ~ ^ \\ <d>"
-    text = to_latex(pd.DataFrame({"class": [special], "iou_x": [1.5]}), "per_class")
-    row = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip()
-    assert row == (
-        r"50\%\_of \$a \& \#b \{c\} \textasciitilde{} \textasciicircum{} \textbackslash{} \textless{}d\textgreater{}"
-        r" & 1.5 \\"
-    )
-    assert r"class & iou\_x \\" in text
-    assert r"\begin{tabular}{lr}" in text
 
 
 def test_an_empty_table_still_has_its_head() -> None:
