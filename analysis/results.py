@@ -38,7 +38,7 @@ from analysis.measured import Measured
 from analysis.next_sweep.proposal import Proposal, Searched
 from analysis.next_sweep.rules import propose
 from analysis.notes import reader_notes
-from analysis.scores import Classes, score_labels
+from analysis.scores import Classes, score_labels, units_of
 from analysis.stages import Stage, stages
 from analysis.standings import Standing, standings, standings_frame
 from analysis.strengths import Strength, strengths, strengths_frame
@@ -261,7 +261,7 @@ def build_results(
     kinds = class_kinds(names, floor.confusions.sum(axis=(0, 2)))
     wrong = measure_checkpoints(trial_ids, evaluations, data, kinds, iou_limit=iou, progress=progress)
     changed, changed_types = changes_between(
-        wrong.get(BASELINE), wrong.get(BEST), names, iou_limit=iou, intervals=split != "val", seed=manifest.seed
+        wrong.get(BASELINE), wrong.get(BEST), names, iou_limit=iou, units=None if split == "val" else units_of(floor)
     )
     told = None
     if BASELINE in labels and BEST in labels:

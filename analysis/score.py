@@ -70,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tables = {**score_tables(splits, names), **failure_tables(splits, names, iou_limit=options.iou)}
         if len(splits) == 2:
             after, before = splits.values()
-            changed = changes_between(before, after, names, iou_limit=options.iou, intervals=True)
+            units = sampling_units([None] * len(after.images))
+            changed = changes_between(before, after, names, iou_limit=options.iou, units=units)
             tables |= dict(zip(("component_changes", "type_changes"), changed, strict=True))
         more = [] if options.no_report else page_files()
         pictures = write_failures(tables, splits, masks, description.classes, options.out, more=more)

@@ -15,7 +15,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
+from analysis.failures.kinds import class_kinds
+from analysis.failures.split import ImageFailures, SplitFailures, measure_image, measure_split
 from trainables.config import TrialConfig
 from trainables.data import DATASETS
 from trainables.data.base import SegmentationData
@@ -32,7 +35,7 @@ SCENES, TRAINED_ON = 1500, 200
 """Scenes in a population, and those that its model was trained on."""
 VOC_TRAINED_ON = 200
 """The other images are the population."""
-EPOCHS = {"scenes, 2 epochs": 2, "scenes, 10 epochs": 10, "voc": 24}
+EPOCHS = {"scenes, 2 epochs": 2, "scenes, 10 epochs": 10, "voc, 8 epochs": 8, "voc, 24 epochs": 24}
 """Of the models, by the names of their populations."""
 
 
@@ -181,19 +184,72 @@ def real(name: str, data_root: Path | None = None) -> Images:
 
     Args:
         name: One of `EPOCHS`.
-        data_root: Folder with `VOCdevkit`, for `voc`.
+        data_root: Folder with `VOCdevkit`, for VOC.
     """
-    place = cache_root() / "populations" / f"{name.replace(', ', '-').replace(' ', '-')}-{EPOCHS[name]}.npz"
-    if not place.is_file():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _predict(name, data_root, place)
-    with np.load(place) as arrays:
+    with np.load(_kept(name, data_root)) as arrays:
         confusions, confidence, scores = (arrays[one] for one in ("confusions", "confidence", "scores"))
     return Images(confusions, confidence, scores, np.arange(len(confusions)))
 
 
+def failures(first: str, second: str, data_root: Path | None = None) -> tuple[SplitFailures, SplitFailures]:
+    """What went wrong in the same images under two checkpoints.
+
+    Args:
+        first: As the name of `real`.
+        second: Another one on the same images.
+        data_root: As of `real`.
+    """
+    with np.load(_kept(first, data_root)) as one, np.load(_kept(second, data_root)) as other:
+        sizes = one["sizes"]
+        truths, *predictions = (
+            _images(flat, sizes) for flat in (one["truths"], one["predictions"], other["predictions"])
+        )
+    images, _, ids, _ = _chosen(first, data_root)
+    names = [one.name for one in images.classes]
+    kinds = class_kinds(names)
+
+    def measure(place: int) -> list[ImageFailures]:
+        return measure_image(truths[place], [one[place] for one in predictions], names, kinds)
+
+    found = measure_split(ids, measure, (first, second))
+    return found[first], found[second]
+
+
+def _images(flat: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]) -> list[npt.NDArray[np.uint8]]:
+    """Masks of these sizes that lie one after another."""
+    parts = np.split(flat, np.cumsum(sizes.prod(axis=1))[:-1])
+    return [part.reshape(size) for part, size in zip(parts, sizes, strict=True)]
+
+
+def subset(split: SplitFailures, places: npt.NDArray[np.intp]) -> SplitFailures:
+    """Some of its images; one that was drawn twice is there twice."""
+    return SplitFailures(tuple(split.image_ids[one] for one in places), tuple(split.images[one] for one in places))
+
+
+def _kept(name: str, data_root: Path | None) -> Path:
+    """Where the arrays of a population lie; they are made first where they do not."""
+    place = cache_root() / "populations" / f"{name.replace(', ', '-').replace(' ', '-')}-masks.npz"
+    if not place.is_file():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _predict(name, data_root, place)
+    return place
+
+
+class _Masks:
+    """Keeps the truth and the prediction of each image."""
+
+    def __init__(self) -> None:
+        self.truths: list[npt.NDArray[np.uint8]] = []
+        self.predictions: list[npt.NDArray[np.uint8]] = []
+
+    def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
+        """See `Collector`."""
+        for kept, mask in ((self.truths, target), (self.predictions, prediction)):
+            kept.append(mask.cpu().numpy().astype(np.uint8))
+
+
 def _predict(name: str, data_root: Path | None, place: Path) -> None:
-    images, trained_on, population, base = _voc(data_root) if name == "voc" else _scenes()
+    images, trained_on, population, base = _chosen(name, data_root)
     config = TrialConfig.from_flat({**base, "epochs": EPOCHS[name], "seed": 0})
     caches = DataCaches()
     trial = Trial(config, TrialData(images, tuple(trained_on), ()), caches=caches)
@@ -204,9 +260,12 @@ def _predict(name: str, data_root: Path | None, place: Path) -> None:
                                normalisation=trial.model.normalisation, workers=0, pin_memory=False)  # fmt: skip
     classes = len(images.classes)
     kept: tuple[Any, ...] = (PerImageConfusion(classes), RegionConfidence(classes), ScoreHistogram(classes))
-    evaluate(trial.updater.evaluated, loader, list(kept), device=trial.device, precision=trial.precision)
+    masks = _Masks()
+    evaluate(trial.updater.evaluated, loader, [*kept, masks], device=trial.device, precision=trial.precision)
     confusions, confidence, scores = (one.value() for one in kept)
     arrays = {"confusions": confusions, "confidence": confidence, "scores": scores.transpose(1, 0, 2, 3)}
+    arrays |= {"sizes": np.array([mask.shape for mask in masks.truths])}
+    arrays |= {name: np.concatenate([mask.ravel() for mask in own]) for name, own in vars(masks).items()}
     with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for key, array in arrays.items():
             with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
@@ -214,6 +273,11 @@ def _predict(name: str, data_root: Path | None, place: Path) -> None:
 
 
 Chosen = tuple[SegmentationData, Sequence[str], Sequence[str], dict[str, Any]]
+
+
+def _chosen(name: str, data_root: Path | None) -> Chosen:
+    """The data, the images that a model is trained on, those of the population, and the configuration."""
+    return _scenes() if name.startswith("scenes") else _voc(data_root)
 
 
 def _scenes() -> Chosen:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special
 
 from analysis.failures.components import Integers
 from analysis.failures.factors import FACTORS
 from analysis.failures.names import ErrorType
 from analysis.failures.split import SplitFailures
+from analysis.statistics import enough, paired_family
+from trainables.metrics import Units
 
 CURED, NEW, SHARED = "cured", "new", "shared"
 """A component that fails under the first prediction alone, under the second alone, under both."""
@@ -27,9 +28,8 @@ CHANGE_COLUMNS = (
 TYPE_CHANGE_COLUMNS = ("type", "before", "after", "difference", "difference_low", "difference_high")
 """Of the table `type_changes`."""
 
-FAMILY_LEVEL = 0.95
-LEAST_IMAGES = 20
-RESAMPLES = 300
+LEAST_UNITS_OF_TYPE = 8
+"""Images or groups in which a type must occur under one of the predictions: the few of a rarer one decide."""
 ROWS_AT_A_TIME = 2**22
 
 Floats = npt.NDArray[np.float64]
@@ -75,29 +75,29 @@ def component_changes(
     return pd.DataFrame(rows, columns=list(CHANGE_COLUMNS))
 
 
-def type_changes(before: SplitFailures, after: SplitFailures, *, intervals: bool, seed: int = 0) -> pd.DataFrame:
+def type_changes(before: SplitFailures, after: SplitFailures, units: Units | None) -> pd.DataFrame:
     """How much of the mIoU each type takes before and after: a row per type, columns `TYPE_CHANGE_COLUMNS`.
 
-    The difference has an interval over images that holds for all types at once (95%, Bonferroni): images are drawn
-    again for both predictions alike, unions and all.
+    The difference has a 95% interval over images, unions and all, that holds for all types at once
+    (`statistics.paired_family`); none for a type that occurs in few images.
 
     Args:
         before: The first prediction.
         after: The second, of the same images.
-        intervals: Whether to give any; the images must not have chosen between the two.
-        seed: Of the draws.
+        units: What intervals leave out; None where none are given, because the images chose between the two.
     """
     images = len(before.images)
-    once = np.ones((1, images), np.int64)
+    once = np.ones((1, images))
     first, second = _lost_by_type(before, once)[0], _lost_by_type(after, once)[0]
-    half = np.full(len(ErrorType), np.nan)
-    if intervals and images >= LEAST_IMAGES:
-        draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), RESAMPLES)
-        differences = _lost_by_type(after, draws) - _lost_by_type(before, draws)
-        level = 1 - (1 - FAMILY_LEVEL) / len(ErrorType)
-        half = special.stdtrit(images - 1, (1 + level) / 2) * differences.std(axis=0, ddof=1)
-    difference = second - first
-    columns = ([kind.words for kind in ErrorType], first, second, difference, difference - half, difference + half)
+    low, high = np.full((2, len(ErrorType)), np.nan)
+    if units is not None and enough(units):
+        given = np.flatnonzero(_units_with(before, after, units) >= LEAST_UNITS_OF_TYPE)
+        if len(given):
+            family = paired_family(
+                lambda weights: (_lost_by_type(after, weights) - _lost_by_type(before, weights)).T[given], units
+            )
+            low[given], high[given] = family.low, family.high
+    columns = ([kind.words for kind in ErrorType], first, second, second - first, low, high)
     return pd.DataFrame(dict(zip(TYPE_CHANGE_COLUMNS, columns, strict=True)))
 
 
@@ -107,8 +107,7 @@ def changes_between(
     class_names: Sequence[str],
     *,
     iou_limit: float,
-    intervals: bool,
-    seed: int = 0,
+    units: Units | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables `component_changes` and `type_changes`; empty where there are not two different predictions.
 
@@ -117,25 +116,33 @@ def changes_between(
         after: The second, of the same images.
         class_names: By class id.
         iou_limit: A component fails at or below it.
-        intervals: As of `type_changes`.
-        seed: Of the draws.
+        units: As of `type_changes`.
     """
     if before is None or after is None or before is after:
         return pd.DataFrame(columns=list(CHANGE_COLUMNS)), pd.DataFrame(columns=list(TYPE_CHANGE_COLUMNS), dtype=float)
     changes = component_changes(before, after, class_names, iou_limit=iou_limit)
-    return changes, type_changes(before, after, intervals=intervals, seed=seed)
+    return changes, type_changes(before, after, units)
 
 
 def _type_of(pixels: Integers) -> str:
     return ErrorType(int(pixels.argmax())).words if pixels.any() else ""
 
 
-def _lost_by_type(split: SplitFailures, draws: Integers) -> Floats:
+def _units_with(before: SplitFailures, after: SplitFailures, units: Units) -> Integers:
+    """In how many images or groups each type occurs under one of the predictions, shape (types,)."""
+    occurs = np.zeros((units.count, len(ErrorType)), bool)
+    for split in (before, after):
+        image, kind = split.counts.T[:2]
+        occurs[units.of_image[image], kind] = True
+    return np.asarray(occurs.sum(axis=0))
+
+
+def _lost_by_type(split: SplitFailures, draws: Floats) -> Floats:
     """MIoU lost to each type in each replicate of the images, shape (R, types).
 
     Args:
         split: Of N images.
-        draws: How often each image counts, shape (R, N).
+        draws: How often each image counts, or by what weight, shape (R, N).
     """
     image, kind, true_class, predicted_class, pixels = split.counts.T
     confusions = np.stack([one.confusion for one in split.images])

@@ -44,6 +44,7 @@ from sweep.objectives import objective_of, recorded_objectives
 from sweep.pareto import Point, TradeOff
 from sweep.verdict import Confirmed, Verdict
 from trainables.data.base import VOID, ClassInfo, Image, Mask, SegmentationData, Splits
+from trainables.metrics import sampling_units
 
 from ..manifests import make_manifest
 
@@ -339,7 +340,7 @@ def make_results(
     )
     wrong = {label: measured[record.trial_id] for label, record in records.items()}
     changed, changed_types = changes_between(
-        wrong.get("baseline"), wrong.get("best"), names, iou_limit=0.5, intervals=True
+        wrong.get("baseline"), wrong.get("best"), names, iou_limit=0.5, units=sampling_units([None] * len(ids))
     )
     results = Results(
         run_dir=run_dir,

@@ -5,13 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.failures.changes import CHANGE_COLUMNS, TYPE_CHANGE_COLUMNS, component_changes, type_changes
+from analysis.failures.changes import (
+    CHANGE_COLUMNS,
+    LEAST_UNITS_OF_TYPE,
+    TYPE_CHANGE_COLUMNS,
+    component_changes,
+    type_changes,
+)
 from analysis.failures.kinds import kinds_by_name
 from analysis.failures.split import SplitFailures, measure_image, type_frame
 from tests.analysis.failures.test_error_types import BUS, CAR, scene
+from trainables.metrics import sampling_units
 
 NAMES = ("background", "road", "car", "bus")
 KINDS = kinds_by_name(NAMES)
+IMAGES = sampling_units([None] * 30)
 CARS = [(CAR, 10, 30, left, left + 15) for left in (2, 22, 42, 62)]
 
 
@@ -50,7 +58,7 @@ def some(seed, share, count=30):
 
 def test_differences_are_those_of_the_table_of_types():
     before, after = measured(some(0, 0.6)), measured(some(1, 0.2))
-    changes = type_changes(before, after, intervals=True).set_index("type")
+    changes = type_changes(before, after, IMAGES).set_index("type")
     assert ("type", *changes.columns) == TYPE_CHANGE_COLUMNS
     for name, split in (("before", before), ("after", after)):
         table = type_frame({"x": split}).set_index("type")["lost_iou"]
@@ -61,28 +69,42 @@ def test_differences_are_those_of_the_table_of_types():
     assert invented["difference_low"] < 0 < invented["difference_high"]
 
 
-def test_intervals_are_those_of_images_drawn_again():
-    pairs = some(0, 0.6), some(1, 0.2)
-    before, after = map(measured, pairs)
-    changes = type_changes(before, after, intervals=True).set_index("type")
-    rng = np.random.default_rng(5)
-    differences = []
-    for _ in range(400):
-        drawn = rng.integers(0, 30, 30)
-        sums = []
-        for split in (before, after):
-            images = tuple(split.images[place] for place in drawn)
-            table = type_frame({"x": SplitFailures(tuple(map(str, range(30))), images)}).set_index("type")
-            sums.append(table.loc["missed component", "lost_iou"])
-        differences.append(sums[1] - sums[0])
-    row = changes.loc["missed component"]
-    # 99.5% of Student's t with 29 degrees of freedom
-    assert row["difference_high"] - row["difference"] == pytest.approx(3.038 * np.std(differences), rel=0.15)
+def lost(split: SplitFailures, drawn: list[int], kind: str) -> float:
+    images = tuple(split.images[place] for place in drawn)
+    table = type_frame({"x": SplitFailures(tuple(map(str, drawn)), images)}).set_index("type")
+    return float(table.loc[kind, "lost_iou"])
+
+
+@pytest.mark.parametrize("groups", [None, 10])
+def test_intervals_are_those_of_images_or_groups_left_out(groups):
+    before, after = measured(some(0, 0.6)), measured(some(1, 0.2))
+    of_image = [place % groups if groups else place for place in range(30)]
+    changes = type_changes(before, after, sampling_units([str(one) if groups else None for one in of_image]))
+    row = changes.set_index("type").loc["missed component"]
+    without = []
+    for unit in range(count := groups or 30):
+        rest = [place for place in range(30) if of_image[place] != unit]
+        without.append(lost(after, rest, "missed component") - lost(before, rest, "missed component"))
+    bias = (count - 1) * (np.mean(without) - row["difference"])
+    error = np.sqrt((count - 1) / count * np.square(np.array(without) - np.mean(without)).sum())
+    assert (row["difference_low"] + row["difference_high"]) / 2 == pytest.approx(row["difference"] - bias)
+    # Wider than an interval of its own, since the types' intervals hold at once.
+    assert 2.05 * error < (row["difference_high"] - row["difference_low"]) / 2 < 5 * error
 
 
 def test_there_is_no_interval_where_images_chose_or_are_few():
     before, after = measured(some(0, 0.6)), measured(some(1, 0.2))
-    assert type_changes(before, after, intervals=False)["difference_low"].isna().all()
+    assert type_changes(before, after, None)["difference_low"].isna().all()
     few = measured(some(0, 0.6, count=19)), measured(some(1, 0.2, count=19))
-    assert type_changes(*few, intervals=True)["difference_low"].isna().all()
-    assert type_changes(before, before, intervals=True)["difference_high"].abs().max() == 0
+    assert type_changes(*few, sampling_units([None] * 19))["difference_low"].isna().all()
+    same = type_changes(before, before, IMAGES).set_index("type")["difference_high"]
+    assert same["missed component"] == 0 and np.isnan(same["split"])
+
+
+def test_a_type_has_an_interval_from_so_many_images_on():
+    perfect = [(scene(*CARS), scene(*CARS))]
+    for count, has in ((LEAST_UNITS_OF_TYPE - 1, False), (LEAST_UNITS_OF_TYPE, True)):
+        before = measured([*some(0, 1.0, count=count), *perfect * (30 - count)])
+        after = measured(perfect * 30)
+        told = type_changes(before, after, IMAGES).set_index("type")["difference_low"]
+        assert np.isfinite(told["missed component"]) == has
