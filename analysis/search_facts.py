@@ -25,7 +25,7 @@ from trainables.metrics import Floats
 MIN_TRIALS = 5
 """Fewer trials with a score say nothing about how the search went."""
 EDGE, EDGE_LEVEL = 0.1, 0.05
-"""Part of a range that counts as its edge, and how seldom so many of the best may stand there by chance."""
+"""Part of a range that counts as its edge, and how seldom so many more of the best may stand there by chance."""
 MIN_AT_EDGE = 8
 """Trials with a score that a range needs; a quarter of them, four at least, are its best."""
 MIN_INFEASIBLE = 3
@@ -77,6 +77,8 @@ class AtEdge:
         count: How many of the best are within a tenth of the range of it.
         of: How many are the best.
         side: `lower` or `upper`.
+        others_near: How many of the other trials are that near to it.
+        others: How many the others are.
     """
 
     key: str
@@ -84,12 +86,24 @@ class AtEdge:
     count: int
     of: int
     side: str
+    others_near: int
+    others: int
+
+    @property
+    def words(self) -> str:
+        """What was counted, without the end itself."""
+        return (
+            f"{self.count} of the best {self.of} trials and {self.others_near} of the other {self.others} lie within "
+            f"a tenth of the range of the {self.side} end"
+        )
 
 
 def at_edges(trials: pd.DataFrame, parameters: Sequence[Parameter], objective: Objective) -> list[AtEdge]:
-    """Ranges at whose end the best quarter of their trials stands, more often than chance would have it.
+    """Ranges at whose end the best quarter of their trials stands more often than the others do, and scores still rise.
 
-    Each end is held against a binomial with `EDGE`, and all ends together at `EDGE_LEVEL` (Bonferroni).
+    A sampler that learns goes where it once was lucky, so that many trials at an end say nothing by themselves. The
+    best are held against the others (Fisher's exact test; all ends together at `EDGE_LEVEL` by Bonferroni), and a
+    parabola through all scores must rise at the end. benchmarks/proposals.py has how often that is told in vain.
 
     Args:
         trials: The rows of `trials.csv`.
@@ -107,17 +121,28 @@ def at_edges(trials: pd.DataFrame, parameters: Sequence[Parameter], objective: O
         own = rows[np.isfinite(values)]
         if len(own) < MIN_AT_EDGE:
             continue
-        ranked = own.assign(value=values).sort_values("score", key=lambda one: -one.map(objective.goodness))
-        best = ranked.head(max(4, len(own) // 4))["value"].to_numpy(dtype=float)
-        places = _place(parameter, best)
-        for side, near, end in (
-            ("lower", places <= EDGE, parameter.low),
-            ("upper", places >= 1 - EDGE, parameter.high),
+        goodness = own["score"].map(objective.goodness).to_numpy(dtype=float)
+        places = _place(parameter, values[own.index].to_numpy(dtype=float))
+        best = np.argsort(-goodness, kind="stable")[: max(4, len(own) // 4)]
+        rises = _slopes_at_ends(places, goodness)
+        for side, near, end, slope in (
+            ("lower", places <= EDGE, parameter.low, -rises[0]),
+            ("upper", places >= 1 - EDGE, parameter.high, rises[1]),
         ):
-            chance = stats.binom.sf(near.sum() - 1, len(best), EDGE)
-            if chance * 2 * len(ranges) <= EDGE_LEVEL:
-                found.append(AtEdge(parameter.key, end, int(near.sum()), len(best), side))
+            count, every = int(near[best].sum()), int(near.sum())
+            chance = stats.hypergeom.sf(count - 1, len(own), every, len(best))
+            if chance * 2 * len(ranges) <= EDGE_LEVEL and slope > 0:
+                others = (every - count, len(own) - len(best))
+                found.append(AtEdge(parameter.key, end, count, len(best), side, *others))
     return found
+
+
+def _slopes_at_ends(places: Floats, values: Floats) -> tuple[float, float]:
+    """The slopes at 0 and 1 of the parabola that fits values best."""
+    centred = places - 0.5
+    terms = np.stack([np.ones_like(centred), centred, centred**2], axis=1)
+    _, linear, square = np.linalg.lstsq(terms, values, rcond=None)[0]
+    return float(linear - square), float(linear + square)
 
 
 def _place(parameter: Parameter, values: Floats) -> Floats:

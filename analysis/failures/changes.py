@@ -28,7 +28,7 @@ CHANGE_COLUMNS = (
 TYPE_CHANGE_COLUMNS = ("type", "before", "after", "difference", "difference_low", "difference_high")
 """Of the table `type_changes`."""
 
-LEAST_UNITS_OF_TYPE = 8
+LEAST_UNITS_OF_TYPE = 10
 """Images or groups in which a type must occur under one of the predictions: the few of a rarer one decide."""
 ROWS_AT_A_TIME = 2**22
 

@@ -30,8 +30,7 @@ def off_edges(searched: Searched, trials: pd.DataFrame, objective: Objective) ->
             found.append(
                 Proposal(
                     f"{edge.key} from {moved.low:g} to {moved.high:g}",
-                    f"{edge.count} of the best {edge.of} trials lie within a tenth of the range of its {edge.side} "
-                    f"end, {edge.end:.3g}",
+                    f"{edge.words}, {edge.end:.3g}, towards which scores rise",
                     (moved,),
                 )
             )

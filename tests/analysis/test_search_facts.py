@@ -58,11 +58,16 @@ def test_the_best_so_far_is_a_running_maximum_of_the_search_alone() -> None:
 
 
 def edge_trials(
-    near: int, *, of: int = 16, value: float = 0.98, parameter: str = "optimizer.weight_decay"
+    near: int,
+    *,
+    of: int = 16,
+    value: float = 0.98,
+    middle: float = 0.5,
+    parameter: str = "optimizer.weight_decay",
 ) -> pd.DataFrame:
     """The best quarter, of which so many lie near an end; the others are in the middle."""
     best = max(4, of // 4)
-    places = [value] * near + [0.5] * (best - near) + [0.5] * (of - best)
+    places = [value] * near + [middle] * (of - near)
     scores = [0.8] * best + [0.4] * (of - best)
     return frame(
         [{"val/miou": score, f"config/{parameter}": place} for score, place in zip(scores, places, strict=True)]
@@ -70,7 +75,7 @@ def edge_trials(
 
 
 def test_the_best_at_an_end_of_a_range_are_told_where_chance_would_not_put_them() -> None:
-    assert stats.binom.sf(2, 4, 0.1) * 2 <= 0.05 < stats.binom.sf(1, 4, 0.1) * 2
+    assert stats.hypergeom.sf(2, 16, 3, 4) * 2 <= 0.05 < stats.hypergeom.sf(1, 16, 2, 4) * 2
     assert at_edges(edge_trials(2), [DECAY], MIOU) == []
     (found,) = at_edges(edge_trials(3), [DECAY], MIOU)
     assert (found.key, found.end, found.count, found.of, found.side) == ("optimizer.weight_decay", 1.0, 3, 4, "upper")
@@ -88,9 +93,9 @@ def test_many_ranges_need_more_to_be_told() -> None:
 
 def test_edges_follow_the_scale_of_the_range_and_the_objectives_direction() -> None:
     near = 10 ** (-2 - 0.19)  # within a tenth of two decades
-    assert len(at_edges(edge_trials(4, value=near, parameter="optimizer.lr"), [RATE], MIOU)) == 1
+    assert len(at_edges(edge_trials(4, value=near, middle=0.001, parameter="optimizer.lr"), [RATE], MIOU)) == 1
     linear = replace(RATE, log=False)
-    assert at_edges(edge_trials(4, value=near, parameter="optimizer.lr"), [linear], MIOU) == []
+    assert at_edges(edge_trials(4, value=near, middle=0.001, parameter="optimizer.lr"), [linear], MIOU) == []
     least = replace(MIOU, metric=replace(MIOU.metric, direction="min"))
     assert at_edges(edge_trials(4), [DECAY], least) == []
 
@@ -106,6 +111,29 @@ def test_uniform_trials_stand_at_an_edge_in_few_sweeps() -> None:
         rows = [{"val/miou": rng.random(), **{f"config/p{k}": rng.random() for k in range(6)}} for _ in range(32)]
         told += bool(at_edges(frame(rows), [replace(DECAY, key=f"p{k}") for k in range(6)], MIOU))
     assert told <= 18
+
+
+def test_a_sampler_that_goes_where_it_was_lucky_proves_no_edge() -> None:
+    rng, told, crowded = np.random.default_rng(0), 0, 0
+    for _ in range(200):
+        places, scores = [], []
+        for _ in range(40):
+            lucky = places[int(np.argmax(scores))] if places and rng.random() < 0.7 else rng.random()
+            places.append(float(np.clip(lucky + rng.normal(0, 0.05), 0, 1)))
+            scores.append(float(rng.random()))
+        rows = [{"val/miou": y, "config/optimizer.weight_decay": x} for x, y in zip(places, scores, strict=True)]
+        told += bool(at_edges(frame(rows), [DECAY], MIOU))
+        best = np.array(places)[np.argsort(scores)[-10:]]
+        crowded += min(stats.binom.sf(sum(side <= 0.1) - 1, 10, 0.1) for side in (best, 1 - best)) * 2 <= 0.05
+    assert told <= 16 < 30 <= crowded
+
+
+def test_an_end_that_scores_fall_towards_is_none() -> None:
+    places = np.linspace(0, 1, 200)
+    for top, side in ((0.15, None), (-0.1, "lower"), (0.85, None), (1.1, "upper")):
+        rows = [{"val/miou": 0.5 - (x - top) ** 2 / 9, "config/optimizer.weight_decay": x} for x in places]
+        found = at_edges(frame(rows), [DECAY], MIOU)
+        assert [one.side for one in found] == ([side] if side else [])
 
 
 def infeasible_trials(bad_high: int, high: int, bad_low: int, low: int) -> pd.DataFrame:

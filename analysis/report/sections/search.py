@@ -97,8 +97,7 @@ def _importance_claim(results: Results) -> list[Claim]:
 def _edge_claims(results: Results) -> list[Claim]:
     return [
         claim(
-            f"{one.count} of the best {one.of} trials lie within a tenth of the range of the {one.side} end of {{}}, "
-            f"{one.end:.3g}: the range may end too soon.",
+            f"{one.words} of {{}}, {one.end:.3g}, towards which scores rise: the range may end too soon.",
             bold(one.key),
             evidence=Evidence.RECORD,
         )
