@@ -5,8 +5,8 @@
 Ranges are moved off an end where the best trials stand there (`next_sweep.edges`). Searches of three ranges are
 simulated with the sweep's own samplers: the score depends on none of them, or on the first alone, by a parabola whose
 top lies in the middle of the range, near an end, at it, or beyond; the score at the top is once or four times as far
-above that half a range from it as the luck of seeds scatters (`gain`). A proposal is right if it moves towards the top of a
-range that the score depends on and the top lies within a tenth of the range's end or beyond; any other is wrong.
+above that half a range from it as the luck of seeds scatters (`gain`). A proposal is right if it moves towards the top
+of a range that the score depends on and the top lies within a tenth of the range's end or beyond; any other is wrong.
 
 A larger input, and losses for rare classes, are proposed where an interval lies beyond a limit. Splits are drawn from
 the populations of `benchmarks.interval_coverage`; how often the interval lies beyond the true value, as the limit may

@@ -86,8 +86,10 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         objectives=ready.objectives,
         weights=ready.weights,
     )
-    for offender in ready.checked.warnings:
-        console.print(f"[yellow]warning[/yellow] {escape(str(offender))}", soft_wrap=True)
+    for one in ready.checked.warning_paragraphs:
+        console.print(f"[yellow]warning[/yellow] {escape(one.line)}", soft_wrap=True)
+    if all_are := ready.checked.where_all_are(ready.checked.warning_paragraphs):
+        console.print(escape(all_are), soft_wrap=True, style="dim")
     root = config.data_root
     setting = Setting(
         space=ready.space,
@@ -233,7 +235,7 @@ def _manifest(
             config.data_root,
             config.run_dir,
             origin=ready.splits.origin,
-            warnings=[*ready.splits.warnings, *map(str, ready.checked.warnings)],
+            warnings=[*ready.splits.warnings, *(one.line for one in ready.checked.warning_paragraphs)],
         ),
         space=ready.space,
         base={**ready.base, "epochs": plan.max_epochs},

@@ -115,6 +115,8 @@ def _train(asked: argparse.Namespace) -> int:
     config = TrialConfig.from_flat({"image_size": format_size(data.default_image_size), **values})
     checked = check(data, splits)
     checked.raise_for_errors()
+    for one in checked.warning_paragraphs:
+        print(f"warning {one.line}", file=sys.stderr)
     ensure_weights(config.model.name, str(config.model.params["weights"]))
     print(f"{config.model.name} on {data.name}: {len(splits.train)} train, {len(splits.val)} val images")
     print(f"policy {config.augment.describe()}")

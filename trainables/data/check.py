@@ -24,9 +24,10 @@ from rich.table import Table
 from trainables import commands, plugins
 from trainables.data.base import DATASETS, VOID, Offender, SegmentationData, Splits
 from trainables.data.cache.scan import ImageRecord, pixels_by_class, scan
+from trainables.data.faults import Paragraph, paragraphs, write_all
 from trainables.data.flags import add_data_flags
 from trainables.data.near_duplicates import near_duplicates
-from trainables.data.presence import SHOWN_KINDS, shown_faults
+from trainables.data.presence import shown_faults
 from trainables.data.reading.files import strange_kind, strange_text
 from trainables.data.reading.stored import is_transparent, stored_text
 from trainables.data.splits.complete import PARTS
@@ -42,8 +43,7 @@ NEAR_EMPTY = 0.01
 """A mask with a smaller share of pixels that are not void is near-empty."""
 
 _TURN = "turn the pixels and drop the tag"
-_AGAIN = "then run the same command again"
-_CURE = f"fix or remove these files, or take their ids out of the lists, {_AGAIN}"
+_MEND = "change what is named, then run the same command again"
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,35 @@ class CheckResult:
     """Void pixels by split."""
 
     @property
-    def cure(self) -> str:
-        """What to do about the errors."""
-        return f"change what is named, {_AGAIN}" if all(e.kind in SHOWN_KINDS for e in self.errors) else _CURE
+    def error_paragraphs(self) -> list[Paragraph]:
+        """The errors of each kind."""
+        return paragraphs(self.errors, self.root, described=self.name == "folder")
+
+    @property
+    def warning_paragraphs(self) -> list[Paragraph]:
+        """The warnings of each kind; none has a cure."""
+        return paragraphs(self.warnings, self.root, described=False)
+
+    def where_all_are(self, told: Sequence[Paragraph]) -> str:
+        """Where the faults are that some paragraphs do not name; empty if they name all."""
+        if not any(one.hidden for one in told):
+            return ""
+        place = write_all(self.name, self.root, self.errors, self.warnings)
+        return f"all are in {place}" if place else "python -m trainables.data.check --json lists all"
 
     def raise_for_errors(self) -> None:
         """Returns if there are no errors.
 
         Raises:
-            DataError: Lists every offender, one per line, with the cure.
+            DataError: Tells the errors of each kind in a paragraph, with the cure, and where all are.
         """
         if not self.errors:
             return
-        lines = "\n".join(f"  {offender}" for offender in self.errors)
+        told = self.error_paragraphs
+        lines = "\n".join(f"  {line}" for one in told for line in one.lines)
         faults = counted(len(self.errors), "fault")
-        raise DataError(f"data set {self.name} in {self.root} has {faults}:\n{lines}\n{self.cure}")
+        end = "; ".join(filter(None, [_MEND, self.where_all_are(told)]))
+        raise DataError(f"data set {self.name} in {self.root} has {faults}:\n{lines}\n{end}")
 
 
 def check(data: SegmentationData, splits: Splits, *, progress: OnProgress | None = None) -> CheckResult:
@@ -226,9 +240,8 @@ def _twins(
     owners: dict[str, dict[str, str]] = defaultdict(dict)
     for part, members in parts.items():
         for image_id in members:
-            # An image that cannot be decoded may still have a copy.
-            content = records[image_id].content or records[image_id].image.sha256
-            if content:
+            # What cannot be decoded is a fault of its own, and copies of it are no further ones.
+            if content := records[image_id].content:
                 owners[content].setdefault(part, image_id)
     for by_part in owners.values():
         if len(set(by_part.values())) > 1:
@@ -338,13 +351,18 @@ def _print(console: Console, data: SegmentationData, splits: Splits, result: Che
     console.print(table)
     for note in splits.warnings:
         console.print(f"[yellow]note[/] {escape(note)}")
-    for style, offenders in (("yellow", result.warnings), ("red", result.errors)):
-        for offender in offenders:
-            console.print(f"[{style}]{'warning' if style == 'yellow' else 'error'}[/] {escape(str(offender))}")
-    if result.errors:
-        console.print(f"[red]{counted(len(result.errors), 'error')}[/]: {result.cure}")
+    errors, warnings = result.error_paragraphs, result.warning_paragraphs
+    for style, what, told in (("yellow", "warning", warnings), ("red", "error", errors)):
+        for one in told:
+            first, *others = one.lines
+            console.print(f"[{style}]{what}[/] {escape(first)}")
+            for line in others:
+                console.print(f"  {escape(line)}", highlight=False)
+    all_are = f"; {where}" if (where := result.where_all_are([*errors, *warnings])) else ""
+    if errors:
+        console.print(f"[red]{counted(len(result.errors), 'error')}[/]: {_MEND}{escape(all_are)}")
     else:
-        console.print(f"[green]fit to train on[/], {counted(len(result.warnings), 'warning')}")
+        console.print(f"[green]fit to train on[/], {counted(len(result.warnings), 'warning')}{escape(all_are)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,9 +19,6 @@ RARE_SHARE = 0.0005
 """A class with a smaller share of a split's labelled pixels is rare: 33 pixels of a 256x256 image on average."""
 
 _UNLEARNABLE, _UNMEASURABLE, _UNDECIDED = "nothing to learn", "nothing to measure", "void or a class"
-SHOWN_KINDS = (_UNLEARNABLE, _UNMEASURABLE, _UNDECIDED)
-"""The kinds of `shown_faults`' errors; each says its own cure."""
-
 _EVERYWHERE = "train, val and test"
 
 _NAMED = 8

@@ -326,7 +326,7 @@ def _array(path: Path) -> npt.NDArray[Any]:
     except FileNotFoundError:
         _missing(path, "mask")
     except DAMAGE as error:
-        raise DataError(f"{path}: mask cannot be decoded ({error}); replace it by a whole copy") from None
+        raise _damaged(path, "mask", error) from None
     channel = _one_channel(array)
     if channel.ndim != 2 or channel.dtype.kind not in "biuf":
         raise DataError(
@@ -381,7 +381,13 @@ def _open(path: Path, what: str, page: int = 0) -> tuple[PIL.Image.Image, str]:
     except FileNotFoundError:
         _missing(path, what)
     except DAMAGE as error:
-        raise DataError(f"{path}: {what} cannot be decoded ({error}); replace it by a whole copy") from None
+        raise _damaged(path, what, error) from None
+
+
+def _damaged(path: Path, what: str, error: Exception) -> DataError:
+    # Readers name the path again, which stands before it anyway.
+    reason = str(error).replace(repr(str(path)), "").strip().removesuffix(":") or type(error).__name__
+    return DataError(f"{path}: {what} cannot be decoded ({reason}); replace it by a whole copy")
 
 
 def _missing(path: Path, what: str) -> NoReturn:
