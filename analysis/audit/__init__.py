@@ -1,0 +1,5 @@
+"""The numbers of a report's tables counted again from the files that it kept, by code of its own.
+
+Nothing here is shared with the metrics, the intervals and the failure analysis that are checked
+(`tests/analysis/audit/` holds that): definitions and limits are those of docs/METRICS.md, written down a second time.
+"""
