@@ -1,7 +1,7 @@
 """`python -m analysis.audit RUN`: the numbers of a report's tables counted again from the masks, and what differs.
 
-It reads `RUN/report/tables/*.csv`, the true masks and images, and what the report kept of each checkpoint; counts everything
-anew and compares cell by cell. No checkpoint is evaluated, so it opens nothing.
+It reads `RUN/report/tables/*.csv`, the true masks and images, and what the report kept of each checkpoint; counts
+everything anew and compares cell by cell. No checkpoint is evaluated, so it opens nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pandas as pd
 
 from analysis.audit.cells import Audit, audit_lines
 from analysis.audit.intervals import units_of
-from analysis.audit.looked import Sought, folder_of, look_through
+from analysis.audit.looked import Looked, Sought, folder_of, look_through
 from analysis.audit.of_failures import audit_failures
 from analysis.audit.of_records import audit_records
 from analysis.audit.of_scores import Ranked, audit_scores, dead_labels, metric_of_key
@@ -48,8 +49,8 @@ TABLES = (
 """Those that are compared: all but `components`."""
 
 NOT_RECOMPUTED = (
-    "whether the kept scores of pixels and confidences of regions, from which ap, map and their intervals are recomputed, "
-    "are the model's: masks do not hold probabilities",
+    "whether the kept scores of pixels and confidences of regions, from which ap, map and their intervals are "
+    "recomputed, are the model's: masks do not hold probabilities",
     "intervals, chances, detectable and outcomes of fresh seeds (confirmation, standings): they are drawn in 100,000 "
     "simulated sweeps",
     "components: what the trials without one component predicted on val is not kept",
@@ -74,50 +75,113 @@ def _run(options: argparse.Namespace) -> Audit:
     manifest = open_run(options.run)
     plugins.load_recorded(manifest.plugins, options.plugins, run=options.run, more=True)
     data = open_data(options.run, manifest, root=options.data_root)
-    split = load_run_split(options.run, options.split)
-    again = commands.report(options.run, *(["--split", "val"] if options.split == "val" else []))
-    report = report_folder(options.run, options.split)
-    tables = {name: _read_table(report, name, again) for name in TABLES}
-    comparison = tables["comparison"] = tables["comparison"].fillna({"trial_id": MAJORITY})
-    if set(comparison["images"]) - {len(split.ids)}:
+    tables = read_tables(options.run, options.split)
+    return compare(tables, gather(options.run, manifest, data, tables, split=options.split, iou_limit=options.iou))
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All that tables are compared with.
+
+    Attributes:
+        looked: What was found in the masks.
+        ranked: What the sweep ranked by.
+        records: Of the labels' checkpoints.
+        trials: The rows of `trials.csv`.
+        seed: Of the sweep.
+    """
+
+    looked: Looked
+    ranked: Ranked
+    records: Mapping[str, TrialRecord]
+    trials: pd.DataFrame
+    seed: int
+
+
+def gather(
+    run_dir: Path,
+    manifest: SweepManifest,
+    data: SegmentationData,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    split: str,
+    iou_limit: float,
+) -> Gathered:
+    """Looks at every mask that a report kept.
+
+    Args:
+        run_dir: The run.
+        manifest: Of the run.
+        data: Its data set.
+        tables: Of the report; they say which trial each label is.
+        split: `test` or `val`.
+        iou_limit: A region or component fails at or below it.
+
+    Raises:
+        DataError: If the report is of another split, or what it kept is missing, damaged or of other images.
+        CheckpointError: If the record of a label cannot be read.
+    """
+    images = load_run_split(run_dir, split)
+    again = _again(run_dir, split)
+    comparison = tables["comparison"]
+    if set(comparison["images"]) - {len(images.ids)}:
         raise DataError(
-            f"{report} was not made on {options.split}: its tables are of other images\n"
+            f"{report_folder(run_dir, split)} was not made on {split}: its tables are of other images\n"
             f"give --split, or make the report again: {again}"
         )
     labels = dict(zip(comparison["label"], comparison["trial_id"], strict=True))
-    records = _records(options.run, [label for label in labels if label != MAJORITY])
-    trials = load_trials(options.run)
-    ranked = _ranked(options.run, manifest, data, trials, labels, records, options.split)
-    kept = evaluations(options.run, split.name)
+    records = _records(run_dir, [label for label in labels if label != MAJORITY])
+    trials = load_trials(run_dir)
+    ranked = _ranked(run_dir, manifest, data, trials, labels, records, split)
     # On val the seeds' own scores are compared, and their masks are not kept.
-    seeds = {one for own in ranked.seeds.values() for one in own} if options.split != "val" else set()
+    seeds = {one for own in ranked.seeds.values() for one in own} if split != "val" else set()
     wanted = [*dict.fromkeys(labels.values()), *sorted(seeds - set(labels.values()))]
-    folders = {one: folder_of(within(kept, one), split.ids, again) for one in wanted}
-    of_labels = [trial_id for label, trial_id in labels.items() if label != MAJORITY]
+    kept = evaluations(run_dir, split)
     sought = Sought(
         data=data,
-        image_ids=split.ids,
+        image_ids=images.ids,
         names=[info.name for info in data.classes],
-        iou_limit=options.iou,
-        folders=folders,
+        iou_limit=iou_limit,
+        folders={one: folder_of(within(kept, one), images.ids, again) for one in wanted},
         confused=_confused(tables["failures"], labels),
-        failures_of=of_labels,
+        failures_of=[trial_id for label, trial_id in labels.items() if label != MAJORITY],
     )
-    looked = look_through(sought, units_of(split.groups))
+    return Gathered(look_through(sought, units_of(images.groups)), ranked, records, trials, manifest.seed)
+
+
+def compare(tables: Mapping[str, pd.DataFrame], gathered: Gathered) -> Audit:
+    """Compares every cell of tables that can be recomputed."""
     audit = Audit()
+    looked, ranked = gathered.looked, gathered.ranked
     audit_scores(audit, tables, looked, ranked)
-    dead = {labels[label] for label in dead_labels(looked, ranked)}
+    dead = {ranked.trials[label] for label in dead_labels(looked, ranked)}
     audit_failures(
         audit,
         tables,
         looked,
-        labels,
-        voters=set(wanted) - {MAJORITY} - dead,
-        split=options.split,
-        seed=manifest.seed,
+        ranked.trials,
+        voters=set(looked.trials) - {MAJORITY} - dead,
+        split=ranked.split,
+        seed=gathered.seed,
     )
-    audit_records(audit, tables, trials, records)
+    audit_records(audit, tables, gathered.trials, gathered.records)
     return audit
+
+
+def read_tables(run_dir: Path, split: str) -> dict[str, pd.DataFrame]:
+    """The tables of a report, by name.
+
+    Raises:
+        DataError: If one is missing or damaged.
+    """
+    tables = {name: _read_table(report_folder(run_dir, split), name, _again(run_dir, split)) for name in TABLES}
+    tables["comparison"] = tables["comparison"].fillna({"trial_id": MAJORITY})
+    return tables
+
+
+def _again(run_dir: Path, split: str) -> str:
+    """The command that makes the report."""
+    return commands.report(run_dir, *(["--split", "val"] if split == "val" else []))
 
 
 def _ranked(
@@ -144,6 +208,7 @@ def _ranked(
         learnt=np.asarray(class_pixels(data, load_split(run_dir, "train").ids)) > 0,
         seeds={one.trial_id: one.trials for one in verdict.configurations} if verdict else {},
         sources={trial_id: _source(trial_id, parents) for trial_id in {*labels.values(), *parents}},
+        winner=verdict.winner if verdict else "",
     )
 
 
@@ -161,7 +226,7 @@ def _records(run_dir: Path, labels: Sequence[str]) -> dict[str, TrialRecord]:
     folders = label_folders(run_dir)
     added = {label: within(run_dir, REPORT, "checkpoints", label) for label in labels if label not in folders}
     folders |= {label: folder for label, folder in added.items() if (folder / TRIAL_FILE).is_file()}
-    return {label: load_trial(folders[label]) for label in labels if label in folders}
+    return {label: load_trial(folder) for label, folder in folders.items()}
 
 
 def _losses(record: TrialRecord) -> list[float]:
@@ -178,7 +243,18 @@ def _confused(failures: pd.DataFrame, labels: Mapping[str, str]) -> dict[tuple[s
 
 def _read_table(report: Path, name: str, again: str) -> pd.DataFrame:
     path = within(report, TABLES_FOLDER, f"{name}.csv")
-    texts = ("label", "trial_id", "image_id", "class", "name", "what", "models_say", "taken_for", "confused_with", "parent")
+    texts = (
+        "label",
+        "trial_id",
+        "image_id",
+        "class",
+        "name",
+        "what",
+        "models_say",
+        "taken_for",
+        "confused_with",
+        "parent",
+    )
     try:
         read = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:

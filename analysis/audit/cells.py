@@ -54,7 +54,8 @@ class Audit:
             column: Its name.
             written: In the table.
             recomputed: What it should be.
-            within: Relative difference up to which two numbers are the same.
+            within: Relative difference up to which two numbers are the same; also the absolute one where it is more
+                than `RELATIVE`, for factors and effects are about 1.
         """
         self.cells[table] = self.cells.get(table, 0) + 1
         if isinstance(recomputed, str):
@@ -64,12 +65,18 @@ class Audit:
             return
         number, expected = _number(written), _number(recomputed)
         both_empty = math.isnan(number) and math.isnan(expected)
-        least = ABSOLUTE * within / RELATIVE
+        least = within if within > RELATIVE else ABSOLUTE
         if not both_empty and not math.isclose(number, expected, rel_tol=within, abs_tol=least):
             self.differences.append(Difference(table, row, column, number, expected))
 
     def compare_row(
-        self, table: str, row: str, written: Mapping[Any, Any], recomputed: Mapping[str, Any], *, within: float = RELATIVE
+        self,
+        table: str,
+        row: str,
+        written: Mapping[Any, Any],
+        recomputed: Mapping[str, Any],
+        *,
+        within: float = RELATIVE,
     ) -> None:
         """Compares the cells of a row that were recomputed."""
         for column, value in recomputed.items():

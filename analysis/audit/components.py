@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from analysis.audit.pixels import VOID, Flags, Integers, Mask
+from analysis.audit.pixels import VOID, Flags, Integers
 
 # The limits of docs/METRICS.md.
 FOUND_SHARE = 0.1
@@ -46,15 +46,19 @@ def find_parts(mask: npt.NDArray[np.integer]) -> Parts:
     count = 0
     for value in np.unique(mask).tolist():
         own, found = ndimage.label(mask == value, TOUCHING)
-        labels += np.where(own > 0, own + count, 0)
+        labels[own > 0] = own[own > 0] + count
         count += found
-    first = np.full(count + 1, mask.size)
-    np.minimum.at(first, labels.ravel(), np.arange(mask.size))
-    order = np.argsort(first[1:], kind="stable")
+    flat = labels.ravel() - 1
+    first = np.zeros(count, np.int64)
+    # Written from the last pixel to the first, so that the first stays.
+    first[flat[::-1]] = np.arange(mask.size - 1, -1, -1)
+    order = np.argsort(first)
     number = np.empty(count, np.int64)
     number[order] = np.arange(count)
-    labels = number[labels - 1]
-    return Parts(labels, mask.ravel()[first[1:][order]].astype(np.int64), np.bincount(labels.ravel(), minlength=count))
+    flat = number[flat]
+    return Parts(
+        flat.reshape(mask.shape), mask.ravel()[first[order]].astype(np.int64), np.bincount(flat, minlength=count)
+    )
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,15 @@ class Meeting:
         return np.asarray(self.true_class == self.predicted_class)
 
 
-def meet(truth: Mask, prediction: Mask) -> Meeting:
-    """Finds the components of both masks and what they share."""
-    first, second = find_parts(truth), find_parts(prediction)
-    keys, image, pixels = np.unique(
-        first.labels * len(second) + second.labels, return_inverse=True, return_counts=True
-    )
-    return Meeting(first, second, keys // len(second), keys % len(second), pixels, image.reshape(truth.shape))
+def meet(truth: Parts, prediction: Parts) -> Meeting:
+    """Finds what the components of a true and a predicted mask share."""
+    keys = truth.labels * len(prediction) + prediction.labels
+    counts = np.bincount(keys.ravel())
+    pairs = np.flatnonzero(counts)
+    number = np.zeros(len(counts), np.int64)
+    number[pairs] = np.arange(len(pairs))
+    one, other = np.divmod(pairs, len(prediction))
+    return Meeting(truth, prediction, one, other, counts[pairs], number[keys])
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
-"""The effects of factors, their curves, and what types of error take: with the draws of docs/METRICS.md, by other sums."""
+"""The effects of factors, their curves, and what types of error take, by the draws that docs/METRICS.md names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import stats
 
 from analysis.audit.factors import LOOKS, NAMES
-from analysis.audit.pixels import Floats, Integers
+from analysis.audit.pixels import Floats, Integers, share
 from analysis.audit.types import TYPES
 
 # The limits and numbers of draws of docs/METRICS.md.
@@ -105,14 +106,15 @@ def curves(cases: Cases, seed: int) -> list[dict[str, float | str]]:
     rows: list[dict[str, float | str]] = []
     for name, values in zip(NAMES, cases.factors.T, strict=True):
         ends = np.unique(np.nanquantile(values, np.arange(FIFTHS + 1) / FIFTHS))
-        for number, (low, high) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+        for number, (low, high) in enumerate(pairwise(ends)):
             is_last = number == len(ends) - 2
             inside = (values >= low) & ((values <= high) if is_last else (values < high))
             sums, counts = np.zeros(cases.images), np.zeros(cases.images)
             np.add.at(sums, cases.image[inside], cases.iou[inside])
             np.add.at(counts, cases.image[inside], 1)
-            means = [float(draw @ sums / (draw @ counts)) for draw in drawn if draw @ counts]
-            bounds = np.quantile(means, (0.025, 0.975)) if means else np.full(2, np.nan)
+            means = share(drawn @ sums, drawn @ counts)
+            means = means[~np.isnan(means)]
+            bounds = np.quantile(means, (0.025, 0.975)) if len(means) else np.full(2, np.nan)
             total = counts.sum()
             rows.append(
                 {

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from analysis.audit.components import find_parts
+from analysis.audit.components import Parts
 from analysis.audit.pixels import VOID, Flags, Floats, Integers, Mask
 from analysis.audit.types import band_width
 
@@ -29,43 +29,47 @@ EDGE_STEPS, EDGE_SHARE, LEAST_RISE = 5, 0.05, 8
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
-def measure(image: npt.NDArray[np.uint8], truth: Mask, kinds: npt.NDArray[np.integer]) -> Floats:
+def measure(image: npt.NDArray[np.uint8], truth: Mask, parts: Parts, kinds: npt.NDArray[np.integer]) -> Floats:
     """The factors of every true component that is no background, in the order of their numbers, shape (K, 13).
 
     Args:
         image: RGB, shape (H, W, 3).
         truth: Class ids and void, shape (H, W).
+        parts: Its components.
         kinds: Background 0, stuff 1 or thing 2 of each class.
     """
-    parts = find_parts(truth)
     kind_of = np.zeros(256, np.int64)
     kind_of[: len(kinds)] = kinds
     numbers = np.arange(len(parts))
     grey = (image.astype(np.int64) @ LUMA + 2**14) >> 15
     saturation = _saturation(image)
+
+    def mean_of(values: npt.NDArray[np.generic]) -> Floats:
+        return np.bincount(parts.labels.ravel(), values.ravel(), len(parts)) / parts.pixels
+
     height, width = truth.shape
     rows, columns = np.mgrid[:height, :width]
-    down = (ndimage.mean(rows, parts.labels, numbers) + 0.5) / height
-    across = (ndimage.mean(columns, parts.labels, numbers) + 0.5) / width
+    down = (mean_of(rows) + 0.5) / height
+    across = (mean_of(columns) + 0.5) / width
     light = grey.mean()
     edge = _edges(parts.labels)
     border = np.ones(truth.shape, bool)
     border[1:-1, 1:-1] = False
-    on_border = ndimage.sum(border, parts.labels, numbers)
+    on_border = mean_of(border) * parts.pixels
     contrast, crowding = _surroundings(image, parts.labels, truth, kind_of)
     thickness = _thickness(parts.labels, edge, numbers)
     same = np.ones(len(parts))
     found = {
         "light": same * light / 255,
         "range": same * grey.std() / max(1, light),
-        "brightness": ndimage.mean(grey, parts.labels, numbers) / max(1, light) - 1,
+        "brightness": mean_of(grey) / max(1, light) - 1,
         "contrast": contrast,
-        "saturation": ndimage.mean(saturation, parts.labels, numbers) / 255,
+        "saturation": mean_of(saturation) / 255,
         "blur": same * _blur(grey),
         "noise": same * _noise(grey),
         "size": np.log10(parts.pixels / truth.size),
         "thinness": 1 - np.minimum(1, thickness / (2 * np.sqrt(parts.pixels / np.pi))),
-        "truncation": on_border / np.maximum(1, ndimage.sum(edge | border, parts.labels, numbers)),
+        "truncation": on_border / np.maximum(1, mean_of(edge | border) * parts.pixels),
         "crowding": crowding,
         "off_centre": np.sqrt(((down - 0.5) ** 2 + (across - 0.5) ** 2) / 0.5),
         "height": down,
@@ -78,7 +82,7 @@ def _saturation(image: npt.NDArray[np.uint8]) -> Integers:
     """Saturation of HSV in 0 .. 255, rounded as OpenCV does: 255 / value in parts of 2^12 first."""
     value = image.max(axis=2).astype(np.int64)
     scale = np.rint(np.divide(255 * 2**12, value, out=np.zeros(value.shape), where=value > 0)).astype(np.int64)
-    return ((value - image.min(axis=2)) * scale + 2**11) >> 12
+    return np.asarray(((value - image.min(axis=2)) * scale + 2**11) >> 12)
 
 
 def _edges(labels: Integers) -> Flags:
@@ -104,20 +108,19 @@ def _surroundings(
 ) -> tuple[Floats, Floats]:
     """Contrast to, and share of things in, what lies the band's width beyond the outline in eight directions."""
     count, step = int(labels.max()) + 1, band_width(labels.shape)
-    colors, seen = np.zeros((count, 3)), np.zeros(count)
-    known, things = np.zeros(count), np.zeros(count)
+    colors, seen, known, things = np.zeros((count, 3)), np.zeros(count), np.zeros(count), np.zeros(count)
     for down, right in DIRECTIONS:
         for sign in (1, -1):
             here, there = _moved(labels.shape, sign * down * step, sign * right * step)
             beyond = labels[here] != labels[there]
-            mine = labels[here][beyond]
-            np.add.at(colors, mine, image[there][beyond].astype(np.float64))
-            np.add.at(seen, mine, 1)
-            np.add.at(known, mine, truth[there][beyond] != VOID)
-            is_thing = (truth[there][beyond] != VOID) & (kind_of[truth[there][beyond]] == THING)
-            np.add.at(things, mine, is_thing)
-    numbers = np.arange(count)
-    inside = np.stack([ndimage.mean(image[..., channel], labels, numbers) for channel in range(3)], axis=1)
+            mine, theirs = labels[here][beyond], truth[there][beyond]
+            looks = image[there][beyond]
+            colors += np.stack([np.bincount(mine, looks[:, channel], count) for channel in range(3)], axis=1)
+            seen += np.bincount(mine, minlength=count)
+            known += np.bincount(mine, theirs != VOID, count)
+            things += np.bincount(mine, (theirs != VOID) & (kind_of[theirs] == THING), count)
+    sizes = np.bincount(labels.ravel())[:, None]
+    inside = np.stack([np.bincount(labels.ravel(), image[..., one].ravel()) for one in range(3)], axis=1) / sizes
     with np.errstate(invalid="ignore", divide="ignore"):
         outside = colors / seen[:, None]
         apart = np.sqrt(((inside - outside) ** 2).sum(axis=1))

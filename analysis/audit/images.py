@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from analysis.audit.components import Meeting, Verdicts, judge, meet
+from analysis.audit.components import Meeting, Parts, Verdicts, find_parts, judge, meet
 from analysis.audit.pixels import Integers, Mask, count_pairs, first_of_ties
 from analysis.audit.types import NOTHING, TYPES, type_pixels
 
@@ -65,24 +65,25 @@ class Found:
     components: list[Component]
 
 
-def look_at(truth: Mask, prediction: Mask, kinds: npt.NDArray[np.integer]) -> Found:
+def look_at(truth: Mask, parts: Parts, prediction: Mask, kinds: npt.NDArray[np.integer]) -> Found:
     """Compares two masks of an image.
 
     Args:
         truth: Class ids and void, shape (H, W).
+        parts: Its components.
         prediction: Class ids.
         kinds: Background 0, stuff 1 or thing 2 of each class.
     """
-    meeting = meet(truth, prediction)
+    meeting = meet(parts, find_parts(prediction))
     verdicts = judge(meeting, kinds)
     types = type_pixels(meeting, verdicts, kinds)
     wrong = types != NOTHING
-    rows = np.stack([types[wrong], truth[wrong], prediction[wrong]], axis=1).astype(np.int64).reshape(-1, 3)
-    keys, counts = np.unique(rows, axis=0, return_counts=True)
-    by_pair = np.zeros((len(meeting.pixels), len(TYPES)), np.int64)
-    np.add.at(by_pair, (meeting.image[wrong], types[wrong]), 1)
+    keys, counts = np.unique((types[wrong] * 256 + truth[wrong]) * 256 + prediction[wrong], return_counts=True)
+    rows = np.stack([keys // 65536, keys // 256 % 256, keys % 256, counts], axis=1)
+    typed = np.bincount(meeting.image[wrong] * len(TYPES) + types[wrong], minlength=len(meeting.pixels) * len(TYPES))
+    by_pair = typed.reshape(-1, len(TYPES))
     components = [*_true(meeting, kinds, by_pair), *_invented(meeting, verdicts, kinds, by_pair)]
-    return Found(count_pairs(truth, prediction, len(kinds)), np.column_stack([keys, counts]), components)
+    return Found(count_pairs(truth, prediction, len(kinds)), rows, components)
 
 
 def _true(meeting: Meeting, kinds: npt.NDArray[np.integer], by_pair: Integers) -> list[Component]:

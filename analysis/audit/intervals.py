@@ -1,7 +1,7 @@
 """Intervals from per-image counts: each image, or group, or block of them, left out in turn.
 
-docs/METRICS.md, "Intervals" and "Claims", has the formulas: the jackknife's bias and standard error, degrees of freedom from
-the kurtosis of its values, Student's t, and the largest |t| of several differences.
+docs/METRICS.md, "Intervals" and "Claims", has the formulas: the jackknife's bias and standard error, degrees of freedom
+from the kurtosis of its values, Student's t, and the largest |t| of several differences.
 """
 
 from __future__ import annotations
@@ -113,12 +113,18 @@ class Rests:
 def units_of(groups: Sequence[str | None]) -> Units:
     """What is left out of these images: their groups, or themselves where they have none."""
     names: dict[object, int] = {}
-    unit = np.array([names.setdefault((group,) if group is not None else place, len(names)) for place, group in enumerate(groups)], np.int64)  # fmt: skip
+    for place, group in enumerate(groups):
+        names.setdefault(_unit(place, group), len(names))
+    unit = np.array([names[_unit(place, group)] for place, group in enumerate(groups)], np.int64)
     count, blocks = len(names), min(MOST_BLOCKS, len(names))
     dealt = np.arange(count) if count == blocks else np.random.default_rng(0).permutation(count)
     block = np.empty(count, np.int64)
     block[dealt] = np.arange(count) % max(1, blocks)
     return Units(unit, block[unit], blocks, any(group is not None for group in groups))
+
+
+def _unit(place: int, group: str | None) -> tuple[str, str]:
+    return ("image", str(place)) if group is None else ("group", group)
 
 
 def leave_out(one: Recount, scores: KeptScores, units: Units) -> dict[str, Rests]:
@@ -212,7 +218,9 @@ def family(differences: Sequence[Rests]) -> Family:
         normal = rng.standard_normal((DRAWS, len(moving))) @ (vectors * np.sqrt(np.maximum(eigenvalues, 0))).T
         largest = np.abs(normal).max(axis=1) / np.sqrt(rng.chisquare(least, DRAWS) / least)
     reach = np.quantile(largest, CONFIDENCE) * error
-    own = np.array([c / e if e > 0 else np.copysign(np.inf, c) if c else 0.0 for c, e in zip(centre, error, strict=True)])
+    own = np.array(
+        [c / e if e > 0 else np.copysign(np.inf, c) if c else 0.0 for c, e in zip(centre, error, strict=True)]
+    )
     chance = np.array([(1 + (largest >= abs(t)).sum()) / (1 + DRAWS) for t in own])
     return Family(centre - reach, centre + reach, chance, np.asarray(stats.t.cdf(own, freedom)))
 

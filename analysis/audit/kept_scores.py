@@ -61,7 +61,9 @@ def read_scores(folder: Path, shape: tuple[int, int]) -> KeptScores:
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({error}): make the report again") from error
     if confidence.shape != shape:
-        raise DataError(f"{path} is of {confidence.shape} images and classes, the masks of {shape}: make the report again")
+        raise DataError(
+            f"{path} is of {confidence.shape} images and classes, the masks of {shape}: make the report again"
+        )
     return KeptScores(path, confidence)
 
 

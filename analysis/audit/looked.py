@@ -14,11 +14,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from analysis.audit import factors
+from analysis.audit.components import find_parts
 from analysis.audit.effects import Cases, Wrong, wrong_pixels
 from analysis.audit.images import Component, look_at
 from analysis.audit.intervals import Rests, Units, leave_out
 from analysis.audit.kept_scores import KeptScores, read_scores
-from analysis.audit.pixels import Floats, Integers, Mask, Recount
+from analysis.audit.pixels import Floats, Integers, Mask, Recount, count_pairs
 from analysis.audit.regions import region_row
 from analysis.failures.kinds import BACKGROUND_NAMES, STUFF_NAMES
 from trainables.data.base import SegmentationData
@@ -26,10 +27,14 @@ from trainables.errors import DataError
 from trainables.paths import within
 from trainables.places import cores
 
+NO_TYPES = np.zeros((0, 4), np.int64)
 MAJORITY_SHARE = 0.5
 """Where no name is known, a class that holds this share of the true pixels is the background (docs/METRICS.md)."""
 
 Row = Mapping[str, float | str]
+
+OfImage = tuple[Integers, Integers, list[Component], dict[tuple[int, int], Row]]
+"""Pixels by pair of classes, by type, components, and failing regions."""
 
 
 @dataclass(frozen=True)
@@ -162,14 +167,18 @@ def look_through(sought: Sought, units: Units) -> Looked:
     regions: dict[str, dict[tuple[int, int], Row]] = {name: {} for name in trial_ids}
     measured: list[Floats] = []
 
-    def of_image(place: int) -> tuple[Floats, list[tuple[Integers, Integers, list[Component], dict[tuple[int, int], Row]]]]:
+    def of_image(place: int) -> tuple[Floats, list[OfImage]]:
         truth, predictions = sought.masks(trial_ids, place)
-        found = []
+        parts = find_parts(truth)
+        found: list[OfImage] = []
         for trial_id, prediction in zip(trial_ids, predictions, strict=True):
-            one = look_at(truth, prediction, kinds)
+            if trial_id not in sought.failures_of:
+                found.append((count_pairs(truth, prediction, len(kinds)), NO_TYPES, [], {}))
+                continue
+            one = look_at(truth, parts, prediction, kinds)
             failing = _failing(sought, trial_id, place, truth, prediction, one.pairs, kinds)
             found.append((one.pairs, one.types, one.components, failing))
-        return factors.measure(sought.data.image(sought.image_ids[place]), truth, kinds), found
+        return factors.measure(sought.data.image(sought.image_ids[place]), truth, parts, kinds), found
 
     with ThreadPoolExecutor(max_workers=cores()) as pool:
         for of_factors, found in pool.map(of_image, range(len(sought.image_ids))):
@@ -196,8 +205,6 @@ def _failing(
     kinds: npt.NDArray[np.integer],
 ) -> dict[tuple[int, int], Row]:
     """The rows of `failures` of one image."""
-    if trial_id not in sought.failures_of:
-        return {}
     rows: dict[tuple[int, int], Row] = {}
     values = Recount(pairs[None]).image_iou[0]
     for class_id in np.flatnonzero((values <= sought.iou_limit) & (values < 1)).tolist():
@@ -210,10 +217,13 @@ def _failing(
 
 def kinds_of(sought: Sought) -> npt.NDArray[np.int64]:
     """Background 0, stuff 1 or thing 2 of each class, by its name; by its pixels where no name is known."""
-    plain = [" ".join(name.lower().replace("-", " ").replace("_", " ").split()) or name for name in sought.names]
-    kinds = np.array([1 if name in STUFF_NAMES else 2 for name in plain], np.int64)
-    is_ground = [one in BACKGROUND_NAMES or name.lower() in BACKGROUND_NAMES for one, name in zip(plain, sought.names, strict=True)]  # fmt: skip
-    kinds[is_ground] = 0
+    kinds = np.full(len(sought.names), 2)
+    for place, name in enumerate(sought.names):
+        plain = " ".join(name.lower().replace("-", " ").replace("_", " ").split()) or name
+        if plain in STUFF_NAMES:
+            kinds[place] = 1
+        if plain in BACKGROUND_NAMES or name.lower() in BACKGROUND_NAMES:
+            kinds[place] = 0
     if (kinds == 2).all():
         pixels = np.zeros(256, np.int64)
         for image_id in sought.image_ids:

@@ -22,9 +22,10 @@ from trainables.labels import BASELINE, BEST, MAJORITY
 SIDES = ("top", "left", "bottom", "right")
 
 FITTED = 1e-6
-"""Relative difference up to which effects of factors are the same: they are fitted to factors of 32 bits."""
+"""Difference up to which effects of factors are the same: the report adds a little to what it solves for."""
 
-Rows = Mapping[tuple[str, ...], Mapping[Any, Any]]
+Rows = Mapping[Any, Mapping[Any, Any]]
+"""By their keys."""
 
 
 def audit_failures(
@@ -149,7 +150,9 @@ def _types(audit: Audit, tables: Mapping[str, pd.DataFrame], looked: Looked, lab
         share = lost[kind] / (lost.sum() or 1.0)
         return {"pixels": int(pixels[kind]), "lost_iou": float(lost[kind]), "share": float(share)}
 
-    whole = {(label, name): row_of(by_image.sum(axis=0), lost_of_image.sum(axis=0), kind) for kind, name in enumerate(TYPES)}
+    whole = {
+        (label, name): row_of(by_image.sum(axis=0), lost_of_image.sum(axis=0), kind) for kind, name in enumerate(TYPES)
+    }
     images = {
         (label, image_id, name): row_of(by_image[image], lost_of_image[image], kind)
         for image, image_id in enumerate(looked.sought.image_ids)
@@ -205,7 +208,9 @@ def _component_changes(
     written = {tuple(str(row[key]) for key in keys): row for row in frame.to_dict("records")}
     expected: dict[tuple[str, ...], dict[str, float | str]] = {}
     limit, names = looked.sought.iou_limit, looked.sought.names
-    images = zip(looked.sought.image_ids, *(looked.trials[str(one)].components for one in pair), strict=True) if pair else ()
+    images = (
+        zip(looked.sought.image_ids, *(looked.trials[str(one)].components for one in pair), strict=True) if pair else ()
+    )
     for place, (image_id, before, after) in enumerate(images):
         own = [one for one in before if one.is_true], [one for one in after if one.is_true]
         for number, (first, second) in enumerate(zip(*own, strict=True)):
@@ -237,5 +242,3 @@ def _suspects(audit: Audit, frame: pd.DataFrame, looked: Looked, voters: Collect
     keys = ("image_id", "class", "models_say", *SIDES)
     expected = {tuple(str(row[key]) for key in keys): row for row in found}
     _all_rows(audit, "label_errors", frame, expected, keys)
-
-

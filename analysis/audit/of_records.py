@@ -1,4 +1,4 @@
-"""What tables repeat from the run's own files: `trials`, `cost`, and the columns of `comparison` that tell what a label is."""
+"""What tables repeat from the run's own files: `trials`, `cost`, and what `comparison` says a label is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.audit.cells import Audit
+from trainables.labels import MAJORITY
 from trainables.record import TrialRecord
 
 
@@ -29,6 +30,7 @@ def audit_records(
         audit.compare_row("trials", trial_id, written.get(trial_id, {}), {str(name): _plain(row[name]) for name in row})
     comparison = {row["label"]: row for row in tables["comparison"].to_dict("records")}
     costs = {row["label"]: row for row in tables["cost"].to_dict("records")}
+    audit.compare_rows("comparison", comparison, [*records, MAJORITY])
     audit.compare_rows("cost", costs, records)
     for label, record in records.items():
         config = record.config.flat()

@@ -1,4 +1,4 @@
-"""The tables of scores: `comparison`, `per_class`, `iou_thresholds`, `standings`, `strengths`, `confirmation`, `pareto`."""
+"""The tables of scores: comparison, per_class, iou_thresholds, standings, strengths, confirmation, pareto."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,7 @@ class Ranked:
         learnt: Whether each class occurs in train, shape (C,).
         seeds: Trials of each configuration with fresh seeds, by its trial of the search.
         sources: The trial of the search that each trial is, or continues.
+        winner: The configuration, by its trial of the search, that fresh seeds put first; empty without any.
     """
 
     metric: str
@@ -46,6 +48,7 @@ class Ranked:
     learnt: Flags
     seeds: Mapping[str, Sequence[str]]
     sources: Mapping[str, str]
+    winner: str
 
 
 def metric_of(column: str, names: Sequence[str]) -> str | None:
@@ -79,10 +82,19 @@ def audit_scores(audit: Audit, tables: Mapping[str, pd.DataFrame], looked: Looke
     """Compares the tables of scores."""
     _comparison(audit, tables["comparison"], looked, ranked)
     _per_class(audit, tables["per_class"], looked, ranked)
+    _expect(
+        audit,
+        tables["iou_thresholds"],
+        "iou_thresholds",
+        "threshold",
+        [step / STEPS for step in range(STEPS + 1)],
+        ranked,
+    )
+    trials = {trial_id: looked.trials[trial_id] for trial_id in ranked.trials.values()}
+    at_steps = {trial_id: one.pixels.thresholds(one.scores.confidence) for trial_id, one in trials.items()}
     for row in tables["iou_thresholds"].to_dict("records"):
-        one = looked.trials[ranked.trials[row["label"]]]
         step = round(row["threshold"] * STEPS)
-        values = {name: at[step] for name, at in one.pixels.thresholds(one.scores.confidence).items()}
+        values = {name: at[step] for name, at in at_steps[ranked.trials[row["label"]]].items()}
         audit.compare_row("iou_thresholds", f"{row['label']} at {row['threshold']}", row, values)
     _standings(audit, tables["standings"], looked, ranked)
     _strengths(audit, tables["strengths"], looked, ranked)
@@ -92,7 +104,17 @@ def audit_scores(audit: Audit, tables: Mapping[str, pd.DataFrame], looked: Looke
             _scores_of_row(audit, "pareto", row["label"], row, looked, row["trial_id"])
 
 
-def _scores_of_row(audit: Audit, table: str, told: str, row: Mapping[str, object], looked: Looked, trial_id: str) -> None:
+def _expect(
+    audit: Audit, frame: pd.DataFrame, table: str, column: str, values: Sequence[object], ranked: Ranked
+) -> None:
+    """That a table has a row for each label and each of some values, and no other."""
+    written = [f"{row['label']}, {row[column]}" for row in frame.to_dict("records")]
+    audit.compare_rows(
+        table, written, [f"{one}, {value}" for one in ranked.trials if one != MAJORITY for value in values]
+    )
+
+
+def _scores_of_row(audit: Audit, table: str, told: str, row: Mapping[Any, Any], looked: Looked, trial_id: str) -> None:
     """Every column that is the value of a metric."""
     for column in map(str, row):
         metric = metric_of(column, looked.sought.names)
@@ -122,6 +144,7 @@ def _comparison(audit: Audit, frame: pd.DataFrame, looked: Looked, ranked: Ranke
 
 def _per_class(audit: Audit, frame: pd.DataFrame, looked: Looked, ranked: Ranked) -> None:
     names = list(looked.sought.names)
+    _expect(audit, frame, "per_class", "class", names, ranked)
     for row in frame.to_dict("records"):
         label, class_id = row["label"], names.index(row["class"])
         one = looked.trials[ranked.trials[label]]
@@ -139,7 +162,9 @@ def _per_class(audit: Audit, frame: pd.DataFrame, looked: Looked, ranked: Ranked
 
 def _standings(audit: Audit, frame: pd.DataFrame, looked: Looked, ranked: Ranked) -> None:
     dead = dead_labels(looked, ranked)
-    references = {label: ranked.trials[label] for label in (BASELINE, BEST) if label in ranked.trials and label not in dead}
+    references = {
+        label: ranked.trials[label] for label in (BASELINE, BEST) if label in ranked.trials and label not in dead
+    }
     rows = {row["trial_id"]: row for row in frame.to_dict("records")}
     of_trial: dict[str, set[str]] = {}
     for label, trial_id in ranked.trials.items():
@@ -162,6 +187,9 @@ def _standings(audit: Audit, frame: pd.DataFrame, looked: Looked, ranked: Ranked
             improvement = 1 - above if ranked.is_min else above
             told[pair] |= {"low": low, "high": high, "chance": chance}
             told[pair] |= {"improvement": improvement, "outcome": outcome_of(low, high)}
+    held = {ranked.sources.get(one, one) for label, one in ranked.trials.items() if label not in dead}
+    expected = {one for one in of_trial if one != MAJORITY} | (set(ranked.seeds) - held)
+    audit.compare_rows("standings", rows, expected)
     for trial_id, row in rows.items():
         if row["evidence"] != "two checkpoints":
             _of_seeds(audit, row, looked, ranked)
@@ -180,7 +208,7 @@ def _rests(looked: Looked, ranked: Ranked, trial_id: str) -> Rests:
     return looked.rests[trial_id][ranked.metric]
 
 
-def _of_seeds(audit: Audit, row: Mapping[str, object], looked: Looked, ranked: Ranked) -> None:
+def _of_seeds(audit: Audit, row: Mapping[Any, Any], looked: Looked, ranked: Ranked) -> None:
     """The means over fresh seeds and their differences, where the masks of all of them were kept: on test."""
     name, trial_id = str(row["name"]), str(row["trial_id"])
     own = _seed_scores(looked, ranked, trial_id)
@@ -189,12 +217,22 @@ def _of_seeds(audit: Audit, row: Mapping[str, object], looked: Looked, ranked: R
         return
     audit.compare_row("standings", name, row, {"score": float(np.mean(own)), "seeds": len(own)})
     source, of_baseline = ranked.sources.get(trial_id, trial_id), ranked.trials.get(BASELINE, "")
-    first = _seed_scores(looked, ranked, of_baseline)
+    first, winner = (_seed_scores(looked, ranked, one) for one in (of_baseline, ranked.winner))
+    if winner is not None and source != ranked.winner:
+        cells = {
+            "to_winner": float(np.mean(own) - np.mean(winner)),
+            "to_winner_improvement": _gain(own, winner, ranked),
+        }
+        audit.compare_row("standings", name, row, cells)
     if first is not None and source != ranked.sources.get(of_baseline, of_baseline):
-        pairs = np.subtract.outer(own, first) * (-1 if ranked.is_min else 1)
-        better = float(((pairs > 0) + (pairs == 0) / 2).mean())
-        gain = float(np.mean(own) - np.mean(first))
-        audit.compare_row("standings", name, row, {"difference": gain, "improvement": better})
+        cells = {"difference": float(np.mean(own) - np.mean(first)), "improvement": _gain(own, first, ranked)}
+        audit.compare_row("standings", name, row, cells)
+
+
+def _gain(own: Sequence[float], other: Sequence[float], ranked: Ranked) -> float:
+    """Share of all pairs of a seed of each in which the first is the better; half of each tie."""
+    pairs = np.subtract.outer(own, other) * (-1 if ranked.is_min else 1)
+    return float(((pairs > 0) + (pairs == 0) / 2).mean())
 
 
 def _seed_scores(looked: Looked, ranked: Ranked, trial_id: str) -> list[float] | None:
@@ -267,6 +305,7 @@ def _part(looked: Looked, trial_id: str, what: str, kind: str, names: Sequence[s
 def _confirmation(audit: Audit, frame: pd.DataFrame, looked: Looked, ranked: Ranked) -> None:
     """What fresh seeds scored on this split, and their means' distance from the baseline's."""
     first: float | None = None
+    audit.compare_rows("confirmation", frame["trial_id"], ranked.seeds)
     for row in frame.to_dict("records"):
         own = _seed_scores(looked, ranked, row["trial_id"])
         if own is None:

@@ -110,7 +110,9 @@ def count_pairs(truth: Mask, prediction: Mask, classes: int) -> Integers:
     return pairs
 
 
-def class_values(hit: npt.NDArray[np.generic], truth: npt.NDArray[np.generic], predicted: npt.NDArray[np.generic]) -> dict[str, Floats]:
+def class_values(
+    hit: npt.NDArray[np.generic], truth: npt.NDArray[np.generic], predicted: npt.NDArray[np.generic]
+) -> dict[str, Floats]:
     """`iou`, `f1`, `precision`, `recall` from right, true and predicted pixels, all of one shape.
 
     NaN for a class in neither truth nor prediction; 0 for one in only one of them.

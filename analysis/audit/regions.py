@@ -54,12 +54,16 @@ def region_row(
         "area_fraction": own / truth.size,
     }
     if not own:
-        nothing = dict.fromkeys(("missed_recall", "confused_fraction", "boundary_fraction", "border_fraction"), math.nan)
+        nothing = dict.fromkeys(
+            ("missed_recall", "confused_fraction", "boundary_fraction", "border_fraction"), math.nan
+        )
         return row | nothing | {"thickness": 0, "confused_with": "", "causes": "hallucinated"}
     region, wrong = truth == class_id, own + guessed - 2 * hit
     near, thickness = _near_boundary(truth, prediction == class_id, region)
     taken = {name: int(pixels) for name, pixels in zip(names, pairs[class_id], strict=True) if name != names[class_id]}
-    rivals = {name: taken[name] for place, name in enumerate(names) if name in taken and kinds[place] >= kinds[class_id]}
+    rivals = {
+        name: taken[name] for place, name in enumerate(names) if name in taken and kinds[place] >= kinds[class_id]
+    }
     is_confused = max(rivals.values(), default=0) >= CONFUSED_FRACTION * own
     with_class = first_of_ties(rivals if is_confused else taken, written)
     row |= {

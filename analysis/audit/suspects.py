@@ -67,7 +67,9 @@ def suspects(
     for image in range(len(image_ids)):
         mask, predictions = masks_of(image)
         checkpoints = len(predictions)
-        votes = np.stack([sum((one == class_id).astype(np.int64) for one in predictions) for class_id in range(len(names))])
+        votes = np.stack(
+            [sum((one == class_id).astype(np.int64) for one in predictions) for class_id in range(len(names))]
+        )
         said = votes.argmax(axis=0).astype(np.uint8)
         said[votes.max(axis=0) < AGREE_SHARE * checkpoints - 1e-9] = VOID
         for side, (own, other) in enumerate(((mask, said), (said, mask))):

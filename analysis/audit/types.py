@@ -53,9 +53,7 @@ def type_pixels(meeting: Meeting, verdicts: Verdicts, kinds: npt.NDArray[np.inte
     return types
 
 
-def _types_of_pairs(
-    meeting: Meeting, verdicts: Verdicts, kinds: npt.NDArray[np.integer]
-) -> tuple[Integers, Flags]:
+def _types_of_pairs(meeting: Meeting, verdicts: Verdicts, kinds: npt.NDArray[np.integer]) -> tuple[Integers, Flags]:
     """The type of each pair's pixels away from boundaries and bridges, and whether they may lie on a boundary."""
     types = np.full(len(meeting.pixels), NOTHING)
     may_be = np.zeros(len(types), bool)
@@ -87,7 +85,7 @@ def _between_right_pixels(meeting: Meeting, may_be: Flags, width: int) -> Flags:
 
 
 def _errors(meeting: Meeting, of_pair: Integers) -> Integers:
-    """Which error each pair is part of: all that a true component lost, all that a predicted one has too much, a pair."""
+    """The error that each pair is part of: what a true component lost, what a predicted one has too much, a pair."""
     numbers = np.arange(len(of_pair)) * 3 + 1
     numbers[of_pair == UNDER] = meeting.one[of_pair == UNDER] * 3 + 2
     numbers[of_pair == OVER] = meeting.other[of_pair == OVER] * 3 + 3
@@ -98,41 +96,33 @@ def wide(errors: Integers, width: int) -> Flags:
     """Pixels that a square of `width + 1` pixels of one error covers."""
     height, across = errors.shape
     side = width + 1
-    covered = np.zeros(errors.shape, bool)
     if height < side or across < side:
-        return covered
-    # A square is of one error if no pixel in it differs from its neighbours there, and one is wrong.
-    beside = np.zeros(errors.shape, np.int32)
-    beside[:, :-1] = errors[:, 1:] != errors[:, :-1]
-    below = np.zeros(errors.shape, np.int32)
-    below[:-1] = errors[1:] != errors[:-1]
-    fits = (_rectangles(beside, side, width) == 0) & (_rectangles(below, width, side) == 0)
+        return np.zeros(errors.shape, bool)
+    # A square is of one error if none of its pixels differs from its neighbours there, and one is wrong.
+    broken_across = _any_of_run(errors[:, 1:] != errors[:, :-1], 1, width)
+    broken_down = _any_of_run(errors[1:] != errors[:-1], 0, width)
+    fits = ~_any_of_run(broken_across, 0, side) & ~_any_of_run(broken_down, 1, side)
     fits &= errors[: height - width, : across - width] > 0
-    for rows, columns in np.ndindex(side, side):
-        covered[rows : rows + fits.shape[0], columns : columns + fits.shape[1]] |= fits
-    return covered
-
-
-def _rectangles(values: npt.NDArray[np.int32], rows: int, columns: int) -> npt.NDArray[np.int32]:
-    """Sums over all rectangles by their top left pixels, those of squares of the longer side alone."""
-    total = np.zeros((values.shape[0] + 1, values.shape[1] + 1), np.int32)
-    np.cumsum(np.cumsum(values, axis=0, dtype=np.int32), axis=1, out=total[1:, 1:])
-    side = max(rows, columns)
-    last = (values.shape[0] - side + 1, values.shape[1] - side + 1)
-
-    def at(row: int, column: int) -> npt.NDArray[np.int32]:
-        return total[row : row + last[0], column : column + last[1]]
-
-    return np.asarray(at(rows, columns) - at(0, columns) - at(rows, 0) + at(0, 0))
+    # A pixel is covered if a square begins up to `width` rows above it and columns to its left.
+    return _any_of_run(_any_of_run(np.pad(fits, width), 0, side), 1, side)
 
 
 def within(region: Flags, reach: int) -> Flags:
     """Pixels with one of a region within `reach` rows and columns."""
-    total = np.zeros((region.shape[0] + 2 * reach + 1, region.shape[1] + 2 * reach + 1), np.int32)
-    padded = np.pad(region, reach)
-    np.cumsum(np.cumsum(padded, axis=0, dtype=np.int32), axis=1, out=total[1:, 1:])
     side = 2 * reach + 1
-    return np.asarray(total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side] > 0)
+    return _any_of_run(_any_of_run(np.pad(region, reach), 0, side), 1, side)
+
+
+def _any_of_run(flags: Flags, axis: int, length: int) -> Flags:
+    """Whether any of so many flags in a row or column holds, by the first of them; shorter by `length` - 1."""
+    turned = np.moveaxis(flags, axis, 0)
+    size, done = turned.shape[0] - length + 1, 1
+    while done < length:
+        # Runs of twice the length, or what is left of it.
+        step = min(done, length - done)
+        turned = turned[:-step] | turned[step:]
+        done += step
+    return np.ascontiguousarray(np.moveaxis(turned[:size], 0, axis))
 
 
 def around(region: Flags, void: Flags, width: int, reach: int) -> Flags:
