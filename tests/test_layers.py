@@ -158,7 +158,6 @@ FLOORS = (
     ("sweep.start", "sweep.go_on", "sweep.replay", "sweep.refit"),
     ("sweep.more",),
     ("sweep.run", "sweep.confirm", "sweep.ablate"),
-    ("analysis.recount",),
     ("analysis.colours", "analysis.fonts", "analysis.statistics"),
     ("analysis.load", "analysis.candidates", "analysis.foreseen"),
     ("analysis.model",),
