@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tokenize
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -40,9 +41,9 @@ class MaskReading(TypedDict, total=False):
 
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error),
-    PIL.Image.DecompressionBombError,
+    *(PIL.Image.DecompressionBombError, tokenize.TokenError, MemoryError),
 )
-"""What PIL raises on files that are truncated, damaged or not images."""
+"""What PIL and NumPy raise on files that are truncated, damaged or not images."""
 
 _ORIENTATION = 0x0112
 """The EXIF tag."""
