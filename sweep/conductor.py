@@ -110,6 +110,8 @@ class Conductor:
         self._spent = 0.0
         self._started: float | None = None
         self._decided: set[str] = set()
+        self.halted = ""
+        """What failed of the machine, so that the sweep is to stop; its trials stay open."""
         journal.follow(self._on_event)
         self._unfinished = [trial for trial in self.table.open()]
 
@@ -130,7 +132,9 @@ class Conductor:
         self._unfinished = [trial for trial in self._unfinished if trial.is_open]
 
     def next(self) -> Task | None:
-        """The next trial to run; None while nothing can be handed out, see `finished`."""
+        """The next trial to run; None while nothing can be handed out, see `finished`, and where the machine failed."""
+        if self.halted:
+            return None
         if self._unfinished:
             return self._task(self._unfinished.pop(0))
         for phase in self._phases.values():
@@ -151,6 +155,9 @@ class Conductor:
         """Writes down a result of a trial and says whether the trial should stop."""
         trial = self.table.trials[trial_id]
         if not trial.is_open:
+            return True
+        if "machine" in result:
+            self.on_machine_fault(trial_id, str(result["machine"]))
             return True
         for state in ("infeasible", "failed"):
             if state in result:
@@ -173,6 +180,10 @@ class Conductor:
         trial = self.table.trials[trial_id]
         if trial.is_open:
             self._end(trial, "failed", reason)
+
+    def on_machine_fault(self, trial_id: str, reason: str) -> None:
+        """Stops the sweep for what is no configuration's fault; the trial goes on when the sweep is resumed."""
+        self.halted = self.halted or f"{trial_id}: {reason}"
 
     def on_trial_restart(self, trial_id: str, reason: str) -> None:
         """Writes down that a trial's worker died and the trial is started again."""

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,9 @@ class Session:
                 f"{error}\nnothing before this is lost: fix it (free disk space, permissions), then\n"
                 f"  {commands.resume(self.run_dir)}"
             ) from error
+        except SegsweepError:
+            tracker.close(timeout=30)
+            raise
         if stopped_by is not None:
             return self._interrupted(tracker)
         publish_labels(self.run_dir, self.manifest, conductor)
@@ -179,7 +182,7 @@ class Session:
 
     def _search(self, conductor: Conductor) -> str | None:
         """Runs Ray until the conductor has no more; returns the signal that ended it early."""
-        from sweep.tuner import Interrupted, ray_session, run_trials
+        from sweep.tuner import Halted, Interrupted, ray_session, run_trials
 
         resources, execution = self.manifest.resources, self.manifest.execution
         views = Views(conductor, self.run_dir, resources.gpus_per_trial)
@@ -212,6 +215,15 @@ class Session:
         except (Interrupted, KeyboardInterrupt) as stop:
             stopped_by = str(stop) or "SIGINT"
             conductor.on_interrupt(stopped_by)
+        except Halted as fault:
+            with suppress(OSError):  # of a full disk, say
+                conductor.on_interrupt(str(fault))
+                views.write()
+            raise SegsweepError(
+                f"stopped by the machine, not by a configuration: {fault}\n"
+                "all but the running epochs is kept, and no trial counts as failed for it. When it is mended:\n"
+                f"  {commands.resume(self.run_dir)}"
+            ) from None
         views.write()
         return stopped_by
 

@@ -37,6 +37,7 @@ from trainables.checkpoint import CHECKPOINTS, latest_checkpoint
 from trainables.commands import ROOT
 from trainables.errors import SegsweepError
 from trainables.execution import Execution, TrialData
+from trainables.machine_faults import node_fault
 from trainables.paths import within
 from trainables.trainable import SegmentationTrainable
 
@@ -49,6 +50,10 @@ class Interrupted(BaseException):
 
     No `Exception`: Tune would wait for the running epochs before letting it pass.
     """
+
+
+class Halted(BaseException):
+    """Something failed that is no configuration's fault; everything up to the running epochs is kept."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,7 @@ def run_trials(
 
     Raises:
         Interrupted: On SIGINT or SIGTERM.
+        Halted: Where the machine failed.
     """
     trainable = tune.with_resources(
         tune.with_parameters(SegmentationTrainable, data=data, run_dir=str(run_dir.resolve()), execution=execution),
@@ -194,6 +200,8 @@ def run_trials(
     with signals:
         tuner.fit()
     signals.check()
+    if conductor.halted:
+        raise Halted(conductor.halted)
 
 
 class _Searcher(Searcher):
@@ -264,6 +272,8 @@ class _Callbacks(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._signals.check()
+        if self._conductor.halted:
+            raise Halted(self._conductor.halted)
         self._on_tick()
 
     def on_trial_result(
@@ -276,10 +286,13 @@ class _Callbacks(Callback):
         self._conductor.on_trial_restart(trial.config["trial_id"], _last_words(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        trial_id, words = trial.config["trial_id"], _last_words(trial)
+        if fault := node_fault(words):
+            self._conductor.on_machine_fault(trial_id, fault)
+            return
         self._conductor.on_trial_error(
-            trial.config["trial_id"],
-            f"its worker died {RESTARTS + 1} times ({_last_words(trial)}); "
-            "if memory was short, lower --concurrent or batch_size",
+            trial_id,
+            f"its worker died {RESTARTS + 1} times ({words}); if memory was short, lower --concurrent or batch_size",
         )
 
     def __getstate__(self) -> dict[str, Any]:

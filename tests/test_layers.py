@@ -89,6 +89,7 @@ FLOORS = (
         "trainables.errors",
         "trainables.files",
         "trainables.labels",
+        "trainables.machine_faults",
         "trainables.hyperparameters",
         "trainables.seeds",
         "trainables.words",

@@ -22,6 +22,8 @@ from trainables.config import TrialConfig
 from trainables.data.cache.decoded import DataCaches
 from trainables.errors import DivergedError, InfeasibleError, SegsweepError
 from trainables.execution import Execution, TrialData
+from trainables.machine_faults import machine_fault
+from trainables.places import cache_root
 from trainables.trial import Trial
 
 LOGS = "logs"
@@ -34,7 +36,8 @@ class SegmentationTrainable(tune.Trainable):
 
     Tune's configuration of a trial holds `trial_id`, `config` (flat keys) and `reported` (epochs whose results the
     journal already has). A step's result holds `epoch`, `seconds` and `metrics`; or `infeasible` or `failed` with the
-    reason, and then the trial is done. Only the death of the worker is left to Tune, which starts the trial again.
+    reason, and then the trial is done; or `machine` with what is to be mended before it can go on. Only the death of
+    the worker is left to Tune, which starts the trial again.
     """
 
     def setup(self, config: dict[str, Any], *, data: TrialData, run_dir: str, execution: Execution) -> None:
@@ -65,13 +68,8 @@ class SegmentationTrainable(tune.Trainable):
         try:
             entry = self._trial.run_epoch()
             self._trial.save(self._folder)
-        except InfeasibleError as error:
-            return self._give_up("infeasible", _reason(error))
-        except SegsweepError as error:
-            return self._give_up("failed", str(error))
         except Exception as error:
-            self._log.exception("unexpected error")
-            return self._give_up("failed", f"{type(error).__name__}: {error}")
+            return self._failed(error)
         return self._result(entry)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -96,9 +94,10 @@ class SegmentationTrainable(tune.Trainable):
         self._unreported: deque[dict[str, Any]] = deque()
         self._trial_id = str(config["trial_id"])
         self._folder = self._run_dir / CHECKPOINTS / self._trial_id
-        self._log = _open_log(self._run_dir / LOGS / f"{self._trial_id}.log", self._trial_id)
+        self._log = _log_of(self._trial_id)
         self._epochs = 0
         try:
+            _write_to(self._log, self._run_dir / LOGS / f"{self._trial_id}.log")
             asked = TrialConfig.from_flat(config["config"])
             self._epochs = asked.epochs
             checkpoint = latest_checkpoint(self._folder)
@@ -115,13 +114,8 @@ class SegmentationTrainable(tune.Trainable):
                 self._trial.restore(checkpoint)
             self._log.info("config %s", asked.flat())
             self._log.info("applied %s", self._trial.applied)
-        except InfeasibleError as error:
-            self._failure = self._give_up("infeasible", _reason(error))
-        except SegsweepError as error:
-            self._failure = self._give_up("failed", str(error))
         except Exception as error:
-            self._log.error("cannot be built:\n%s", traceback.format_exc())
-            self._failure = self._give_up("failed", f"{type(error).__name__}: {error}")
+            self._failure = self._failed(error)
 
     def _end(self) -> None:
         self._trial = None
@@ -138,6 +132,18 @@ class SegmentationTrainable(tune.Trainable):
         done = entry["epoch"] >= self._epochs
         return {"epoch": entry["epoch"], "seconds": entry["seconds"], "metrics": entry["metrics"], "done": done}
 
+    def _failed(self, error: Exception) -> dict[str, Any]:
+        """What an error means: for the machine, for the configuration, or for nobody knows what."""
+        if isinstance(error, InfeasibleError):
+            return self._give_up("infeasible", _reason(error))
+        fault = machine_fault(error, (self._data.data.root, self._run_dir, cache_root()))
+        if fault:
+            return self._give_up("machine", fault)
+        if isinstance(error, SegsweepError):
+            return self._give_up("failed", str(error))
+        self._log.error("unexpected error:\n%s", "".join(traceback.format_exception(error)))
+        return self._give_up("failed", f"{type(error).__name__}: {error}")
+
     def _give_up(self, state: str, reason: str) -> dict[str, Any]:
         epoch = self._trial.epoch if self._trial is not None else 0
         self._log.error("%s: %s", state, reason)
@@ -149,18 +155,21 @@ def _reason(error: InfeasibleError) -> str:
     return f"diverged: {error}" if isinstance(error, DivergedError) else str(error)
 
 
-def _open_log(path: Path, trial_id: str) -> logging.Logger:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _log_of(trial_id: str) -> logging.Logger:
     log = logging.getLogger(f"segsweep.trial.{trial_id}")
     log.setLevel(logging.INFO)
     log.propagate = False
     for old in list(log.handlers):
         log.removeHandler(old)
+    return log
+
+
+def _write_to(log: logging.Logger, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for target in (log, _CACHE_LOG):
         target.addHandler(handler)
-    return log
 
 
 def _cap_gpu_memory() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,38 @@ def test_torn_checkpoint_costs_training_but_no_digit(
     for weights in run_dir.glob("checkpoints/t000/epoch-*/model.safetensors"):
         weights.write_bytes(weights.read_bytes()[:-100])
     last = run("sweep.run", *resume(tmp_path, "torn"))
+    assert last.returncode == 0, last.stdout + last.stderr
+    assert told(run_dir) == uninterrupted
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that can be filled."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700m", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root can mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_stops_the_sweep_and_costs_no_trial(
+    mini_root: Path, tmp_path: Path, small_disk: Path, uninterrupted: list[tuple[Any, ...]]
+) -> None:
+    run_dir = small_disk / "full"
+    with Started("sweep.run", *arguments(mini_root, small_disk, "full"), log=tmp_path / "log") as first:
+        wait_until(trial_running(run_dir, 2), timeout=120, what="two results")
+        with (small_disk / "fill").open("wb", buffering=0) as fill, pytest.raises(OSError, match="No space"):
+            while True:
+                fill.write(bytes(2**20))
+        code, _ = first.wait(120)
+        output = first.log.read_text()
+    assert code == 1, output
+    assert "No space left on device" in output and "--resume --name full" in output and "Traceback" not in output
+    assert not events(run_dir, "ended") or {event["state"] for event in events(run_dir, "ended")} <= {"completed"}
+    (small_disk / "fill").unlink()
+    last = run("sweep.run", *resume(small_disk, "full"))
     assert last.returncode == 0, last.stdout + last.stderr
     assert told(run_dir) == uninterrupted
 

@@ -394,6 +394,24 @@ def test_result_without_the_objective_fails_the_trial_at_its_end(tmp_path: Path)
         assert states == {("failed", "it reported no val/miou")}
 
 
+def test_a_fault_of_the_machine_stops_the_sweep_and_its_trial_goes_on_when_it_is_resumed(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal)
+        conductor.start()
+        one, other = conductor.next(), conductor.next()
+        assert one is not None and other is not None
+        full = "[Errno 28] No space left on device; free disk space"
+        assert conductor.on_trial_result(one.trial_id, {"machine": full, "epoch": 0, "done": True}) is True
+        conductor.on_machine_fault(other.trial_id, "the node ran low on memory")
+        assert conductor.halted == f"{one.trial_id}: {full}", "the first fault is told"
+        assert conductor.next() is None and not conductor.finished and not journal.of("ended")
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        again = make(journal)
+        again.start()
+        assert not again.halted
+        assert [task.trial_id for task in (again.next(), again.next()) if task] == [one.trial_id, other.trial_id]
+
+
 def test_late_and_repeated_results_change_nothing(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
         conductor = make(journal)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from trainables import trial as trial_module
 from trainables.checkpoint import is_whole, latest_checkpoint, read_record
 from trainables.config import TrialConfig
-from trainables.errors import CheckpointError, SegsweepError
+from trainables.errors import CheckpointError, DataError, SegsweepError
 from trainables.execution import Execution, TrialData
+from trainables.machine_faults import machine_fault, node_fault
 from trainables.trainable import CHECKPOINTS, SegmentationTrainable
 from trainables.trial import Trial
 
@@ -204,6 +207,60 @@ def test_other_errors_fail_the_trial_with_a_message_and_a_log(
     log = (tmp_path / "logs" / "t000.log").read_text(encoding="utf-8")
     assert told in log
     assert ("Traceback" in log) == (not isinstance(error, SegsweepError))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "free disk space"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "free disk space"),
+        (DataError("images/a.png: image is missing; restore the file"), "restore the file"),
+        (RuntimeError("DataLoader worker died"), None),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/somewhere/else"), None),
+    ],
+)
+def test_faults_of_the_machine_are_no_failures_of_the_trial(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    error: Exception, told: str | None,
+) -> None:  # fmt: skip
+    trainable = start(asked("t000"), mini_data, tmp_path)
+    whole = Trial.save
+    monkeypatch.setattr(Trial, "save", lambda *arguments: (_ for _ in ()).throw(error))
+    result = trainable.step()
+    assert result["done"] and set(result) == {"machine" if told else "failed", "epoch", "done"}
+    if told is None:
+        return
+    assert told in result["machine"]
+    monkeypatch.setattr(Trial, "save", whole)
+    again = curve(start(asked("t000"), mini_data, tmp_path))
+    assert [one["epoch"] for one in again] == [1, 2, 3], "the trial goes on where it was"
+
+
+def test_data_and_logs_that_are_away_are_the_machines_fault(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path
+) -> None:
+    (tmp_path / "logs").write_text("not a folder")
+    result = start(asked("t000"), mini_data, tmp_path).step()
+    assert "bring it back" in result["machine"]
+    gone = FileNotFoundError(errno.ENOENT, "No such file", str(mini_data.data.root / "images" / "a.png"))
+    assert "bring it back" in machine_fault(gone, (mini_data.data.root,)) and not machine_fault(gone)
+    wrapped = RuntimeError("Caught OSError in DataLoader worker process 0.")
+    wrapped.__cause__ = OSError(errno.EIO, "Input/output error")
+    assert "look after the disk" in machine_fault(wrapped)
+
+
+@pytest.mark.parametrize(
+    ("words", "is_node"),
+    [
+        ("Task was killed due to the node running low on memory.", True),
+        ("ray.exceptions.OutOfMemoryError: Task was killed", True),
+        ("The actor died because its node has died. Node Id: 12", True),
+        ("The actor is dead because its owner has died. The raylet exited", True),
+        ("Worker unexpectedly exits with a connection error code 2. End of file.", False),
+    ],
+)
+def test_what_ray_says_of_a_node_is_the_machines_fault(words: str, is_node: bool) -> None:
+    assert bool(node_fault(words)) is is_node
 
 
 def test_impossible_configuration_fails_its_first_step_and_leaves_the_actor_usable(

@@ -77,8 +77,9 @@ class Paragraph:
         if len(self.offenders) == 1:
             return str(self.offenders[0])
         facts = self._shared or f"such as {self.offenders[0].detail}" if self.offenders[0].detail else ""
-        named = some_of([one.image_id for one in self.offenders], NAMED)
-        return f"{self._head} ({named}){f': {facts}' if facts else ''}"
+        files = [one.image_id for one in self.offenders] if self.kind not in _THINGS else []
+        named = f" ({some_of(files, NAMED)})" if files else ""
+        return f"{self._head}{named}{f': {facts}' if facts else ''}"
 
     @property
     def lines(self) -> list[str]:

@@ -1,0 +1,77 @@
+"""Faults of the machine, which say nothing about a configuration: a full disk, data that is away, too little memory.
+
+A trial that meets one has not failed: the sweep stops, says what to mend, and goes on with the same trial when it is
+resumed.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from trainables.errors import DataError
+
+CURES = {
+    errno.ENOSPC: "free disk space",
+    errno.EDQUOT: "free space within the quota",
+    errno.EROFS: "make it writable again",
+    errno.EIO: "look after the disk",
+    errno.ESTALE: "bring the shared folder back",
+    errno.ENOTCONN: "bring the shared folder back",
+    errno.EHOSTDOWN: "bring the shared folder back",
+    errno.ETIMEDOUT: "bring the shared folder back",
+    errno.ENODEV: "bring the disk back",
+    errno.ENXIO: "bring the disk back",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENFILE: "allow more open files",
+}
+"""Of errors of the operating system that are no configuration's, whatever file they name."""
+_AWAY = "bring it back, or make it readable"
+_NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
+"""How libraries that raise errors of their own tell the number: Rust's, and Python's as text."""
+_NODE = re.compile(r"low on memory|OutOfMemoryError|[Rr]aylet|NodeDied|node (has )?died|was dead", re.ASCII)
+"""How Ray tells that a node, or the memory of a node, is the reason why a worker died."""
+
+
+def machine_fault(error: BaseException, places: Sequence[Path] = ()) -> str:
+    """What failed of the machine, with the cure; empty where the configuration may be the reason.
+
+    Args:
+        error: With what it came from.
+        places: Folders that were there when the sweep began: any error about a file below them is the machine's.
+    """
+    for one in _chain(error):
+        if isinstance(one, DataError):
+            return str(one)
+        number = one.errno if isinstance(one, OSError) else None
+        if number is None and (found := _NUMBER.search(str(one))):
+            number = int(found[1] or found[2])
+        if number in CURES:
+            return f"{_told(one)}; {CURES[number]}"
+        if isinstance(one, OSError) and one.filename is not None and _is_below(Path(str(one.filename)), places):
+            return f"{_told(one)}; {_AWAY}"
+    return ""
+
+
+def node_fault(words: str) -> str:
+    """The same of what Ray says about a worker that died."""
+    return f"{words}; if memory is short, lower --concurrent or batch_size" if _NODE.search(words) else ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__
+
+
+def _told(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _is_below(path: Path, places: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(place) for place in places)
