@@ -38,7 +38,7 @@ from analysis.failures.label_errors import LEAST_SCORE, consensus_of, find_label
 from benchmarks.planted_labels import EVALUATION_SEEDS, KINDS, RIGHT_SHARE, TUNING_SEEDS, PlantedLabel, plant_labels
 from trainables.checkpoint import rebuild_model
 from trainables.data.base import VOID, Image, Mask
-from trainables.data.cache.decoded import resize_image
+from trainables.data.resizing import resize_image
 from trainables.data.scenes import draw_scene, scene_spec
 from trainables.data.scenes.spec import CLASSES
 from trainables.loops import predicted_class, resize_logits, to_input

@@ -291,7 +291,7 @@ def test_image_size_that_is_not_the_policys_fails_the_trial(
     mini_data: TrialData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = trainables.trial.Policy
-    monkeypatch.setattr(trainables.trial, "Policy", lambda spec, size: real(spec, (size[1], size[0])))
+    monkeypatch.setattr(trainables.trial, "Policy", lambda spec, size, **how: real(spec, (size[1], size[0]), **how))
     with pytest.raises(WiringError, match="image_size: asked for 24x32, built 32x24"):
         make(mini_data)
 
