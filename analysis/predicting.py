@@ -44,9 +44,9 @@ class Predictor:
     """Predicts images one at a time.
 
     Whole images are treated as in evaluation: brought to the model's input size as in training, the logits of what
-    shows the image enlarged bilinearly to its size. With `tile`, larger images are cut into overlapping windows of that size. Each is scaled as one
-    of that size would be, and where windows overlap, their probabilities are averaged, with weights that fall linearly
-    from the middle of a window to its border.
+    shows the image enlarged bilinearly to its size. With `tile`, larger images are cut into overlapping windows of that
+    size. Each is scaled as one of that size would be, and where windows overlap, their probabilities are averaged, with
+    weights that fall linearly from the middle of a window to its border.
 
     Args:
         trained: The model; it is moved to the device.
@@ -184,9 +184,8 @@ def enlarged_in_bands(
         return
     wide = resize_logits(logits, (logits.shape[1], width), seen=(1.0, seen[1]))
     # The centre of a wanted row among the given ones; `align_corners=False` of torch's interpolate.
-    centres = ((torch.arange(height, dtype=torch.float64) + 0.5) * logits.shape[1] * seen[0] / height - 0.5).clamp(
-        min=0
-    )
+    taken = logits.shape[1] * seen[0]
+    centres = ((torch.arange(height, dtype=torch.float64) + 0.5) * taken / height - 0.5).clamp(min=0)
     above = centres.floor().long().clamp(max=logits.shape[1] - 1)
     below = (above + 1).clamp(max=logits.shape[1] - 1)
     share = (centres - above).to(logits.dtype)
