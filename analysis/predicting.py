@@ -14,7 +14,7 @@ from analysis.model import TrainedModel
 from trainables.data.base import Image, Mask
 from trainables.data.resizing import content_size, fit_image, resize_image
 from trainables.errors import DivergedError
-from trainables.loops import WHOLE, Forward, Share, predicted_class, resize_logits, seen_share
+from trainables.loops import WHOLE, Forward, Share, neighbours, predicted_class, resize_logits, seen_share
 
 Size = tuple[int, int]
 
@@ -183,16 +183,10 @@ def enlarged_in_bands(
         yield resize_logits(logits, size, seen=seen)
         return
     wide = resize_logits(logits, (logits.shape[1], width), seen=(1.0, seen[1]))
-    # The centre of a wanted row among the given ones; `align_corners=False` of torch's interpolate.
-    taken = logits.shape[1] * seen[0]
-    centres = ((torch.arange(height, dtype=torch.float64) + 0.5) * taken / height - 0.5).clamp(min=0)
-    above = centres.floor().long().clamp(max=logits.shape[1] - 1)
-    below = (above + 1).clamp(max=logits.shape[1] - 1)
-    share = (centres - above).to(logits.dtype)
+    above, below, share = neighbours(height, logits.shape[1], seen[0], wide)
     for top in range(0, height, rows):
         part = slice(top, top + rows)
-        first, second = (wide[:, index[part].to(wide.device)] for index in (above, below))
-        yield first.lerp_(second, share[part, None].to(wide.device))
+        yield wide[:, above[part]].lerp_(wide[:, below[part]], share[part, None])
 
 
 def _largest_probability(logits: Tensor) -> Tensor:

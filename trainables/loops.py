@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -196,13 +195,31 @@ def resize_logits(logits: Tensor, size: Size, *, seen: Share = WHOLE) -> Tensor:
     # From logits that lie channels last a CPU takes 3.5 times as long.
     if seen == WHOLE:
         return functional.interpolate(logits[None].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
-    taken = [side * share for side, share in zip(logits.shape[-2:], seen, strict=True)]
-    rows, columns = (math.ceil(side) + 1 for side in taken)
-    part = logits[None, :, :rows, :columns].contiguous()
-    # Whole pixels alone count, and a product of rounded numbers must not fall below their number.
-    scale = [full / side * (1 + 1e-9) for full, side in zip(size, taken, strict=True)]
-    found = functional.interpolate(part, scale_factor=scale, mode="bilinear", align_corners=False)
-    return found[0, :, : size[0], : size[1]]
+    # Torch's `interpolate` with a scale factor copies a side that keeps its number of pixels, whatever the factor.
+    (above, below, down), (left, right, across) = (
+        neighbours(full, side, share, logits) for full, side, share in zip(size, logits.shape[-2:], seen, strict=True)
+    )
+    wide = logits[:, :, left].lerp_(logits[:, :, right], across)
+    return wide[:, above].lerp_(wide[:, below], down[:, None])
+
+
+def neighbours(pixels: int, side: int, share: float, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the centres of an image's pixels along a side lie among logits of the input that the image is in.
+
+    Args:
+        pixels: Of the image along the side.
+        side: Logits along it.
+        share: Of the input along it that the image takes.
+        like: Has the device and the type of what is returned.
+
+    Returns:
+        Shape (pixels,) each: the logit before, the one behind, and how near to that one, 0 .. 1; as
+        `align_corners=False` of torch's `interpolate` has them.
+    """
+    centres = ((torch.arange(pixels, dtype=torch.float64) + 0.5) * (side * share) / pixels - 0.5).clamp(min=0)
+    before = centres.floor().long().clamp(max=side - 1)
+    behind = (before + 1).clamp(max=side - 1)
+    return before.to(like.device), behind.to(like.device), (centres - before).to(like)
 
 
 def to_input(

@@ -86,7 +86,7 @@ def test_file_says_what_it_is(written, trained):
 
 
 @pytest.mark.parametrize("resize", RESIZES)
-@pytest.mark.parametrize("size", [(40, 90), (90, 40), (33, 48), (64, 96)])
+@pytest.mark.parametrize("size", [(40, 90), (90, 60), (33, 48), (64, 96)])
 def test_resizing_on_the_card_gives_the_input_that_the_model_was_trained_on(resize, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     names: dict[str, object] = {"image": image, "cv2": cv2}

@@ -114,7 +114,3 @@ def test_size_where_nobody_says_one_has_the_aspect_of_the_median_image(mixed: Se
 def test_data_set_whose_own_size_has_the_aspect_of_its_images_keeps_it(tmp_path: Path, size: tuple[int, int]) -> None:
     data = DATASETS.get("folder")(root=write(tmp_path / "data", count=4, sizes=(size,)))
     assert usual_size(data).size == data.default_image_size == (256, 256)
-
-
-def test_size_of_the_embedded_scenes_is_as_it_was() -> None:
-    assert usual_size(DATASETS.get("scenes")()).size == (96, 128)
