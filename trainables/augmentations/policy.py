@@ -16,13 +16,13 @@ import numpy as np
 
 from trainables.augmentations import TRANSFORMS
 from trainables.augmentations.color import ColorMatrices, ColorMatrix
-from trainables.augmentations.geometry import Fit, ScaleCrop, Size
+from trainables.augmentations.geometry import Fit, ScaleCrop
 from trainables.augmentations.magnitudes import MAGNITUDES
 from trainables.augmentations.mixing import Mixing
 from trainables.augmentations.spec import PolicySpec, TransformSpec
 from trainables.augmentations.transforms import Built, limit_built
 from trainables.data.base import VOID, Image, Mask
-from trainables.data.resizing import fit_image
+from trainables.data.resizing import Size, fit_image
 from trainables.errors import WiringError
 from trainables.options import STRETCH
 
