@@ -13,7 +13,7 @@ import torch
 
 from analysis.kept import Evaluation, NewEvaluation, OnStep, key_of_weights, load_evaluation, place_of
 from trainables.checkpoint import TRIAL_FILE, load_trial, rebuild_model
-from trainables.config import format_size
+from trainables.config import TrialConfig, format_size
 from trainables.data.base import SegmentationData
 from trainables.data.cache.decoded import class_pixels
 from trainables.data.cache.scan import scan
@@ -24,6 +24,7 @@ from trainables.labels import MAJORITY
 from trainables.latency import measure_latency
 from trainables.loaders import evaluation_loader
 from trainables.loops import evaluate
+from trainables.options import STRETCH
 from trainables.record import TrialRecord
 from trainables.words import some_of
 
@@ -131,6 +132,7 @@ def _evaluate_model(
         split.ids,
         size=size,
         batch_size=record.config.batch_size,
+        resize=record.config.resize,
         normalisation=record.normalisation,
         workers=workers,
     )
@@ -168,4 +170,10 @@ def _check_classes(folder: Path, record: TrialRecord, data: SegmentationData) ->
 
 
 def _key_of(record: TrialRecord, split: Split) -> dict[str, Any]:
-    return key_of_weights(record.sha256, format_size(record.config.image_size), split)
+    return key_of_weights(record.sha256, _input_of(record.config), split)
+
+
+def _input_of(config: TrialConfig) -> str:
+    """What becomes of an image before the model sees it: the size alone where it is stretched, as it always was."""
+    size = format_size(config.image_size)
+    return size if config.resize == STRETCH else f"{size} {config.resize}"

@@ -301,12 +301,12 @@ class NewEvaluation:
             np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
 
 
-def key_of_weights(sha256: str, image_size: str, split: Split) -> dict[str, Any]:
-    """What a kept evaluation must be of to be that of these weights, at this input size, on this split."""
+def key_of_weights(sha256: str, inputs: str, split: Split) -> dict[str, Any]:
+    """What a kept evaluation must be of to be that of these weights, with such inputs, on this split."""
     return {
         "format": FORMAT,
         "sha256": sha256,
-        "image_size": image_size,
+        "image_size": inputs,
         "split_hash": split.hash,
         "groups": hashlib.sha256(json.dumps(split.groups).encode()).hexdigest(),
         "score_cells": SCORE_CELLS,

@@ -17,9 +17,11 @@ from sweep.verdict import last_verdict, sentence, why_unconfirmed
 from sweep.verify import open_run
 from trainables import plugins
 from trainables.checkpoint import MODEL_FILE, TRIAL_FILE, load_trial, rebuild_model
+from trainables.config import format_size
 from trainables.data.base import DATASETS, ClassInfo, file_ids
 from trainables.errors import CheckpointError, SegsweepError, UsageError
 from trainables.labels import BASELINE, BEST
+from trainables.options import STRETCH
 from trainables.paths import within
 from trainables.record import TrialRecord
 from trainables.run_folder import BEST_MODELS, MANIFEST_FILE, REFIT
@@ -88,12 +90,23 @@ class TrainedModel:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width to which every image was stretched in training and evaluation.
+        """Height and width of its input in training and evaluation.
 
-        Shrunk by the mean over the source area, enlarged bilinearly (`trainables.data.cache.decoded.resize_image`);
-        the logits are enlarged bilinearly to the size of the image before the class is decided.
+        `trainables.data.resizing.fit_image` brings an image to it, as `resize` says; the logits of the part that shows
+        the image are enlarged bilinearly to the size of the image before the class is decided.
         """
         return self.record.config.image_size
+
+    @property
+    def resize(self) -> str:
+        """How images come to that size: with their own aspect (`letterbox`), or each side by itself (`stretch`)."""
+        return self.record.config.resize
+
+    @property
+    def resizing(self) -> str:
+        """What happens to an image before the model sees it, in a few words."""
+        size = format_size(self.size)
+        return f"stretched to {size}" if self.resize == STRETCH else f"resized to fit within {size}"
 
     @property
     def image_bits(self) -> int | None:

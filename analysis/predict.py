@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--tile", type=_tile, metavar="HEIGHTxWIDTH",
         help="cut images that are larger than this, in pixels, into overlapping tiles of this size; by default every "
-        "image is predicted whole, stretched to the model's input size",
+        "image is predicted whole, resized as in training",
     )  # fmt: skip
     made.add_argument(
         "--overlap", type=_overlap, default=0.25, metavar="SHARE",
@@ -220,7 +220,7 @@ def _tell_model(trained: TrainedModel, options: argparse.Namespace, console: Con
 
     for place, line in enumerate(trained.provenance.lines()):
         console.print(f"{'' if place else 'model':<9} {_printable(line)}", markup=False, soft_wrap=True)
-    whole = f"stretched to {format_size(trained.size)}, as in training"
+    whole = f"{trained.resizing}, as in training"
     if options.tile is None:
         how = f"each image whole, {whole}"
     else:

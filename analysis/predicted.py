@@ -22,7 +22,7 @@ from analysis.outputs import Names, reserve
 from analysis.pictures import colourise, id_mask, legend
 from analysis.predicting import Prediction
 from trainables.data.base import ClassInfo, Image, Mask
-from trainables.data.cache.decoded import resize_image, resize_mask
+from trainables.data.resizing import resize_image, resize_mask
 from trainables.errors import UsageError
 from trainables.files import json_bytes, write_atomically
 from trainables.paths import LIST_FILE, WrittenFiles

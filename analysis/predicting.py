@@ -12,9 +12,9 @@ from torch import Tensor
 
 from analysis.model import TrainedModel
 from trainables.data.base import Image, Mask
-from trainables.data.cache.decoded import resize_image
+from trainables.data.resizing import content_size, fit_image, resize_image
 from trainables.errors import DivergedError
-from trainables.loops import Forward, predicted_class, resize_logits
+from trainables.loops import WHOLE, Forward, Share, neighbours, predicted_class, resize_logits, seen_share
 
 Size = tuple[int, int]
 
@@ -43,10 +43,10 @@ class Prediction:
 class Predictor:
     """Predicts images one at a time.
 
-    Whole images are treated as in evaluation: stretched to the model's input size, logits enlarged bilinearly to the
-    size of the image. With `tile`, larger images are cut into overlapping windows of that size. Each is scaled as one
-    of that size would be, and where windows overlap, their probabilities are averaged, with weights that fall linearly
-    from the middle of a window to its border.
+    Whole images are treated as in evaluation: brought to the model's input size as in training, the logits of what
+    shows the image enlarged bilinearly to its size. With `tile`, larger images are cut into overlapping windows of that
+    size. Each is scaled as one of that size would be, and where windows overlap, their probabilities are averaged, with
+    weights that fall linearly from the middle of a window to its border.
 
     Args:
         trained: The model; it is moved to the device.
@@ -60,7 +60,7 @@ class Predictor:
     ) -> None:
         if not 0 <= overlap <= 0.9:
             raise ValueError(f"overlap {overlap} must lie within 0 .. 0.9")
-        self.size, self.tile, self.overlap = trained.size, tile, overlap
+        self.size, self.resize, self.tile, self.overlap = trained.size, trained.resize, tile, overlap
         self._device = torch.device(device)
         self._forward = Forward(trained.model.to(device).eval(), trained.normalisation, self._device, None)
 
@@ -81,10 +81,11 @@ class Predictor:
 
     def _whole(self, image: Image) -> Prediction:
         height, width = image.shape[:2]
-        logits = self._logits([resize_image(image, self.size)])[0]
+        logits = self._logits([fit_image(image, self.size, self.resize)])[0]
+        seen = seen_share((height, width), self.size, self.resize)
         classes = np.empty((height, width), np.uint8)
         confidence, top = 0.0, 0
-        for band in enlarged_in_bands(logits, (height, width)):
+        for band in enlarged_in_bands(logits, (height, width), seen=seen):
             bottom = top + band.shape[1]
             classes[top:bottom] = predicted_class(band).cpu().numpy()
             confidence += float(_largest_probability(band).sum(dtype=torch.float64))
@@ -95,8 +96,9 @@ class Predictor:
         height, width = image.shape[:2]
         window = min(tile[0], height), min(tile[1], width)
         tops, lefts = (starts(side, part, self.overlap) for side, part in zip((height, width), window, strict=True))
+        content = content_size(tile, self.size, self.resize)
         scaled = tuple(
-            max(LEAST_SIDE, round(part * size / full)) for part, size, full in zip(window, self.size, tile, strict=True)
+            max(LEAST_SIDE, round(part * size / full)) for part, size, full in zip(window, content, tile, strict=True)
         )
         weight = torch.outer(*map(fading, window)).to(self._device)
         classes = np.empty((height, width), np.uint8)
@@ -164,29 +166,27 @@ def fading(length: int) -> Tensor:
     return 1 - (2 * centres / length - 1).abs() * (1 - 1 / length)
 
 
-def enlarged_in_bands(logits: Tensor, size: Size, *, values: int = BAND_VALUES) -> Iterator[Tensor]:
+def enlarged_in_bands(
+    logits: Tensor, size: Size, *, seen: Share = WHOLE, values: int = BAND_VALUES
+) -> Iterator[Tensor]:
     """Logits (C, h, w) resized bilinearly to (C, H, W) as `resize_logits` does, in bands of rows from the top.
 
     Args:
         logits: At the head's resolution.
         size: Height and width wanted.
+        seen: As for `resize_logits`.
         values: Most numbers in a band, as far as one row allows.
     """
     height, width = size
     rows = max(1, values // (len(logits) * width))
     if rows >= height:
-        yield resize_logits(logits, size)
+        yield resize_logits(logits, size, seen=seen)
         return
-    wide = resize_logits(logits, (logits.shape[1], width))
-    # The centre of a wanted row among the given ones; `align_corners=False` of torch's interpolate.
-    centres = ((torch.arange(height, dtype=torch.float64) + 0.5) * logits.shape[1] / height - 0.5).clamp(min=0)
-    above = centres.floor().long().clamp(max=logits.shape[1] - 1)
-    below = (above + 1).clamp(max=logits.shape[1] - 1)
-    share = (centres - above).to(logits.dtype)
+    wide = resize_logits(logits, (logits.shape[1], width), seen=(1.0, seen[1]))
+    above, below, share = neighbours(height, logits.shape[1], seen[0], wide)
     for top in range(0, height, rows):
         part = slice(top, top + rows)
-        first, second = (wide[:, index[part].to(wide.device)] for index in (above, below))
-        yield first.lerp_(second, share[part, None].to(wide.device))
+        yield wide[:, above[part]].lerp_(wide[:, below[part]], share[part, None])
 
 
 def _largest_probability(logits: Tensor) -> Tensor:

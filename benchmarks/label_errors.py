@@ -4,12 +4,13 @@
     python -m benchmarks.label_errors --memory 100,400
 
 Models are trained on the scenes' train split with seeds of their own (`python -m trainables.train --data scenes --set
-seed=N --out DIR`). Scenes that no split holds get label errors (`benchmarks/planted_labels.py`) in a fifth of their
-masks. Ours sees the predicted masks of the models alone (`analysis.failures.label_errors`); cleanlab gets the mean of
-their probabilities, which says more: its scores of images and pixels (`get_label_quality_scores`), and the connected
-components of its issues (`find_label_issues`) by the mean of their pixels' scores. Prints average precision for planted
-errors by ranked regions, for images and for pixels; what ours claims from its threshold on; and what it claims where
-nothing was planted. The same for simulated models: what could be found if models were good.
+seed=N --set resize=stretch --out DIR`). Scenes that no split holds get label errors (`benchmarks/planted_labels.py`)
+in a fifth of their masks. Ours sees the predicted masks of the models alone (`analysis.failures.label_errors`);
+cleanlab gets the mean of their probabilities, which says more: its scores of images and pixels
+(`get_label_quality_scores`), and the connected components of its issues (`find_label_issues`) by the mean of their
+pixels' scores. Prints average precision for planted errors by ranked regions, for images and for pixels; what ours
+claims from its threshold on; and what it claims where nothing was planted. The same for simulated models: what could
+be found if models were good.
 
 --memory: peak memory for growing numbers of images of 480x640 pixels and 20 classes, a process each.
 """
@@ -38,7 +39,7 @@ from analysis.failures.label_errors import LEAST_SCORE, consensus_of, find_label
 from benchmarks.planted_labels import EVALUATION_SEEDS, KINDS, RIGHT_SHARE, TUNING_SEEDS, PlantedLabel, plant_labels
 from trainables.checkpoint import rebuild_model
 from trainables.data.base import VOID, Image, Mask
-from trainables.data.cache.decoded import resize_image
+from trainables.data.resizing import resize_image
 from trainables.data.scenes import draw_scene, scene_spec
 from trainables.data.scenes.spec import CLASSES
 from trainables.loops import predicted_class, resize_logits, to_input

@@ -59,7 +59,7 @@ SPACES: Mapping[str, Sequence[str]] = {
 }
 LIGHT = frozenset(family_transforms("photometric")) | {"trivial"}
 """Transformations that change the light, or draw one that does."""
-HELD = "image_size=48x64"
+HELD = ("--set", "image_size=48x64", "--set", "resize=stretch")
 """As in `make sweep`."""
 APART = 2.0
 """Seconds between the first starts: Ray sessions that look for free ports at the same time may find the same."""
@@ -76,7 +76,7 @@ class Settings:
     def flags(self) -> list[str]:
         """Of `sweep.run`."""
         counts = {"--trials": self.trials, "--max-epochs": self.max_epochs, "--confirm": self.confirm}
-        return [*itertools.chain.from_iterable((flag, str(count)) for flag, count in counts.items()), "--set", HELD]
+        return [*itertools.chain.from_iterable((flag, str(count)) for flag, count in counts.items()), *HELD]
 
 
 def key(space: str, seed: int, settings: Settings) -> str:

@@ -26,8 +26,10 @@ from trainables.data.base import Image, Mask
 from trainables.data.flags import add_data_flags
 from trainables.data.reading.names import expanded
 from trainables.data.splits.given import make_splits
+from trainables.data.usual_size import usual_size
 from trainables.errors import SegsweepError, UsageError
 from trainables.files import write_atomically
+from trainables.options import LETTERBOX, RESIZES
 from trainables.registry import Scalar
 from trainables.seeds import derived_seed
 
@@ -131,6 +133,7 @@ def rows(
     size: tuple[int, int],
     *,
     seed: int,
+    resize: str = LETTERBOX,
 ) -> list[Row]:
     """The images as the model would see them without a policy, then with each; a row is one batch where one mixes.
 
@@ -139,10 +142,11 @@ def rows(
         samples: Decoded images (h, w, 3) and masks (h, w).
         size: Height and width of the results in pixels.
         seed: Decides every draw.
+        resize: How images come to that size, one of `RESIZES`.
     """
     made = []
     for origin, spec in [("", PolicySpec("none", ())), *chosen]:
-        policy = Policy(spec, size)
+        policy = Policy(spec, size, resize=resize)
         line = spec.describe()
         augmented = [
             policy(image, mask, seed=derived_seed("preview", seed, line, column))
@@ -257,6 +261,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--policies", type=int, default=6, metavar="N", help="rows (default: 6)")
     p.add_argument("--images", type=int, default=4, metavar="N", help="columns (default: 4)")
     p.add_argument("--image-size", metavar="HxW", help="what the model sees (default: the data set's)")
+    p.add_argument("--resize", choices=RESIZES, default=LETTERBOX, help="as for a sweep (default: letterbox)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all draws (default: 0)")
     p.add_argument("--out", type=expanded, default=Path("preview.png"), metavar="FILE", help="default: preview.png")
     return p
@@ -288,9 +293,9 @@ def _preview(asked: argparse.Namespace) -> Path:
     except ValueError as error:
         raise UsageError(f"--image-size {error}") from error
     data = factory(root=asked.data_root, download=asked.download)
-    size = size or data.default_image_size
+    size = size or usual_size(data).size
     ids = make_splits(data, splits=asked.splits, group_by=asked.group_by, seed=0).train
-    table = rows(chosen, _samples(data, ids, asked.images, asked.seed), size, seed=asked.seed)
+    table = rows(chosen, _samples(data, ids, asked.images, asked.seed), size, seed=asked.seed, resize=asked.resize)
     title = f"Policies of space {space.name} on {data.name} at {format_size(size)}"
     out: Path = asked.out
     picture = io.BytesIO()

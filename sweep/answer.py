@@ -47,6 +47,7 @@ def show_question(
     execution: Execution,
     objectives: Sequence[Objective] = (),
     weights: Sequence[str] = (),
+    inputs: str = "",
 ) -> None:
     """Says what will be tried on which data.
 
@@ -60,6 +61,7 @@ def show_question(
         execution: Of every trial.
         objectives: What ranks trials; shown where there are several.
         weights: What models take of a user's file.
+        inputs: What becomes of the images before a model sees them.
     """
     table = rows()
     table.add_row("space", f"{space.name} - {space.description}")
@@ -78,6 +80,8 @@ def show_question(
     )
     for warning in splits.warnings:
         table.add_row("", Text(warning, style="yellow"))
+    if inputs:
+        table.add_row("images", Text(inputs))
     for place, told in enumerate(weights):
         table.add_row("" if place else "weights", Text(told))
     table.add_row("execution", describe_execution(execution))

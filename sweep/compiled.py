@@ -10,8 +10,9 @@ from search_spaces.core.space import SearchSpace
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_EPOCHS, DEFAULT_MODELS
 from sweep.samplers import check_sampler
-from trainables.config import format_size, parse_value
+from trainables.config import EARLIER, format_size, parse_value
 from trainables.errors import ConfigError, UsageError
+from trainables.options import LETTERBOX
 from trainables.paths import check_name
 from trainables.registry import Scalar
 from trainables.seeds import derived_seed
@@ -44,6 +45,7 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
         space = with_seeds(space, config.seed, config.seeds)
     base: dict[str, Scalar] = {
         "image_size": format_size(default_size),
+        "resize": LETTERBOX,
         "epochs": config.max_epochs or DEFAULT_EPOCHS,
         "model.name": config.models[0],
         "model.weights": config.weights,
@@ -74,7 +76,7 @@ def with_seeds(space: SearchSpace, seed: int, count: int) -> SearchSpace:
 def values_of(space: SearchSpace, base: Mapping[str, Scalar], key: str) -> tuple[Scalar, ...]:
     """The values that a key can have in the trials of a space: a parameter's choices, or the one that is held."""
     parameter = space.parameter(key)
-    return parameter.ends() if parameter is not None else ({**base, **space.fixed}[key],)
+    return parameter.ends() if parameter is not None else ({**EARLIER, **base, **space.fixed}[key],)
 
 
 def _check_reserved(config: SweepConfig, space: SearchSpace, base: Mapping[str, Scalar]) -> None:

@@ -20,6 +20,7 @@ from trainables.cost import BYTES_PER_PARAMETER
 from trainables.data import DATASETS, SegmentationData, Splits
 from trainables.data.check import CheckResult, check
 from trainables.data.splits.given import make_splits
+from trainables.data.usual_size import UsualSize, usual_size
 from trainables.errors import DataError
 from trainables.metrics import LATENCY, split_key
 from trainables.models import ensure_weights, parameter_count
@@ -36,6 +37,8 @@ class Prepared:
     splits: Splits
     checked: CheckResult
     objectives: tuple[Objective, ...]
+    usual: UsualSize
+    """The input size where nobody says one."""
     weights: tuple[str, ...] = ()
     """What each model takes of a user's file of weights."""
 
@@ -54,7 +57,8 @@ def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None 
     if LATENCY.name in config.objective:
         models_to_time(*planned)
     data = factory(root=config.data_root, download=config.download)
-    space, base = plan_space(config, data.default_image_size)
+    usual = usual_size(data)
+    space, base = plan_space(config, usual.size)
     classes = [info.name for info in data.classes]
     objectives = tuple(on_classes(objective_of(key), classes) for key in config.objective)
     splits = make_splits(data, splits=config.splits, group_by=config.group_by, progress=progress)
@@ -70,7 +74,7 @@ def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None 
     asked = itertools.product(models, values_of(space, base, "model.weights"))
     taken = [(model, ensure_weights(model, str(weights), classes)) for model, weights in asked]
     own = tuple(f"{model}: {told}" for model, told in taken if told)
-    return Prepared(space, base, data, splits, checked, objectives, own)
+    return Prepared(space, base, data, splits, checked, objectives, usual, own)
 
 
 def _check_objectives(objectives: Iterable[Objective], data: SegmentationData, checked: CheckResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -233,8 +234,10 @@ class Session:
         On a cluster each node builds its own, at the first trial.
         """
         data = self.data
-        for size in map(str, values_of(self.manifest.space, self.manifest.base, "image_size")):
-            cache = DecodedCache(data.data, parse_size(size), limit_bytes=execution.cache_bytes)
+        space, base = self.manifest.space, self.manifest.base
+        for size, resize in itertools.product(values_of(space, base, "image_size"), values_of(space, base, "resize")):
+            limit = execution.cache_bytes
+            cache = DecodedCache(data.data, parse_size(str(size)), limit_bytes=limit, resize=str(resize))
             self.console.print(str(cache.plan(data.train, data.val)), markup=False, soft_wrap=True)
             with self.console.status("decoding the images") as status:
                 cache.build(

@@ -35,7 +35,7 @@ def needed_seconds(cost: MeasuredCost, points: int, slots: int) -> float:
 def shortened(config: SweepConfig, ready: Prepared) -> tuple[SweepConfig, Prepared]:
     """The sweep over the shorter space instead."""
     config = dataclasses.replace(config, space=shorter_space(config.space))
-    space, base = plan_space(config, ready.data.default_image_size)
+    space, base = plan_space(config, ready.usual.size)
     return config, dataclasses.replace(ready, space=space, base=base)
 
 

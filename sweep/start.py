@@ -17,6 +17,7 @@ from sweep import answer, plan_view, short_budget
 from sweep.compiled import values_of
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
+from sweep.inputs_view import inputs_text
 from sweep.latencies import MeasuredLatency
 from sweep.manifest import Budget, ObjectiveRecord, SearchRecord, SweepManifest, TrackingRecord
 from sweep.measuring import measure_everything, measure_known, measure_latencies, measure_models, processes
@@ -85,6 +86,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         execution=execution,
         objectives=ready.objectives,
         weights=ready.weights,
+        inputs=inputs_text(ready.space, ready.base, ready.usual),
     )
     for one in ready.checked.warning_paragraphs:
         console.print(f"[yellow]warning[/yellow] {escape(one.line)}", soft_wrap=True)

@@ -18,6 +18,7 @@ from sweep.pareto import LABEL as PARETO
 from sweep.pareto import Point, TradeOff, pareto_set, spread_out
 from sweep.phase_kinds import CONFIRM, kind_of
 from sweep.trials_csv import CONFIG, PARENT, ordered
+from trainables.config import EARLIER
 from trainables.files import write_atomically
 from trainables.labels import BASELINE, BEST, in_order
 from trainables.paths import check_name
@@ -102,7 +103,7 @@ class TrialTable:
                 number=event["number"],
                 label=check_name(event["label"], f"the label of trial {trial_id} in the journal"),
                 phase=event["phase"],
-                config=event["config"],
+                config={**EARLIER, **event["config"]},
                 params=event["params"],
                 parent=event.get("parent"),
                 first_epoch=event.get("first_epoch", 0),

@@ -152,7 +152,7 @@ FLOORS = (
     ("sweep.preflight", "sweep.predicting"),
     ("sweep.planning",),
     ("sweep.short_budget",),
-    ("sweep.answer", "sweep.pareto_view", "sweep.measuring"),
+    ("sweep.answer", "sweep.inputs_view", "sweep.pareto_view", "sweep.measuring"),
     ("sweep.plan_view",),
     ("sweep.warm_start",),
     ("sweep.session", "sweep.show"),

@@ -81,6 +81,7 @@ def read_back(built: Built) -> dict[str, Any]:
         "augment": train.policy.applied(),
         "image_size": format_size(train.policy.size),
         "val_image_size": format_size(val.cache.size),
+        "resize": _common((train.policy.resize, train.cache.resize, val.cache.resize)),
         "batch_size": batches.batch_size,
         "epochs": schedule.total_steps / built.steps_per_epoch,
         "seed": _common((train.seed, batches.seed)),
@@ -143,6 +144,7 @@ def _compared(config: TrialConfig, applied: Mapping[str, Any]) -> Iterator[tuple
             yield f"training.{key}", value, applied["training"][key]
     for key in ("image_size", "val_image_size"):
         yield key, format_size(config.image_size), applied[key]
+    yield "resize", config.resize, applied["resize"]
     yield "batch_size", min(config.batch_size, applied["train_images"]), applied["batch_size"]
     yield "epochs", config.epochs, applied["epochs"]
     yield "seed", config.seed, applied["seed"]

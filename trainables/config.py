@@ -14,7 +14,7 @@ from trainables.errors import ConfigError, UnknownNameError
 from trainables.losses import LOSSES
 from trainables.models import HEADS, MODELS, min_train_batch
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
-from trainables.options import TrainingOptions
+from trainables.options import RESIZES, STRETCH, TrainingOptions
 from trainables.registry import Range, Registry, Scalar, parameters_of, parse_scalar
 
 COMPONENTS: Mapping[str, Registry[Any]] = {
@@ -34,6 +34,9 @@ DEFAULT_NAMES: Mapping[str, str] = {
     "optimizer": "adamw",
     "schedule": "one_cycle",
 }
+
+EARLIER: Mapping[str, Scalar] = {"resize": STRETCH}
+"""What keys were worth before there were such keys: a configuration without them is of that time."""
 
 NUMBERS: Mapping[str, tuple[Range, int | None]] = {
     "batch_size": (Range(1), 8),
@@ -63,6 +66,7 @@ class TrialConfig:
         training: Layer-wise rates, clipping, accumulation, averaged and frozen weights.
         augment: Augmentation policy.
         image_size: Height and width in pixels of what the model sees.
+        resize: How images come to that size, one of `RESIZES`.
         batch_size: Images per step.
         epochs: The full budget; the schedule ends there, whether or not the trial is stopped before.
         seed: Decides initial weights, order of images, augmentations and dropout.
@@ -75,6 +79,7 @@ class TrialConfig:
     training: TrainingOptions
     augment: PolicySpec
     image_size: tuple[int, int]
+    resize: str
     batch_size: int
     epochs: int
     seed: int
@@ -97,6 +102,7 @@ class TrialConfig:
         built[TRAINING] = _training(values, faults)
         built["augment"] = _policy(values, faults)
         built["image_size"] = _size(values.get("image_size"), faults)
+        built["resize"] = _resize(values.get("resize", EARLIER["resize"]), faults)
         for key, (bounds, default) in NUMBERS.items():
             built[key] = _number(key, values.get(key, default), bounds, faults)
         faults += _unknown(key for key in values if not key.startswith("augment."))  # PolicySpec reports its own
@@ -123,13 +129,15 @@ class TrialConfig:
         flat.update({f"{TRAINING}.{key}": value for key, value in dataclasses.asdict(self.training).items()})
         flat.update({f"augment.{key}": value for key, value in self.augment.flat().items()})
         flat["image_size"] = format_size(self.image_size)
+        flat["resize"] = self.resize
         flat.update({key: getattr(self, key) for key in NUMBERS})
         return flat
 
 
 def known_keys() -> list[str]:
     """Every key that some configuration can have, for messages and completion."""
-    keys = ["image_size", *NUMBERS, "augment.policy", *(f"{TRAINING}.{key}" for key in parameters_of(TrainingOptions))]
+    keys = ["image_size", "resize", *NUMBERS, "augment.policy"]
+    keys += [f"{TRAINING}.{key}" for key in parameters_of(TrainingOptions)]
     for section, registry in COMPONENTS.items():
         keys += [f"{section}.name", *(f"{section}.{key}" for key in sorted(registry.all_parameters()))]
     for name in TRANSFORMS:
@@ -155,7 +163,7 @@ def parse_value(key: str, value: Any) -> Scalar:
         ConfigError: If the key is unknown or the value is of another type.
     """
     check_keys([key])
-    if key == "image_size" or key == "augment.policy" or key.endswith(".name"):
+    if key in ("image_size", "resize", "augment.policy") or key.endswith(".name"):
         return str(value)
     section, _, rest = key.partition(".")
     if key in NUMBERS:
@@ -260,6 +268,12 @@ def _size(value: Any, faults: list[str]) -> tuple[int, int]:
     except ValueError as error:
         faults.append(f"image_size: {error}")
         return (0, 0)
+
+
+def _resize(value: Any, faults: list[str]) -> str:
+    if value not in RESIZES:
+        faults.append(f"resize: must be {' or '.join(RESIZES)}, not {value!r}")
+    return str(value)
 
 
 def _number(key: str, value: Any, bounds: Range, faults: list[str]) -> int:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from trainables.augmentations import Policy
 from trainables.data.base import Image, Mask, SegmentationData
 from trainables.data.cache.decoded import DecodedCache
+from trainables.options import STRETCH
 from trainables.plugins import TakesPluginsAlong
 from trainables.seeds import derived_seed
 
@@ -84,7 +85,7 @@ class Sample(NamedTuple):
 
 
 class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Tensor, Tensor]]):
-    """Images resized to the model's input, masks untouched."""
+    """Images as the model's input (`fit_image`), masks untouched."""
 
     def __init__(self, cache: DecodedCache, ids: Sequence[str]) -> None:
         self.cache = cache
@@ -104,6 +105,12 @@ class EvaluationLoader(DataLoader[Any]):
     def __init__(self, images: EvaluationSet, *, normalisation: Normalisation, **options: Any) -> None:
         super().__init__(images, **options)
         self.normalisation = normalisation
+
+    @property
+    def resize(self) -> str:
+        """How its images came to the model's input size, one of `RESIZES`."""
+        images: Any = self.dataset
+        return str(images.cache.resize)
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -151,6 +158,7 @@ def evaluation_loader(
     *,
     size: tuple[int, int],
     batch_size: int,
+    resize: str = STRETCH,
     normalisation: Normalisation = IMAGENET_NORMALISATION,
     workers: int = 0,
     pin_memory: bool = False,
@@ -158,15 +166,16 @@ def evaluation_loader(
     """A loader of all `ids` in their order, for `evaluate`.
 
     Args:
-        data: The data set, or a cache of it that already holds decoded images of `size`.
+        data: The data set, or a cache of it that already holds decoded images of `size`, and knows `resize`.
         ids: Image ids.
         size: Height and width of the model's input.
         batch_size: Images per forward pass; no influence on the result beyond rounding.
+        resize: How images come to that size, one of `RESIZES`.
         normalisation: Channel statistics of the model; carried by the loader for `evaluate`.
         workers: Loader processes.
         pin_memory: As for `training_loader`.
     """
-    cache = data if isinstance(data, DecodedCache) else DecodedCache(data, size, limit_bytes=0)
+    cache = data if isinstance(data, DecodedCache) else DecodedCache(data, size, limit_bytes=0, resize=resize)
     return EvaluationLoader(
         EvaluationSet(cache, ids),
         normalisation=normalisation,

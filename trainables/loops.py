@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainables.data.resizing import Size, content_size
 from trainables.errors import DivergedError
 from trainables.loaders import Batch, EvaluationLoader, Normalisation, stacked
 from trainables.metrics import Collector
@@ -91,7 +92,8 @@ def evaluate(
     """Runs the model once over a loader and hands every image to every collector.
 
     Logits are enlarged bilinearly, in one step from the head's resolution, to each mask's original size before the
-    class is decided, so that a score does not depend on the size that the model was trained at.
+    class is decided, so that a score does not depend on the size that the model was trained at. What lies beside an
+    image in the model's input is left out there.
 
     Args:
         model: Called with `resize=False` it returns `out`, logits of shape (B, C, h, w) of any resolution; put into
@@ -117,7 +119,8 @@ def evaluate(
             raise DivergedError("the model's outputs are not finite")
         for image_id, logits, mask in zip(batch.ids, outputs, batch.masks, strict=True):
             target = mask.to(device, non_blocking=True)
-            full = resize_logits(logits, (target.shape[0], target.shape[1]))
+            size = (target.shape[0], target.shape[1])
+            full = resize_logits(logits, size, seen=seen_share(size, batch.images.shape[1:3], loader.resize))
             prediction = predicted_class(full)
             for collector in collectors:
                 collector.process(image_id, full, prediction, target)
@@ -166,12 +169,57 @@ def on_lattice(logits: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     return functional.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
-def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Enlarges or shrinks logits (C, h, w) bilinearly to (C, H, W)."""
-    if tuple(logits.shape[-2:]) == size:
+Share = tuple[float, float]
+"""Of the height and of the width of a model's input, from its upper left corner, that an image takes."""
+WHOLE: Share = (1.0, 1.0)
+
+
+def seen_share(image: Size, canvas: Sequence[int], resize: str) -> Share:
+    """What share of a model's input of size `canvas` an image of size `image` takes; see `content_size`."""
+    height, width = canvas
+    content = content_size(image, (height, width), resize)
+    return content[0] / height, content[1] / width
+
+
+def resize_logits(logits: Tensor, size: Size, *, seen: Share = WHOLE) -> Tensor:
+    """Enlarges or shrinks logits (C, h, w) bilinearly to (C, H, W).
+
+    Args:
+        logits: Of a model's whole input.
+        size: Height and width of the image that is in the input.
+        seen: What share of the input the image takes; the logits of the rest only count in the interpolation at its
+            border.
+    """
+    if seen == WHOLE and tuple(logits.shape[-2:]) == size:
         return logits
     # From logits that lie channels last a CPU takes 3.5 times as long.
-    return functional.interpolate(logits[None].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
+    if seen == WHOLE:
+        return functional.interpolate(logits[None].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
+    # Torch's `interpolate` with a scale factor copies a side that keeps its number of pixels, whatever the factor.
+    (above, below, down), (left, right, across) = (
+        neighbours(full, side, share, logits) for full, side, share in zip(size, logits.shape[-2:], seen, strict=True)
+    )
+    wide = logits[:, :, left].lerp_(logits[:, :, right], across)
+    return wide[:, above].lerp_(wide[:, below], down[:, None])
+
+
+def neighbours(pixels: int, side: int, share: float, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the centres of an image's pixels along a side lie among logits of the input that the image is in.
+
+    Args:
+        pixels: Of the image along the side.
+        side: Logits along it.
+        share: Of the input along it that the image takes.
+        like: Has the device and the type of what is returned.
+
+    Returns:
+        Shape (pixels,) each: the logit before, the one behind, and how near to that one, 0 .. 1; as
+        `align_corners=False` of torch's `interpolate` has them.
+    """
+    centres = ((torch.arange(pixels, dtype=torch.float64) + 0.5) * (side * share) / pixels - 0.5).clamp(min=0)
+    before = centres.floor().long().clamp(max=side - 1)
+    behind = (before + 1).clamp(max=side - 1)
+    return before.to(like.device), behind.to(like.device), (centres - before).to(like)
 
 
 def to_input(

@@ -1,4 +1,4 @@
-"""Choices that are no components, known without torch: the keys `training.*`, and precisions."""
+"""Choices that are no components, known without torch: the keys `training.*`, `resize`, and precisions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ FREEZE = ("none", "batch_norm", "stages", "backbone")
 
 LOSS_STRIDES = (1, 3)
 """Odd, so that the pixel in the middle of each block has its centre where the resized logits have theirs."""
+
+LETTERBOX, STRETCH = "letterbox", "stretch"
+RESIZES = (LETTERBOX, STRETCH)
+"""How an image becomes as large as the model's input: the largest of its own aspect that fits, the rest void
+(`letterbox`); or each side by itself, whatever becomes of its aspect (`stretch`)."""
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Torch's name of the type that convolutions and matrix products are computed in; weights and losses are always

@@ -27,12 +27,14 @@ from trainables.data.flags import add_data_flags
 from trainables.data.reading.names import expanded
 from trainables.data.splits.frozen import SPLITS_FILE, load_split, load_test_split, split_hash
 from trainables.data.splits.given import make_splits
+from trainables.data.usual_size import usual_size
 from trainables.errors import INTERRUPTED, CheckpointError, DataError, SegsweepError, UsageError
 from trainables.execution import Execution, TrialData
 from trainables.files import write_json
 from trainables.flags import add_execution_flags, default_precision, default_workers
 from trainables.metrics import METRICS
 from trainables.models import ensure_weights
+from trainables.options import LETTERBOX
 from trainables.overfit import overfit_batch
 from trainables.paths import UnsafePathError, refuse_links
 from trainables.run_folder import MANIFEST_FILE
@@ -102,6 +104,8 @@ def _train(asked: argparse.Namespace) -> int:
     if asked.data is not None:
         DATASETS.get(asked.data)
     TrialConfig.from_flat({"image_size": "96x128", **values})  # faults of usage come before any file is read
+    if trial is None and asked.overfit_batch is None:
+        values = {**_inputs_before(asked.out), **values}
     execution = Execution(
         device=asked.device,
         threads=asked.threads,
@@ -112,7 +116,10 @@ def _train(asked: argparse.Namespace) -> int:
         cache_bytes=asked.cache_limit,
     )
     data, splits = _chosen_data(asked, trial)
-    config = TrialConfig.from_flat({"image_size": format_size(data.default_image_size), **values})
+    usual: dict[str, object] = {} if trial is not None else {"resize": LETTERBOX}
+    if "image_size" not in values:
+        usual["image_size"] = format_size(usual_size(data).size)
+    config = TrialConfig.from_flat({**usual, **values})
     checked = check(data, splits)
     checked.raise_for_errors()
     for one in checked.warning_paragraphs:
@@ -121,7 +128,7 @@ def _train(asked: argparse.Namespace) -> int:
     print(f"{config.model.name} on {data.name}: {len(splits.train)} train, {len(splits.val)} val images")
     print(f"policy {config.augment.describe()}")
     trial_data = TrialData(data, splits.train, splits.val)
-    caches = _decoded(trial_data, config.image_size, execution)
+    caches = _decoded(trial_data, config, execution)
     name = asked.out.resolve().name
     built = Trial(config, trial_data, trial_id=name, execution=execution, caches=caches)
     if asked.overfit_batch is not None:
@@ -232,10 +239,11 @@ def _other_data(trial: Path, data: SegmentationData, why: str) -> UsageError:
     )
 
 
-def _decoded(data: TrialData, size: tuple[int, int], execution: Execution) -> DataCaches:
+def _decoded(data: TrialData, config: TrialConfig, execution: Execution) -> DataCaches:
     """The images decoded once for this run and later ones; says how much there is before it begins."""
     caches = DataCaches()
-    cache = caches.get(data.data, size, limit_bytes=execution.cache_bytes)
+    limit = execution.cache_bytes
+    cache = caches.get(data.data, config.image_size, limit_bytes=limit, resize=config.resize)
     print(cache.plan(data.train, data.val))
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("decoding the images", total=None)
@@ -267,6 +275,13 @@ def _asked_for(asked: argparse.Namespace, trial: _Origin | None) -> dict[str, ob
         check_keys([key])
         values[key] = value
     return values
+
+
+def _inputs_before(out: Path) -> dict[str, object]:
+    """Size of the input and how images come to it, as of the training that was begun in a folder; else nothing."""
+    before = latest_checkpoint(out / CHECKPOINTS)
+    flat = {} if before is None else read_record(before).config.flat()
+    return {key: flat[key] for key in ("image_size", "resize") if key in flat}
 
 
 def _overfit(trial: Trial, steps: int) -> int:

@@ -66,7 +66,9 @@ class Trial:
         self.device = torch.device(execution.device)
         self.precision = execution.precision
         torch.set_num_threads(execution.threads)
-        cache = (caches or DataCaches()).get(data.data, config.image_size, limit_bytes=execution.cache_bytes)
+        cache = (caches or DataCaches()).get(
+            data.data, config.image_size, limit_bytes=execution.cache_bytes, resize=config.resize
+        )
         cache.build(data.train, data.val)
         with memory_is_enough_for(config):
             self._build_model(torch.channels_last if execution.channels_last else torch.contiguous_format)
@@ -94,7 +96,7 @@ class Trial:
     def _build_data(self, cache: DecodedCache, workers: int) -> None:
         config = self.config
         on_gpu = self.device.type == "cuda"
-        policy = Policy(config.augment, config.image_size)
+        policy = Policy(config.augment, config.image_size, resize=config.resize)
         self.samples = TrainingSet(cache, self.data.train, policy, seed=config.seed)
         self.train_loader, self.batches = training_loader(
             self.samples, batch_size=config.batch_size, workers=workers, pin_memory=on_gpu

@@ -13,8 +13,8 @@ from analysis.colours import hexadecimal
 from analysis.model import TrainedModel
 from sweep.manifest import SweepManifest
 from sweep.objectives import recorded_objectives
-from trainables.config import format_size
 from trainables.labels import BEST
+from trainables.options import LETTERBOX, STRETCH
 from trainables.run_folder import REPORT, TABLES_FOLDER
 
 _SNIPPETS = {
@@ -23,22 +23,32 @@ _SNIPPETS = {
 session = onnxruntime.InferenceSession({file!r})
 about = session.get_modelmeta().custom_metadata_map
 image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2RGB)
-height, width = {size}
-inputs = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # INTER_LINEAR where the image is smaller
+{resizing}
 (logits,) = session.run(["logits"], {{"images": inputs[None]}})
-logits = cv2.resize(logits[0].transpose(1, 2, 0), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+logits = cv2.resize(logits[0{part}].transpose(1, 2, 0), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 classes = logits.argmax(-1)                                                # (height, width)
 ids = np.array(json.loads(about["ids"]))[classes]                          # as in the data set's masks""",
     "torch_export": """import cv2, torch
 
 model = torch.export.load({file!r}).module()
 image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2RGB)
-height, width = {size}
-inputs = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # INTER_LINEAR where the image is smaller
-logits = model(torch.from_numpy(inputs)[None])
+{resizing}
+logits = model(torch.from_numpy(inputs)[None]){torch_part}
 logits = torch.nn.functional.interpolate(logits, image.shape[:2], mode="bilinear", align_corners=False)
 classes = logits[0].argmax(0)                                              # (height, width)""",
 }
+_RESIZING = {
+    STRETCH: """height, width = {size}
+inputs = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # INTER_LINEAR where the image is smaller""",
+    LETTERBOX: """height, width = {size}
+scale = min(height / image.shape[0], width / image.shape[1])
+rows, columns = (max(1, round(side * scale)) for side in image.shape[:2])
+inputs = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)  # INTER_LINEAR where the image is smaller
+inputs = cv2.copyMakeBorder(inputs, 0, height - rows, 0, width - columns, cv2.BORDER_REFLECT_101)""",
+}
+_SHOWN_ALREADY = ("epochs", "image_size", "resize", "batch_size")
+_PARTS = {STRETCH: ("", ""), LETTERBOX: (", :, :rows, :columns", "[:, :, :rows, :columns]")}
+"""Of the logits, what shows the image: behind an index of the batch, and of all images."""
 
 
 def model_card(
@@ -107,7 +117,7 @@ def model_card(
             *(f"- {line}" for line in parity),
             "",
             "```python",
-            _SNIPPETS[kind].format(file=file.name, size=tuple(map(int, size.split("x")))),
+            _snippet(kind, trained.resize, file.name, size),
             "```",
             "",
             "## Intended use",
@@ -117,6 +127,12 @@ def model_card(
             "",
         ]
     )
+
+
+def _snippet(kind: str, resize: str, file: str, size: str) -> str:
+    part, torch_part = _PARTS[resize]
+    resizing = _RESIZING[resize].format(size=tuple(map(int, size.split("x"))))
+    return _SNIPPETS[kind].format(file=file, resizing=resizing, part=part, torch_part=torch_part)
 
 
 def _data(trained: TrainedModel, manifest: SweepManifest | None) -> list[str]:
@@ -145,11 +161,10 @@ def _training(trained: TrainedModel) -> list[str]:
     shown = {
         key: value
         for key, value in flat.items()
-        if not key.startswith(("model.name", "augment.")) and key not in ("epochs", "image_size", "batch_size")
+        if not key.startswith(("model.name", "augment.")) and key not in _SHOWN_ALREADY
     }
     return [
-        f"- {record.epochs} epochs of images stretched to {format_size(config.image_size)}, "
-        f"{config.batch_size} at a time",
+        f"- {record.epochs} epochs of images {trained.resizing}, {config.batch_size} at a time",
         f"- augmentation: {_escaped(config.augment.describe())}",
         "- " + ", ".join(f"{key} {value}" for key, value in shown.items()),
     ]

@@ -20,6 +20,7 @@ from trainables import commands
 from trainables.config import format_size
 from trainables.errors import SegsweepError, UsageError
 from trainables.models.timm_backbones import with_constant_padding
+from trainables.options import STRETCH
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 """By name, the usual ending of a file."""
@@ -171,17 +172,29 @@ def metadata_of(trained: TrainedModel, graph: Graph) -> dict[str, str]:
         "input": f"images: uint8 (batch, height, width, 3), RGB, sides of {graph.least} pixels and more{multiples}",
         "output": "logits: float32 (batch, classes, height, width); the class of a pixel is the largest",
         "input_size": format_size(size),
-        "resizing": (
-            f"as in training, each image is stretched to {format_size(size)} (HEIGHTxWIDTH): by the mean over the "
-            "source area when shrinking (cv2.INTER_AREA), bilinearly when enlarging; the logits are resized bilinearly "
-            "(half-pixel centres) to the size of the image"
-        ),
+        "resize": trained.resize,
+        "resizing": _resizing(trained.resize, format_size(size)),
         "normalisation": json.dumps({**trained.normalisation, "where": "inside the graph"}),
         "model": record.config.model.name,
         "trial_id": record.trial_id,
         "checkpoint_sha256": record.sha256,
         "provenance": "\n".join(trained.provenance.lines()),
     }
+
+
+def _resizing(resize: str, size: str) -> str:
+    how = "by the mean over the source area when shrinking (cv2.INTER_AREA), bilinearly when enlarging"
+    if resize == STRETCH:
+        return (
+            f"as in training, each image is stretched to {size} (HEIGHTxWIDTH): {how}; the logits are resized "
+            "bilinearly (half-pixel centres) to the size of the image"
+        )
+    return (
+        f"as in training, each image keeps its aspect and is resized to fit within {size} (HEIGHTxWIDTH): {how}; it "
+        "lies in the upper left corner, below and to the right of it is its reflection (cv2.BORDER_REFLECT_101); the "
+        "logits are resized bilinearly (half-pixel centres) so that those of the image get its size, and the others "
+        "are cut off"
+    )
 
 
 def needed(name: str) -> Any:

@@ -15,9 +15,9 @@ from analysis.export.graph import Graph, needed
 from analysis.model import TrainedModel
 from analysis.predicting import Predictor
 from trainables.data.base import Image, Mask
-from trainables.data.cache.decoded import resize_image
+from trainables.data.resizing import fit_image
 from trainables.latency import Latency, one_thread, time_calls
-from trainables.loops import predicted_class, resize_logits
+from trainables.loops import predicted_class, resize_logits, seen_share
 from trainables.metrics import confusion_matrix, summary
 
 Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
@@ -33,7 +33,7 @@ class Parity:
     """A file beside its model.
 
     Attributes:
-        images: How many were compared, each stretched to the file's input size.
+        images: How many were compared, each brought to the file's input size as in training.
         pixels: Of these.
         equal: Share of them that get the same class from both, on the same input.
         file_miou: On the images at their own size, by the file and its resizing rule; None without masks.
@@ -118,7 +118,7 @@ def compare(
     for place in range(len(pairs) or NOISE_IMAGES):
         pair = pairs[place]() if pairs else None
         image = pair[0] if pair else rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-        batch = np.ascontiguousarray(resize_image(image, size))[None]
+        batch = np.ascontiguousarray(fit_image(image, size, trained.resize))[None]
         with torch.no_grad():
             own = predicted_class(graph.module(torch.from_numpy(batch))[0])
         logits = torch.from_numpy(run(batch)[0])
@@ -126,7 +126,8 @@ def compare(
         pixels += own.numel()
         if pair:
             target = torch.from_numpy(pair[1])
-            found = predicted_class(resize_logits(logits, (target.shape[0], target.shape[1])))
+            full = (target.shape[0], target.shape[1])
+            found = predicted_class(resize_logits(logits, full, seen=seen_share(full, size, trained.resize)))
             by_file += confusion_matrix(found, target, classes)
             as_reported += confusion_matrix(torch.from_numpy(report(image).classes), target, classes)
         advance()

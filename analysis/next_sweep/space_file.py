@@ -16,6 +16,7 @@ from search_spaces.core.space import SearchSpace
 from search_spaces.core.yaml_format import read_space, to_yaml
 from sweep.manifest import SweepManifest
 from trainables import commands
+from trainables.config import EARLIER
 from trainables.registry import Scalar
 from trainables.run_folder import NEXT_SPACE_FILE, report_folder
 
@@ -44,7 +45,7 @@ def next_space(manifest: SweepManifest, winner: Mapping[str, Scalar], proposals:
         ConfigError: If the result is not a valid space.
     """
     as_before = f"as in {manifest.name}"
-    shared = {key: value for key, value in manifest.base.items() if key not in OWN_FLAG}
+    shared = dict(EARLIER) | {key: value for key, value in manifest.base.items() if key not in OWN_FLAG}
     own = manifest.space
     reasons = {**dict.fromkeys(own.fixed, as_before), **own.reasons}
     reasons |= dict.fromkeys(own.held(), as_before)

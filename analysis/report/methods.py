@@ -14,6 +14,7 @@ from sweep.candidate import SEED, show_value
 from sweep.phase_kinds import CONFIRM, EXPLORING, FINISH
 from sweep.verdict import Verdict
 from trainables.models.weight_files import shown
+from trainables.options import LETTERBOX, STRETCH
 from trainables.words import counted, some_of
 
 FILE = "methods.txt"
@@ -56,6 +57,12 @@ COMMON: Mapping[str, str] = {
     "loss.name": "the loss {}",
 }
 """What the reported models may have in common, by its key."""
+RESIZED: Mapping[str, str] = {
+    LETTERBOX: "Each image was resized to fit within the model's input with its aspect kept; the rest of the input was "
+    "void.",
+    STRETCH: "Each image was stretched to the size of the model's input.",
+}
+"""How images came to the input, by `resize`."""
 
 Configurations = Sequence[Mapping[str, Any]]
 """Of the reported models, flat."""
@@ -102,6 +109,9 @@ def _models(results: Results) -> Iterator[str]:
     ]
     if shared:
         yield f"All reported models were trained with {_listed(shared)}."
+    ways = {str(one.get("resize", STRETCH)) for one in configs}
+    if len(ways) == 1:
+        yield RESIZED[ways.pop()]
 
 
 def _values(configs: Configurations, key: str) -> list[str]:

@@ -18,14 +18,17 @@ from PIL import Image
 
 from analysis import export, load_model
 from analysis.export import __main__ as command
+from analysis.export import card
 from analysis.export import graph as graphs
 from analysis.export.graph import ExportError, RawImages, metadata_of, traced
 from analysis.export.parity import Parity, onnx_runner
 from analysis.predicting import Predictor
+from trainables.data.resizing import content_size, fit_image
 from trainables.latency import Latency
 from trainables.loops import to_input
 from trainables.models import build_model
 from trainables.models.timm_backbones import with_constant_padding
+from trainables.options import LETTERBOX, RESIZES
 
 from ..copies import copy_run
 from .small_run import COUNTS, made_once
@@ -80,6 +83,18 @@ def test_file_says_what_it_is(written, trained):
     assert about["checkpoint_sha256"] == trained.record.sha256
     assert about["provenance"].splitlines() == trained.provenance.lines()
     assert "0.4000, on the images that chose it" in about["provenance"]
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("size", [(40, 90), (90, 60), (33, 48), (64, 96)])
+def test_resizing_on_the_card_gives_the_input_that_the_model_was_trained_on(resize, size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    names: dict[str, object] = {"image": image, "cv2": cv2}
+    exec(card._RESIZING[resize].format(size=(32, 48)), names)
+    np.testing.assert_array_equal(names["inputs"], fit_image(image, (32, 48), resize))
+    if resize == LETTERBOX:
+        assert (names["rows"], names["columns"]) == content_size(size, (32, 48), resize)
+        assert "rows, :columns" in card._snippet("onnx", resize, "net.onnx", "32x48")
 
 
 def test_comparison_on_val_is_told_with_its_numbers(written):

@@ -24,6 +24,8 @@ from sweep.verify import load_run_split
 from trainables.checkpoint import publish, save_checkpoint
 from trainables.errors import CheckpointError, UsageError
 from trainables.files import write_json
+from trainables.loops import WHOLE, resize_logits
+from trainables.options import LETTERBOX, STRETCH
 
 from ..copies import copy_run
 from .small_run import CLASSES, made_once, make_model, make_record
@@ -34,7 +36,8 @@ IDS = [7, 3, 200]
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     with made_once(tmp_path_factory) as (data, run):
-        record = dataclasses.replace(make_record("0002"), trial_id="refit-0001-finish", history=())
+        config = dataclasses.replace(make_record("0002").config, resize=LETTERBOX)
+        record = dataclasses.replace(make_record("0002"), trial_id="refit-0001-finish", history=(), config=config)
         checkpoint = save_checkpoint(
             run / "checkpoints" / "refit-0001-finish", epoch=2, model=make_model("0002"), updater=None, record=record
         )
@@ -125,9 +128,9 @@ class Pixelwise(nn.Module):
         return {"out": self.layer(images)}
 
 
-def stand_in(kernel, size=(32, 48)):
+def stand_in(kernel, size=(32, 48), resize=STRETCH):
     normalisation = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
-    return SimpleNamespace(model=Pixelwise(kernel), size=size, normalisation=normalisation)
+    return SimpleNamespace(model=Pixelwise(kernel), size=size, normalisation=normalisation, resize=resize)
 
 
 def picture(height, width):
@@ -165,6 +168,14 @@ def test_overlapping_tiles_are_averaged_with_weights_that_fall_towards_their_bor
     assert found.confidence == pytest.approx((total / weights).max(0).mean(), abs=1e-5)
 
 
+@pytest.mark.parametrize(("resize", "expected"), [(STRETCH, (32, 48)), (LETTERBOX, (32, 32))])
+def test_tiles_come_to_the_input_as_images_of_their_size_do(resize, expected):
+    trained, shapes = stand_in(1, resize=resize), []
+    trained.model.register_forward_pre_hook(lambda model, inputs: shapes.append(tuple(inputs[0].shape[2:])))
+    Predictor(trained, tile=(64, 64))(picture(100, 150))
+    assert set(shapes) == {expected}
+
+
 def test_images_that_fit_into_a_tile_are_predicted_whole_and_scaled_tiles_agree_with_them(original):
     trained = load_model(original[1] / "best" / "best")
     image = original[0].image("val00")
@@ -185,11 +196,13 @@ def test_windows_cover_a_side_and_overlap_by_no_less_than_was_asked(overlap):
         assert all(0 < later - earlier <= max(1, window * (1 - overlap)) + 1 for earlier, later in pairwise(found))
 
 
-@pytest.mark.parametrize("size", [(97, 131), (5, 6)])
-def test_logits_enlarged_in_bands_are_those_enlarged_at_once(size):
+@pytest.mark.parametrize(("size", "seen"), [((97, 131), WHOLE), ((5, 6), WHOLE), ((97, 61), (0.8, 0.55))])
+def test_logits_enlarged_in_bands_are_those_enlarged_at_once(size, seen):
     logits = torch.randn(4, 12, 17, generator=torch.Generator().manual_seed(0))
     whole = functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
-    bands = list(enlarged_in_bands(logits, size, values=4 * size[1] * 3))
+    if seen != WHOLE:
+        whole = resize_logits(logits, size, seen=seen)
+    bands = list(enlarged_in_bands(logits, size, seen=seen, values=4 * size[1] * 3))
     assert len(bands) > 1
     torch.testing.assert_close(torch.cat(bands, dim=1), whole)
 

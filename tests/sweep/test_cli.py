@@ -229,7 +229,7 @@ def test_what_cannot_be_trained_here_is_told_before_anything_starts(
     monkeypatch.setattr("sweep.measuring.measure_apart", lambda configs, *what, **how: [faulty for _ in configs])
     outcome = sweep(*data)
     assert outcome.code == 1
-    assert "lraspp_mobilenet_v3_large at 256x256: out of the machine's memory" in outcome.err
+    assert "lraspp_mobilenet_v3_large at 216x288: out of the machine's memory" in outcome.err
     assert not sweep.runs.exists()
 
 

@@ -174,7 +174,8 @@ def test_the_objective_is_the_first_metric_of_the_csv(tmp_path: Path, objective:
     columns = (tmp_path / "trials.csv").read_text().splitlines()[0].split(",")
     others = sorted({"train/loss", "val/miou", "val/f1", "val/pixel_accuracy"} - {objective})
     assert columns[9:13] == [objective, *others]
-    assert columns[13:] == ["config/epochs", "config/seed", "config/optimizer.lr", "config/augment.policy", "parent"]
+    own = ["config/epochs", "config/seed", "config/optimizer.lr", "config/augment.policy"]
+    assert columns[13:] == ["config/resize", *own, "parent"], "of a time when every image was stretched"
 
 
 def test_csv_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,9 +291,20 @@ def test_image_size_that_is_not_the_policys_fails_the_trial(
     mini_data: TrialData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = trainables.trial.Policy
-    monkeypatch.setattr(trainables.trial, "Policy", lambda spec, size: real(spec, (size[1], size[0])))
+    monkeypatch.setattr(trainables.trial, "Policy", lambda spec, size, **how: real(spec, (size[1], size[0]), **how))
     with pytest.raises(WiringError, match="image_size: asked for 24x32, built 32x24"):
         make(mini_data)
+
+
+def test_images_that_are_stretched_where_they_should_keep_their_aspect_fail_the_trial(
+    mini_data: TrialData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = make(mini_data, resize="letterbox")
+    assert trial.applied["resize"] == "letterbox"
+    real = trainables.trial.Policy
+    monkeypatch.setattr(trainables.trial, "Policy", lambda spec, size, **how: real(spec, size))
+    with pytest.raises(WiringError, match="resize: asked for letterbox, built None"):
+        make(mini_data, resize="letterbox")
 
 
 def test_seed_that_does_not_reach_the_augmentations_fails_the_trial(

@@ -58,6 +58,7 @@ def test_all_faults_are_told_at_once() -> None:
         TrialConfig.from_flat(
             {
                 "image_size": "8x128",
+                "resize": "squeeze",
                 "epochs": 0,
                 "batch_size": "many",
                 "seed": -1,
@@ -75,6 +76,7 @@ def test_all_faults_are_told_at_once() -> None:
     told = str(error.value)
     for expected in (
         "image_size: each side must be at least 16 pixels",
+        "resize: must be letterbox or stretch, not 'squeeze'",
         "epochs=0: must be >= 1",
         "batch_size=many: must be an integer",
         "seed=-1: must be >= 0",
@@ -89,7 +91,14 @@ def test_all_faults_are_told_at_once() -> None:
     ):
         assert expected in told, expected
     assert error.value.exit_code == 2
-    assert len(told.splitlines()) == 13  # the heading, and one line a fault
+    assert len(told.splitlines()) == 14  # the heading, and one line a fault
+
+
+def test_configuration_of_a_time_before_a_key_has_what_was_done_then() -> None:
+    flat = TrialConfig.from_flat(BASE).flat()
+    assert flat.pop("resize") == "stretch"
+    assert TrialConfig.from_flat(flat) == TrialConfig.from_flat({**flat, "resize": "stretch"})
+    assert TrialConfig.from_flat(flat) != TrialConfig.from_flat({**flat, "resize": "letterbox"})
 
 
 @pytest.mark.parametrize(

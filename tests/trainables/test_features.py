@@ -20,6 +20,7 @@ from trainables.features import FeaturesOnce
 from trainables.loops import every_nth, on_lattice
 from trainables.models import build_model
 from trainables.models.base import SegmentationModel
+from trainables.options import RESIZES
 from trainables.trial import Trial
 
 SIZE = (24, 32)
@@ -66,10 +67,11 @@ def metrics(trial: Trial) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(("p", "count"), [(0.0, 1), (0.5, 2), (1.0, 1)])
-def test_views_are_all_that_a_policy_makes_of_an_image(p: float, count: int) -> None:
+@pytest.mark.parametrize("resize", RESIZES)
+def test_views_are_all_that_a_policy_makes_of_an_image(p: float, count: int, resize: str) -> None:
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 255, (40, 30, 3), np.uint8), np.zeros((40, 30), np.uint8)
-    policy = Policy(PolicySpec.from_flat({"policy": "flip", "hflip.p": p}), SIZE)
+    policy = Policy(PolicySpec.from_flat({"policy": "flip", "hflip.p": p}), SIZE, resize=resize)
     views = policy.views(image)
     assert views is not None and len(views) == count
     seen = {policy(image, mask, seed=seed)[0].tobytes() for seed in range(20)}

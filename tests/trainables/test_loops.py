@@ -11,6 +11,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
 from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,7 +28,7 @@ from trainables.execution import TrialData
 from trainables.loaders import IMAGENET_NORMALISATION, Batch, EpochBatches, TrainingSet, evaluation_loader
 from trainables.loops import evaluate, predicted_class, resize_logits, to_input, train_one_epoch
 from trainables.metrics import ConfusionMatrix
-from trainables.options import TrainingOptions
+from trainables.options import LETTERBOX, STRETCH, TrainingOptions
 from trainables.seeds import derived_seed
 from trainables.updates import Updater
 
@@ -124,31 +127,49 @@ class Scripted(nn.Module):
         return {"out": functional.avg_pool2d(self.conv(images), 4)}
 
 
-def brute_force(model: nn.Module, data: TrialData, size: tuple[int, int]) -> np.ndarray:
+def sampled(logits: np.ndarray, size: tuple[int, int], content: tuple[float, float]) -> np.ndarray:
+    """Logits (C, h, w) bilinearly at the centres of an image's pixels, of which they show `content` (of h and of w)."""
+    at = [
+        np.clip((np.arange(n) + 0.5) * part / n - 0.5, 0, side - 1)
+        for n, part, side in zip(size, content, logits.shape[1:], strict=True)
+    ]
+    grid = np.stack(np.meshgrid(*at, indexing="ij"))
+    return np.stack([ndimage.map_coordinates(plane, grid, order=1, mode="nearest") for plane in logits])
+
+
+def brute_force(model: nn.Module, data: TrialData, size: tuple[int, int], resize: str) -> np.ndarray:
     """Image by image, with torchvision-free NumPy normalisation and scikit-learn's confusion matrix."""
     total = np.zeros((3, 3), np.int64)
-    plain = DecodedCache(data.data, size, limit_bytes=0)
+    plain = DecodedCache(data.data, size, limit_bytes=0, resize=resize)
     for image_id in data.val:
         image = plain.eval_arrays(image_id)[0].astype(np.float32) / 255
         image = (image - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
         truth = np.array(PIL.Image.open(data.data.paths(image_id)[1]))
         with torch.no_grad():
             logits = model(torch.from_numpy(image.transpose(2, 0, 1)[None]).float(), resize=False)["out"]
-        full = functional.interpolate(logits, size=truth.shape, mode="bilinear", align_corners=False)[0]
+        scale = min(size[0] / truth.shape[0], size[1] / truth.shape[1])
+        shown = size if resize == STRETCH else tuple(round(side * scale) for side in truth.shape)
+        content = [side * part / whole for side, part, whole in zip(logits.shape[2:], shown, size, strict=True)]
+        full = sampled(logits[0].double().numpy(), truth.shape, (content[0], content[1]))
         known = truth != 255
-        total += confusion_matrix(truth[known], full.argmax(0).numpy()[known], labels=[0, 1, 2])
+        total += confusion_matrix(truth[known], full.argmax(0)[known], labels=[0, 1, 2])
     return total
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_evaluation_equals_a_loop_at_the_masks_own_sizes_whatever_the_batch(tmp_path: Path, batch_size: int) -> None:
+@pytest.mark.parametrize(
+    ("batch_size", "resize"), [(1, STRETCH), (3, STRETCH), (8, STRETCH), (1, LETTERBOX), (3, LETTERBOX)]
+)
+def test_evaluation_equals_a_loop_at_the_masks_own_sizes_whatever_the_batch(
+    tmp_path: Path, batch_size: int, resize: str
+) -> None:
     root = write(tmp_path / "mixed", count=8, sizes=((48, 64), (40, 72), (65, 49)), seed=4)
     data = DATASETS.get("folder")(root=root)
     mixed = TrialData(data, (), tuple(data.ids()))
     model = Scripted(3).eval()
     matrix = ConfusionMatrix(3)
-    evaluate(model, evaluation_loader(data, mixed.val, size=(32, 40), batch_size=batch_size), [matrix])
-    expected = brute_force(model, mixed, (32, 40))
+    loader = evaluation_loader(data, mixed.val, size=(32, 40), batch_size=batch_size, resize=resize)
+    evaluate(model, loader, [matrix])
+    expected = brute_force(model, mixed, (32, 40), resize)
     assert expected.sum() == sum(int((np.array(data.mask(i)) != 255).sum()) for i in mixed.val)
     assert (np.diag(expected) > 0).sum() >= 2, "the model must predict more than one class for this to say much"
     assert np.abs(matrix.value() - expected).sum() <= 4  # ties decided by rounding
@@ -351,6 +372,22 @@ def test_logits_are_resized_with_half_pixel_centres(size: tuple[int, int]) -> No
         resize_logits(logits, size), expected(logits[None], size=size, mode="bilinear", align_corners=False)[0]
     )
     assert resize_logits(logits, (24, 32)) is logits
+
+
+@settings(max_examples=50)
+@given(
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.floats(0.1, 1), st.floats(0.1, 1)),
+)
+def test_logits_beside_an_image_are_cut_off_where_its_last_pixel_ends(
+    own: tuple[int, int], size: tuple[int, int], seen: tuple[float, float]
+) -> None:
+    logits = np.random.default_rng(0).normal(size=(2, *own)).astype(np.float32)
+    found = resize_logits(torch.from_numpy(logits), size, seen=seen)
+    expected = sampled(logits.astype(np.float64), size, (own[0] * seen[0], own[1] * seen[1]))
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found.numpy(), expected, atol=2e-4)
 
 
 def test_input_is_normalised_with_the_given_statistics() -> None:

@@ -112,6 +112,26 @@ def test_interrupted_command_goes_on_with_equal_digits_and_does_not_train_twice(
     assert "give another --out" in capsys.readouterr().err
 
 
+def test_training_that_began_before_there_was_a_choice_goes_on_with_its_size_and_stretches(
+    mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = ["--data", "folder", "--data-root", str(mini_root), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    begin += ["--epochs", "2", "--set", "batch_size=4"]
+    real = train.Trial.run_epoch
+
+    def killed_later(trial: train.Trial) -> dict[str, Any]:
+        if trial.epoch:
+            raise KeyboardInterrupt
+        return real(trial)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Trial, "run_epoch", killed_later)
+        assert train.main([*begin, "--set", "image_size=24x24", "--set", "resize=stretch"]) == 130
+    assert train.main(begin) == 0
+    config = load_trial(tmp_path / "out" / "model").config
+    assert (config.image_size, config.resize) == ((24, 24), "stretch")
+
+
 def test_folder_of_other_data_or_another_configuration_is_not_gone_on_with(
     mini_root: Path, tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,12 +23,13 @@ from trainables.registry import Registry
 
 if TYPE_CHECKING:
     from trainables.augmentations.families import family_transforms
-    from trainables.augmentations.geometry import Size, resize
+    from trainables.augmentations.geometry import resize
     from trainables.augmentations.magnitudes import MAGNITUDES, Magnitude
     from trainables.augmentations.policy import Policy, verify_applied
     from trainables.augmentations.probes import preflight
     from trainables.augmentations.spec import PolicySpec, TransformSpec
     from trainables.augmentations.transforms import TRIVIAL, Built, transformation
+    from trainables.data.resizing import Size
 
 __all__ = [
     "MAGNITUDES",

@@ -11,15 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, Image, Mask
-from trainables.data.cache.decoded import resize_image, resize_mask
-
-cv2.setNumThreads(0)  # a trial's own processes and threads are all that its share of the machine has room for
-
-Size = tuple[int, int]
-"""Height and width in pixels."""
-
-Frame = tuple[int, int, int, int]
-"""Pixels added at the top, bottom, left and right."""
+from trainables.data.resizing import (
+    Frame,
+    Size,
+    content_size,
+    fit_image,
+    fit_mask,
+    frame_image,
+    frame_mask,
+    resize_image,
+    resize_mask,
+)
+from trainables.options import STRETCH
 
 Cut = tuple[slice, slice]
 """Rows and columns that stay."""
@@ -30,46 +33,50 @@ def resize(image: Image, mask: Mask, size: Size) -> tuple[Image, Mask]:
     return resize_image(image, size), resize_mask(mask, size)
 
 
-def _frame_image(image: Image, frame: Frame) -> Image:
-    return as_uint8(cv2.copyMakeBorder(image, *frame, cv2.BORDER_REFLECT_101)) if any(frame) else image
-
-
-def _frame_mask(mask: Mask, frame: Frame) -> Mask:
-    return as_uint8(cv2.copyMakeBorder(mask, *frame, cv2.BORDER_CONSTANT, value=VOID)) if any(frame) else mask
-
-
 def as_uint8(array: Any) -> Image:
     """What OpenCV returns for a uint8 array; its stubs do not know."""
     return cast("Image", array)
 
 
 class Fit(A.DualTransform):  # type: ignore[misc]
-    """Stretches an image that is not of the policy's size yet (no zoom did so) to it."""
+    """Brings an image that is not of the policy's size yet (no zoom did so) to it, by stretching or with void beside.
 
-    def __init__(self, size: Size) -> None:
+    Args:
+        size: Height and width of the result in pixels.
+        resize: One of `RESIZES`.
+    """
+
+    def __init__(self, size: Size, resize: str = STRETCH) -> None:
         super().__init__(p=1.0)
         self.size = size
+        self.resize = resize
 
     def apply(self, img: Image, **params: Any) -> Image:
-        """Resizes the image."""
-        return resize_image(img, self.size)
+        """Resizes the image; what it does not fill is its reflection."""
+        return fit_image(img, self.size, self.resize)
 
     def apply_to_mask(self, mask: Mask, **params: Any) -> Mask:
-        """Resizes the mask without inventing ids."""
-        return resize_mask(mask, self.size)
+        """Resizes the mask without inventing ids; what it does not fill is void."""
+        return fit_mask(mask, self.size, self.resize)
 
 
 class ScaleCrop(A.DualTransform):  # type: ignore[misc]
     """Zooms by a log-uniform factor in [1 / limit, limit] and crops or pads to `size`, at a uniform position.
 
-    The factor is relative to the image stretched to `size`. Zooming in cuts the window out of the original image and
-    resizes only that; zooming out shrinks the image and pads it.
+    The factor is relative to the image as `Fit` makes it. Zooming in cuts the window out of the original image and
+    resizes only that; zooming out shrinks the image and pads it. An image that keeps its aspect is cut along the sides
+    on which the factor makes it longer than the result, and padded along the others.
 
     Args:
         size: Height and width of the result in pixels.
         limit: Largest factor.
         p: Probability.
+
+    Attributes:
+        resize: One of `RESIZES`, as of the policy it is part of.
     """
+
+    resize = STRETCH
 
     def __init__(self, size: Size, limit: float, p: float) -> None:
         super().__init__(p=p)
@@ -80,8 +87,13 @@ class ScaleCrop(A.DualTransform):  # type: ignore[misc]
         """Draws the window that is cut out of the image, and the frame that is put around the result."""
         scale = math.exp(self.py_random.uniform(-1, 1) * math.log(self.limit))
         source = params["shape"][:2]
-        window = [max(1, round(side / max(scale, 1.0))) for side in source]
-        inner = [max(1, round(side * min(scale, 1.0))) for side in self.size]
+        content = content_size(source, self.size, self.resize)
+        over = [max(scale * (part / side), 1.0) for part, side in zip(content, self.size, strict=True)]
+        window = [max(1, round(side / by)) for side, by in zip(source, over, strict=True)]
+        inner = [
+            side if by > 1 else max(1, round(part * scale))
+            for side, part, by in zip(self.size, content, over, strict=True)
+        ]
         corner = [self.py_random.randint(0, side - part) for side, part in zip(source, window, strict=True)]
         before = [self.py_random.randint(0, side - part) for side, part in zip(self.size, inner, strict=True)]
         after = [side - part - first for side, part, first in zip(self.size, inner, before, strict=True)]
@@ -90,11 +102,11 @@ class ScaleCrop(A.DualTransform):  # type: ignore[misc]
 
     def apply(self, img: Image, cut: Cut, inner: Size, frame: Frame, **params: Any) -> Image:
         """Cuts, resizes and pads the image by reflection."""
-        return _frame_image(resize_image(img[cut], inner), frame)
+        return frame_image(resize_image(img[cut], inner), frame)
 
     def apply_to_mask(self, mask: Mask, cut: Cut, inner: Size, frame: Frame, **params: Any) -> Mask:
         """Cuts, resizes and pads the mask with void."""
-        return _frame_mask(resize_mask(mask[cut], inner), frame)
+        return frame_mask(resize_mask(mask[cut], inner), frame)
 
 
 class Rotate(A.DualTransform):  # type: ignore[misc]
@@ -150,8 +162,8 @@ class Shift(A.DualTransform):  # type: ignore[misc]
 
     def apply(self, img: Image, cut: Cut, frame: Frame, **params: Any) -> Image:
         """Cuts and pads the image by reflection."""
-        return _frame_image(img[cut], frame)
+        return frame_image(img[cut], frame)
 
     def apply_to_mask(self, mask: Mask, cut: Cut, frame: Frame, **params: Any) -> Mask:
         """Cuts and pads the mask with void."""
-        return _frame_mask(mask[cut], frame)
+        return frame_mask(mask[cut], frame)

@@ -16,14 +16,15 @@ import numpy as np
 
 from trainables.augmentations import TRANSFORMS
 from trainables.augmentations.color import ColorMatrices, ColorMatrix
-from trainables.augmentations.geometry import Fit, Size
+from trainables.augmentations.geometry import Fit, ScaleCrop
 from trainables.augmentations.magnitudes import MAGNITUDES
 from trainables.augmentations.mixing import Mixing
 from trainables.augmentations.spec import PolicySpec, TransformSpec
 from trainables.augmentations.transforms import Built, limit_built
 from trainables.data.base import VOID, Image, Mask
-from trainables.data.cache.decoded import resize_image
+from trainables.data.resizing import Size, fit_image
 from trainables.errors import WiringError
+from trainables.options import STRETCH
 
 FLIPS: Mapping[str, Callable[[Image], Image]] = {"hflip": lambda image: image[:, ::-1]}
 """Transformations with one result for each image, by name."""
@@ -35,26 +36,28 @@ class Policy:
     Args:
         spec: What to apply.
         size: Height and width of the results in pixels.
+        resize: How an image comes to that size, one of `RESIZES`.
 
     Raises:
         WiringError: If Albumentations ignores an argument.
     """
 
-    def __init__(self, spec: PolicySpec, size: Size) -> None:
+    def __init__(self, spec: PolicySpec, size: Size, *, resize: str = STRETCH) -> None:
         self.spec = spec
         self.size = size
         with library_warnings_are_errors(spec.describe()):
             self._built: dict[str, Built] = {
                 item.name: TRANSFORMS.get(item.name)(size, **item.settings()) for item in spec.transforms
             }
-            self._compose = A.Compose(_steps(self._built, size))
+            self._fit = Fit(size, resize)
+            self._compose = A.Compose(_steps(self._built, self._fit))
         self._mixings = [built for built in self._built.values() if isinstance(built, Mixing)]
 
     def __call__(self, image: Image, mask: Mask, *, seed: int) -> tuple[Image, Mask]:
         """Transforms an image and its mask in step.
 
         Args:
-            image: RGB of shape (h, w, 3); stretched to `size` unless a zoom takes it there.
+            image: RGB of shape (h, w, 3).
             mask: Class ids or `VOID` of shape (h, w).
             seed: >= 0; the same seed gives the same result whatever ran before and in whatever process.
 
@@ -79,11 +82,16 @@ class Policy:
         """
         if self._mixings or any(name not in FLIPS for name in self._built):
             return None
-        views = [resize_image(image, self.size)]
+        views = [fit_image(image, self.size, self.resize)]
         for name, built in self._built.items():
             flipped = [np.ascontiguousarray(FLIPS[name](view)) for view in views]
             views = [*(views if built.p < 1 else ()), *(flipped if built.p > 0 else ())]
         return views if len(views) <= most else None
+
+    @property
+    def resize(self) -> str:
+        """How an image comes to the policy's size, by what was built."""
+        return self._fit.resize
 
     @property
     def mixes(self) -> bool:
@@ -168,11 +176,14 @@ def verify_applied(spec: PolicySpec, policy: Policy) -> None:
         raise WiringError("the augmentation policy was not built as configured: " + "; ".join(sorted(faults)))
 
 
-def _steps(built: Mapping[str, Built], size: Size) -> list[A.BasicTransform | A.BaseCompose]:
+def _steps(built: Mapping[str, Built], fit: Fit) -> list[A.BasicTransform | A.BaseCompose]:
     """What is done to one image: zoom, which reads the original pixels, resizing, all else; colours in one pass."""
     single = {name: part for name, part in built.items() if not isinstance(part, Mixing)}
     zoom = [single.pop("scale_crop")] if "scale_crop" in single else []
-    steps: list[A.BasicTransform | A.BaseCompose] = [*zoom, Fit(size)]
+    for part in zoom:
+        if isinstance(part, ScaleCrop):
+            part.resize = fit.resize
+    steps: list[A.BasicTransform | A.BaseCompose] = [*zoom, fit]
     for colors, run in itertools.groupby(single.values(), key=lambda part: isinstance(part, ColorMatrix)):
         parts = list(run)
         steps += [ColorMatrices(parts)] if colors else parts

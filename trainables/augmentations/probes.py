@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.augmentations import TRANSFORMS
-from trainables.augmentations.geometry import Size, as_uint8
+from trainables.augmentations.geometry import as_uint8
 from trainables.augmentations.magnitudes import MAGNITUDES
 from trainables.augmentations.policy import Policy, library_warnings_are_errors, verify_applied
 from trainables.augmentations.spec import PolicySpec
 from trainables.augmentations.transforms import TRIVIAL
 from trainables.data.base import VOID, Image, Mask
+from trainables.data.resizing import Size
 from trainables.errors import WiringError
 
 SIDE = 128

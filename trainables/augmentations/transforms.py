@@ -11,11 +11,12 @@ import albumentations as A
 
 from trainables.augmentations import TRANSFORMS
 from trainables.augmentations.color import Brightness, Contrast, Hue, Noise, Saturation
-from trainables.augmentations.geometry import Rotate, ScaleCrop, Shift, Size
+from trainables.augmentations.geometry import Rotate, ScaleCrop, Shift
 from trainables.augmentations.magnitudes import MAGNITUDES, Magnitude
 from trainables.augmentations.mixing import ClassMix, CutMix, Mixing
 from trainables.augmentations.weather import Fog, Glare, Rain, Shadow
 from trainables.data.base import VOID
+from trainables.data.resizing import Size
 from trainables.registry import Hyperparameter, Range, table
 
 Built: TypeAlias = A.BasicTransform | A.BaseCompose | Mixing

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from trainables.augmentations.geometry import Size, as_uint8
+from trainables.augmentations.geometry import as_uint8
 from trainables.data.base import Image
+from trainables.data.resizing import Size
 
 Opacity = npt.NDArray[np.floating[Any]]
 """How much of each pixel the veil covers, 0 .. 1, of shape (H, W), or coarser where it is smooth."""

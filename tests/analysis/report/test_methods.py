@@ -35,6 +35,13 @@ def with_configs(results, *changes):
     return replace(results, labels=labels)
 
 
+def test_how_images_came_to_the_input_is_told_where_it_was_the_same_for_all(results):
+    fitted = methods_text(with_configs(results, {"resize": "letterbox"}))
+    assert "resized to fit within the model's input with its aspect kept" in fitted and "stretched" not in fitted
+    mixed = methods_text(with_configs(results, {"resize": "letterbox"}, {"resize": "stretch"}))
+    assert len(results.labels) > 1 and "stretched" not in mixed and "resized" not in mixed
+
+
 def test_every_number_is_the_runs_own(results):
     text = methods_text(results)
     trials = results.trials[results.trials["phase"] == "search"]
@@ -46,6 +53,7 @@ def test_every_number_is_the_runs_own(results):
         "Origin of the splits: drawn with seed 0.",
         "The reported model is lraspp_mobilenet_v3_large.",
         "an image size of 96x128 (height x width), a batch size of 8, the optimizer adamw and the loss cross_entropy.",
+        "Each image was stretched to the size of the model's input.",
         "The search space augment, which varies optimizer.lr, augment.policy, augment.rotate.limit, was searched with "
         f"{len(trials)} trials of at most 8 epochs each.",
         f"The first 2 were the known-good baseline and other starting points, the other {len(trials) - 2} were "

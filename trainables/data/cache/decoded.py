@@ -23,18 +23,13 @@ import PIL
 from trainables.data.base import Image, Mask, SegmentationData
 from trainables.data.cache.packs import Bytes, PackStore, fitting_prefix
 from trainables.data.cache.scan import pixels_by_class, scan
+from trainables.data.resizing import Size, content_size, fill_image, resize_image, resize_mask
 from trainables.errors import DataError
+from trainables.options import STRETCH
 from trainables.places import OnProgress, cache_root
-
-# OpenCV would start one thread per core in every process, beside torch's own.
-cv2.setNumThreads(0)
-
 
 DETAIL = 2
 """Training images are kept at up to this multiple of the training size, so that a zoom finds detail to show."""
-
-Size = tuple[int, int]
-"""Height and width in pixels."""
 
 _Use = Literal["train", "evaluation"]
 
@@ -42,36 +37,6 @@ _FORMAT = 1
 """Raise it with every change that makes decoding or resizing give different bytes."""
 
 _log = logging.getLogger("segsweep.cache")
-
-
-def resize_image(image: Image, size: Size) -> Image:
-    """Resizes an RGB image, antialiased: mean over the source area when shrinking, bilinear when enlarging.
-
-    Args:
-        image: uint8 of shape (H, W, 3).
-        size: Height and width wanted.
-    """
-    height, width = size
-    if image.shape[:2] == size:
-        return image
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
-
-
-def resize_mask(mask: Mask, size: Size) -> Mask:
-    """Resizes a mask to the nearest pixel centre, so that no id appears that was not there.
-
-    `INTER_NEAREST_EXACT` shares its pixel centres with the image's resizing; `INTER_NEAREST` lies up to half a pixel
-    off.
-
-    Args:
-        mask: uint8 of shape (H, W).
-        size: Height and width wanted.
-    """
-    if mask.shape == size:
-        return mask
-    return np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
 
 class _Entry(NamedTuple):
@@ -130,14 +95,24 @@ class DecodedCache:
     Args:
         data: The data set.
         size: Height and width that images are trained at.
+        resize: How they come to it, one of `RESIZES`.
         limit_bytes: Upper bound of the cache folder, in bytes. Images are kept in the order given until it is full;
             unused packs of other data or sizes are evicted, least recently used first. 0 keeps nothing.
         folder: Where the files are; `decoded` in the cache folder by default.
     """
 
-    def __init__(self, data: SegmentationData, size: Size, *, limit_bytes: int, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        data: SegmentationData,
+        size: Size,
+        *,
+        limit_bytes: int,
+        resize: str = STRETCH,
+        folder: Path | None = None,
+    ) -> None:
         self.data = data
         self.size = (int(size[0]), int(size[1]))
+        self.resize = resize
         self.limit_bytes = limit_bytes
         self._store = PackStore(folder or cache_root() / "decoded")
         self._entries: dict[tuple[_Use, str], _Entry] = {}
@@ -192,7 +167,7 @@ class DecodedCache:
             )
 
     def train_arrays(self, image_id: str) -> tuple[Image, Mask]:
-        """Image (h, w, 3) and mask (h, w) to cut from: no side longer than `DETAIL` times the training size's.
+        """Image (h, w, 3) and mask (h, w) to cut from: no side longer than `DETAIL` times that of its `content_size`.
 
         Smaller ones keep their original size. Read-only, because they may be the mapped file itself.
 
@@ -206,10 +181,13 @@ class DecodedCache:
     def eval_arrays(self, image_id: str) -> tuple[Image, Mask]:
         """Image (H, W, 3) at the training size and mask (h, w) at its original size; copies that the caller may change.
 
+        With `letterbox` the image takes the upper left part of it (`content_size`).
+
         Raises:
             DataError: If the files must be decoded and cannot be.
         """
         image, mask = self._arrays("evaluation", image_id)
+        image = fill_image(image, self.size)
         return np.require(image, requirements=["C", "W"]), np.require(mask, requirements=["C", "W"])
 
     def _arrays(self, use: _Use, image_id: str) -> tuple[Image, Mask]:
@@ -251,9 +229,10 @@ class DecodedCache:
 
     def _sizes(self, use: _Use, image: Size, mask: Size) -> tuple[Size, Size]:
         """The sizes that a use keeps of an image and a mask of these original sizes."""
+        content = content_size(image, self.size, self.resize)
         if use == "evaluation":
-            return self.size, mask
-        most = (DETAIL * self.size[0], DETAIL * self.size[1])
+            return content, mask
+        most = (DETAIL * content[0], DETAIL * content[1])
         return (min(image[0], most[0]), min(image[1], most[1])), (min(mask[0], most[0]), min(mask[1], most[1]))
 
 
@@ -261,14 +240,14 @@ class DataCaches:
     """Decoded images, kept between the trials of one process."""
 
     def __init__(self) -> None:
-        self._caches: dict[tuple[int, Size], DecodedCache] = {}
+        self._caches: dict[tuple[int, Size, str], DecodedCache] = {}
 
-    def get(self, data: SegmentationData, size: Size, *, limit_bytes: int) -> DecodedCache:
+    def get(self, data: SegmentationData, size: Size, *, limit_bytes: int, resize: str = STRETCH) -> DecodedCache:
         """The cache of a data set at a size; made when first asked for."""
-        key = (id(data), size)
+        key = (id(data), size, resize)
         if key not in self._caches:
             self._caches.clear()  # one size at a time: a sweep rarely mixes them
-            self._caches[key] = DecodedCache(data, size, limit_bytes=limit_bytes)
+            self._caches[key] = DecodedCache(data, size, limit_bytes=limit_bytes, resize=resize)
         return self._caches[key]
 
 

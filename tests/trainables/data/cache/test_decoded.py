@@ -21,9 +21,10 @@ import torch
 from trainables.augmentations import POLICIES, Policy, PolicySpec
 from trainables.data import DATASETS, SegmentationData
 from trainables.data.base import Image, Mask
-from trainables.data.cache.decoded import DecodedCache, class_pixels, resize_image, resize_mask
+from trainables.data.cache.decoded import DecodedCache, class_pixels
 from trainables.data.cache.scan import scan
 from trainables.data.reading import files as files_module
+from trainables.data.resizing import resize_image, resize_mask
 from trainables.errors import DataError
 
 MakeFolder = Callable[..., Path]

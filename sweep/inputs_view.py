@@ -1,0 +1,58 @@
+"""What becomes of images before a model sees them, in words for the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from search_spaces.core.space import SearchSpace
+from sweep.compiled import values_of
+from trainables.config import format_size, parse_size
+from trainables.data.usual_size import UsualSize
+from trainables.options import LETTERBOX
+from trainables.registry import Scalar
+from trainables.words import some_of
+
+MUCH = 1.1
+"""From which factor between the two sides' scales on stretched images are told to be out of shape."""
+
+
+def inputs_text(space: SearchSpace, base: Mapping[str, Scalar], usual: UsualSize) -> str:
+    """Sizes of the images and of the model's input, and how the one becomes the other.
+
+    Args:
+        space: With overrides fixed.
+        base: Keys common to all trials.
+        usual: The data set's input size where nobody says one.
+    """
+    sizes = [str(size) for size in values_of(space, base, "image_size")]
+    ways = [str(way) for way in values_of(space, base, "resize")]
+    images = _images(usual)
+    if len(ways) > 1:
+        return f"{images}; inputs of {some_of(sizes)}, each with {' and with '.join(ways)}"
+    height, width = parse_size(sizes[0])
+    if ways[0] == LETTERBOX:
+        void = usual.void_share((height, width))
+        beside = f"; {void:.0%} of an input of {sizes[0]} is void on average" if void >= 0.005 else ""
+        return f"{images}; resized to fit within {some_of(sizes)} with their aspect kept{beside}{_why(usual, sizes)}"
+    told = f"{images}; stretched to {some_of(sizes)}"
+    if usual.median is None:
+        return told
+    factor = (height / usual.median[0]) / (width / usual.median[1])
+    if max(factor, 1 / factor) < MUCH:
+        return told
+    shape = "tall for their width" if factor > 1 else "wide for their height"
+    return f"{told}: what they show becomes {max(factor, 1 / factor):.2f} times as {shape} (resize=letterbox keeps it)"
+
+
+def _images(usual: UsualSize) -> str:
+    if usual.median is None:
+        return "images of sizes that are not known"
+    median = format_size(usual.median)
+    return f"all {median}" if len(set(usual.sizes)) == 1 else f"median {median}"
+
+
+def _why(usual: UsualSize, sizes: list[str]) -> str:
+    """Where a size comes from that nobody chose and that is not the data set's own."""
+    if format_size(usual.size) not in sizes or usual.size == usual.own:
+        return ""
+    return f" ({format_size(usual.size)}: the median's aspect, about as many pixels as {format_size(usual.own)})"

@@ -1,0 +1,117 @@
+"""How an image becomes as large as a model's input: with its own aspect and void beside it, or stretched."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import cv2
+import numpy as np
+
+from trainables.data.base import VOID, Image, Mask
+from trainables.options import STRETCH
+
+# OpenCV would start one thread per core in every process, beside torch's own.
+cv2.setNumThreads(0)
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+Frame = tuple[int, int, int, int]
+"""Pixels added at the top, bottom, left and right."""
+
+
+def content_size(image: Size, canvas: Size, resize: str) -> Size:
+    """How much of a model's input an image takes: the upper left part of it.
+
+    Args:
+        image: Size of the image, or of its mask.
+        canvas: Size of the input.
+        resize: `stretch`: all of it. `letterbox`: the largest size of the image's aspect, to the nearest pixel, that
+            fits; one side is that of the input.
+
+    Example:
+        >>> content_size((300, 400), (96, 96), "letterbox"), content_size((300, 400), (96, 96), "stretch")
+        ((72, 96), (96, 96))
+    """
+    if resize == STRETCH:
+        return canvas
+    (height, width), (rows, columns) = image, canvas
+    if rows * width <= columns * height:
+        return rows, max(1, _nearest(width * rows, height))
+    return max(1, _nearest(height * columns, width)), columns
+
+
+def _nearest(numerator: int, denominator: int) -> int:
+    """The whole number nearest to a ratio, exactly; the larger of two."""
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
+def resize_image(image: Image, size: Size) -> Image:
+    """Resizes an RGB image, antialiased: mean over the source area when shrinking, bilinear when enlarging.
+
+    Args:
+        image: uint8 of shape (H, W, 3).
+        size: Height and width wanted.
+    """
+    height, width = size
+    if image.shape[:2] == size:
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+
+
+def resize_mask(mask: Mask, size: Size) -> Mask:
+    """Resizes a mask to the nearest pixel centre, so that no id appears that was not there.
+
+    `INTER_NEAREST_EXACT` shares its pixel centres with the image's resizing; `INTER_NEAREST` lies up to half a pixel
+    off.
+
+    Args:
+        mask: uint8 of shape (H, W).
+        size: Height and width wanted.
+    """
+    if mask.shape == size:
+        return mask
+    return np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+
+
+def frame_image(image: Image, frame: Frame) -> Image:
+    """An image with a frame of its own reflection around it."""
+    if not any(frame):
+        return image
+    return cast("Image", cv2.copyMakeBorder(image, *frame, cv2.BORDER_REFLECT_101))
+
+
+def frame_mask(mask: Mask, frame: Frame) -> Mask:
+    """A mask with a frame of void around it."""
+    return cast("Mask", cv2.copyMakeBorder(mask, *frame, cv2.BORDER_CONSTANT, value=VOID)) if any(frame) else mask
+
+
+def fit_image(image: Image, canvas: Size, resize: str) -> Image:
+    """An image as a model's input: resized to its `content_size`, the rest of the input filled by its reflection.
+
+    Args:
+        image: uint8 of shape (h, w, 3).
+        canvas: Height and width of the input.
+        resize: One of `RESIZES`.
+
+    Returns:
+        uint8 of shape (*canvas, 3).
+    """
+    return fill_image(resize_image(image, content_size((image.shape[0], image.shape[1]), canvas, resize)), canvas)
+
+
+def fit_mask(mask: Mask, canvas: Size, resize: str) -> Mask:
+    """A mask in step with `fit_image`: the rest of the input is void. Shape (h, w) to `canvas`."""
+    content = resize_mask(mask, content_size((mask.shape[0], mask.shape[1]), canvas, resize))
+    return frame_mask(content, _rest(content, canvas))
+
+
+def fill_image(content: Image, canvas: Size) -> Image:
+    """An image that was resized to its `content_size`, with its reflection below and to the right up to `canvas`."""
+    return frame_image(content, _rest(content, canvas))
+
+
+def _rest(content: Image | Mask, canvas: Size) -> Frame:
+    return 0, canvas[0] - content.shape[0], 0, canvas[1] - content.shape[1]
