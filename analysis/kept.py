@@ -190,6 +190,42 @@ def _seal(description: Mapping[str, Any], key: bytes) -> str:
     return hmac.new(key, json.dumps(description, sort_keys=True).encode(), "sha256").hexdigest()
 
 
+def kept_numbers(folder: Path, name: str, key: Mapping[str, Any]) -> npt.NDArray[np.float64] | None:
+    """Numbers that `keep_numbers` kept beside an evaluation; None if there are none, or not of this key or machine.
+
+    Args:
+        folder: Of the evaluation.
+        name: Of the file, without `.json`.
+        key: What they must be of.
+    """
+    try:
+        description = json.loads((folder / f"{name}.json").read_bytes())
+        seal, secret = description.pop("seal"), sealing_key()
+        if secret is None or not hmac.compare_digest(seal, _seal(description, secret)):
+            return None
+        return np.array(description["numbers"], dtype=float) if description["key"] == dict(key) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def keep_numbers(folder: Path, name: str, key: Mapping[str, Any], numbers: npt.NDArray[np.float64]) -> None:
+    """Keeps a few numbers beside an evaluation, sealed as it is; where no seal can be made, none are kept.
+
+    Args:
+        folder: Of the evaluation, which is there.
+        name: Of the file, without `.json`.
+        key: What they are of.
+        numbers: Shape (N,), finite.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    secret = sealing_key()
+    if secret is not None:
+        description = {"key": dict(key), "numbers": numbers.tolist()}
+        write_json(folder / f"{name}.json", {**description, "seal": _seal(description, secret)})
+
+
 class NewEvaluation:
     """An evaluation in the making: collects into a folder beside its place and moves there when it is whole.
 

@@ -50,6 +50,9 @@ class Measured:
         error_types_per_image: The same for each image; columns `failures.split.IMAGE_TYPE_COLUMNS`.
         factors: What goes with a low IoU of components; columns `failures.reasons.EFFECT_COLUMNS`.
         factor_curves: Mean IoU of components along each factor; columns `failures.reasons.CURVE_COLUMNS`.
+        unmeasured: Which factors could not be measured and why, one sentence each.
+        slices: Components with things in common that lose more than their share; columns
+            `failures.slices.SLICE_COLUMNS`.
         component_changes: Components that fail under one of the pair; columns `failures.changes.CHANGE_COLUMNS`.
         type_changes: mIoU that the pair loses to each type; columns `failures.changes.TYPE_CHANGE_COLUMNS`.
     """
@@ -67,6 +70,8 @@ class Measured:
     error_types_per_image: pd.DataFrame
     factors: pd.DataFrame
     factor_curves: pd.DataFrame
+    unmeasured: tuple[str, ...]
+    slices: pd.DataFrame
     component_changes: pd.DataFrame
     type_changes: pd.DataFrame
 

@@ -16,12 +16,14 @@ from analysis.answer import Answer, answer
 from analysis.candidates import seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame, seed_folders, verdict_on_split
 from analysis.dead import AboveFloor, Dead, above_floor, dead_labels, epoch_losses
+from analysis.distances import training_images
 from analysis.evaluate import evaluate_checkpoints, evaluate_majority
 from analysis.failures.changes import changes_between
 from analysis.failures.checkpoints import measure_checkpoints
 from analysis.failures.kinds import class_kinds
 from analysis.failures.measure import failures_frame
-from analysis.failures.reasons import curve_frame, factor_frame
+from analysis.failures.reasons import component_tables, curve_frame, factor_frame, why_no_frequency
+from analysis.failures.slices import slice_frame
 from analysis.failures.split import (
     class_type_frame,
     component_frame,
@@ -239,7 +241,8 @@ def build_results(
     evaluations = evaluate_checkpoints(
         run_dir, {**folders, **again}, data, images, device=device, workers=workers, progress=progress
     )
-    trained_on = load_split(run_dir, "train").ids
+    train = load_split(run_dir, "train")
+    trained_on = train.ids
     floor = evaluate_majority(run_dir, data, images, trained_on, progress=progress)
     evaluations[MAJORITY] = floor
     if verdict is not None and again:
@@ -271,7 +274,11 @@ def build_results(
     suspicious = label_errors(voters, data, split=split, without=learnt_nothing, progress=progress)
     chief = BEST if BEST in labels else next(iter(labels))
     winner = evaluations[labels[chief].trial_id]
-    effects = factor_frame(wrong, seed=manifest.seed)
+    training = training_images(
+        run_dir, chief, folders[chief], data, images, train, device=device, workers=workers, progress=progress
+    )
+    components = component_tables(wrong, training)
+    effects = factor_frame(components, seed=manifest.seed)
     proposals: tuple[Proposal, ...] = ()
     if split == "val" and chief not in dead:
         proposals = propose(
@@ -311,7 +318,9 @@ def build_results(
         error_types_per_class=class_type_frame(wrong, names),
         error_types_per_image=image_type_frame(wrong),
         factors=effects,
-        factor_curves=curve_frame(wrong, seed=manifest.seed),
+        factor_curves=curve_frame(components, seed=manifest.seed),
+        unmeasured=(*training.missing, *why_no_frequency(components.get(chief))),
+        slices=slice_frame(components, names),
         component_changes=changed,
         type_changes=changed_types,
         trials=trials,

@@ -23,6 +23,7 @@ from analysis.failures.changes import CHANGE_COLUMNS, TYPE_CHANGE_COLUMNS, chang
 from analysis.failures.kinds import Kinds, kinds_text
 from analysis.failures.masks import read_classes
 from analysis.failures.reasons import CURVE_COLUMNS, EFFECT_COLUMNS
+from analysis.failures.slices import SLICE_COLUMNS
 from analysis.failures.split import SplitFailures
 from analysis.failures.writing import (
     PICTURES_FOLDER,
@@ -31,6 +32,7 @@ from analysis.failures.writing import (
     failure_tables,
     measure_masks,
     open_asked,
+    slice_lines,
     type_lines,
     write_failures,
 )
@@ -56,6 +58,11 @@ from trainables.metrics import (
     sampling_units,
 )
 from trainables.run_folder import REPORT_FILE
+
+MASKS_ALONE = (
+    "Frequency of the class in training and distance to the training images are not known: masks come without the "
+    "model that made them and what it was trained on."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     for note in notes:
         print(f"note: {note}")
-    reasons = factor_lines(tables["factors"]) if "factors" in tables else []
+    reasons = [*factor_lines(tables["factors"]), *slice_lines(tables["slices"])] if "factors" in tables else []
     print("\n".join([*score_lines(tables), *type_lines(tables["error_types"]), *reasons, f"tables: {options.out}"]))
     if not options.no_report:
         print(f"report: {(options.out / REPORT_FILE).resolve().as_uri()}")
@@ -117,6 +124,7 @@ def _scored(
     empty = {
         "factors": EFFECT_COLUMNS,
         "factor_curves": CURVE_COLUMNS,
+        "slices": SLICE_COLUMNS,
         "component_changes": CHANGE_COLUMNS,
         "type_changes": TYPE_CHANGE_COLUMNS,
         "difference": (),
@@ -131,6 +139,7 @@ def _scored(
         splits=splits,
         why_no_interval=why_no_interval(METRICS.get("iou"), *images, classes=_known(classes)),
         notes=notes,
+        unmeasured=(MASKS_ALONE,),
         **{field.name: known[field.name] for field in dataclasses.fields(Scored) if field.name in known},
     )
 

@@ -7,6 +7,10 @@ component is made up: its class, three factors drawn at random with effects of 0
 90th percentile, what images and components add by chance, cut off at 0 and 1. Prints how often factors with an effect
 are called a reason, and how often others are.
 
+**Planted frequencies.** The same components in 10, 20 or 30 made-up classes (parts of those of `scenes`), whose IoU
+grows with their frequency in training by 0 to 0.3; in one case without such an effect small classes are rare, and small
+components hard. Prints how often the frequency is called a reason.
+
 **Scenes drawn again.** For each trained model (`python -m trainables.train --data scenes --out DIR`): scenes under wide
 conditions, as they come, give the claims; the same kind of scenes, drawn twice with one factor at its 10th and at its
 90th percentile and all else equal, give the factor's true effect on the IoU of components. Prints both side by side.
@@ -42,6 +46,8 @@ FIRST, FIRST_CHANGED = 40_000, 50_000
 """Places of scenes that no split holds, and that nothing was tuned on."""
 SEED = 7301
 EFFECTS = (0.05, 0.1, 0.2, 0.3)
+FREQUENCY_EFFECTS = (0.0, 0.1, 0.2, 0.3)
+CLASS_COUNTS = (10, 20, 30)
 NO_EFFECT, EFFECT = 0.02, 0.05
 """A true effect below the first is none, one from the second on should be found."""
 
@@ -119,6 +125,49 @@ def planted(table: ComponentTable, repetitions: int) -> list[str]:
     return [*lines, f"  no effect: called a reason in {np.mean(false):.3f} of {len(false)}", ""]
 
 
+def planted_frequencies(table: ComponentTable, repetitions: int) -> list[str]:
+    """How often the frequency of the class is called a reason where its effect is known."""
+    lines = [f"planted frequencies: {len(table.iou)} components, {repetitions} repetitions of each"]
+    lines.append(f"  {'classes':>8}" + "".join(f"{f'effect {effect:.1f}':>14}" for effect in FREQUENCY_EFFECTS))
+    lines[-1] += f"{'0, small rare':>16}"
+    for classes in CLASS_COUNTS:
+        cases = [(effect, False) for effect in FREQUENCY_EFFECTS] + [(0.0, True)]
+        shares = []
+        for effect, small_are_rare in cases:
+            found = []
+            for repetition in range(repetitions):
+                rng = np.random.default_rng([SEED, classes, round(10 * effect), small_are_rare, repetition])
+                made = of_frequency(table, classes, effect, small_are_rare, rng)
+                rows = [row for row in factor_effects(made, seed=repetition) if row[0] == "frequency"]
+                found += [bool(row[8]) and (effect == 0 or float(str(row[3])) > 0) for row in rows]
+            shares.append(np.mean(found))
+        lines.append(f"  {classes:>8}" + "".join(f"{share:>14.2f}" for share in shares[:-1]) + f"{shares[-1]:>16.2f}")
+    return [*lines, ""]
+
+
+def of_frequency(
+    table: ComponentTable, classes: int, effect: float, small_are_rare: bool, rng: np.random.Generator
+) -> ComponentTable:
+    """Components of made-up classes; the IoU of a class differs by chance and, by `effect`, with its frequency."""
+    count, images = len(table.iou), int(table.image.max()) + 1
+    parts = classes // len(np.unique(table.class_id))
+    class_id = np.unique(table.class_id, return_inverse=True)[1] * parts + rng.integers(0, parts, count)
+    frequency = 10 ** rng.uniform(-1.7, 0, classes)
+    size = stats.rankdata(table.factors[:, NAMES.index("size")]) / count - 0.5
+    # A curved effect of size: the model, which takes it for straight, must not blame it on the frequency.
+    of_size = 0.25 * np.tanh(4 * (size + 0.2)) if small_are_rare else 0.25 * size
+    if small_are_rare:
+        sizes = np.array([size[class_id == place].mean() for place in range(classes)])
+        places = stats.rankdata(sizes + rng.normal(0, 0.1, classes), method="ordinal") - 1
+        frequency = np.sort(frequency)[places]
+    ranks = (stats.rankdata(frequency) - 0.5) / classes - 0.5
+    span = np.quantile(ranks, 0.9) - np.quantile(ranks, 0.1)
+    of_class = rng.uniform(0.35, 0.75, classes) + effect / span * ranks
+    chance = rng.normal(0, 0.06, images)[table.image] + rng.normal(0, 0.2, count)
+    iou = np.clip(of_class[class_id] + of_size + chance, 0, 1)
+    return ComponentTable(iou, class_id, table.image, table.factors, frequency=frequency)
+
+
 def of_model(folder: Path, scenes: int, changed: int) -> list[str]:
     """Claims and true effects of one model."""
     predict = predictor(folder)
@@ -178,7 +227,8 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=100)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lines: Sequence[str] = planted(natural(options.scenes, None), options.repetitions)
+    table = natural(options.scenes, None)
+    lines: Sequence[str] = planted(table, options.repetitions) + planted_frequencies(table, options.repetitions)
     for folder in options.models:
         lines = [*lines, *of_model(folder, options.scenes, options.changed)]
     text = "\n".join(lines)

@@ -167,7 +167,7 @@ FLOORS = (
     ("analysis.predicted",),
     ("analysis.predict", "analysis.export"),
     ("analysis.evaluate", "analysis.failures"),
-    ("analysis.scores", "analysis.measured"),
+    ("analysis.scores", "analysis.measured", "analysis.distances"),
     ("analysis.comparison", "analysis.confirmation", "analysis.answer", "analysis.dead", "analysis.trade_off"),
     ("analysis.standings", "analysis.strengths", "analysis.notes", "analysis.stages", "analysis.search_facts"),
     ("analysis.label_errors", "analysis.label_folders", "analysis.next_sweep"),

@@ -14,6 +14,7 @@ from analysis.failures.writing import (
     failure_tables,
     measure_masks,
     open_asked,
+    slice_lines,
     type_lines,
     write_failures,
 )
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"  {int(count):5d}  {cause}")
     print("\n".join(type_lines(tables["error_types"])))
     if "factors" in tables:
-        print("\n".join(factor_lines(tables["factors"]) or ["no measured factor is called a reason"]))
+        reasons = factor_lines(tables["factors"]) or ["no measured factor is called a reason"]
+        print("\n".join([*reasons, *slice_lines(tables["slices"])]))
     return 0
 
 

@@ -23,29 +23,29 @@ class Factor:
         axis: From low to high, as a figure names it.
         low: What components with a low value are, in a sentence.
         high: What those with a high value are.
-        is_looks: How a component looks, which follows from where it is and how the image was taken: the effects of
-            those are not adjusted for it.
+        stage: What follows from what: 0 where a component is and how its image was taken, 1 how it looks for that, 2
+            how strange the model finds the image for all of it. A factor is adjusted for none of a later stage.
     """
 
     name: str
     axis: str
     low: str
     high: str
-    is_looks: bool = False
+    stage: int = 0
 
 
 FACTORS = (
     Factor("light", "dark → bright image", "in dark images", "in bright images"),
     Factor("range", "flat → contrasty image", "in images of little contrast", "in images of much contrast"),
-    Factor("brightness", "darker → brighter than image", "darker than their image", "brighter than their image", True),
+    Factor("brightness", "darker → brighter than image", "darker than their image", "brighter than their image", 1),
     Factor(
         "contrast",
         "little → much contrast",
         "of little contrast to their surroundings",
         "of much contrast to their surroundings",
-        True,
+        1,
     ),
-    Factor("saturation", "pale → colourful", "pale", "colourful", True),
+    Factor("saturation", "pale → colourful", "pale", "colourful", 1),
     Factor("blur", "sharp → blurred image", "in sharp images", "in blurred images"),
     Factor("noise", "clean → noisy image", "in images with little noise", "in noisy images"),
     Factor("size", "small → large", "small", "large"),
@@ -55,7 +55,23 @@ FACTORS = (
     Factor("off_centre", "middle → edge of the image", "near the image's middle", "far from the image's middle"),
     Factor("height", "high → low in the image", "high in the image", "low in the image"),
 )
-"""Every factor, in the order of the columns; docs/METRICS.md has their definitions."""
+"""What is measured on image and truth, in the order of the columns; docs/METRICS.md has their definitions."""
+
+DISTANCE = Factor(
+    "distance",
+    "like → unlike training images",
+    "in images like the training images",
+    "in images unlike the training images",
+    2,
+)
+FREQUENCY = Factor(
+    "frequency",
+    "class rare → common in training",
+    "of classes in few training images",
+    "of classes in many training images",
+)
+ALL_FACTORS = (*FACTORS, DISTANCE, FREQUENCY)
+"""With those that need the images that a model was trained on (`analysis.failures.training`)."""
 
 EDGE_STEPS = 5
 EDGE_SHARE = 0.05

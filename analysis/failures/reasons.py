@@ -8,7 +8,7 @@ finds what goes together; only a factor that is changed by itself shows a cause 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special, stats
 
+from analysis.failures.class_frequency import LEAST_CLASSES, can_tell, effect_between_classes
 from analysis.failures.components import Integers
-from analysis.failures.factors import FACTORS
+from analysis.failures.factors import DISTANCE, FACTORS, FREQUENCY, Factor
 from analysis.failures.split import SplitFailures
+from analysis.failures.training_images import TrainingImages
 
 # Limits; docs/METRICS.md has the reason of each.
 LEAST_EFFECT = 0.03
@@ -52,110 +54,169 @@ class ComponentTable:
         class_id: Shape (K,).
         image: Place of the image, shape (K,).
         factors: Shape (K, F), NaN where one cannot be measured.
+        of: What the columns are, length F.
+        frequency: Share of the training images that have each class, by class id; None where it is not known.
     """
 
     iou: Floats
     class_id: Integers
     image: Integers
     factors: Floats
+    of: tuple[Factor, ...] = FACTORS
+    frequency: Floats | None = None
 
 
-def component_table(split: SplitFailures) -> ComponentTable | None:
-    """The components of a split; None where no image was measured (`measure_image` without an image)."""
-    images = [one for one in split.images if one.factors is not None]
-    if not images:
+def component_table(
+    split: SplitFailures, *, distances: Floats | None = None, frequency: Floats | None = None
+) -> ComponentTable | None:
+    """The components of a split; None where no image was measured (`measure_image` without an image).
+
+    Args:
+        split: Of N images.
+        distances: How far each image is from the training images, shape (N,).
+        frequency: As of `ComponentTable`.
+    """
+    measured = [place for place, one in enumerate(split.images) if one.factors is not None]
+    if not measured:
         return None
+    images = [split.images[place] for place in measured]
     own = [one.components.is_true for one in images]
     counts = [int(is_true.sum()) for is_true in own]
+    factors, of = np.concatenate([one.factors for one in images if one.factors is not None]), FACTORS
+    if distances is not None:
+        factors, of = np.column_stack([factors, np.repeat(distances[measured], counts)]), (*FACTORS, DISTANCE)
     return ComponentTable(
         iou=np.concatenate([one.components.iou[is_true] for one, is_true in zip(images, own, strict=True)]),
         class_id=np.concatenate([one.components.class_id[is_true] for one, is_true in zip(images, own, strict=True)]),
         image=np.repeat(np.arange(len(images)), counts),
-        factors=np.concatenate([one.factors for one in images if one.factors is not None]),
+        factors=factors,
+        of=of,
+        frequency=frequency,
     )
 
 
-def factor_frame(splits: Mapping[str, SplitFailures], *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """The table `factors`: a row per label and factor, columns `EFFECT_COLUMNS`; empty where there are no images.
+def component_tables(
+    splits: Mapping[str, SplitFailures], training: TrainingImages | None = None
+) -> dict[str, ComponentTable]:
+    """The components of each label that has factors.
 
     Args:
         splits: By label.
+        training: What the training images say.
+    """
+    training = training or TrainingImages()
+    found = {
+        label: component_table(split, distances=training.distances.get(label), frequency=training.frequency)
+        for label, split in splits.items()
+    }
+    return {label: table for label, table in found.items() if table is not None}
+
+
+def factor_frame(tables: Mapping[str, ComponentTable], *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """The table `factors`: a row per label and factor, columns `EFFECT_COLUMNS`; empty where there are no images.
+
+    Args:
+        tables: By label (`component_tables`).
         resamples: Replicates of the bootstrap.
         seed: Of its draws.
     """
-    rows = _of_labels(splits, lambda table: factor_effects(table, resamples=resamples, seed=seed))
+    rows = [
+        (label, *row)
+        for label, table in tables.items()
+        for row in factor_effects(table, resamples=resamples, seed=seed)
+    ]
     return pd.DataFrame(rows, columns=list(EFFECT_COLUMNS))
-
-
-def _of_labels(
-    splits: Mapping[str, SplitFailures], rows_of: Callable[[ComponentTable], Iterable[tuple[object, ...]]]
-) -> list[tuple[object, ...]]:
-    """Rows of each label that has factors, the label first."""
-    tables = {label: component_table(split) for label, split in splits.items()}
-    return [(label, *row) for label, table in tables.items() if table is not None for row in rows_of(table)]
 
 
 def factor_effects(table: ComponentTable, *, resamples: int = RESAMPLES, seed: int = 0) -> list[tuple[object, ...]]:
     """What each factor adds to the IoU from its 10th percentile to its 90th, adjusted for class and other factors.
 
-    How a component looks is adjusted for everything; where it is and how its image was taken, for each other alone: a
-    dark image makes dark components, and would have no effect beside them.
+    How a component looks is adjusted for where it is and how its image was taken, not the other way round: a dark image
+    makes dark components, and would have no effect beside them (`Factor.stage`). The frequency of the class in training
+    is compared between classes (`class_frequency`).
 
     Args:
         table: Of one prediction.
-        resamples: Replicates of the bootstrap over images.
+        resamples: Replicates of the bootstrap over images, and over classes.
         seed: Of its draws.
 
     Returns:
         Rows of `EFFECT_COLUMNS` without the label, one for each factor that varies; none where there are too few images
         or components.
     """
-    names = [factor.name for factor in FACTORS]
     ranks, spans = _ranks(table.factors)
     used = np.flatnonzero(spans > 0)
-    classes = _class_columns(table.class_id)
+    classes, class_ids = _class_columns(table.class_id)
     count, images = len(table.iou), int(table.image.max()) + 1 if len(table.image) else 0
     terms = classes.shape[1] + len(used)
     if images < LEAST_IMAGES or count < LEAST_PER_TERM * terms or not len(used):
         return []
     design = np.concatenate([classes, ranks[:, used]], axis=1)
     grams, moments = _per_image(design, table.iou, table.image, images)
-    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples)
+    generator = np.random.default_rng(seed)
+    draws = generator.multinomial(images, np.full(images, 1 / images), resamples)
     draws = np.concatenate([np.ones((1, images), draws.dtype), draws])
     grams, moments = np.tensordot(draws, grams, 1), np.tensordot(draws, moments, 1)
     slopes = np.zeros((len(draws), len(used)))
-    is_looks = np.array([FACTORS[place].is_looks for place in used])
-    for shown in (True, False):
-        # Last, what does not follow from the others: adjusted for what is its equal alone.
-        kept = np.concatenate([np.ones(classes.shape[1], bool), is_looks | ~is_looks if shown else ~is_looks])
-        found = _solve(grams, moments, kept)[:, classes.shape[1] :]
-        slopes[:, is_looks if shown else ~is_looks] = found[:, is_looks] if shown else found
+    stages = np.array([table.of[place].stage for place in used])
+    for stage in sorted(set(stages.tolist()), reverse=True):
+        kept = np.concatenate([np.ones(classes.shape[1], bool), stages <= stage])
+        found = _solve(grams, moments, kept)
+        slopes[:, stages <= stage] = found[:, classes.shape[1] :]
     slopes *= spans[used]
     of_all, replicates = slopes[0], slopes[1:]
-    level = 1 - (1 - FAMILY_LEVEL) / len(used)
+    frequency = np.array([]) if table.frequency is None else table.frequency[class_ids]
+    between = can_tell(frequency)
+    level = 1 - (1 - FAMILY_LEVEL) / (len(used) + between)
     half = special.stdtrit(max(1, images - 1), (1 + level) / 2) * replicates.std(axis=0, ddof=1)
     rows: list[tuple[object, ...]] = []
     for place, factor in enumerate(used.tolist()):
         effect, own = float(of_all[place]), replicates[:, place]
         stable = float(np.mean((np.sign(own) == np.sign(effect)) & (np.abs(own) >= abs(effect) / 2)))
-        low, high = effect - half[place], effect + half[place]
-        is_reason = bool(abs(effect) >= LEAST_EFFECT and (low > 0 or high < 0) and stable >= STABLE_SHARE)
         values = np.nanquantile(table.factors[:, factor], (0.1, 0.9))
         alone = _alone(classes, ranks[:, factor], table.iou) * spans[factor]
-        numbers = (float(values[0]), float(values[1]), effect, float(low), float(high), alone, stable)
-        rows.append((names[factor], *numbers, is_reason, count, images))
+        numbers = (*_with_interval(effect, float(half[place])), alone, stable)
+        rows.append((table.of[factor].name, *values.tolist(), *numbers, _is_reason(*numbers), count, images))
+    if between:
+        chosen = generator.multinomial(len(class_ids), np.full(len(class_ids), 1 / len(class_ids)), resamples)
+        levels = found[0, : len(class_ids)]
+        effect, width, stable = effect_between_classes(frequency, levels, level=level, draws=chosen)
+        means = np.linalg.lstsq(classes, table.iou, rcond=None)[0][: len(class_ids)]
+        alone = effect_between_classes(frequency, means, level=level, draws=chosen)[0]
+        numbers = (*_with_interval(effect, width), alone, stable)
+        values = np.quantile(frequency, (0.1, 0.9))
+        rows.append((FREQUENCY.name, *values.tolist(), *numbers, _is_reason(*numbers), count, images))
     return rows
 
 
-def curve_frame(splits: Mapping[str, SplitFailures], *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+def _with_interval(effect: float, half: float) -> tuple[float, float, float]:
+    return effect, effect - half, effect + half
+
+
+def _is_reason(effect: float, low: float, high: float, alone: float, stable: float) -> bool:
+    """Whether an effect is large, beyond chance and stable at once."""
+    return bool(abs(effect) >= LEAST_EFFECT and (low > 0 or high < 0) and stable >= STABLE_SHARE)
+
+
+def why_no_frequency(table: ComponentTable | None) -> tuple[str, ...]:
+    """Why the frequency of classes, which is known, is not compared, as one sentence; nothing where it is."""
+    if table is None or table.frequency is None or can_tell(table.frequency[_class_columns(table.class_id)[1]]):
+        return ()
+    return (
+        f"The frequency of the class in training is not compared: it takes {LEAST_CLASSES} classes of different "
+        f"frequency with {LEAST_OF_CLASS} components each.",
+    )
+
+
+def curve_frame(tables: Mapping[str, ComponentTable], *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """The table `factor_curves`: mean IoU of the components in each fifth of a factor, with 95% intervals over images.
 
     Args:
-        splits: By label.
+        tables: By label (`component_tables`).
         resamples: Replicates of the bootstrap.
         seed: Of its draws.
     """
-    rows = _of_labels(splits, lambda table: _curves(table, resamples=resamples, seed=seed))
+    rows = [(label, *row) for label, table in tables.items() for row in _curves(table, resamples=resamples, seed=seed)]
     return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
 
 
@@ -165,7 +226,7 @@ def _curves(table: ComponentTable, *, resamples: int, seed: int) -> list[tuple[o
         return []
     draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples)
     rows: list[tuple[object, ...]] = []
-    for place, factor in enumerate(FACTORS):
+    for place, factor in enumerate(table.of):
         values = table.factors[:, place]
         edges = np.unique(np.nanquantile(values, np.linspace(0, 1, BINS + 1)))
         bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(0, len(edges) - 2))
@@ -196,15 +257,15 @@ def _ranks(factors: Floats) -> tuple[Floats, Floats]:
     return ranks, spans
 
 
-def _class_columns(class_id: Integers) -> Floats:
-    """One column of ones for each class; rare ones share one."""
-    _, place, counts = np.unique(class_id, return_inverse=True, return_counts=True)
+def _class_columns(class_id: Integers) -> tuple[Floats, Integers]:
+    """One column of ones for each class, and which these are; rare ones share the last column."""
+    present, place, counts = np.unique(class_id, return_inverse=True, return_counts=True)
     common = counts >= LEAST_OF_CLASS
     column = np.where(common, np.cumsum(common) - 1, common.sum())
     of_row = column[place]
     columns = np.zeros((len(class_id), int(of_row.max(initial=-1)) + 1))
     columns[np.arange(len(class_id)), of_row] = 1
-    return columns[:, columns.any(axis=0)]
+    return columns[:, columns.any(axis=0)], present[common]
 
 
 def _per_image(design: Floats, outcome: Floats, image: Integers, images: int) -> tuple[Floats, Floats]:

@@ -13,7 +13,8 @@ from analysis.failures.components import CONNECTIVITY
 from analysis.failures.kinds import Kinds, class_kinds
 from analysis.failures.masks import IDS, MaskFolders, open_masks
 from analysis.failures.measure import cause_summary, causes_text, failures_frame
-from analysis.failures.reasons import curve_frame, factor_frame
+from analysis.failures.reasons import component_tables, curve_frame, factor_frame
+from analysis.failures.slices import slice_frame
 from analysis.failures.split import (
     ImageFailures,
     SplitFailures,
@@ -165,7 +166,12 @@ def failure_tables(splits: Mapping[str, SplitFailures], class_names: Sequence[st
         "error_types_per_image": image_type_frame(splits),
     }
     if any(image.factors is not None for split in splits.values() for image in split.images):
-        tables |= {"factors": factor_frame(splits), "factor_curves": curve_frame(splits)}
+        components = component_tables(splits)
+        tables |= {
+            "factors": factor_frame(components),
+            "factor_curves": curve_frame(components),
+            "slices": slice_frame(components, class_names),
+        }
     return tables
 
 
@@ -244,6 +250,18 @@ def factor_lines(factors: pd.DataFrame) -> list[str]:
                 f"{label}: {row['factor']} changes the IoU of components by {row['effect']:+.3f} "
                 f"[{row['effect_low']:+.3f}, {row['effect_high']:+.3f}], class and other factors being equal"
             )
+    return lines
+
+
+def slice_lines(slices: pd.DataFrame) -> list[str]:
+    """The table `slices` for a terminal."""
+    lines = []
+    for row in slices.to_dict("records"):
+        what = " and ".join(f"{row[part]} {row[f'{part}_is']}" for part in ("first", "second") if row[part])
+        lines.append(
+            f"{row['label']}: {what}: {row['component_share']:.0%} of the components, {row['lost_share']:.0%} of the "
+            f"lost IoU; mean IoU {row['mean_iou']:.2f}, others {row['others_iou']:.2f}"
+        )
     return lines
 
 

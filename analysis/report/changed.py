@@ -87,7 +87,7 @@ def _fifths(measured: Measured) -> dict[str, list[float]]:
     return {
         str(name): [float(rows["low"].iloc[0]), *map(float, rows["high"])]
         for name, rows in own.groupby("factor", sort=False)
-        if len(rows) > 1
+        if len(rows) > 1 and name in measured.component_changes
     }
 
 

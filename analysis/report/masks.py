@@ -37,7 +37,7 @@ FIGURE_NAMES = (
     *("per_class", "confusion", "thresholds", "error_types", "error_types_of_classes"),
     *("factors", "factor_curves", "type_changes", "causes"),
 )
-SECTION_NAMES = ("classes", "thresholds", "errors", "factors", "changes", "failures")
+SECTION_NAMES = ("classes", "thresholds", "errors", "factors", "slices", "changes", "failures")
 """Of a sweep's report, those that are about predictions alone."""
 
 

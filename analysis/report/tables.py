@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TABLES = (
     *("comparison", "pareto", "standings", "strengths", "confirmation", "components", "per_class", "iou_thresholds"),
     *("failures", "component_failures", "error_types", "error_types_per_class", "error_types_per_image"),
-    *("factors", "factor_curves", "type_changes", "component_changes", "label_errors", "trials", "cost"),
+    *("factors", "factor_curves", "slices", "type_changes", "component_changes", "label_errors", "trials", "cost"),
 )
 """Names of the frames of `Results`, and of the files."""
 LONG_TABLES = frozenset(
@@ -36,7 +36,7 @@ DIGITS = 4
 _OTHER_PROPORTIONS = re.compile(
     r"missed_recall|lost_iou|share|type_share|taken_share|\w+_fraction|mean|lowest|highest"
     r"|(difference|worth|to_winner)(_low|_high)?|(to_winner_)?chance|(to_winner_)?improvement|score|detectable"
-    r"|latency_spread|effect(_low|_high)?|alone|stable|before|after"
+    r"|latency_spread|(mean|others)_iou|excess(_low|_high)?|effect(_low|_high)?|alone|stable|before|after"
 )
 """Columns of proportions that are no metric's."""
 _MARKDOWN = str.maketrans({**{mark: f"\\{mark}" for mark in "|\\`*_"}, "<": "&lt;", ">": "&gt;"})

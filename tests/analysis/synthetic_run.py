@@ -16,10 +16,11 @@ from analysis.candidates import seeds_frame
 from analysis.confirmation import components_frame, confirmation_frame
 from analysis.dead import AboveFloor
 from analysis.failures.changes import changes_between
-from analysis.failures.factors import FACTORS
+from analysis.failures.factors import ALL_FACTORS, FACTORS
 from analysis.failures.kinds import class_kinds
 from analysis.failures.label_errors import COLUMNS as LABEL_ERROR_COLUMNS
-from analysis.failures.reasons import CURVE_COLUMNS, EFFECT_COLUMNS, curve_frame, factor_frame
+from analysis.failures.reasons import CURVE_COLUMNS, EFFECT_COLUMNS, component_tables, curve_frame, factor_frame
+from analysis.failures.slices import slice_frame
 from analysis.failures.split import (
     class_type_frame,
     component_frame,
@@ -357,8 +358,10 @@ def make_results(
         error_types=type_frame(wrong),
         error_types_per_class=class_type_frame(wrong, names),
         error_types_per_image=image_type_frame(wrong),
-        factors=factor_frame(wrong),
-        factor_curves=curve_frame(wrong),
+        factors=factor_frame(component_tables(wrong)),
+        factor_curves=curve_frame(component_tables(wrong)),
+        unmeasured=(),
+        slices=slice_frame(component_tables(wrong), names),
         component_changes=changed,
         type_changes=changed_types,
         trials=trials_frame,
@@ -518,11 +521,14 @@ def with_effects(results: Results, **effects: tuple[float, bool]) -> Results:
     """Results whose factors of `best` have these effects; the second value says whether it is called a reason."""
     rows: list[tuple[Any, ...]] = []
     curves: list[tuple[Any, ...]] = []
-    for factor in FACTORS:
+    for factor in ALL_FACTORS:
+        if factor not in FACTORS and factor.name not in effects:
+            continue
         effect, reason = effects.get(factor.name, (0.01, False))
         numbers = (0.1, 0.9, effect, effect - 0.05, effect + 0.05, effect, 1.0)
         rows.append(("best", factor.name, *numbers, reason, 500, 40))
-        for label in ("baseline", "best"):
+        # The distance is that to the winner's model; a frequency has no curve.
+        for label in {"distance": ("best",), "frequency": ()}.get(factor.name, ("baseline", "best")):
             curves += [(label, factor.name, n / 5, (n + 1) / 5, 100, 0.1 * n, 0.1 * n, 0.1 * n) for n in range(5)]
     return replace(
         results,

@@ -3,7 +3,7 @@
 from analysis.report.sections import answer, trade_off, standings, comments  # isort: skip
 from analysis.report.sections import confirmation, ablation, comparison  # isort: skip
 from analysis.report.sections import search, curves, thresholds, classes, errors  # isort: skip
-from analysis.report.sections import factors, changes, failures, label_errors, next_sweep, run  # isort: skip
+from analysis.report.sections import factors, slices, changes, failures, label_errors, next_sweep, run  # isort: skip
 
 __all__ = [
     "ablation",
@@ -21,6 +21,7 @@ __all__ = [
     "next_sweep",
     "run",
     "search",
+    "slices",
     "standings",
     "thresholds",
     "trade_off",

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.colours import light
-from analysis.failures.factors import FACTORS
+from analysis.failures.factors import ALL_FACTORS, FREQUENCY
 from analysis.measured import Measured
 from analysis.report.drawing import (
     FIGURES,
@@ -28,7 +28,7 @@ MOST_REASONS = 4
 MOST_CURVES = 6
 """Factors whose curves are drawn at most."""
 
-BY_NAME = {factor.name: factor for factor in FACTORS}
+BY_NAME = {factor.name: factor for factor in ALL_FACTORS}
 
 
 @SECTIONS.register("factors")
@@ -50,6 +50,7 @@ def factors_section(material: Material) -> Section | None:
         components=int(frame["components"].iloc[0]) if own.empty else int(own["components"].iloc[0]),
         images=int(frame["images"].iloc[0]),
         kind=results.images_word,
+        unmeasured=results.unmeasured,
     )
 
 
@@ -63,10 +64,15 @@ def factor_claims(results: Measured) -> list[Claim]:
         factor = BY_NAME[row["factor"]]
         worse, better = (factor.low, factor.high) if row["effect"] > 0 else (factor.high, factor.low)
         low, high = sorted(abs(row[f"effect_{side}"]) for side in ("low", "high"))
+        equal = (
+            "other measured factors being equal; what else sets these classes apart is not known"
+            if factor == FREQUENCY
+            else "class and other measured factors being equal"
+        )
         claims.append(
             claim(
                 f"Components that are {worse} have an IoU lower by {abs(row['effect']):.2f} [{low:.2f}, {high:.2f}] "
-                f"than those that are {better}, class and other measured factors being equal.",
+                f"than those that are {better}, {equal}.",
                 evidence=results.evidence,
             )
         )
@@ -92,11 +98,12 @@ def draw_factors(results: Measured) -> Drawing | None:
     name_rows(axes, [BY_NAME[name].axis for name in own["factor"]])
     axes.set_ylim(-0.6, len(own) - 0.4)
     axes.set_xlabel(f"what the IoU of a component gains from one to the other on {results.split}")
+    between = ", that of the frequency between classes" if FREQUENCY.name in set(own["factor"]) else ""
     return Drawing(
         figure,
         f"Effect of each measured factor on the IoU of {label}'s components from its 10th to its 90th percentile, "
-        "class and the other factors being equal; the intervals hold all at once (95%), filled dots are called "
-        "a reason.",
+        f"class and the other factors being equal{between}; the intervals hold all at once (95%), filled dots are "
+        "called a reason.",
     )
 
 
@@ -107,7 +114,12 @@ def draw_factor_curves(results: Measured) -> Drawing | None:
     own = results.factors[(results.factors["label"] == label) & results.factors["reason"].astype(bool)]
     if own.empty:
         return None
-    names = own.iloc[np.argsort(-own["effect"].abs(), kind="stable")]["factor"].tolist()[:MOST_CURVES]
+    curves = results.factor_curves
+    drawn = set(curves.loc[curves["label"] == label, "factor"])
+    names = own.iloc[np.argsort(-own["effect"].abs(), kind="stable")]["factor"].tolist()
+    names = [name for name in names if name in drawn][:MOST_CURVES]
+    if not names:
+        return None
     labels = [one for one in dict.fromkeys((results.pair[0], label)) if one in set(results.factor_curves["label"])]
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)

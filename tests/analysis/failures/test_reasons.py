@@ -15,6 +15,7 @@ from analysis.failures.reasons import (
     CURVE_COLUMNS,
     EFFECT_COLUMNS,
     ComponentTable,
+    component_tables,
     curve_frame,
     factor_effects,
     factor_frame,
@@ -62,7 +63,7 @@ def test_coefficients_are_those_of_least_squares():
     ranks = (stats.rankdata(table.factors, axis=0) - 0.5) / count - 0.5
     classes = np.eye(4)[table.class_id]
     spans = np.quantile(ranks, 0.9, axis=0) - np.quantile(ranks, 0.1, axis=0)
-    looks = np.array([factor.is_looks for factor in FACTORS])
+    looks = np.array([factor.stage == 1 for factor in FACTORS])
     assert np.array(NAMES)[looks].tolist() == ["brightness", "contrast", "saturation"]
     found = effects_of(table)["effect"].to_numpy()
     everything = LinearRegression(fit_intercept=False).fit(np.hstack([classes, ranks]), table.iou)
@@ -126,7 +127,8 @@ def test_frames_come_from_measured_images():
         return measure_image(truths[place], [prediction], names, kinds, image=images[place] if image else None)
 
     splits = measure_split([f"i{place}" for place in range(40)], of_image, ["model"])
-    effects, curves = factor_frame(splits), curve_frame(splits)
+    tables = component_tables(splits)
+    effects, curves = factor_frame(tables), curve_frame(tables)
     assert tuple(effects.columns) == EFFECT_COLUMNS and tuple(curves.columns) == CURVE_COLUMNS
     assert (effects["components"] == sum(len(one.components.iou) for one in splits["model"].images)).all()
     sizes = curves[curves["factor"] == "size"]
@@ -135,4 +137,4 @@ def test_frames_come_from_measured_images():
     mean = np.concatenate([one.components.iou for one in splits["model"].images]).mean()
     assert (sizes["iou"] * sizes["components"]).sum() / sizes["components"].sum() == pytest.approx(mean)
     blind = measure_split(["i0"], lambda place: of_image(place, image=False), ["model"])
-    assert factor_frame(blind).empty and curve_frame(blind).empty
+    assert component_tables(blind) == {} and factor_frame({}).empty and curve_frame({}).empty

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from analysis.failures.factors import FACTORS
+from analysis.failures.factors import ALL_FACTORS, FACTORS
+from analysis.failures.slices import SLICE_COLUMNS
+from analysis.failures.writing import slice_lines
 from analysis.report.drawing import plain
 from analysis.report.page import SECTIONS, Material
 from analysis.report.sections.factors import draw_factor_curves, draw_factors, factor_claims
+from analysis.report.sections.slices import slice_claims
 
 from ..synthetic_run import make_results, with_effects
 
@@ -35,6 +39,22 @@ def test_reasons_are_told_in_their_direction_with_numbers(results):
     assert said(with_effects(results)) == []
     many = {factor.name: (0.1 + place / 100, True) for place, factor in enumerate(FACTORS)}
     assert len(said(with_effects(results, **many))) == 4
+
+
+def test_what_training_images_say_is_told_as_such(results):
+    changed = with_effects(results, distance=(-0.2, True), frequency=(0.25, True))
+    rare, strange = said(changed)
+    assert rare.startswith(
+        "Components that are of classes in few training images have an IoU lower by 0.25 [0.20, 0.30]"
+    )
+    assert rare.endswith("other measured factors being equal; what else sets these classes apart is not known.")
+    assert "in images unlike the training images have an IoU lower by 0.20 [0.15, 0.25]" in strange
+    assert "that of the frequency between classes" in draw_factors(changed).caption
+    (panel,) = draw_factor_curves(changed).figure.axes
+    assert panel.get_title() == "distance"
+    assert draw_factor_curves(with_effects(results, frequency=(0.25, True))) is None
+    unknown = replace(changed, unmeasured=("The distance is not known: <why>.",))
+    assert "not known: &lt;why&gt;." in str(SECTIONS.get("factors")(Material(unknown, {}, None)).html)
 
 
 def test_the_section_says_where_there_is_no_reason_and_is_left_out_without_factors(results):
@@ -62,4 +82,33 @@ def test_figures_show_effects_and_curves(results):
 
 
 def test_names_of_axes_are_not_cut():
-    assert all(plain(factor.axis) == factor.axis for factor in FACTORS)
+    assert all(plain(factor.axis) == factor.axis for factor in ALL_FACTORS)
+
+
+def test_slices_are_told_with_their_shares_and_escaped(results):
+    ends = (0.05, 0.12, 0.07, 0.043, 0.096, 0.31, 0.62, 0.2, 0.1, 0.3, 1623)
+    rows = [
+        ("best", "light", "lowest third", 0.2, "size", "lowest fifth", -3.0, 50, 30, *ends),
+        ("best", "class", "<pole>", np.nan, "", "", np.nan, 50, 30, *ends),
+        ("baseline", "blur", "highest fifth", 0.5, "", "", np.nan, 50, 30, *ends),
+    ]
+    frame = pd.DataFrame(rows, columns=list(SLICE_COLUMNS))
+    first, second = [one.text.striptags() for one in slice_claims(replace(results, slices=frame))]
+    assert first == (
+        "Components that are in dark images (lowest third) and small (lowest fifth) are 5% of all and hold 12% of the "
+        "lost IoU, 7 points [4, 10] more than their share: their mean IoU is 0.31, that of the others 0.62."
+    )
+    assert second.startswith("Components that are of class <pole> are 5% of all")
+    changed = replace(with_effects(results), slices=frame)
+    text = str(SECTIONS.get("slices")(Material(changed, {}, None)).html)
+    assert "all 1,623 slices that were looked at" in text and "&lt;pole&gt;" in text and "<pole>" not in text
+    text = str(SECTIONS.get("slices")(Material(replace(changed, slices=frame.iloc[:0]), {}, None)).html)
+    assert "No slice of components" in text
+    many = replace(changed, slices=pd.DataFrame([rows[0]] * 5, columns=list(SLICE_COLUMNS)))
+    assert len(slice_claims(many)) == 3
+    assert SECTIONS.get("slices")(Material(replace(changed, factors=results.factors.iloc[:0]), {}, None)) is None
+    lines = slice_lines(frame)
+    assert lines[0] == (
+        "best: light lowest third and size lowest fifth: 5% of the components, 12% of the lost IoU; mean IoU 0.31, "
+        "others 0.62"
+    )

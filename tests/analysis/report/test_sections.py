@@ -396,7 +396,8 @@ def test_sections_come_in_order_with_unique_anchors(results, tmp_path: Path) -> 
     assert failed == []
     assert [section.anchor for section in sections] == on_test()
     without = [section.anchor for section in made_sections(results, tmp_path)[0]]
-    assert without == [name for name in on_test() if name not in ("ablation", "confirmation", "factors", "trade_off")]
+    without_data = ("ablation", "confirmation", "factors", "slices", "trade_off")
+    assert without == [name for name in on_test() if name not in without_data]
     assert SECTIONS.names()[0] == "answer"
     assert all(section.html and isinstance(section.evidence, Evidence) for section in sections)
 
