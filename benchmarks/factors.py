@@ -100,6 +100,7 @@ def planted(table: ComponentTable, repetitions: int) -> list[str]:
     ranks = np.nan_to_num(ranks / count - 0.5)
     spans = np.quantile(ranks, 0.9, axis=0) - np.quantile(ranks, 0.1, axis=0)
     found: dict[float, list[bool]] = {effect: [] for effect in EFFECTS}
+    known: dict[float, list[tuple[bool, bool]]] = {effect: [] for effect in EFFECTS}
     false: list[bool] = []
     for repetition in range(repetitions):
         chosen = rng.choice(len(NAMES), 3, replace=False)
@@ -111,6 +112,8 @@ def planted(table: ComponentTable, repetitions: int) -> list[str]:
         made = ComponentTable(
             np.clip(of_class + ranks @ slopes + chance, 0, 1), table.class_id, table.image, table.factors
         )
+        for effect, tests in zip(effects, knowing(made, ranks[:, chosen], slopes[chosen]), strict=True):
+            known[float(effect)].append(tests)
         for row in factor_effects(made, seed=repetition):
             place, is_reason = NAMES.index(str(row[0])), bool(row[8])
             if slopes[place]:
@@ -121,8 +124,33 @@ def planted(table: ComponentTable, repetitions: int) -> list[str]:
                 false.append(is_reason)
     lines = [f"planted effects: {count} components of {images} scenes, {repetitions} repetitions"]
     for effect, claims in found.items():
-        lines.append(f"  effect {effect:.2f}: called a reason in {np.mean(claims):.3f} of {len(claims)}")
+        at_once, alone = np.mean(known[effect], axis=0)
+        lines.append(
+            f"  effect {effect:.2f}: called a reason in {np.mean(claims):.3f} of {len(claims)}; by a test that knows "
+            f"the three factors {at_once:.3f} at the level of all factors at once, {alone:.3f} at 5% each"
+        )
     return [*lines, f"  no effect: called a reason in {np.mean(false):.3f} of {len(false)}", ""]
+
+
+def knowing(table: ComponentTable, ranks: np.ndarray, slopes: np.ndarray) -> list[tuple[bool, bool]]:
+    """Whether least squares that is told which factors have an effect finds each of them, at two levels.
+
+    Args:
+        table: With IoUs that are made up.
+        ranks: Of the factors that have an effect, shape (K, 3).
+        slopes: Of each.
+    """
+    design = np.column_stack([np.eye(len(CLASSES))[table.class_id], ranks])
+    design = design[:, design.any(axis=0)]
+    bread = np.linalg.inv(design.T @ design)
+    solution = bread @ design.T @ table.iou
+    errors = table.iou - design @ solution
+    images = int(table.image.max()) + 1
+    scores = np.stack([np.bincount(table.image, column * errors, images) for column in design.T], axis=1)
+    deviation = np.sqrt(np.diag(bread @ scores.T @ scores @ bread) * images / (images - 1))
+    t = (solution / deviation)[-len(slopes) :] * np.sign(slopes)
+    at_once, alone = stats.t.ppf([1 - 0.05 / len(NAMES) / 2, 0.975], images - 1)
+    return [(bool(one > at_once), bool(one > alone)) for one in t]
 
 
 def planted_frequencies(table: ComponentTable, repetitions: int) -> list[str]:

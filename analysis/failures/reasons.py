@@ -144,7 +144,7 @@ def factor_effects(table: ComponentTable, *, resamples: int = RESAMPLES, seed: i
         Rows of `EFFECT_COLUMNS` without the label, one for each factor that varies; none where there are too few images
         or components.
     """
-    ranks, spans = _ranks(table.factors)
+    ranks, spans = mid_ranks(table.factors)
     used = np.flatnonzero(spans > 0)
     classes, class_ids = _class_columns(table.class_id)
     count, images = len(table.iou), int(table.image.max()) + 1 if len(table.image) else 0
@@ -243,7 +243,7 @@ def _curves(table: ComponentTable, *, resamples: int, seed: int) -> list[tuple[o
     return rows
 
 
-def _ranks(factors: Floats) -> tuple[Floats, Floats]:
+def mid_ranks(factors: Floats) -> tuple[Floats, Floats]:
     """Each factor as mid-ranks in -0.5 .. 0.5, missing values in the middle, and how far its 10th is from its 90th."""
     ranks = np.zeros_like(factors)
     spans = np.zeros(factors.shape[1])

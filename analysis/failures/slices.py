@@ -18,13 +18,13 @@ import pandas as pd
 from scipy import special
 
 from analysis.failures.components import Integers
-from analysis.failures.reasons import ComponentTable, Floats
+from analysis.failures.reasons import ComponentTable, Floats, mid_ranks
 
 # Limits; docs/METRICS.md has the reason of each.
 PARTS = {"third": 1 / 3, "fifth": 1 / 5}
 LEAST_COMPONENTS = 30
 LEAST_IMAGES = 20
-LEAST_EXCESS = 0.01
+LEAST_EXCESS = 0.02
 LEAST_DIFFERENCE = 0.05
 FAMILY_LEVEL = 0.95
 MOST_SLICES = 5
@@ -79,7 +79,7 @@ class Slice:
         conditions: One or two.
         inside: Which components.
         excess: Share of the lost IoU less share of the components.
-        difference: By how much the IoU is lower than in the rest of each condition, the least of them.
+        difference: By how much the IoU is lower than in the rest of a condition, the one that is the least sure.
     """
 
     conditions: tuple[Condition, ...]
@@ -137,10 +137,11 @@ def find_slices(table: ComponentTable, class_names: Sequence[str]) -> tuple[list
         for candidates in (pairs, [(one,) for one in conditions])
     ]
     looked_at = sum(map(len, groups))
+    ranks = mid_ranks(table.factors)[0]
     found: list[Slice] = []
     left = np.ones(len(table.iou), bool)
     for candidates in groups:
-        while len(found) < MOST_SLICES and (best := _worst(table, candidates, left, looked_at)) is not None:
+        while len(found) < MOST_SLICES and (best := _worst(table, ranks, candidates, left, looked_at)) is not None:
             found.append(best)
             left &= ~best.inside
     return sorted(found, key=lambda one: -one.excess.value), looked_at
@@ -186,7 +187,7 @@ def _inside(conditions: tuple[Condition, ...]) -> Flags:
 
 
 def _worst(
-    table: ComponentTable, candidates: Sequence[tuple[Condition, ...]], left: Flags, looked_at: int
+    table: ComponentTable, ranks: Floats, candidates: Sequence[tuple[Condition, ...]], left: Flags, looked_at: int
 ) -> Slice | None:
     """Of the slices that hold on all components and on those that are left, the one of the largest excess there."""
     if not candidates or not (1 - table.iou)[left].any():
@@ -196,8 +197,8 @@ def _worst(
     for place in np.argsort(-excess, kind="stable").tolist():
         if excess[place] < LEAST_EXCESS:
             return None
-        if judge(table, candidates[place], left, looked_at) is not None:
-            of_all = judge(table, candidates[place], everywhere, looked_at)
+        if judge(table, ranks, candidates[place], left, looked_at) is not None:
+            of_all = judge(table, ranks, candidates[place], everywhere, looked_at)
             if of_all is not None:
                 return of_all
     return None
@@ -213,11 +214,14 @@ def _excesses(table: ComponentTable, candidates: Sequence[tuple[Condition, ...]]
     return np.array([both[place[id(one[0])], place[id(one[-1])]] for one in candidates])
 
 
-def judge(table: ComponentTable, conditions: tuple[Condition, ...], among: Flags, looked_at: int) -> Slice | None:
+def judge(
+    table: ComponentTable, ranks: Floats, conditions: tuple[Condition, ...], among: Flags, looked_at: int
+) -> Slice | None:
     """A slice, if it loses more than its share and more than the rest of each of its conditions; else None.
 
     Args:
         table: Of one prediction.
+        ranks: Of its factors (`mid_ranks`).
         conditions: One or two.
         among: The components to compare, shape (K,).
         looked_at: Slices that the intervals hold for at once.
@@ -229,16 +233,33 @@ def judge(table: ComponentTable, conditions: tuple[Condition, ...], among: Flags
     excess = _excess(table, inside, among, level)
     if not excess.is_above(LEAST_EXCESS):
         return None
-    differences = []
-    for place, condition in enumerate(conditions):
-        parent = among & np.logical_and.reduce(
-            [other.inside for number, other in enumerate(conditions) if number != place] or [among]
-        )
-        difference = _difference(table, inside, parent, level, of_classes=condition.name == CLASS)
-        if difference is None or not difference.is_above(LEAST_DIFFERENCE):
+    parents = [
+        among & np.logical_and.reduce([other.inside for other in conditions if other is not one] or [among])
+        for one in conditions
+    ]
+    # Without other factors it is quickly said of most slices that they are no worse.
+    for condition, parent in zip(conditions, parents, strict=True):
+        if not _is_worse(difference(table, inside, parent, level, of_classes=condition.name == CLASS)):
             return None
-        differences.append(difference)
-    return Slice(conditions, inside, excess, min(differences, key=lambda one: one.value - one.half))
+    found = []
+    for condition, parent in zip(conditions, parents, strict=True):
+        others = ranks[:, _others(table, condition, conditions)]
+        one = difference(table, inside, parent, level, of_classes=condition.name == CLASS, others=others)
+        if not _is_worse(one):
+            return None
+        found += [one] if one else []
+    return Slice(conditions, inside, excess, min(found, key=lambda one: one.value - one.half))
+
+
+def _is_worse(found: Estimate | None) -> bool:
+    return found is not None and found.is_above(LEAST_DIFFERENCE)
+
+
+def _others(table: ComponentTable, condition: Condition, conditions: tuple[Condition, ...]) -> list[int]:
+    """The factors that are equal where a condition is compared: as in `factor_effects`, none of a later stage."""
+    stage = next((factor.stage for factor in table.of if factor.name == condition.name), -1)
+    of_slice = {one.name for one in conditions}
+    return [place for place, one in enumerate(table.of) if one.stage <= stage and one.name not in of_slice]
 
 
 def _excess(table: ComponentTable, inside: Flags, among: Flags, level: float) -> Estimate:
@@ -249,28 +270,46 @@ def _excess(table: ComponentTable, inside: Flags, among: Flags, level: float) ->
     return Estimate(float(of_lost - of_all), _half(influence, table.image, _images(inside, table.image), level))
 
 
-def _difference(
-    table: ComponentTable, inside: Flags, parent: Flags, level: float, *, of_classes: bool
+def difference(
+    table: ComponentTable,
+    inside: Flags,
+    parent: Flags,
+    level: float,
+    *,
+    of_classes: bool,
+    others: Floats | None = None,
 ) -> Estimate | None:
-    """By how much the IoU is lower inside than in the rest of `parent`, classes being equal unless they are compared.
+    """By how much the IoU is lower inside than in the rest of `parent`; None where the rest is too small to tell.
 
-    Least squares with an effect of each class; the errors are added up by image (Liang and Zeger, Biometrika 73, 1986).
+    Least squares; the errors are added up by image (Liang and Zeger, Biometrika 73, 1986).
+
+    Args:
+        table: Of one prediction.
+        inside: The components of the slice, shape (K,).
+        parent: Those of its other condition, the slice among them.
+        level: Of the interval.
+        of_classes: Whether classes are what is compared; else each has an effect of its own.
+        others: Ranks of factors that are to be equal, shape (K, F).
     """
-    iou, image = table.iou[parent], table.image[parent]
-    place = np.zeros(len(iou), np.int64) if of_classes else np.unique(table.class_id[parent], return_inverse=True)[1]
-    counts = np.bincount(place)
     if not is_large(parent & ~inside, table.image):
         return None
-    within, across = (
-        values - (np.bincount(place, values) / counts)[place] for values in (iou, inside[parent].astype(float))
-    )
+    image = table.image[parent]
+    place = np.zeros(len(image), np.int64) if of_classes else np.unique(table.class_id[parent], return_inverse=True)[1]
+    columns = np.column_stack([table.iou, inside] if others is None else [table.iou, inside, others])[parent]
+    sums = np.stack([np.bincount(place, column) for column in columns.T], axis=1)
+    columns -= (sums / np.bincount(place)[:, None])[place]
+    iou, across = columns[:, 0], columns[:, 1]
+    if columns.shape[1] > 2:
+        rest = columns[:, 2:]
+        gram = rest.T @ rest
+        fitted = np.linalg.lstsq(gram, rest.T @ columns[:, :2], rcond=1e-9)[0]
+        iou, across = (columns[:, :2] - rest @ fitted).T
     spread = float(across @ across)
-    if spread < 1e-9:
+    if spread < 1e-6 * len(across):
         return None
-    slope = float(across @ within) / spread
-    influence = across * (within - slope * across) / spread
+    slope = float(across @ iou) / spread
     images = min(_images(inside, table.image), _images(parent & ~inside, table.image))
-    return Estimate(-slope, _half(influence, image, images, level))
+    return Estimate(-slope, _half(across * (iou - slope * across) / spread, image, images, level))
 
 
 def _half(influence: Floats, image: Integers, images: int, level: float) -> float:

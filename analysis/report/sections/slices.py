@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from analysis.failures.factors import ALL_FACTORS
@@ -31,9 +32,21 @@ def slices_section(material: Material) -> Section | None:
         "Where the IoU is lost",
         results.evidence,
         claims=slice_claims(results),
-        content=readable(own),
-        told=len(own),
+        content=readable(shown(own)),
+        looked_at=int(own["looked_at"].max()) if len(own) else 0,
     )
+
+
+def shown(slices: pd.DataFrame) -> pd.DataFrame:
+    """The table as the page has it: a slice in one column, without what its sentence does not need."""
+    names = [
+        " and ".join(f"{row[part]}: {row[f'{part}_is']}" for part in ("first", "second") if row[part])
+        for row in slices.to_dict("records")
+    ]
+    hidden = [f"{part}{of}" for part in ("first", "second") for of in ("", "_is", "_limit")]
+    kept = slices.drop(columns=["label", *hidden, "images", "looked_at"])
+    kept.insert(0, "slice", names)
+    return kept
 
 
 def slice_claims(results: Measured) -> list[Claim]:

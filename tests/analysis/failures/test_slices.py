@@ -9,7 +9,7 @@ from sklearn.linear_model import LinearRegression
 
 from analysis.failures import slices
 from analysis.failures.factors import FACTORS
-from analysis.failures.reasons import ComponentTable
+from analysis.failures.reasons import ComponentTable, mid_ranks
 from analysis.failures.slices import CLASS, SLICE_COLUMNS, find_slices, is_large, slice_conditions, slice_frame
 
 from .test_reasons import NAMES, made
@@ -115,22 +115,35 @@ def test_ends_hold_at_most_half_and_nothing_unknown():
     assert not is_large(np.ones(60, bool), np.arange(60) % 19) and is_large(np.ones(60, bool), np.arange(60) % 20)
 
 
-def test_differences_and_intervals_are_those_of_least_squares_by_image():
+@pytest.mark.parametrize("others", [[], [2, 7]])
+def test_differences_and_intervals_are_those_of_least_squares_by_image(others):
     table = made(6, images=60)
     inside, parent = end(table, "size", 1 / 3), end(table, "light", 0.6)
-    found = slices._difference(table, inside & parent, parent, 0.95, of_classes=False)
-    design = np.column_stack([inside, np.eye(4)[table.class_id]])[parent].astype(float)
+    ranks = mid_ranks(table.factors)[0][:, others]
+    found = slices.difference(table, inside & parent, parent, 0.95, of_classes=False, others=ranks)
+    design = np.column_stack([inside, np.eye(4)[table.class_id], ranks])[parent].astype(float)
     fit = LinearRegression(fit_intercept=False).fit(design, table.iou[parent])
     assert found.value == pytest.approx(-fit.coef_[0])
     errors, bread = table.iou[parent] - fit.predict(design), np.linalg.inv(design.T @ design)
-    meat = np.zeros((5, 5))
-    for image in range(60):
-        own = table.image[parent] == image
-        score = design[own].T @ errors[own]
-        meat += np.outer(score, score)
+    scores = np.stack([(design * errors[:, None])[table.image[parent] == image].sum(axis=0) for image in range(60)])
     images = min(len(set(table.image[parent & part])) for part in (inside, ~inside))
-    deviation = np.sqrt((bread @ meat @ bread)[0, 0] * images / (images - 1))
+    deviation = np.sqrt((bread @ scores.T @ scores @ bread)[0, 0] * images / (images - 1))
     assert found.half == pytest.approx(stats.t.ppf(0.975, images - 1) * deviation)
+
+
+def test_what_another_factor_does_is_no_slice():
+    # Thin components are small ones here, and thinness does nothing by itself.
+    table = made(8, images=150)
+    factors = table.factors.copy()
+    factors[:, NAMES.index("thinness")] = -np.log(factors[:, NAMES.index("size")]) + np.random.default_rng(0).normal(
+        0, 0.7, len(table.iou)
+    )
+    small = stats.rankdata(factors[:, NAMES.index("size")]) / len(table.iou) - 0.5
+    table = ComponentTable(np.clip(table.iou + 0.5 * small, 0, 1), table.class_id, table.image, factors)
+    thin = end(table, "thinness", 1 / 3, high=True)
+    assert slices.difference(table, thin, np.ones(len(thin), bool), 0.95, of_classes=False).value > 0.15
+    assert ("size", "lowest third") in [name for one in told(table) for name in one]
+    assert not any(name == "thinness" for one in told(table) for name, _ in one)
 
 
 def test_the_interval_of_the_excess_is_that_of_drawn_images():

@@ -14,7 +14,7 @@ from analysis.failures.writing import slice_lines
 from analysis.report.drawing import plain
 from analysis.report.page import SECTIONS, Material
 from analysis.report.sections.factors import draw_factor_curves, draw_factors, factor_claims
-from analysis.report.sections.slices import slice_claims
+from analysis.report.sections.slices import shown, slice_claims
 
 from ..synthetic_run import make_results, with_effects
 
@@ -102,6 +102,7 @@ def test_slices_are_told_with_their_shares_and_escaped(results):
     changed = replace(with_effects(results), slices=frame)
     text = str(SECTIONS.get("slices")(Material(changed, {}, None)).html)
     assert "all 1,623 slices that were looked at" in text and "&lt;pole&gt;" in text and "<pole>" not in text
+    assert shown(frame)["slice"].tolist()[:2] == ["light: lowest third and size: lowest fifth", "class: <pole>"]
     text = str(SECTIONS.get("slices")(Material(replace(changed, slices=frame.iloc[:0]), {}, None)).html)
     assert "No slice of components" in text
     many = replace(changed, slices=pd.DataFrame([rows[0]] * 5, columns=list(SLICE_COLUMNS)))
