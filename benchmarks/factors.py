@@ -21,7 +21,7 @@ Keeps everything in benchmarks/results/factors.txt.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,8 +153,10 @@ def knowing(table: ComponentTable, ranks: np.ndarray, slopes: np.ndarray) -> lis
     return [(bool(one > at_once), bool(one > alone)) for one in t]
 
 
-def planted_frequencies(table: ComponentTable, repetitions: int) -> list[str]:
-    """How often the frequency of the class is called a reason where its effect is known."""
+def planted_frequencies(every: ComponentTable, repetitions: int) -> list[str]:
+    """How often the frequency of the class is called a reason where its effect is known, on half of the images."""
+    own = every.image <= every.image.max() // 2
+    table = ComponentTable(every.iou[own], every.class_id[own], every.image[own], every.factors[own])
     lines = [f"planted frequencies: {len(table.iou)} components, {repetitions} repetitions of each"]
     lines.append(f"  {'classes':>8}" + "".join(f"{f'effect {effect:.1f}':>14}" for effect in FREQUENCY_EFFECTS))
     lines[-1] += f"{'0, small rare':>16}"
@@ -166,7 +168,7 @@ def planted_frequencies(table: ComponentTable, repetitions: int) -> list[str]:
             for repetition in range(repetitions):
                 rng = np.random.default_rng([SEED, classes, round(10 * effect), small_are_rare, repetition])
                 made = of_frequency(table, classes, effect, small_are_rare, rng)
-                rows = [row for row in factor_effects(made, seed=repetition) if row[0] == "frequency"]
+                rows = [row for row in factor_effects(made, resamples=200, seed=repetition) if row[0] == "frequency"]
                 found += [bool(row[8]) and (effect == 0 or float(str(row[3])) > 0) for row in rows]
             shares.append(np.mean(found))
         lines.append(f"  {classes:>8}" + "".join(f"{share:>14.2f}" for share in shares[:-1]) + f"{shares[-1]:>16.2f}")
@@ -256,7 +258,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     table = natural(options.scenes, None)
-    lines: Sequence[str] = planted(table, options.repetitions) + planted_frequencies(table, options.repetitions)
+    lines = planted(table, options.repetitions)
+    lines += planted_frequencies(table, max(1, 2 * options.repetitions // 5))
     for folder in options.models:
         lines = [*lines, *of_model(folder, options.scenes, options.changed)]
     text = "\n".join(lines)

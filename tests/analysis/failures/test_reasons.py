@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.linear_model import LinearRegression
 
 from analysis.failures import reasons
-from analysis.failures.factors import FACTORS
+from analysis.failures.factors import DISTANCE, FACTORS
 from analysis.failures.kinds import kinds_by_name
 from analysis.failures.reasons import (
     CURVE_COLUMNS,
@@ -21,6 +21,7 @@ from analysis.failures.reasons import (
     factor_frame,
 )
 from analysis.failures.split import measure_image, measure_split
+from analysis.failures.training_images import TrainingImages
 from tests.analysis.failures.test_error_types import CAR, scene
 
 NAMES = [factor.name for factor in FACTORS]
@@ -70,6 +71,18 @@ def test_coefficients_are_those_of_least_squares():
     assert found[looks] == pytest.approx((everything.coef_[4:] * spans)[looks], abs=1e-6)
     without = LinearRegression(fit_intercept=False).fit(np.hstack([classes, ranks[:, ~looks]]), table.iou)
     assert found[~looks] == pytest.approx(without.coef_[4:] * spans[~looks], abs=1e-6)
+
+
+def test_the_distance_is_adjusted_for_all_and_takes_no_effect_from_others():
+    table = made(4, effects={"light": 0.3})
+    before = effects_of(table)
+    # Dark images are far from training to the model: the distance says nothing beside the light.
+    distance = -table.factors[:, NAMES.index("light")] + np.random.default_rng(0).normal(0, 0.3, 80)[table.image]
+    factors = np.column_stack([table.factors, distance])
+    after = effects_of(ComponentTable(table.iou, table.class_id, table.image, factors, of=(*FACTORS, DISTANCE)))
+    assert after["effect"].to_numpy()[:-1] == pytest.approx(before["effect"].to_numpy())
+    assert after.index[-1] == "distance" and not after.loc["distance", "reason"]
+    assert after.loc["distance", "alone"] < -0.2 and after.loc["light", "reason"]
 
 
 def test_equal_factors_are_rarely_called_a_reason():
@@ -136,5 +149,8 @@ def test_frames_come_from_measured_images():
     assert (curves["iou_low"] <= curves["iou"]).all() and (curves["iou"] <= curves["iou_high"]).all()
     mean = np.concatenate([one.components.iou for one in splits["model"].images]).mean()
     assert (sizes["iou"] * sizes["components"]).sum() / sizes["components"].sum() == pytest.approx(mean)
+    far = TrainingImages(distances={"model": np.arange(40.0)})
+    (table,) = component_tables(splits, far).values()
+    assert table.factors[:, -1].tolist() == table.image.tolist() and table.of == (*FACTORS, DISTANCE)
     blind = measure_split(["i0"], lambda place: of_image(place, image=False), ["model"])
     assert component_tables(blind) == {} and factor_frame({}).empty and curve_frame({}).empty
