@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float64]
 
 def training_images(
     run_dir: Path,
-    label: str,
+    labels: Sequence[str],
     checkpoint: Path,
     data: SegmentationData,
     split: Split,
@@ -45,9 +45,9 @@ def training_images(
 
     Args:
         run_dir: The run.
-        label: Whose model measures the distances; they cost as much as its backbone on the split and on
-            `TRAINING_SAMPLE` images.
-        checkpoint: Its `best/LABEL` folder.
+        labels: Those whose model measures the distances, which are one trial; they cost as much as its backbone on the
+            split and on `TRAINING_SAMPLE` images.
+        checkpoint: A `best/LABEL` folder of it.
         data: The data set.
         split: The images that are judged; the checkpoint was evaluated on them before.
         train: The training images.
@@ -74,7 +74,7 @@ def training_images(
             keep_numbers(place, DISTANCES, key, kept)
     except (DataError, DivergedError) as error:
         return TrainingImages(frequency, missing=(f"The distance to the training images is not known: {error}.",))
-    return TrainingImages(frequency, {label: kept})
+    return TrainingImages(frequency, dict.fromkeys(labels, kept))
 
 
 def _unusable(data: SegmentationData, train: Split) -> str:

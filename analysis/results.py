@@ -275,7 +275,15 @@ def build_results(
     chief = BEST if BEST in labels else next(iter(labels))
     winner = evaluations[labels[chief].trial_id]
     training = training_images(
-        run_dir, chief, folders[chief], data, images, train, device=device, workers=workers, progress=progress
+        run_dir,
+        [label for label, one in trial_ids.items() if one == trial_ids[chief]],
+        folders[chief],
+        data,
+        images,
+        train,
+        device=device,
+        workers=workers,
+        progress=progress,
     )
     components = component_tables(wrong, training)
     effects = factor_frame(components, seed=manifest.seed)

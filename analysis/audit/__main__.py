@@ -21,6 +21,7 @@ from analysis.audit.looked import Looked, Sought, folder_of, look_through
 from analysis.audit.of_failures import audit_failures
 from analysis.audit.of_records import audit_records
 from analysis.audit.of_scores import Ranked, audit_scores, dead_labels, metric_of_key
+from analysis.audit.pixels import Floats
 from analysis.formulas import as_before
 from analysis.label_folders import label_folders
 from analysis.load import load_events, load_trials
@@ -53,6 +54,8 @@ NOT_RECOMPUTED = (
     "recomputed, are the model's: masks do not hold probabilities",
     "intervals, chances, detectable and outcomes of fresh seeds (confirmation, standings): they are drawn in 100,000 "
     "simulated sweeps",
+    "distances of images from training, whose effect is recomputed (factors): they are the model's features",
+    "slices: which are told; the page's sections on them have what they rest on",
     "components: what the trials without one component predicted on val is not kept",
     "latency_ms, latency_spread: they are measured once",
     "evidence, may_be_best, in_set, beside_best, and in pareto what val showed: words and choices, not counts",
@@ -145,8 +148,19 @@ def gather(
         folders={one: folder_of(within(kept, one), images.ids, again) for one in wanted},
         confused=_confused(tables["failures"], labels),
         failures_of=[trial_id for label, trial_id in labels.items() if label != MAJORITY],
+        frequency=_frequency(run_dir, data),
     )
     return Gathered(look_through(sought, units_of(images.groups)), ranked, records, trials, manifest.seed)
+
+
+def _frequency(run_dir: Path, data: SegmentationData) -> Floats | None:
+    """Share of the training images that have each class; None where one cannot be read."""
+    try:
+        masks = [data.mask(image_id) for image_id in load_split(run_dir, "train").ids]
+    except (OSError, DataError):
+        return None
+    shown = [np.bincount(mask.ravel(), minlength=256)[: len(data.classes)] > 0 for mask in masks]
+    return np.asarray(np.mean(shown, axis=0))
 
 
 def compare(tables: Mapping[str, pd.DataFrame], gathered: Gathered) -> Audit:

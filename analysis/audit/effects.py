@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import stats
 
-from analysis.audit.factors import LOOKS, NAMES
+from analysis.audit.factors import DISTANCE, FREQUENCY, LOOKS, NAMES
 from analysis.audit.intervals import Rests, Units, family
 from analysis.audit.pixels import Floats, Integers, share
 from analysis.audit.types import TYPES
@@ -21,6 +21,7 @@ FAMILY_LEVEL = 0.95
 LEAST_IMAGES = 20
 LEAST_PER_TERM = 10
 LEAST_OF_CLASS = 5
+LEAST_CLASSES = 10
 LEAST_UNITS_OF_TYPE = 10
 DRAWS = 500
 FIFTHS = 5
@@ -34,13 +35,17 @@ class Cases:
         iou: Shape (K,).
         class_id: Shape (K,).
         image: Place of the image, shape (K,).
-        factors: Shape (K, 13).
+        factors: Shape (K, F).
+        names: Of the factors, length F.
+        frequency: Share of the training images that have each class; None where they cannot be read.
     """
 
     iou: Floats
     class_id: Integers
     image: Integers
     factors: Floats
+    names: tuple[str, ...] = NAMES
+    frequency: Floats | None = None
 
     @property
     def images(self) -> int:
@@ -61,11 +66,17 @@ def effects(cases: Cases, seed: int) -> list[dict[str, float | str]]:
     terms = own_classes.shape[1] + len(used)
     if not used or cases.images < LEAST_IMAGES or len(cases.iou) < LEAST_PER_TERM * terms:
         return []
-    others = [place for place in used if NAMES[place] not in LOOKS]
-    drawn = np.concatenate([np.ones((1, cases.images), np.int64), _draws(cases.images, DRAWS, seed)])
-    slopes = np.empty((len(drawn), len(NAMES)))
-    # How components look is adjusted for all factors, all others for each other.
-    for answered, adjusted in (([one for one in used if NAMES[one] in LOOKS], used), (others, others)):
+    names = cases.names
+    others = [place for place in used if names[place] not in (*LOOKS, DISTANCE)]
+    looks = [place for place in used if names[place] in LOOKS]
+    generator = np.random.default_rng(seed)
+    drawn = np.concatenate([np.ones((1, cases.images), np.int64), _draws(cases.images, DRAWS, generator)])
+    slopes = np.empty((len(drawn), len(names)))
+    levels = np.array([])
+    # How components look is adjusted for where they are and how the image was taken, not the other way round; the
+    # distance from training for all.
+    strange = [one for one in used if names[one] == DISTANCE]
+    for answered, adjusted in ((strange, used), (looks, sorted((*others, *looks))), (others, others)):
         if not answered:
             continue
         design = np.column_stack([own_classes, *(columns[place] for place in adjusted)])
@@ -73,7 +84,11 @@ def effects(cases: Cases, seed: int) -> list[dict[str, float | str]]:
             fitted = _least_squares(design, cases.iou, counts[cases.image])
             for place in answered:
                 slopes[row, place] = fitted[own_classes.shape[1] + adjusted.index(place)] * spans[place]
-    level = 1 - (1 - FAMILY_LEVEL) / len(used)
+            levels = fitted[: own_classes.shape[1]] if row == 0 else levels
+    common = _common(cases.class_id)
+    shares = np.array([]) if cases.frequency is None else cases.frequency[common]
+    between = len(shares) >= LEAST_CLASSES and bool(_mid_ranks(shares)[1] > 0)
+    level = 1 - (1 - FAMILY_LEVEL) / (len(used) + between)
     rows: list[dict[str, float | str]] = []
     for place in used:
         effect, replicates = float(slopes[0, place]), slopes[1:, place]
@@ -84,7 +99,7 @@ def effects(cases: Cases, seed: int) -> list[dict[str, float | str]]:
         holds = abs(effect) >= LEAST_EFFECT and abs(effect) > reach and stable >= STABLE_SHARE
         rows.append(
             {
-                "factor": NAMES[place],
+                "factor": names[place],
                 "low": float(low),
                 "high": float(high),
                 "effect": effect,
@@ -97,16 +112,53 @@ def effects(cases: Cases, seed: int) -> list[dict[str, float | str]]:
                 "images": cases.images,
             }
         )
+    if between:
+        counts = _draws(len(common), DRAWS, generator)
+        rows.append(_between_classes(cases, shares, levels[: len(common)], counts, level))
     return rows
+
+
+def _between_classes(
+    cases: Cases, shares: Floats, levels: Floats, draws: Integers, level: float
+) -> dict[str, float | str]:
+    """The row of the frequency: a straight line through the levels of classes, which are drawn again."""
+    ranks, span = _mid_ranks(shares)
+    slope, error = stats.linregress(ranks, levels)[0], stats.linregress(ranks, levels)[4]
+    reach = float(stats.t.ppf((1 + level) / 2, len(shares) - 2) * error * span)
+    drawn = np.array([_slope(np.repeat(ranks, counts), np.repeat(levels, counts)) for counts in draws])
+    stable = float(np.mean((np.sign(drawn) == np.sign(slope)) & (np.abs(drawn) >= abs(slope) / 2)))
+    means = np.array([cases.iou[cases.class_id == one].mean() for one in _common(cases.class_id).tolist()])
+    low, high = np.quantile(shares, (0.1, 0.9))
+    effect = float(slope * span)
+    return {
+        "factor": FREQUENCY,
+        "low": float(low),
+        "high": float(high),
+        "effect": effect,
+        "effect_low": effect - reach,
+        "effect_high": effect + reach,
+        "alone": _slope(ranks, means) * span,
+        "stable": stable,
+        "reason": str(abs(effect) >= LEAST_EFFECT and abs(effect) > reach and stable >= STABLE_SHARE),
+        "components": len(cases.iou),
+        "images": cases.images,
+    }
+
+
+def _slope(across: Floats, along: Floats) -> float:
+    """Of the straight line through points; 0 where they stand above each other."""
+    apart = across - across.mean()
+    spread = float((apart**2).mean())
+    return float((apart * along).mean()) / spread if spread > 1e-12 else 0.0
 
 
 def curves(cases: Cases, seed: int) -> list[dict[str, float | str]]:
     """Rows of the table `factor_curves` without the label: mean IoU in each fifth of a factor."""
     if cases.images < LEAST_IMAGES:
         return []
-    drawn = _draws(cases.images, DRAWS, seed)
+    drawn = _draws(cases.images, DRAWS, np.random.default_rng(seed))
     rows: list[dict[str, float | str]] = []
-    for name, values in zip(NAMES, cases.factors.T, strict=True):
+    for name, values in zip(cases.names, cases.factors.T, strict=True):
         ends = np.unique(np.nanquantile(values, np.arange(FIFTHS + 1) / FIFTHS))
         for number, (low, high) in enumerate(pairwise(ends)):
             is_last = number == len(ends) - 2
@@ -205,9 +257,9 @@ def type_changes(before: Wrong, after: Wrong, units: Units | None) -> list[dict[
     ]
 
 
-def _draws(images: int, draws: int, seed: int) -> Integers:
-    """How often each image is drawn, shape (draws, images): those of the report, by the seed of its sweep."""
-    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), draws)
+def _draws(count: int, draws: int, generator: np.random.Generator) -> Integers:
+    """How often each image or class is drawn, shape (draws, count): those of the report, by the seed of its sweep."""
+    return generator.multinomial(count, np.full(count, 1 / count), draws)
 
 
 def _mid_ranks(values: Floats) -> tuple[Floats, float]:
@@ -222,10 +274,15 @@ def _mid_ranks(values: Floats) -> tuple[Floats, float]:
     return ranks, float(high - low)
 
 
+def _common(class_id: Integers) -> Integers:
+    """The classes that have enough components."""
+    names, counts = np.unique(class_id, return_counts=True)
+    return np.asarray(names[counts >= LEAST_OF_CLASS])
+
+
 def _of_classes(class_id: Integers) -> Floats:
     """A column for each class, one for all that have few components."""
-    names, counts = np.unique(class_id, return_counts=True)
-    common = names[counts >= LEAST_OF_CLASS]
+    common = _common(class_id)
     columns = [class_id == name for name in common.tolist()]
     rare = ~np.isin(class_id, common)
     return np.column_stack([*columns, *([rare] if rare.any() else [])]).astype(np.float64)

@@ -22,6 +22,9 @@ NAMES = (
 LOOKS = ("brightness", "contrast", "saturation")
 """How a component looks, which follows from the others."""
 
+DISTANCE, FREQUENCY = "distance", "frequency"
+"""Of the image from training, which the report kept, and of the class in training."""
+
 THING = 2
 LUMA = np.array([9798, 19235, 3735])
 """0.299, 0.587 and 0.114 of Rec. 601 in parts of 2^15."""

@@ -6,6 +6,7 @@ the tables follow from them.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from analysis.audit.pixels import Flags, Floats, Integers, share
 from trainables.errors import DataError
 
 RESULTS = "results.npz"
+DISTANCES = "distances.json"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,24 @@ class KeptScores:
                 key=lambda name: int(name.rpartition("/")[2]),
             )
             return np.concatenate([arrays[name] for name in names])
+
+
+def read_distances(folder: Path) -> Floats | None:
+    """How far each image is from the training images, as the report kept it; None where it kept nothing.
+
+    Args:
+        folder: Of a trial's evaluation.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    path = folder / DISTANCES
+    if not path.is_file():
+        return None
+    try:
+        return np.array(json.loads(path.read_bytes())["numbers"], dtype=np.float64)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error}): make the report again") from error
 
 
 def read_scores(folder: Path, shape: tuple[int, int]) -> KeptScores:

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from analysis.audit import factors
 from analysis.audit.components import find_parts
 from analysis.audit.effects import Cases, Wrong, wrong_pixels
+from analysis.audit.factors import DISTANCE, NAMES, measure
 from analysis.audit.images import Component, look_at
 from analysis.audit.intervals import Rests, Units, leave_out
-from analysis.audit.kept_scores import KeptScores, read_scores
+from analysis.audit.kept_scores import KeptScores, read_distances, read_scores
 from analysis.audit.pixels import Floats, Integers, Mask, Recount, count_pairs
 from analysis.audit.regions import region_row
 from analysis.failures.kinds import BACKGROUND_NAMES, STUFF_NAMES
@@ -49,6 +49,7 @@ class Sought:
         folders: Of the kept masks of each trial.
         confused: The class that the table `failures` says a region is confused with, by trial, image id and class.
         failures_of: Trials whose failures the tables tell: all but the floor.
+        frequency: Share of the training images that have each class; None where they cannot be read.
     """
 
     data: SegmentationData
@@ -58,6 +59,7 @@ class Sought:
     folders: Mapping[str, Path]
     confused: Mapping[tuple[str, str, str], str]
     failures_of: Sequence[str]
+    frequency: Floats | None = None
 
     def mask(self, trial_id: str, place: int) -> Mask:
         """The mask that was kept of a trial.
@@ -136,15 +138,27 @@ class Looked:
         """Every metric of every trial, and without each block of images."""
         return {name: leave_out(one.pixels, one.scores, self.units) for name, one in self.trials.items()}
 
-    def cases(self, trial_id: str) -> Cases:
-        """The true components of the split under a trial."""
+    def cases(self, trial_id: str, *, with_distance: bool) -> Cases:
+        """The true components of the split under a trial.
+
+        Args:
+            trial_id: The trial.
+            with_distance: Whether the distances from training that were kept of it, if any, are a factor.
+        """
         own = [(place, one) for place, found in enumerate(self.trials[trial_id].components) for one in found]
         own = [(place, one) for place, one in own if one.is_true]
+        factors, names = np.concatenate(self.factors), NAMES
+        kept = read_distances(self.sought.folders[trial_id]) if with_distance else None
+        if kept is not None:
+            of_component = kept[[place for place, _ in own]]
+            factors, names = np.column_stack([factors, of_component]), (*NAMES, DISTANCE)
         return Cases(
             iou=np.array([one.iou for _, one in own]),
             class_id=np.array([one.class_id for _, one in own], np.int64),
             image=np.array([place for place, _ in own], np.int64),
-            factors=np.concatenate(self.factors),
+            factors=factors,
+            names=names,
+            frequency=self.sought.frequency,
         )
 
 
@@ -178,7 +192,7 @@ def look_through(sought: Sought, units: Units) -> Looked:
             one = look_at(truth, parts, prediction, kinds)
             failing = _failing(sought, trial_id, place, truth, prediction, one.pairs, kinds)
             found.append((one.pairs, one.types, one.components, failing))
-        return factors.measure(sought.data.image(sought.image_ids[place]), truth, parts, kinds), found
+        return measure(sought.data.image(sought.image_ids[place]), truth, parts, kinds), found
 
     with ThreadPoolExecutor(max_workers=cores()) as pool:
         for of_factors, found in pool.map(of_image, range(len(sought.image_ids))):

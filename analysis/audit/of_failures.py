@@ -182,8 +182,9 @@ def _factors(
     audit: Audit, tables: Mapping[str, pd.DataFrame], looked: Looked, labels: Mapping[str, str], seed: int
 ) -> None:
     found: dict[str, tuple[Cases, list[Any], list[Any]]] = {}
+    chief = labels.get(BEST, next(iter(labels.values())))
     for trial_id in dict.fromkeys(labels.values()):
-        cases = looked.cases(trial_id)
+        cases = looked.cases(trial_id, with_distance=trial_id == chief)
         found[trial_id] = cases, effects(cases, seed), curves(cases, seed)
     of_factors = {(label, str(row["factor"])): row for label, one in labels.items() for row in found[one][1]}
     tolerance = dict.fromkeys(("low", "high"), SINGLE)

@@ -33,7 +33,7 @@ def made(tmp_path_factory):
 
 def measure(made, *, train: Split | None = None):
     data, run, val, usual = made
-    return training_images(run, "best", run / "best" / "best", data, val, train or usual)
+    return training_images(run, ["best"], run / "best" / "best", data, val, train or usual)
 
 
 def test_distances_are_those_of_the_pooled_features(made):

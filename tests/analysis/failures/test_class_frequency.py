@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from analysis.audit.effects import Cases, effects
 from analysis.failures.class_frequency import can_tell, effect_between_classes
-from analysis.failures.reasons import ComponentTable, factor_effects, why_no_frequency
+from analysis.failures.factors import DISTANCE, FACTORS
+from analysis.failures.reasons import EFFECT_COLUMNS, ComponentTable, factor_effects, why_no_frequency
 
 from .test_reasons import made
 
@@ -56,6 +58,20 @@ def test_it_takes_ten_classes_of_different_frequency():
     class_id = np.where(table.class_id > 8, 9, np.maximum(table.class_id, 1))
     rare = ComponentTable(table.iou, class_id, table.image, table.factors, frequency=table.frequency)
     assert told(rare) is None and why_no_frequency(rare)
+
+
+def test_the_audit_finds_the_same_effects_by_other_code():
+    table = with_classes(1, effect=0.4, images=60)
+    distance = np.random.default_rng(0).random(60)[table.image]
+    factors = np.column_stack([table.factors, distance])
+    of = (*FACTORS, DISTANCE)
+    rows = factor_effects(ComponentTable(table.iou, table.class_id, table.image, factors, of, table.frequency), seed=3)
+    names = tuple(factor.name for factor in of)
+    audited = effects(Cases(table.iou, table.class_id, table.image, factors, names, table.frequency), 3)
+    assert [row[0] for row in rows] == [row["factor"] for row in audited] == [*names, "frequency"]
+    for row, other in zip(rows, audited, strict=True):
+        assert row[1:8] == pytest.approx([other[name] for name in EFFECT_COLUMNS[2:9]], abs=1e-6)
+        assert str(row[8]) == other["reason"]
 
 
 def test_the_line_is_least_squares_with_students_interval():
