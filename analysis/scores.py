@@ -34,6 +34,8 @@ MIN_IMAGES_OF_CLASSES = 40
 """Images that a mean over classes needs."""
 MIN_UNITS_OF_PREDICTIONS = 150
 """Images or groups that a metric of what is predicted needs: a class that is seldom predicted has few that decide."""
+MIN_UNITS_OF_ONE_CLASS = 10
+"""Images or groups in which a class must be found for an interval of its own value."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,25 @@ def why_no_interval(metric: Metric, *evaluations: Measured, classes: Classes | N
     expected = occurs > 0 if classes is None else (occurs > 0) | classes.learnt
     few = np.flatnonzero(expected & (occurs < MIN_CLASS_UNITS)).tolist()
     if not few:
-        return ""
+        return _why_none_of_class(metric.class_id, units, evaluations, classes)
     told = some_of([f"class {one}" if classes is None else classes.names[one] for one in few], 2)
     return f"{told} {'occurs' if len(few) == 1 else 'occur'} in fewer than {MIN_CLASS_UNITS} {units.name}"
+
+
+def _why_none_of_class(
+    class_id: int | None, units: Units, evaluations: Sequence[Measured], classes: Classes | None
+) -> str:
+    """Why the value of a class alone has no interval: the few images in which it was found decide.
+
+    Of several checkpoints the one that finds it most often decides how sure their difference is.
+    """
+    if class_id is None:
+        return ""
+    found = max(int(units_of_classes(units, one.confusions[:, class_id, class_id][:, None])[0]) for one in evaluations)
+    if found >= MIN_UNITS_OF_ONE_CLASS:
+        return ""
+    name = f"class {class_id}" if classes is None else classes.names[class_id]
+    return f"{name} is found in {found} {units.name}: {MIN_UNITS_OF_ONE_CLASS} are needed"
 
 
 def units_of_classes(units: Units, pixels: Counts) -> npt.NDArray[np.intp]:

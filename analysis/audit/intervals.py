@@ -32,6 +32,7 @@ IMAGES, GROUPS = 20, 8
 IMAGES_OF_CLASSES = 40
 UNITS_OF_PREDICTIONS = 150
 UNITS_OF_A_CLASS = 2
+UNITS_OF_ONE_CLASS = 10
 DRAWS = 20_000
 
 PIXEL_ACCURACY, PRECISION, PIXEL_AP, REGION_AP = "pixel_accuracy", "precision", "ap", "map"
@@ -165,7 +166,7 @@ def size_rests(values: Floats, units: Units) -> Rests:
     return Rests(float(share(sums.sum(), counts.sum())), rests)
 
 
-def why_none(metric: str, truth: Integers, units: Units, learnt: Flags) -> bool:
+def why_none(metric: str, truth: Integers, units: Units, learnt: Flags, *hits: Integers) -> bool:
     """Whether no interval is given of a metric.
 
     Args:
@@ -173,15 +174,19 @@ def why_none(metric: str, truth: Integers, units: Units, learnt: Flags) -> bool:
         truth: True pixels of each class in each image, shape (N, C).
         units: What is left out.
         learnt: Whether each class occurs in train, shape (C,).
+        hits: Right pixels of each checkpoint, as `truth`.
     """
     if not units.enough:
         return True
     if metric == PIXEL_ACCURACY:
         return False
     needed = 0 if units.grouped else IMAGES_OF_CLASSES
-    if metric.partition("[")[0] == PRECISION:
+    name, _, class_id = metric.rstrip("]").partition("[")
+    if name == PRECISION:
         needed = UNITS_OF_PREDICTIONS
     occurs = units.with_class(truth)
+    if class_id and max(int(units.with_class(one)[int(class_id)]) for one in hits) < UNITS_OF_ONE_CLASS:
+        return True
     return bool(units.count < needed or (occurs < UNITS_OF_A_CLASS)[(occurs > 0) | learnt].any())
 
 

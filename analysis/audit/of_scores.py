@@ -127,7 +127,8 @@ def _comparison(audit: Audit, frame: pd.DataFrame, looked: Looked, ranked: Ranke
     fixed = ranked.trials.get(BASELINE)
     for row in frame.to_dict("records"):
         label, trial_id = row["label"], ranked.trials[row["label"]]
-        rests, truth = looked.rests[trial_id], looked.trials[trial_id].pixels.truth
+        rests, pixels = looked.rests[trial_id], looked.trials[trial_id].pixels
+        truth = pixels.truth
         audit.compare("comparison", label, "images", row["images"], len(truth))
         _scores_of_row(audit, "comparison", label, row, looked, trial_id)
         is_picked = ranked.split == "val" and trial_id not in (fixed, MAJORITY)
@@ -137,7 +138,7 @@ def _comparison(audit: Audit, frame: pd.DataFrame, looked: Looked, ranked: Ranke
                 audit.skip(f"{column} of comparison: no metric of this version, but one of a plugin's")
                 continue
             low = high = math.nan
-            if not is_picked and not why_none(metric, truth, looked.units, ranked.learnt):
+            if not is_picked and not why_none(metric, truth, looked.units, ranked.learnt, pixels.hit):
                 low, high = (min(1.0, max(0.0, side)) for side in rests[metric].interval())
             audit.compare_row("comparison", label, row, {f"{column}_low": low, f"{column}_high": high})
 
@@ -180,7 +181,9 @@ def _standings(audit: Audit, frame: pd.DataFrame, looked: Looked, ranked: Ranked
     for pair, one in zip(compared, differences, strict=True):
         told[pair] = {"difference": one.value}
     truth = looked.trials[MAJORITY].pixels.truth
-    if differences and ranked.split != "val" and not why_none(ranked.metric, truth, looked.units, ranked.learnt):
+    hits = [looked.trials[one].pixels.hit for pair in compared for one in (pair[0], references[pair[1]])]
+    is_none = why_none(ranked.metric, truth, looked.units, ranked.learnt, *hits) if differences else True
+    if differences and ranked.split != "val" and not is_none:
         found = family(differences)
         numbers = zip(compared, found.low, found.high, found.chance, found.above, strict=True)
         for pair, low, high, chance, above in numbers:

@@ -28,7 +28,7 @@ from analysis.scores import Classes, score_labels, score_statistic, units_of, un
 from sweep.objectives import objective_of, objectives
 from trainables import metrics
 from trainables.labels import MAJORITY
-from trainables.metrics import IGNORE, PerImageConfusion, RegionConfidence, ScoreHistogram, draw_counts
+from trainables.metrics import IGNORE, PerImageConfusion, RegionConfidence, ScoreHistogram, class_metric, draw_counts
 
 NAMES = ["sky", "road", "car", "never"]
 METRICS = ("pixel_accuracy", "iou", "f1", "precision", "recall", "ap", "map")
@@ -184,6 +184,16 @@ def test_means_over_classes_need_more_images_than_one_number_for_all(count, why)
 def test_shares_of_what_is_predicted_need_more_images(count, why):
     assert why_no_interval(metrics.METRICS.get("precision"), with_classes(6, images=count)) == why
     assert why_no_interval(metrics.METRICS.get("iou"), with_classes(6, images=count)) == ""
+
+
+@pytest.mark.parametrize(("found", "why"), [(10, ""), (9, "car is found in 9 images: 10 are needed")])
+def test_the_value_of_one_class_needs_images_in_which_it_is_found(found, why):
+    whole = with_classes(30)
+    whole.confusions[found:30, 1] = [1, 0]  # the others are missed
+    car = class_metric(metrics.METRICS.get("iou"), "car", CLASSES.names)
+    assert why_no_interval(car, whole, classes=CLASSES) == why
+    assert why_no_interval(car, with_classes(30), whole, classes=CLASSES) == "", "of two, the better one decides"
+    assert why_no_interval(metrics.METRICS.get("iou"), whole, classes=CLASSES) == ""
 
 
 def test_a_class_occurs_in_groups_where_images_come_in_groups():

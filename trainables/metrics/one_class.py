@@ -79,6 +79,7 @@ def class_metric(metric: Metric, class_name: str, classes: Sequence[str]) -> Met
         of_replicates=functools.partial(_of_class, metric, classes.index(class_name)),
         reported_as=told.name,
         of_predictions=metric.of_predictions,
+        class_id=classes.index(class_name),
     )
 
 

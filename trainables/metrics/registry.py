@@ -113,6 +113,7 @@ class Metric(Measure):
         reported_as: Its name among what trials report, behind `val/`; None if they do not report it.
         over_classes: Whether it is a mean over classes, so that a class that few images have decides how sure it is.
         of_predictions: Whether what is predicted as a class is what its value is a share of, as in precision.
+        class_id: Of the class that it is about alone; None where it is about all.
     """
 
     needs: frozenset[Needs]
@@ -122,6 +123,7 @@ class Metric(Measure):
     reported_as: str | None = None
     over_classes: bool = True
     of_predictions: bool = False
+    class_id: int | None = None
 
     def __post_init__(self) -> None:
         """Refuses what cannot be computed or written.
