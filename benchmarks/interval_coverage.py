@@ -1,6 +1,6 @@
 """How often 95% intervals hold the truth: the table in docs/METRICS.md.
 
-    python -m benchmarks.interval_coverage [DATA_ROOT] [--splits 600] [--only WORD]
+    python -m benchmarks.interval_coverage [DATA_ROOT] [--splits 600] [--only WORD] [--columns WORD]
 
 Splits are drawn from populations whose metrics are known (`benchmarks/populations.py`): simulated ones, whose rare
 classes are spread over groups of frames or stand together in some; two small models on 1,500 scenes, alone and in
@@ -96,10 +96,11 @@ def percentiles(of_images: Statistic, images: Images, seed: int) -> tuple[tuple[
     return (low, high), (low - shift, high - shift)
 
 
-def coverage(population: Population, units: int, splits: int) -> Held:
-    """What the intervals of splits hold, by metric and by rival."""
+def coverage(population: Population, units: int, splits: int, columns: str = "") -> Held:
+    """What the intervals of splits hold, by metric and by rival; of those alone whose column has a word."""
     whole = population.images
     metrics = {**{metric.name: metric for metric in whole.metrics}, **single(whole)}
+    metrics = {name: metric for name, metric in metrics.items() if columns in name}
     truth, classes = {name: value(whole, metric) for name, metric in metrics.items()}, known(whole)
     held: Held = {}
     for seed in range(splits):
@@ -114,7 +115,7 @@ def coverage(population: Population, units: int, splits: int) -> Held:
             low, high = interval.low[place], interval.high[place]
             none = why_no_interval(metric, split, classes=classes) or not np.isfinite(low)  # type: ignore[arg-type]
             held.setdefault(name, []).append(None if none else bool(low <= truth[name] <= high))
-        for name in RIVALS:
+        for name in RIVALS if not columns else ():
             found = percentiles(statistic(split, METRICS.get(name)), split, seed)
             for kind, (low, high) in zip(("percentile", "shifted"), found, strict=True):
                 held.setdefault(f"{name}, {kind}", []).append(bool(low <= truth[name] <= high))
@@ -169,6 +170,7 @@ def main() -> None:
     flags.add_argument("data_root", type=Path, nargs="?", metavar="DATA_ROOT")
     flags.add_argument("--splits", type=int, default=600, metavar="N", help="a row (default: 600)")
     flags.add_argument("--only", default="", metavar="WORD", help="populations whose name holds it; nothing is kept")
+    flags.add_argument("--columns", default="", metavar="WORD", help="metrics whose name holds it; nothing is kept")
     asked = flags.parse_args()
     columns = [*METRICS, *(f"iou[{kind}]" for kind in SINGLE)]
     columns += [f"{name}, {kind}" for name in RIVALS for kind in ("percentile", "shifted")]
@@ -182,7 +184,7 @@ def main() -> None:
 
     for name, population, sizes in populations(asked.data_root):
         for units in sizes if asked.only in name else ():
-            measure = partial(coverage, population, units, asked.splits)
+            measure = partial(coverage, population, units, asked.splits, asked.columns)
             add(name, units, measure, columns)
     pairs = [
         (kind, *(name for name in EPOCHS if name.startswith(kind)))
@@ -201,7 +203,7 @@ def main() -> None:
             wrong = failures(first, second, asked.data_root)
             for units in (20, 50, 150):
                 add(name, units, partial(changes, *wrong, units, asked.splits), types)
-    if not asked.only:
+    if not asked.only and not asked.columns:
         RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
