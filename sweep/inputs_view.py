@@ -30,6 +30,8 @@ def inputs_text(space: SearchSpace, base: Mapping[str, Scalar], usual: UsualSize
     if len(ways) > 1:
         return f"{images}; inputs of {some_of(sizes)}, each with {' and with '.join(ways)}"
     height, width = parse_size(sizes[0])
+    if len(sizes) == 1 and set(usual.sizes) == {(height, width)}:
+        return f"{images}, as large as the model's input"
     if ways[0] == LETTERBOX:
         void = usual.void_share((height, width))
         beside = f"; {void:.0%} of an input of {sizes[0]} is void on average" if void >= 0.005 else ""

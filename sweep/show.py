@@ -34,6 +34,9 @@ def show(config: SweepConfig, console: Console) -> int:
         note = comparison_note(scheduler, config.max_epochs)
     own_epochs = config.max_epochs is not None
     answer.show_space(console, space, base, trials=config.trials, own_epochs=own_epochs, note=note)
+    if space.parameter("image_size") is not None:
+        told = f"Image sizes are for images that fill {base['image_size']}: a sweep has the aspect of its own."
+        console.print(told, style="dim", soft_wrap=True)
     return 0
 
 

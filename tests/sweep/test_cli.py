@@ -278,6 +278,7 @@ def test_show_prints_the_compiled_space_without_any_data(sweep: Command, tmp_pat
     assert outcome.code == 0
     assert "learning-rate schedules span all 5 epochs" in outcome.out
     assert "baseline: " in outcome.out
+    assert ("Image sizes are for images that fill 256x256" in outcome.out) == (space == "full")
     held = sweep("--space", space, "--show", *absent, "--set", "image_size=64x80", "--set", "batch_size=2")
     rows = [line.split() for line in held.out.splitlines()]
     assert ["image_size", "fixed", "64x80"] in rows

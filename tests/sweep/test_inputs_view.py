@@ -30,8 +30,9 @@ def test_a_size_of_the_users_or_of_the_data_set_needs_no_reason() -> None:
         "average"
     )
     camvid = UsualSize((360, 480), ((360, 480),) * 3, (360, 480))
-    assert told(camvid, image_size="360x480", resize="letterbox") == (
-        "all 360x480; resized to fit within 360x480 with their aspect kept"
+    assert told(camvid, image_size="360x480", resize="letterbox") == "all 360x480, as large as the model's input"
+    assert told(camvid, image_size="120x160", resize="letterbox") == (
+        "all 360x480; resized to fit within 120x160 with their aspect kept"
     )
 
 

@@ -20,8 +20,8 @@ from trainables.options import LETTERBOX, RESIZES
 from .drawn import SIZE, alone, blobs, drawn, photo
 
 
-def shapes(most: int) -> st.SearchStrategy[tuple[int, int]]:
-    return st.tuples(st.integers(16, most), st.integers(16, most))
+def shapes(least: int, most: int) -> st.SearchStrategy[tuple[int, int]]:
+    return st.tuples(st.integers(least, most), st.integers(least, most))
 
 
 @pytest.mark.parametrize("name", ["scale_crop", "hflip", "rotate", "shift"])
@@ -38,23 +38,21 @@ def test_mask_can_be_recomputed_from_an_image_that_shows_it(name: str, seed: int
 
 
 @settings(max_examples=40)
-@given(
-    st.tuples(st.integers(16, 150), st.integers(16, 150)),
-    st.integers(0, 2**16),
-    st.sampled_from(["scale_crop", "shift"]),
-)
+@given(shapes(60, 150), st.integers(0, 2**16), st.sampled_from(["scale_crop", "shift"]))
 def test_an_image_that_keeps_its_aspect_stays_under_its_mask(size: tuple[int, int], seed: int, name: str) -> None:
-    mask = blobs(size, seed % 5)
+    # Three cells along each side: none is so thin that it falls between the pixels that a mask is shrunk to.
+    row, column = (np.arange(side) * 3 // side for side in size)
+    mask = (np.add.outer(row, 2 * column) % 5).astype(np.uint8)
     image = np.repeat(mask[..., None] * 40, 3, axis=2)
     moved_image, moved_mask = Policy(alone(name), SIZE, resize=LETTERBOX)(image, mask, seed=seed)
     assert moved_image.shape == (*SIZE, 3) and moved_mask.shape == SIZE
     inside = ndimage.maximum_filter(moved_mask, 5) == ndimage.minimum_filter(moved_mask, 5)
     seen = inside & (moved_mask != VOID)
-    # A region of a pixel or two may fall between the centres that a mask is shrunk to.
-    assert not seen.any() or (np.round(moved_image[..., 0] / 40)[seen] == moved_mask[seen]).mean() > 0.99
+    assert seen.any()
+    assert np.array_equal(np.round(moved_image[..., 0] / 40)[seen], moved_mask[seen])
 
 
-@given(shapes(400), st.integers(0, 2**16))
+@given(shapes(16, 400), st.integers(0, 2**16))
 def test_zoom_keeps_the_aspect_and_fills_what_the_image_has_room_for(size: tuple[int, int], seed: int) -> None:
     zoom = ScaleCrop(SIZE, 2.0, 1.0)
     zoom.resize = LETTERBOX
