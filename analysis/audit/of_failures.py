@@ -190,8 +190,8 @@ def _factors(
     written = {(row["label"], row["factor"]): row for row in tables["factors"].to_dict("records")}
     of_factors = {(label, str(row["factor"])): row for label, one in labels.items() for row in found[one][1]}
     # What a row calls a reason follows from its own numbers: recomputed ones may lie on the other side of a limit.
-    told = {key: {**row, "reason": str(is_reason(written[key]))} for key, row in of_factors.items() if key in written}
-    of_factors |= told
+    judged = {key: {**row, "reason": str(is_reason(written[key]))} for key, row in of_factors.items() if key in written}
+    of_factors |= judged
     tolerance = dict.fromkeys(("low", "high"), SINGLE)
     tolerance |= {**dict.fromkeys(("effect", "effect_low", "effect_high", "alone"), FITTED), "stable": STABLE}
     _all_rows(audit, "factors", tables["factors"], of_factors, ("label", "factor"), within=tolerance)
@@ -200,11 +200,11 @@ def _factors(
         own = frame[frame["label"] == label].to_dict("records")
         rows = found[trial_id][2]
         audit.compare("factor_curves", label, "(number of rows)", len(own), len(rows))
-        for written, row in zip(own, rows, strict=False):
+        for there, row in zip(own, rows, strict=False):
             told = f"{label}, {row['factor']} from {row['low']:.4g}"
             for column, value in row.items():
                 within = SINGLE if column in ("low", "high") else FITTED
-                audit.compare("factor_curves", told, column, written.get(column), value, within=within)
+                audit.compare("factor_curves", told, column, there.get(column), value, within=within)
 
 
 def _component_changes(
