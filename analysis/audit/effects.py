@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -96,7 +97,6 @@ def effects(cases: Cases, seed: int) -> list[dict[str, float | str]]:
         stable = float(np.mean((np.sign(replicates) == np.sign(effect)) & (np.abs(replicates) >= abs(effect) / 2)))
         low, high = np.nanquantile(cases.factors[:, place], (0.1, 0.9))
         alone = _least_squares(np.column_stack([own_classes, columns[place]]), cases.iou, np.ones(len(cases.iou)))
-        holds = abs(effect) >= LEAST_EFFECT and abs(effect) > reach and stable >= STABLE_SHARE
         rows.append(
             {
                 "factor": names[place],
@@ -107,7 +107,6 @@ def effects(cases: Cases, seed: int) -> list[dict[str, float | str]]:
                 "effect_high": effect + reach,
                 "alone": float(alone[-1] * spans[place]),
                 "stable": stable,
-                "reason": str(holds),
                 "components": len(cases.iou),
                 "images": cases.images,
             }
@@ -139,7 +138,6 @@ def _between_classes(
         "effect_high": effect + reach,
         "alone": _slope(ranks, means) * span,
         "stable": stable,
-        "reason": str(abs(effect) >= LEAST_EFFECT and abs(effect) > reach and stable >= STABLE_SHARE),
         "components": len(cases.iou),
         "images": cases.images,
     }
@@ -150,6 +148,12 @@ def _slope(across: Floats, along: Floats) -> float:
     apart = across - across.mean()
     spread = float((apart**2).mean())
     return float((apart * along).mean()) / spread if spread > 1e-12 else 0.0
+
+
+def is_reason(row: Mapping[Any, Any]) -> bool:
+    """Whether the numbers of a row of `factors` make it a reason."""
+    is_clear = row["effect_low"] > 0 or row["effect_high"] < 0
+    return bool(is_clear and abs(row["effect"]) >= LEAST_EFFECT and row["stable"] >= STABLE_SHARE)
 
 
 def curves(cases: Cases, seed: int) -> list[dict[str, float | str]]:

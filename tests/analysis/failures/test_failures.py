@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from analysis.failures import __main__ as command
-from analysis.failures import kinds, label_errors, masks, overlaps, reasons
+from analysis.failures import class_frequency, kinds, label_errors, masks, overlaps, reasons, slices
 from analysis.failures import measure as failures
 from analysis.failures.measure import (
     BOUNDARY,
@@ -452,7 +452,7 @@ def test_the_documentation_prints_every_limit_with_its_reason():
     table = dict(re.findall(r"^\| ([A-Z_]+) \| (\S+) \| \S.* \|$", text, re.MULTILINE))
     limits = {
         name: value
-        for module in (failures, overlaps, kinds, reasons, label_errors)
+        for module in (failures, overlaps, kinds, reasons, class_frequency, slices, label_errors)
         for name, value in vars(module).items()
         if name.isupper() and name[0] != "_" and type(value) in (int, float)
     }
