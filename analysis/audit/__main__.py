@@ -47,7 +47,7 @@ TABLES = (
     *("failures", "component_failures", "error_types", "error_types_per_class", "error_types_per_image"),
     *("factors", "factor_curves", "type_changes", "component_changes", "label_errors", "trials", "cost"),
 )
-"""Those that are compared: all but `components`."""
+"""Those that are compared: all but `components` and `slices`."""
 
 NOT_RECOMPUTED = (
     "whether the kept scores of pixels and confidences of regions, from which ap, map and their intervals are "
@@ -55,7 +55,7 @@ NOT_RECOMPUTED = (
     "intervals, chances, detectable and outcomes of fresh seeds (confirmation, standings): they are drawn in 100,000 "
     "simulated sweeps",
     "distances of images from training, whose effect is recomputed (factors): they are the model's features",
-    "slices: which are told; the page's sections on them have what they rest on",
+    "slices: the search through all pairs of conditions is not repeated",
     "components: what the trials without one component predicted on val is not kept",
     "latency_ms, latency_spread: they are measured once",
     "evidence, may_be_best, in_set, beside_best, and in pareto what val showed: words and choices, not counts",

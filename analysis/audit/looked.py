@@ -147,7 +147,8 @@ class Looked:
         """
         own = [(place, one) for place, found in enumerate(self.trials[trial_id].components) for one in found]
         own = [(place, one) for place, one in own if one.is_true]
-        factors, names = np.concatenate(self.factors), NAMES
+        factors = np.concatenate(self.factors)
+        names: tuple[str, ...] = NAMES
         kept = read_distances(self.sought.folders[trial_id]) if with_distance else None
         if kept is not None:
             of_component = kept[[place for place, _ in own]]

@@ -82,7 +82,8 @@ def component_table(
     images = [split.images[place] for place in measured]
     own = [one.components.is_true for one in images]
     counts = [int(is_true.sum()) for is_true in own]
-    factors, of = np.concatenate([one.factors for one in images if one.factors is not None]), FACTORS
+    factors = np.concatenate([one.factors for one in images if one.factors is not None])
+    of: tuple[Factor, ...] = FACTORS
     if distances is not None:
         factors, of = np.column_stack([factors, np.repeat(distances[measured], counts)]), (*FACTORS, DISTANCE)
     return ComponentTable(
@@ -181,7 +182,7 @@ def factor_effects(table: ComponentTable, *, resamples: int = RESAMPLES, seed: i
         chosen = generator.multinomial(len(class_ids), np.full(len(class_ids), 1 / len(class_ids)), resamples)
         levels = found[0, : len(class_ids)]
         effect, width, stable = effect_between_classes(frequency, levels, level=level, draws=chosen)
-        means = np.linalg.lstsq(classes, table.iou, rcond=None)[0][: len(class_ids)]
+        means = np.asarray(np.linalg.lstsq(classes, table.iou, rcond=None)[0], np.float64)[: len(class_ids)]
         alone = effect_between_classes(frequency, means, level=level, draws=chosen)[0]
         numbers = (*_with_interval(effect, width), alone, stable)
         values = np.quantile(frequency, (0.1, 0.9))

@@ -102,7 +102,7 @@ def slice_frame(tables: Mapping[str, ComponentTable], class_names: Sequence[str]
 def _rows(label: str, table: ComponentTable, class_names: Sequence[str]) -> list[tuple[object, ...]]:
     found, looked_at = find_slices(table, class_names)
     lost = 1 - table.iou
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for one in found:
         first, second = (*one.conditions, Condition("", "", np.nan, one.inside))[:2]
         rows.append(
@@ -183,7 +183,7 @@ def _images(inside: Flags, image: Integers) -> int:
 
 
 def _inside(conditions: tuple[Condition, ...]) -> Flags:
-    return np.logical_and.reduce([one.inside for one in conditions])
+    return np.asarray(np.logical_and.reduce([one.inside for one in conditions]))
 
 
 def _worst(
@@ -315,4 +315,4 @@ def difference(
 def _half(influence: Floats, image: Integers, images: int, level: float) -> float:
     """Half the width of an interval from what each component adds to the estimate, which rests on so many images."""
     variance = float((np.bincount(image, influence) ** 2).sum()) * images / (images - 1)
-    return float(special.stdtrit(images - 1, (1 + level) / 2)) * variance**0.5
+    return float(special.stdtrit(images - 1, (1 + level) / 2) * np.sqrt(variance))

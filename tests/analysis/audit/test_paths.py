@@ -60,7 +60,7 @@ def test_masks_are_taken_apart_alike(seed):
 
 def test_factors_have_the_same_names():
     assert tuple(factor.name for factor in FACTORS) == factors.NAMES
-    assert {factor.name for factor in FACTORS if factor.is_looks} == {"brightness", "contrast", "saturation"}
+    assert {factor.name for factor in FACTORS if factor.stage == 1} == {"brightness", "contrast", "saturation"}
 
 
 class _Kept:
