@@ -19,7 +19,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,14 @@ class Evaluation:
 
         They are read at each use, for all of them are large.
         """
+        return np.concatenate(list(self.histogram_blocks(class_id)))
+
+    def histogram_blocks(self, class_id: int) -> Iterator[npt.NDArray[np.int32]]:
+        """The same, some images at a time in their order, as they were written."""
         with np.load(self.folder / RESULTS_FILE, allow_pickle=False) as arrays:
-            names = [name for name in arrays.files if name.startswith(f"histograms/{class_id}/")]
-            return np.concatenate([arrays[name] for name in names])
+            for name in arrays.files:
+                if name.startswith(f"histograms/{class_id}/"):
+                    yield arrays[name]
 
     def score_totals(self, class_id: int) -> npt.NDArray[np.int64]:
         """Score histogram of one class over all images, shape (2, SCORE_CELLS); read at each use."""
@@ -241,7 +246,7 @@ class NewEvaluation:
         self.classes = classes
         self.confusions = PerImageConfusion(classes)
         self.histograms = ScoreHistogram(classes)
-        self.confidence = RegionConfidence(classes)
+        self.confidence = RegionConfidence(classes, self.histograms)
         self.blocks = 0
 
     def __enter__(self) -> NewEvaluation:

@@ -19,7 +19,8 @@ it has no metric for is plain torch: the confidence of regions, the envelope of 
 memory: the same work on made-up images of 480x640 pixels and 20 classes, and intervals, a process for each number of
 images; the model is a 1x1 convolution. Most resident memory of the whole process in each stage, what the stage before
 had freed given back; each stage has its own slope. Tables of failures and effects of factors are made for all 10,000
-images, from the failures of 40 that are copied. The largest of these counts.
+images, from the failures of 40 that are copied; scores and intervals for all 10,000, too, from counts that are made
+up. The largest of these counts.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ from analysis.failures.split import (
 from analysis.kept import Evaluation, NewEvaluation, key_of_weights
 from analysis.scores import score_labels, score_statistic
 from benchmarks.figures import Values, our_figures, predicted_images, torchmetrics_figures
-from benchmarks.made_up import MadeUp, NearestColor
+from benchmarks.made_up import MadeUp, NearestColor, keep_made_up_counts
 from benchmarks.paired import compare, machine
 from trainables.data import DATASETS
 from trainables.data.base import VOID, SegmentationData
@@ -219,6 +220,20 @@ def memory_of_tables(images: int) -> dict[str, float]:
     return {**found, "tables": stage_peak(), "rows": sum(map(len, frames))}
 
 
+def memory_of_intervals(images: int) -> dict[str, float]:
+    """The same of the scores with their intervals, from counts that are made up, without an image."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = keep_made_up_counts(Path(folder), images)
+        found, started = {"start": stage_peak()}, time.process_time()
+        found["counts"] = stage_peak()
+        trial_ids, evaluations = {"one": kept.trial_id}, {kept.trial_id: kept}
+        score_labels(evaluations)
+        comparison.per_class_frame(trial_ids, evaluations, [str(one) for one in range(kept.confusions.shape[1])])
+        comparison.threshold_frame(trial_ids, evaluations)
+        return {**found, "intervals": stage_peak(), "seconds": time.process_time() - started}
+
+
 def stage_peak() -> float:
     """The most MiB resident since the last call; what was freed goes back to the system, and the count begins anew."""
     peak = resident_peak()
@@ -261,6 +276,12 @@ def grow_memory(counts: Sequence[int], tell: Callable[[str], None]) -> None:
         f"tables of {MEMORY_IMAGES:,} images ({tables['rows']:,.0f} rows): {tables['tables']:,.0f} MiB, "
         f"{tables['failures']:,.0f} of them with the failures alone, {tables['start']:,.0f} at the start"
     )
+    intervals = in_a_process("intervals", MEMORY_IMAGES)
+    tell(
+        f"scores and intervals of {MEMORY_IMAGES:,} images: {intervals['intervals']:,.0f} MiB, "
+        f"{intervals['counts']:,.0f} of them with the counts alone; {intervals['seconds']:.0f} s of CPU time"
+    )
+    expected["intervals"] = intervals["intervals"]  # of a run, so that none is foretold
     most = max(tables["tables"], *expected.values())
     tell(f"the largest {most:,.0f} MiB   goal {MEMORY_GOAL / 2**20:,.0f} MiB: {reached(most * 2**20 < MEMORY_GOAL)}")
 
@@ -277,7 +298,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.measure:
         kind, images = asked.measure
-        print(json.dumps((memory_of if kind == "pass" else memory_of_tables)(int(images))))
+        measures = {"pass": memory_of, "tables": memory_of_tables, "intervals": memory_of_intervals}
+        print(json.dumps(measures[kind](int(images))))
         return
     torch.set_num_threads(1)
     lines: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from analysis.kept import RESULTS_FILE, Evaluation
 from trainables.data.base import VOID, ClassInfo, Image, Mask, SegmentationData, Splits
+from trainables.metrics import SCORE_CELLS, SCORE_LEVELS
 
 Values = npt.NDArray[Any]
 
@@ -56,6 +59,46 @@ class MadeUp(SegmentationData):
         noise = np.random.default_rng([1, int(image_id)]).normal(0, 60, (120, 160, 3)).astype(np.float32)
         noisy = table[self.mask(image_id)] + cv2.resize(noise, (640, 480), interpolation=cv2.INTER_LINEAR)
         return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+KEPT_TOGETHER = 100
+"""Images whose score histograms are written at once, as an evaluation of so many classes does."""
+
+
+def keep_made_up_counts(folder: Path, images: int, classes: int = 20) -> Evaluation:
+    """Counts of a split as an evaluation keeps them, of no pixels: each image shows a few classes.
+
+    The score histograms of the first `KEPT_TOGETHER` images come again and again.
+    """
+    rng = np.random.default_rng(0)
+    present = rng.random((images, classes)) < 0.3
+    present[:, 0] = True
+    confusions = rng.poisson(40, (images, classes, classes)) * present[:, :, None] * present[:, None, :]
+    confusions[:, range(classes), range(classes)] *= 60
+    confidence = np.where(confusions.sum(axis=1) > 0, rng.random((images, classes)), np.nan)
+    levels = np.arange(SCORE_LEVELS)
+    shares = [np.exp(-(((levels - centre) / 120) ** 2)) for centre in (1150, 900)]
+    with zipfile.ZipFile(folder / RESULTS_FILE, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as results:
+
+        def write(name: str, values: Values) -> None:
+            with results.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
+
+        for class_id in range(classes):
+            counts = [rng.multinomial(30_000, share / share.sum(), KEPT_TOGETHER) for share in shares]
+            block = np.stack(counts, axis=1).astype(np.int32)
+            total = np.zeros((2, SCORE_LEVELS), np.int64)
+            for start in range(0, images, KEPT_TOGETHER):
+                own = block[: images - start]
+                total += own.sum(axis=0)
+                write(f"histograms/{class_id}/{start // KEPT_TOGETHER}", own)
+            totals = np.zeros((2, SCORE_LEVELS, SCORE_CELLS // SCORE_LEVELS), np.int64)
+            totals[..., 0] = total
+            write(f"totals/{class_id}", totals.reshape(2, SCORE_CELLS))
+        write("confusions", confusions)
+        write("confidence", confidence)
+    ids = tuple(map(str, range(images)))
+    return Evaluation("made up", "test", ids, (None,) * images, confusions, confidence, 1.0, folder)
 
 
 class NearestColor(nn.Module):

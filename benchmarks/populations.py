@@ -74,6 +74,10 @@ class Images:
         assert self.scores is not None
         return self.scores[class_id]
 
+    def histogram_blocks(self, class_id: int) -> list[npt.NDArray[np.int32]]:
+        """As metrics ask for them."""
+        return [self.histograms(class_id)]
+
     def score_totals(self, class_id: int) -> npt.NDArray[np.int64]:
         """As metrics ask for them; as coarse as those of single images, for which images are drawn is known later."""
         return np.asarray(self.histograms(class_id).sum(axis=0, dtype=np.int64))

@@ -227,6 +227,7 @@ def _evaluation(trial_id: str, split: str, confusions: npt.NDArray[np.int64]) ->
         confusions=confusions,
         confidence=np.where(confusions.sum(axis=1) > 0, 0.5, np.nan),
         histograms=(flat := _flat_scores(confusions)),
+        histogram_blocks=lambda class_id: [flat(class_id)],
         score_totals=lambda class_id: flat(class_id).sum(axis=0),
         latency_ms=1.0,
     )

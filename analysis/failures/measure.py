@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from scipy import ndimage
 
 from analysis.failures.kinds import Kind, Kinds, kinds_by_name
+from analysis.failures.shapes import box_of
 from trainables.data.base import VOID, Mask
 from trainables.metrics import confusion_matrix, iou
 
@@ -171,9 +171,10 @@ def _measure(
         recall = overlap / truth_pixels
         confused_fraction = int(takers.max()) / truth_pixels
         shape = (truth.shape[0], truth.shape[1])
-        near, thickness = _boundary_errors(truth, prediction, class_id, boundary_width(shape))
+        region = truth == class_id
+        near, thickness = _boundary_errors(truth, prediction, class_id, region, boundary_width(shape))
         boundary = near / (missing + extra)
-        border = _border_share(truth == class_id)
+        border = _border_share(region)
         if recall < MISSED_RECALL:
             explained[MISSED] = missing / (missing + extra)
         if boundary >= BOUNDARY_FRACTION and recall >= FOUND_RECALL:
@@ -204,19 +205,21 @@ def _measure(
     )
 
 
-def _boundary_errors(truth: Mask, prediction: Mask, class_id: int, width: int) -> tuple[int, float]:
+def _boundary_errors(
+    truth: Mask, prediction: Mask, class_id: int, region: npt.NDArray[np.bool_], width: int
+) -> tuple[int, float]:
     """Wrong pixels within `width` of the truth region's boundary, and the region's thickness.
 
     Distances are Euclidean, between pixel centres; the image's border is not a boundary. Void next to the region
     (annotators' seams) is crossed for free, up to `width`, because where in it the boundary runs is unknown.
     """
-    rows, columns = _box(truth == class_id, margin=2 * width + 2)
-    known, region = truth[rows, columns], truth[rows, columns] == class_id
-    predicted = prediction[rows, columns] == class_id
-    wrong = (region != predicted) & (known != VOID)
-    reach = ndimage.binary_dilation(region, iterations=width, mask=region | (known == VOID))
+    rows, columns = box_of(region, margin=2 * width + 2)
+    known, region = truth[rows, columns], region[rows, columns]
     if region.all():
         return 0, float(min(region.shape))
+    void = known == VOID
+    wrong = (region != (prediction[rows, columns] == class_id)) & ~void
+    reach = _reach(region, void, width)
     inside, outside = (
         cv2.distanceTransform(side.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for side in (region, ~reach)
     )
@@ -225,22 +228,29 @@ def _boundary_errors(truth: Mask, prediction: Mask, class_id: int, width: int) -
     return int(near.sum()), 2 * math.sqrt(round(float(inside.max()) ** 2)) - 1
 
 
-def _box(region: npt.NDArray[np.bool_], *, margin: int) -> tuple[slice, slice]:
-    bounds = ndimage.find_objects(region.astype(np.uint8))[0]
-    return (
-        slice(max(0, bounds[0].start - margin), bounds[0].stop + margin),
-        slice(max(0, bounds[1].start - margin), bounds[1].stop + margin),
-    )
+def _reach(region: npt.NDArray[np.bool_], void: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
+    """The region and the void that is reached from it in so many steps from pixel to pixel through void."""
+    if not void.any():
+        return region
+    open_to = (region | void).view(np.uint8)
+    reached = region.view(np.uint8)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    for _ in range(steps):
+        reached = cv2.dilate(reached, cross) & open_to
+    return np.asarray(reached > 0)
 
 
 def _border_share(region: npt.NDArray[np.bool_]) -> float:
     """Share of a region's contour pixels (4-connected, beside the outside or another class) on the image's border."""
-    padded = np.pad(region, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    contour = region & ~inner
-    inside = int(contour[1:-1, 1:-1].sum())
+    height, width = region.shape
+    rows, columns = box_of(region, margin=0)
+    own = region[rows, columns]
+    padded = np.pad(own, 1)
+    contour = own & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
+    top, left = int(rows.start == 0), int(columns.start == 0)
+    inside = contour[top : len(own) - int(rows.stop == height), left : own.shape[1] - int(columns.stop == width)]
     total = int(contour.sum())
-    return (total - inside) / total
+    return (total - int(inside.sum())) / total
 
 
 def failures_frame(entries: Sequence[tuple[str, str, RegionFailure]], class_names: Sequence[str]) -> pd.DataFrame:

@@ -55,6 +55,7 @@ def made_evaluation(trial_id, *, images=40, skill=2.0, seed=0, groups=None, spli
         groups=groups or (None,) * images,
         confusions=collectors[0].value(),
         histograms=lambda class_id: collectors[1].value()[:, class_id],
+        histogram_blocks=lambda class_id: np.array_split(collectors[1].value()[:, class_id], 3),
         score_totals=lambda class_id: collectors[1].totals()[class_id],
         confidence=collectors[2].value(),
         latency_ms=12.5,

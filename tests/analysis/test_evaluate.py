@@ -386,6 +386,8 @@ def test_histograms_written_in_blocks_are_those_written_at_once(run, monkeypatch
     whole, _ = evaluated_anew(run_dir, data, "test")
     expected = [whole.histograms(index) for index in range(len(CLASSES))]
     totals = [whole.score_totals(index) for index in range(len(CLASSES))]
+    weights = np.random.default_rng(0).integers(0, 3, (4, COUNTS["test"])).astype(np.float64)
+    values = metrics.METRICS.get("ap")(metrics.Replicates(whole, weights))
     assert {each.shape for each in expected} == {(COUNTS["test"], 2, metrics.SCORE_LEVELS)}
     shutil.rmtree(run_dir / "report")
     # eight images a block, and a shorter one at the end
@@ -397,6 +399,8 @@ def test_histograms_written_in_blocks_are_those_written_at_once(run, monkeypatch
     for index, histograms in enumerate(expected):
         np.testing.assert_array_equal(blocks.histograms(index), histograms)
         np.testing.assert_array_equal(blocks.score_totals(index), totals[index])
+    monkeypatch.setattr(kept.Evaluation, "histograms", None)  # those of all images are never held together
+    np.testing.assert_array_equal(metrics.METRICS.get("ap")(metrics.Replicates(blocks, weights)), values)
 
 
 def test_one_model_is_in_memory_at_a_time(run, monkeypatch):

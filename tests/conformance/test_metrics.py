@@ -78,6 +78,10 @@ class Split:
         # As fine as those of the split, so that a replicate is exactly what its images give.
         return np.stack([totals([image])[class_id] for image in self.images])
 
+    def histogram_blocks(self, class_id):
+        whole = self.histograms(class_id)
+        return [whole[:1], whole[1:]]
+
     def score_totals(self, class_id):
         assert "scores" in self.needs
         return totals(self.images)[class_id]

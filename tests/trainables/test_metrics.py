@@ -334,10 +334,13 @@ def test_all_void_image_counts_nowhere():
     assert np.isnan(confidence.value()).all()
 
 
-def test_region_confidence_is_the_mean_probability_over_the_region():
+@pytest.mark.parametrize("scores", [None, ScoreHistogram(CLASSES)], ids=["alone", "with the scores of pixels"])
+def test_region_confidence_is_the_mean_probability_over_the_region(scores):
     images = random_images(5, seed=4)
-    collector = RegionConfidence(CLASSES)
+    collector = RegionConfidence(CLASSES, scores)
     for image in images:
+        if scores is not None:
+            scores.process(*image)
         collector.process(*image)
     for row, (_, logits, prediction, target) in zip(collector.value(), images, strict=True):
         probability = logits.softmax(dim=0)

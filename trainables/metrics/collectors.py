@@ -17,7 +17,7 @@ from trainables.data.base import VOID
 from trainables.metrics.arrays import Floats
 from trainables.metrics.image_counts import ImageCounts
 from trainables.metrics.image_rows import ImageRows
-from trainables.metrics.scores import BLOCK_PIXELS
+from trainables.metrics.scores import BLOCK_PIXELS, ScoreHistogram
 
 IGNORE = VOID
 """Truth value of void pixels: they count in no metric, on neither side."""
@@ -150,21 +150,30 @@ class RegionConfidence:
     """Keeps the confidence of each predicted (image, class) region.
 
     It is the mean softmax probability of the class over the region's pixels (predicted as the class, truth not void).
+
+    Args:
+        classes: Number of classes.
+        scores: Has processed each image before and knows these probabilities; without it they are computed.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, scores: ScoreHistogram | None = None) -> None:
         self.classes = classes
+        self._scores = scores
         self._confidences = ImageRows((classes,), np.float64)
 
     def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
         """See `Collector`."""
         # Void pixels are counted as those of one more class, which is dropped.
         region = torch.where(target == IGNORE, self.classes, prediction.int()).reshape(-1)
-        blocks = [
-            _probability(logits[:, rows].float(), prediction[None, rows].long()) for rows in _row_blocks(target.shape)
-        ]
-        probability = torch.cat(blocks).double().reshape(-1)
-        total = torch.bincount(region, weights=probability, minlength=self.classes + 1)
+        if self._scores is None:
+            blocks = [
+                _probability(logits[:, rows].float(), prediction[None, rows].long())
+                for rows in _row_blocks(target.shape)
+            ]
+            probability = torch.cat(blocks)
+        else:
+            probability = self._scores.likeliest
+        total = torch.bincount(region, weights=probability.double().reshape(-1), minlength=self.classes + 1)
         pixels = torch.bincount(region, minlength=self.classes + 1)
         # 0 / 0 is the NaN that says: no such region.
         self._confidences.append((total / pixels)[: self.classes].cpu().numpy())

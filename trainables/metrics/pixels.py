@@ -98,15 +98,26 @@ def _class_ap(collected: Collected, class_id: int, weights: Floats) -> Floats:
     """Average precision of one class's pixels, weights of shape (R, N) to (R,).
 
     That of the split, from finely rounded scores, and how far the replicate's lies from it where scores of single
-    images are counted, more coarsely. One class at a time, for the histograms of all classes, or those of all
-    replicates, would fill the memory.
+    images are counted, more coarsely. One class and some images at a time, for the histograms of all classes, of all
+    images, or of all replicates, would fill the memory. Counts are whole numbers: the order of sums does not matter.
     """
-    histograms = collected.histograms(class_id)
-    split = histograms.sum(axis=0, dtype=np.int64)
-    # Levels that no score has are most in a small or untrained model; a copy without them is in the order of its sums.
-    scored = np.take(histograms, np.flatnonzero(split.any(axis=0)), axis=-1)
-    moved = average_precision(weighted_sum(weights, scored)) - average_precision(split)
-    return np.clip(average_precision(collected.score_totals(class_id)) + moved, 0.0, 1.0)
+    totals = collected.score_totals(class_id)
+    replicates: Floats | None = None
+    start = 0
+    for histograms in collected.histogram_blocks(class_id):
+        if replicates is None:
+            levels = histograms.shape[-1]
+            split = totals.reshape(2, levels, -1).sum(axis=-1)
+            # Levels that no score has are most in a small or untrained model.
+            scored = np.flatnonzero(split.any(axis=0))
+            replicates = np.zeros((len(weights), 2, len(scored)))
+        own = weights[:, start : start + len(histograms)]
+        replicates += weighted_sum(own, np.take(histograms, scored, axis=-1))
+        start += len(histograms)
+    if replicates is None:
+        return np.full(len(weights), np.nan)
+    moved = average_precision(replicates) - average_precision(split)
+    return np.clip(average_precision(totals) + moved, 0.0, 1.0)
 
 
 def _pixel_ap_of_classes(collected: Collected) -> Floats:

@@ -7,7 +7,7 @@ Adding a metric is one registered function: it is then a column of `comparison` 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -40,6 +40,9 @@ class Collected(Protocol):
 
     def histograms(self, class_id: int) -> Counts:
         """Score histograms of one class in each image, shape (N, 2, SCORE_LEVELS)."""
+
+    def histogram_blocks(self, class_id: int) -> Iterable[Counts]:
+        """The same, some images at a time in their order: those of all images need not be in memory at once."""
 
     def score_totals(self, class_id: int) -> Counts:
         """Score histogram of one class over all images, shape (2, SCORE_CELLS)."""
@@ -234,6 +237,10 @@ class ConfusionsAlone:
     def histograms(self, class_id: int) -> Counts:
         """Not collected."""
         raise TypeError("a trial collects the confusion matrix alone: a metric with reported_as cannot need scores")
+
+    def histogram_blocks(self, class_id: int) -> Iterable[Counts]:
+        """Not collected."""
+        return [self.histograms(class_id)]
 
     def score_totals(self, class_id: int) -> Counts:
         """Not collected."""

@@ -49,10 +49,15 @@ class ScoreHistogram:
 
     `totals` counts over all images, as finely as the average precision of the split needs it (`average_precision`);
     `value` counts for each image, more coarsely: how the average precision moves if images are left out.
+
+    Attributes:
+        likeliest: Softmax probability of the predicted class of each pixel of the last image, float32 of shape (H, W):
+            it comes with the scores, and `RegionConfidence` needs it.
     """
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
+        self.likeliest = torch.empty(0, 0)
         self._totals = np.zeros((classes, 2, SCORE_CELLS), dtype=np.int64)
         self._histograms = ImageRows((classes, 2, SCORE_LEVELS), np.int32)
 
@@ -60,8 +65,10 @@ class ScoreHistogram:
         """See `Collector`."""
         every = torch.zeros((self.classes, SCORE_CELLS), dtype=torch.int32, device=target.device)
         own: dict[int, Tensor] = {}
+        self.likeliest = torch.empty(target.shape, device=target.device)
         for rows in _stripes(target.shape, self.classes):
-            _count(_rounded(logits[:, rows], prediction[rows]), target[rows].reshape(-1), every, own)
+            rounded = _rounded(logits[:, rows], prediction[rows], self.likeliest[rows].view(-1))
+            _count(rounded, target[rows].reshape(-1), every, own)
         levels = np.zeros((self.classes, 2, SCORE_LEVELS), dtype=np.int32)
         # Few classes are in an image; of the others all pixels are others.
         for class_id, counts in own.items():
@@ -94,21 +101,25 @@ def score_cells(logits: Tensor) -> Tensor:
     Returns:
         int32 tensor of the same shape, 0 .. SCORE_CELLS - 1; higher is more probable.
     """
-    return _cells(_rounded(logits, logits.argmax(dim=0))).view(logits.shape)
+    winner = logits.argmax(dim=0)
+    return _cells(_rounded(logits, winner, torch.empty(winner.numel(), device=logits.device))).view(logits.shape)
 
 
-def _scores(logits: Tensor, likeliest: Tensor) -> Tensor:
+def _scores(logits: Tensor, likeliest: Tensor, probability: Tensor) -> Tensor:
     """Scores (see the module) of logits (C, P), float32 of the same shape; probabilities of 1 are all `CERTAIN`.
 
     Args:
         logits: Float32.
         likeliest: The class of the largest logit, int64 of shape (P,).
+        probability: Gets that class's softmax probability, float32 of shape (P,).
     """
     relative = logits - logits.amax(dim=0)
     shares = relative.exp().scatter_(0, likeliest[None], 0.0)
     # Of the likeliest class the others' sum is taken itself: a difference from 1 would have lost its small numbers.
     rest = shares.sum(dim=0)
-    others = torch.sub(1 + rest, shares, out=shares).scatter_(0, likeliest[None], rest[None])
+    whole = 1 + rest
+    torch.reciprocal(whole, out=probability)
+    others = torch.sub(whole, shares, out=shares).scatter_(0, likeliest[None], rest[None])
     log_odds = relative.sub_(others.log_())
     log_odds.scatter_(0, likeliest[None], _as_double(rest.log_())[None])
     return log_odds.add_(math.log(max(1, len(logits) - 1)))
@@ -121,13 +132,13 @@ def _as_double(log_rest: Tensor) -> Tensor:
     return torch.where(log_rest > -FEW_DOUBLES, -log_rest, as_double)
 
 
-def _rounded(logits: Tensor, likeliest: Tensor) -> Tensor:
-    """The rounded scores of logits (C, ...) by their places, 0 in the middle: int16 of shape (C, P)."""
+def _rounded(logits: Tensor, likeliest: Tensor, probability: Tensor) -> Tensor:
+    """The rounded scores of logits (C, ...) by their places, 0 in the middle: int16 of shape (C, P); see `_scores`."""
     flat, winner = logits.reshape(len(logits), -1), likeliest.reshape(-1).long()
     rounded = torch.empty(flat.shape, dtype=torch.int16, device=flat.device)
     for start in range(0, len(winner), BLOCK_PIXELS):
         block = slice(start, start + BLOCK_PIXELS)
-        bits = _scores(flat[:, block].float(), winner[block]).half().view(torch.int16)
+        bits = _scores(flat[:, block].float(), winner[block], probability[block]).half().view(torch.int16)
         # Without their sign the bits of float16 rise as the numbers do.
         rounded[:, block] = (bits & 0x7FFF).bitwise_xor_(bits >> 15)
     return rounded

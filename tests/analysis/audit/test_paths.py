@@ -85,6 +85,9 @@ class _Kept:
 
     levels = histograms
 
+    def histogram_blocks(self, class_id):
+        return np.array_split(self.histograms(class_id), 3)
+
     def score_totals(self, class_id):
         totals = np.zeros((2, SCORE_CELLS), np.int64)
         totals[:, :: SCORE_CELLS // SCORE_LEVELS] = self._levels[class_id].sum(axis=0)
