@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from analysis.failures.training_images import LEAST_TRAINING, TrainingImages, mean_distance, unit_length
-from analysis.kept import OnStep, keep_numbers, kept_numbers, key_of_weights, place_of
+from analysis.kept import OnStep, inputs_of, keep_numbers, kept_numbers, key_of_weights, place_of
 from trainables.checkpoint import load_trial, rebuild_model
-from trainables.config import format_size
 from trainables.data.base import SegmentationData
 from trainables.data.cache.scan import class_presence, scan
 from trainables.data.splits.frozen import Split, split_hash
 from trainables.errors import DataError, DivergedError
-from trainables.loaders import evaluation_loader
-from trainables.loops import is_channels_last, to_input
+from trainables.loaders import Batch, evaluation_loader
+from trainables.loops import is_channels_last, seen_share, to_input
 from trainables.models.base import SegmentationModel
+from trainables.options import STRETCH
 
 TRAINING_SAMPLE = 100
 """Training images that stand for all: Sun et al. (see `mean_distance`) do with 1% of ImageNet's."""
@@ -63,7 +64,7 @@ def training_images(
             raise DataError(f"it takes {LEAST_TRAINING} of them, and there are {len(train.ids)}")
         record = load_trial(checkpoint)
         key = {
-            **key_of_weights(record.sha256, format_size(record.config.image_size), split),
+            **key_of_weights(record.sha256, inputs_of(record.config), split),
             "train": train.hash,
             "sample": TRAINING_SAMPLE,
         }
@@ -135,7 +136,7 @@ def _distances(
 def _features(
     checkpoint: Path, data: SegmentationData, ids: Sequence[str], *, device: str, workers: int
 ) -> Iterator[Floats]:
-    """What the head is given of each image, averaged over its pixels, of unit length: batches of shape (B, D)."""
+    """What the head is given of each image, averaged over the part that shows it, of unit length: batches of shape (B, D)."""
     model, record = rebuild_model(checkpoint)
     assert isinstance(model, SegmentationModel)
     model = model.to(device)
@@ -144,6 +145,7 @@ def _features(
         ids,
         size=record.config.image_size,
         batch_size=record.config.batch_size,
+        resize=record.config.resize,
         normalisation=record.normalisation,
         workers=workers,
     )
@@ -153,7 +155,19 @@ def _features(
             inputs = to_input(batch.images, record.normalisation, device, channels_last=channels_last)
             maps = model.backbone(inputs)
             last = maps[model.head_input] if model.head_input is not None else list(maps.values())[-1]
-            pooled = last.float().mean(dim=(2, 3)).double().cpu().numpy()
+            pooled = _pooled(last.float(), batch, loader.resize).double().cpu().numpy()
             if not np.isfinite(pooled).all():
                 raise DivergedError("the model's features are not finite")
             yield unit_length(pooled)
+
+
+def _pooled(maps: Tensor, batch: Batch, resize: str) -> Tensor:
+    """The mean of each feature map (B, D, h, w) over the part of it that shows the image, shape (B, D)."""
+    if resize == STRETCH:
+        return maps.mean(dim=(2, 3))
+    canvas, found = batch.images.shape[1:3], []
+    for one, mask in zip(maps, batch.masks, strict=True):
+        seen = seen_share((mask.shape[0], mask.shape[1]), canvas, resize)
+        rows, columns = (max(1, round(side * share)) for side, share in zip(one.shape[1:], seen, strict=True))
+        found.append(one[:, :rows, :columns].mean(dim=(1, 2)))
+    return torch.stack(found)

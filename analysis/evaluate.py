@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.kept import Evaluation, NewEvaluation, OnStep, key_of_weights, load_evaluation, place_of
+from analysis.kept import Evaluation, NewEvaluation, OnStep, inputs_of, key_of_weights, load_evaluation, place_of
 from trainables.checkpoint import TRIAL_FILE, load_trial, rebuild_model
-from trainables.config import TrialConfig, format_size
+from trainables.config import format_size
 from trainables.data.base import SegmentationData
 from trainables.data.cache.decoded import class_pixels
 from trainables.data.cache.scan import scan
@@ -24,7 +24,6 @@ from trainables.labels import MAJORITY
 from trainables.latency import measure_latency
 from trainables.loaders import evaluation_loader
 from trainables.loops import evaluate
-from trainables.options import STRETCH
 from trainables.record import TrialRecord
 from trainables.words import some_of
 
@@ -170,10 +169,4 @@ def _check_classes(folder: Path, record: TrialRecord, data: SegmentationData) ->
 
 
 def _key_of(record: TrialRecord, split: Split) -> dict[str, Any]:
-    return key_of_weights(record.sha256, _input_of(record.config), split)
-
-
-def _input_of(config: TrialConfig) -> str:
-    """What becomes of an image before the model sees it: the size alone where it is stretched, as it always was."""
-    size = format_size(config.image_size)
-    return size if config.resize == STRETCH else f"{size} {config.resize}"
+    return key_of_weights(record.sha256, inputs_of(record.config), split)

@@ -31,12 +31,14 @@ from PIL import Image
 from torch import Tensor
 
 from trainables.checkpoint import file_sha256
+from trainables.config import TrialConfig, format_size
 from trainables.data.base import Mask
 from trainables.data.splits.frozen import Split
 from trainables.errors import DataError
 from trainables.files import write_json
 from trainables.latency import one_thread
 from trainables.metrics import SCORE_CELLS, SCORE_LEVELS, Collector, PerImageConfusion, RegionConfidence, ScoreHistogram
+from trainables.options import STRETCH
 from trainables.paths import within
 from trainables.places import cache_root
 from trainables.run_folder import evaluations
@@ -340,6 +342,12 @@ class NewEvaluation:
     def _write_array(self, name: str, array: npt.NDArray[Any]) -> None:
         with self.results.open(f"{name}.npy", "w", force_zip64=True) as member:
             np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def inputs_of(config: TrialConfig) -> str:
+    """What becomes of an image before the model sees it: the size alone where it is stretched, as it always was."""
+    size = format_size(config.image_size)
+    return size if config.resize == STRETCH else f"{size} {config.resize}"
 
 
 def key_of_weights(sha256: str, inputs: str, split: Split) -> dict[str, Any]:

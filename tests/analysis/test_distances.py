@@ -15,8 +15,9 @@ from analysis.failures.training_images import mean_distance, unit_length
 from analysis.kept import place_of
 from sweep.verify import load_run_split
 from trainables.checkpoint import rebuild_model
-from trainables.data.cache.decoded import resize_image
+from trainables.data.resizing import resize_image
 from trainables.data.splits.frozen import Split
+from trainables.loaders import Batch
 from trainables.loops import to_input
 
 from .small_run import made_once
@@ -86,6 +87,15 @@ def test_what_cannot_be_known_is_told(made):
         why = "the training images are no longer those" if damage is None else "1 of 42 training images cannot be read"
         assert "not known: " + why in found.missing[0]
     damage.write_bytes(content)
+
+
+def test_what_lies_beside_an_image_is_in_no_mean_of_its_features():
+    masks = [torch.zeros(40, 60, dtype=torch.uint8), torch.zeros(48, 48, dtype=torch.uint8)]
+    batch = Batch(["fills the input", "is square"], torch.zeros(2, 32, 48, 3, dtype=torch.uint8), masks)
+    maps = torch.ones(2, 3, 4, 6)
+    maps[:, :, :, 4:] = 10.0
+    assert distances._pooled(maps, batch, "stretch")[:, 0].tolist() == [4.0, 4.0]
+    assert distances._pooled(maps, batch, "letterbox")[:, 0].tolist() == [4.0, 1.0]
 
 
 def test_the_sample_is_bounded_and_the_same_for_the_same_training_images():
