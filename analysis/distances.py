@@ -136,7 +136,7 @@ def _distances(
 def _features(
     checkpoint: Path, data: SegmentationData, ids: Sequence[str], *, device: str, workers: int
 ) -> Iterator[Floats]:
-    """What the head is given of each image, averaged over the part that shows it, of unit length: batches of shape (B, D)."""
+    """What the head is given of each image, averaged over what shows the image, of unit length: batches (B, D)."""
     model, record = rebuild_model(checkpoint)
     assert isinstance(model, SegmentationModel)
     model = model.to(device)
