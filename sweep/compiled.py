@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from search_spaces import find_space
 from search_spaces.common import known_good_training
@@ -12,6 +12,7 @@ from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_EPOCHS, DEFAULT_MODELS
 from sweep.samplers import check_sampler
 from trainables.config import EARLIER, format_size, parse_value
 from trainables.errors import ConfigError, UsageError
+from trainables.models import refusal
 from trainables.options import LETTERBOX
 from trainables.paths import check_name
 from trainables.registry import Scalar
@@ -39,6 +40,7 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
             faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(faults))
+    _check_models(config.models, config.weights)
     found = find_space(config.space, image_size=default_size)
     space = found(list(config.models), config.weights).fix(overrides)
     if config.seeds is not None:
@@ -53,13 +55,28 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     }
     base.update(known_good_training(config.weights))
     _check_reserved(config, space, base)
+    for weights in values_of(space, base, "model.weights"):
+        _check_models(map(str, values_of(space, base, "model.name")), str(weights))
     check_sampler(config.sampler, space)
     configs = [space.trial_config(base, point) for point in space.start]
     parameter = space.parameter(space.label_by)
-    names = {space.label(config.flat()) for config in configs} | set(map(str, parameter.ends() if parameter else ()))
+    names = {space.label(config.flat()) for config in configs}
+    names |= {space.label({space.label_by: value}) for value in (parameter.ends() if parameter else ())}
     for name in sorted(names):
         check_name(name, f"a value of {space.label_by}, which names the labels of space {space.name},")
     return space, base
+
+
+def _check_models(models: Iterable[str], weights: str) -> None:
+    """Refuses heads on backbones that do not go together, before anything is read or run.
+
+    Raises:
+        UsageError: One line for each such model.
+    """
+    refused = {model: refusal(model, weights) for model in models}
+    faults = [f"model {model}: {why}" for model, why in refused.items() if why]
+    if faults:
+        raise UsageError("\n".join(faults))
 
 
 def with_seeds(space: SearchSpace, seed: int, count: int) -> SearchSpace:

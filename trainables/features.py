@@ -73,7 +73,7 @@ class FeaturesOnce:
     ) -> None:
         self.size = size
         self.limit_bytes = limit_bytes
-        self._backbone, self._normalisation = model.backbone, model.normalisation
+        self._model, self._normalisation = model, model.normalisation
         self._device = next(model.backbone.parameters()).device
         self._precision = precision
         self._channels_last = is_channels_last(model)
@@ -160,7 +160,7 @@ class FeaturesOnce:
             torch.from_numpy(image)[None], self._normalisation, self._device, channels_last=self._channels_last
         )
         with autocast(self._device.type, DTYPES[self._precision]):
-            maps = self._backbone(pixels)
+            maps = self._model.features(pixels)
         return {name: found[0].permute(1, 2, 0).contiguous().cpu() for name, found in maps.items()}
 
     def _key(self, image: Image) -> str:

@@ -22,7 +22,7 @@ from trainables.files import write_json
 from trainables.places import cache_root
 from trainables.versions import code_version
 
-_PACKAGES = ("torchvision", "timm", "optuna")
+_PACKAGES = ("torchvision", "timm", "segmentation-models-pytorch", "optuna")
 """Packages whose version may change a fact."""
 _PREFIX = "remembered-"
 _KEPT_SECONDS = 30 * 24 * 3600

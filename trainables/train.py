@@ -33,7 +33,7 @@ from trainables.execution import Execution, TrialData
 from trainables.files import write_json
 from trainables.flags import add_execution_flags, default_precision, default_workers
 from trainables.metrics import METRICS
-from trainables.models import ensure_weights
+from trainables.models import ensure_weights, refusal
 from trainables.options import LETTERBOX
 from trainables.overfit import overfit_batch
 from trainables.paths import UnsafePathError, refuse_links
@@ -103,7 +103,9 @@ def _train(asked: argparse.Namespace) -> int:
     values = _asked_for(asked, trial)
     if asked.data is not None:
         DATASETS.get(asked.data)
-    TrialConfig.from_flat({"image_size": "96x128", **values})  # faults of usage come before any file is read
+    model = TrialConfig.from_flat({"image_size": "96x128", **values}).model  # faults of usage come before any file
+    if why := refusal(model.name, str(model.params["weights"])):
+        raise UsageError(f"model {model.name}: {why}")
     if trial is None and asked.overfit_batch is None:
         values = {**_inputs_before(asked.out), **values}
     execution = Execution(

@@ -13,7 +13,16 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.export.card import model_card
-from analysis.export.graph import FORMATS, OPSET, ExportError, metadata_of, onnx_bytes, torch_bytes, traced
+from analysis.export.graph import (
+    FORMATS,
+    OPSET,
+    ExportError,
+    check_format,
+    metadata_of,
+    onnx_bytes,
+    torch_bytes,
+    traced,
+)
 from analysis.export.parity import LEAST_EQUAL, Parity, compare, onnx_runner, torch_runner
 from analysis.model import TrainedModel, load_model
 from sweep.manifest import SweepManifest
@@ -74,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, console: Console) -> None:
     trained = load_model(options.model, plugin_files=options.plugins)
+    check_format(trained.model, options.format)
     out = options.out or Path(f"{_name(trained)}{FORMATS[options.format]}")
     card = out.with_name(f"{out.name}.md")
     for path in (out, card):

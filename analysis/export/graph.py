@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from analysis.model import TrainedModel
 from trainables import commands
 from trainables.config import format_size
 from trainables.errors import SegsweepError, UsageError
+from trainables.models.base import SegmentationModel
 from trainables.models.timm_backbones import with_constant_padding
 from trainables.options import STRETCH
 
@@ -31,9 +33,10 @@ METADATA_FILE = "segsweep.json"
 STRIDE = 32
 LARGEST_SIDE = 16384
 _LEAST_SIDES = (32, 64)
-"""Tried in turn: some models cannot be traced for images as small as the first."""
-_EXAMPLE = (2, 96, 128, 3)
-"""Shape of the images that a model is traced with; it has no influence on the graph."""
+"""Tried in turn: some models cannot be traced for images as small as the first, and some for other sides than multiples
+of `STRIDE`."""
+_EXAMPLE = (96, 128)
+"""Height and width of the images that a model is traced with, at least; they have no influence on the graph."""
 
 
 class ExportError(SegsweepError):
@@ -58,7 +61,9 @@ class RawImages(nn.Module):
         self.model = copy.deepcopy(trained.model).cpu().eval()
         if getattr(self.model, "aux_classifier", None) is not None:
             self.model.register_module("aux_classifier", None)  # it serves training alone
-        self.multiple = STRIDE if with_constant_padding(self.model) else 1
+        self.multiple = math.lcm(STRIDE if with_constant_padding(self.model) else 1, getattr(self.model, "multiple", 1))
+        if isinstance(self.model, SegmentationModel):
+            self.model.multiple = 1  # others are not let in
         for name, values in trained.normalisation.items():
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1) * 255)
 
@@ -97,20 +102,50 @@ def traced(trained: TrainedModel) -> Graph:
         ExportError: If torch cannot.
     """
     module = RawImages(trained).eval()
-    example = (torch.zeros(_EXAMPLE, dtype=torch.uint8),)
     fault: Exception | None = None
-    for least in _LEAST_SIDES:
-        sides = {place + 1: _side(name, module.multiple, least) for place, name in enumerate(("height", "width"))}
+    for least, multiple in _ways(module.multiple):
+        sides = {place + 1: _side(name, multiple, least) for place, name in enumerate(("height", "width"))}
+        height, width = (math.ceil(side / multiple) * multiple for side in _EXAMPLE)
+        example = (torch.zeros(2, height, width + (height == width) * multiple, 3, dtype=torch.uint8),)
         shapes = {"images": {0: torch.export.Dim("batch", min=1, max=4096), **sides}}
         try:
             with _quiet(), torch.no_grad():
-                return Graph(torch.export.export(module, example, dynamic_shapes=shapes), module, least)
+                program = torch.export.export(module, example, dynamic_shapes=shapes)
+                # Some graphs hold the sizes of the example, and say so only when they are run.
+                program.module()(torch.zeros(1, 2 * least, 3 * least, 3, dtype=torch.uint8))
         except Exception as error:
             fault = error
+        else:
+            module.multiple = multiple
+            return Graph(program, module, least)
     raise ExportError(
-        f"{trained.record.config.model.name} cannot be traced for images of any size by torch {torch.__version__}: "
-        f"{first_line(fault)}"
+        f"{trained.record.config.model.name} cannot be traced for images of any size by torch {torch.__version__} "
+        f"({first_line(fault)}): predict with {commands.prog('analysis.predict')}; docs/PREDICT.md says what can be "
+        "exported"
     )
+
+
+def _ways(multiple: int) -> list[tuple[int, int]]:
+    """What is tried in turn: the least side of an image, and what sides must be multiples of."""
+    return [
+        (multiple * math.ceil(least / multiple), multiple)
+        for multiple in dict.fromkeys((multiple, math.lcm(multiple, STRIDE)))
+        for least in _LEAST_SIDES
+    ]
+
+
+def check_format(model: nn.Module, kind: str) -> None:
+    """Refuses a format that a model is known not to fit, before it is traced.
+
+    Raises:
+        ExportError: With the format that it does fit.
+    """
+    pools = [module.output_size for module in model.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
+    if kind == "onnx" and any(size not in (1, (1, 1)) for size in pools):
+        raise ExportError(
+            "this model pools its maps to a fixed number of cells (UPerNet, PSPNet), which ONNX Runtime cannot do for "
+            "images of any size: give --format torch_export"
+        )
 
 
 def onnx_bytes(graph: Graph, metadata: Mapping[str, str], *, opset: int = OPSET) -> bytes:
@@ -125,6 +160,7 @@ def onnx_bytes(graph: Graph, metadata: Mapping[str, str], *, opset: int = OPSET)
         ExportError: If an operator has no form in ONNX, or the opset is not one that can be written.
         UsageError: If the packages are not installed.
     """
+    check_format(graph.module.model, "onnx")
     onnx = needed("onnx")
     needed("onnxscript")
     newest = onnx.defs.onnx_opset_version()

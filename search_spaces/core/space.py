@@ -246,8 +246,8 @@ class SearchSpace:
         return next((parameter for parameter in self.parameters if parameter.key == key), None)
 
     def label(self, flat: Mapping[str, Scalar]) -> str:
-        """The label of a trial that is not the baseline."""
-        return str(flat[self.label_by])
+        """The label of a trial that is not the baseline; it names a folder, so that a slash becomes a dash."""
+        return str(flat[self.label_by]).replace("/", "-")
 
 
 def _middle(parameter: Parameter) -> Scalar:

@@ -220,3 +220,12 @@ def test_model_with_tensorflows_padding_is_exported_for_multiples_of_32(trained)
 def _ends(path):
     loaded = onnx.load(path)
     return loaded.graph.input[0], loaded.graph.output[0]
+
+
+def test_pooling_to_several_cells_is_refused_for_onnx_before_it_is_traced():
+    with torch.device("meta"):
+        upernet, unet = (build_model(f"{head}_resnet18", ("a", "b")) for head in ("upernet", "unet"))
+    with pytest.raises(ExportError, match="give --format torch_export"):
+        graphs.check_format(upernet, "onnx")
+    graphs.check_format(upernet, "torch_export")
+    graphs.check_format(unet, "onnx")

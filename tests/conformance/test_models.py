@@ -19,8 +19,16 @@ RESOLVED = (
     "deeplabv3_test_resnet",
     "lraspp_test_convnext",
     "fcn_mambaout_femto",
+    "linear_test_vit",
+    "unet_test_resnet",
+    "fpn_test_convnext",
+    "upernet_test_resnet",
+    "segformer_mit_b0",
+    "deeplabv3plus_test_resnet",
+    "smp/linknet_resnet18",
 )
-"""One of each kind that the listed ones leave out: another layout of layers, timm's dilated, timm's channels-last."""
+"""One of each kind that the listed ones leave out: another layout of layers, timm's dilated, timm's channels-last,
+patches, every further head, a model of the library."""
 
 OUTLINED = (
     "lraspp_resnet50",
@@ -30,6 +38,10 @@ OUTLINED = (
     "lraspp_convnext_tiny",
     "fcn_regnety_002",
     "deeplabv3_mobilenetv3_small_050",
+    "unet_swin_tiny_patch4_window7_224",
+    "linear_vit_small_patch14_dinov2",
+    "fcn_vit_small_patch16_dinov3",
+    "segformer_convnext_tiny",
 )
 """Models that are checked without computing anything."""
 

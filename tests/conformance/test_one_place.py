@@ -297,7 +297,9 @@ def test_head(file: Path, capsys: pytest.CaptureFixture[str], mini_data: TrialDa
     assert "onelayer_resnet18" not in MODELS, "unknown before, and that is not remembered"
     assert "onelayer" in help_of_a_sweep(capsys, file)
     assert "onelayer_resnet18" in show(capsys, file, "--space", "baseline", "--models", "onelayer_resnet18")
-    assert "a head of fcn, deeplabv3, lraspp, onelayer" in printed(capsys, components.main, "--plugins", file)
+    assert "deeplabv3plus, unet, fpn, upernet, segformer, onelayer and a backbone" in printed(
+        capsys, components.main, "--plugins", file
+    )
     assert applied(mini_data, **{"model.name": "onelayer_resnet18"})["model"]["name"] == "onelayer_resnet18"  # type: ignore[index]
     assert [plugin.name for plugin in plugins.used_by([("head", "onelayer")])] == ["mine.py"]
 

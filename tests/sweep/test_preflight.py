@@ -108,6 +108,19 @@ def test_predefined_weights_that_cannot_be_had_are_told(
         prepare(config("--data", "folder", "--data-root", str(mini_root), "--weights", "imagenet"))
 
 
+def test_models_that_do_not_go_together_are_refused_before_any_file_is_read(tmp_path: Path) -> None:
+    data = ("--data", "folder", "--data-root", str(tmp_path / "nowhere"))
+    with pytest.raises(UsageError) as caught:
+        prepare(config(*data, "--models", "unet_test_vit,fcn_resnet18,lraspp_test_vit"))
+    assert str(caught.value).splitlines() == [
+        f"model {head}_test_vit: backbone test_vit has no feature map at stride {strides} for {head}, only at 16: "
+        "use fcn, deeplabv3 or linear, or another backbone"
+        for head, strides in (("unet", "4, 8 and 32"), ("lraspp", "8"))
+    ]
+    with pytest.raises(UsageError, match=r"model unet_resnet18: unet_resnet18 has no coco_voc weights"):
+        prepare(config(*data, "--models", "unet_resnet18", "--weights", "coco_voc"))
+
+
 def test_sweep_whose_checkpoints_cannot_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type(shutil.disk_usage("/"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 5 * 2**30))

@@ -17,7 +17,7 @@ from trainables.augmentations import Policy, PolicySpec
 from trainables.config import TrialConfig
 from trainables.execution import Execution, TrialData
 from trainables.features import FeaturesOnce
-from trainables.loops import every_nth, on_lattice
+from trainables.loops import every_nth, on_lattice, to_input
 from trainables.models import build_model
 from trainables.models.base import SegmentationModel
 from trainables.options import RESIZES
@@ -98,6 +98,15 @@ def test_lattice_has_a_pixel_for_each_block_at_every_size() -> None:
     for side in range(3, 700):
         masks, logits = torch.zeros(1, side, 32), torch.zeros(1, 1, (side + 7) // 8, 4)
         assert on_lattice(logits, (side, 32), 3).shape[-2:] == every_nth(masks, 3).shape[-2:]
+
+
+def test_images_are_stretched_to_whole_patches_before_their_features_are_kept() -> None:
+    model = build_model("linear_test_vit", ("a", "b")).eval()
+    kept = FeaturesOnce(model, size=(24, 40), precision="fp32", limit_bytes=2**20)
+    images = torch.randint(256, (1, 24, 40, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = model(to_input(images, model.normalisation, "cpu"))["out"]
+        torch.testing.assert_close(kept.outputs(model, images)["out"], expected)
 
 
 def test_decoding_features_is_the_model() -> None:

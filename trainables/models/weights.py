@@ -6,6 +6,7 @@ start from a truncated or swapped file. Files are read without unpickling code (
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,6 +73,15 @@ def ensure_file(name: str, weights: WeightsEnum) -> Path:
 def described(kind: str, path: Path) -> str:
     """What was loaded, for a trial's record: the kind of weights, the file, the first digits of its SHA-256."""
     return f"{kind}: {path.name} sha256:{digest(path)[:8]}"
+
+
+def tensors_digest(module: nn.Module) -> str:
+    """SHA-256 over all parameters and buffers, in their order."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_weights(path: Path, cure: str = "delete it so that it is downloaded again") -> dict[str, Tensor]:

@@ -1,0 +1,258 @@
+"""What segmentation_models.pytorch has beside decoders: whole models by name, and the encoders of SegFormer."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trainables.commands import EXTRA_SMP
+from trainables.errors import UsageError, WeightsError
+from trainables.models import FILE, WEIGHTS
+from trainables.models.backbones import Features
+from trainables.models.base import SegmentationModel, Weights
+from trainables.models.own_weights import load_own
+from trainables.models.weight_files import path_of
+from trainables.models.weights import described, tensors_digest
+
+PREFIX = "smp/"
+"""Begins the name of a whole model of the library: `smp/ARCHITECTURE_ENCODER`."""
+
+_USUAL = f"{PREFIX}segformer_"
+
+IMAGENET: Mapping[str, Sequence[float]] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+"""What images are normalised with where weights do not say otherwise."""
+
+REFUSED = {
+    "dpt": "takes more of its encoder than feature maps, which no other part of a sweep knows",
+    "pan": "pools small images to nothing, and takes none below 128 pixels",
+}
+"""Architectures of the library that cannot be used, and why."""
+
+POOLED = ("deeplabv3", "deeplabv3plus", "upernet")
+"""Architectures that normalise a 1x1 map, which one image alone does not allow."""
+
+
+def segmentation_models() -> Any:
+    """The package segmentation_models_pytorch.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    try:
+        return importlib.import_module("segmentation_models_pytorch")
+    except ImportError as error:
+        raise UsageError(
+            "this model is built by segmentation-models-pytorch, which is not installed: "
+            f"{EXTRA_SMP} in the folder of this project's source, or take the head fcn, deeplabv3 or lraspp on another "
+            "backbone"
+        ) from error
+
+
+class _Encoder(nn.Module):
+    """An encoder of the library, with names for its feature maps.
+
+    Args:
+        body: Images to a list: the images, then maps at stride 2, 4, 8, 16 and 32.
+        places: In that list, by the name of the map.
+    """
+
+    def __init__(self, body: nn.Module, places: Mapping[str, int]) -> None:
+        super().__init__()
+        self.body = body
+        self.places = dict(places)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Feature maps (N, C, h, w) by name."""
+        maps = self.body(images)
+        return {name: maps[place] for name, place in self.places.items()}
+
+
+class _Decoder(nn.Module):
+    """The decoder of a whole model and its final layers: feature maps by name, in their order, to logits."""
+
+    def __init__(self, decoder: nn.Module, final: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.final = final
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Logits (N, C, h, w)."""
+        logits: Tensor = self.final(self.decoder(list(features.values())))
+        return logits
+
+
+@dataclass(frozen=True)
+class MixTransformer:
+    """The encoder of SegFormer (Xie et al., 2021), `mit_b0` to `mit_b5`, as a `Backbone`."""
+
+    name: str
+
+    normalisation: ClassVar[Mapping[str, Sequence[float]]] = IMAGENET
+    strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
+    multiple: ClassVar[int] = 1
+    min_train_batch: ClassVar[int] = 1
+
+    def build(self, levels: Sequence[str], *, dilated: bool, imagenet: bool) -> Features:
+        """As `Backbone.build`; it has no dilated form."""
+        places = {"low": 3, "aux": 4, "out": 5, "high": 5, "stride4": 2, "stride8": 3, "stride16": 4, "stride32": 5}
+        made = segmentation_models().encoders.get_encoder
+        body = _with_weights(self.name, lambda weights: made(self.name, weights=weights), imagenet=imagenet)
+        chosen = {level: places[level] for level in sorted(levels, key=places.__getitem__)}
+        return Features(_Encoder(body, chosen), _loaded(self.name, body) if imagenet else "")
+
+    def ensure_weights(self) -> None:
+        """As `Backbone.ensure_weights`; the library cannot fetch a file without building the encoder."""
+        self.build(("out",), dilated=False, imagenet=True)
+
+
+def mit_backbone(name: str) -> MixTransformer | None:
+    """The encoder of SegFormer of that name, or None."""
+    return MixTransformer(name) if re.fullmatch(r"mit_b[0-5]", name) else None
+
+
+@dataclass(frozen=True)
+class LibraryModel:
+    """A whole model of the library: an architecture of it, with its defaults, on an encoder of it."""
+
+    name: str
+    architecture: str
+    encoder: str
+
+    def build(self, class_names: Sequence[str], *, weights: str) -> SegmentationModel:
+        """Builds the model.
+
+        Args:
+            class_names: The classes, in the order of their ids.
+            weights: One of `WEIGHTS`, or a file's (see `own_weights`).
+
+        Raises:
+            UsageError: If the library cannot put this architecture on this encoder, or there are no such weights.
+            WeightsError: If the weights cannot be obtained.
+        """
+        if why := REFUSED.get(self.architecture):
+            raise UsageError(f"{self.architecture} {why}: use another architecture, such as {_USUAL}{self.encoder}")
+        if weights == "coco_voc":
+            raise UsageError(f"{self.name} has no coco_voc weights, only {' or '.join(WEIGHTS[:2])}")
+        made, imagenet = segmentation_models().create_model, weights == "imagenet"
+        options = {"in_channels": 3, "classes": len(class_names)}
+        whole = _with_weights(
+            self.encoder,
+            lambda kind: made(self.architecture, self.encoder, encoder_weights=kind, **options),
+            imagenet=imagenet,
+        )
+        model = SegmentationModel(
+            _Encoder(whole.encoder, {str(place): place for place in range(len(whole.encoder.out_channels))}),
+            _Decoder(whole.decoder, whole.segmentation_head),
+            name=self.name,
+            head_input=None,
+            normalisation=_normalisation(self.encoder, imagenet=imagenet),
+            predefined=_loaded(self.encoder, whole.encoder) if imagenet else "",
+            multiple=whole.encoder.output_stride if whole.requires_divisible_input_shape else 1,
+        )
+        if weights.startswith(FILE):
+            path = path_of(weights)
+            model.predefined = f"{described('file', path)}, {load_own(model, path, self.name)}"
+        return model
+
+    def factory(self) -> Callable[..., SegmentationModel]:
+        """A function that builds it, whose keyword-only parameters are its hyperparameters."""
+
+        def build(class_names: Sequence[str], *, weights: Weights = "none") -> SegmentationModel:
+            return self.build(class_names, weights=weights)
+
+        def ensure_weights(weights: str) -> None:
+            if weights != "none":
+                self.build(("class",), weights=weights)
+
+        factory: Any = build
+        factory.__name__ = self.name
+        factory.__doc__ = f"{self.architecture} of segmentation_models.pytorch on {self.encoder}."
+        factory.min_train_batch = 2 if self.architecture in POOLED else 1
+        factory.ensure_weights = ensure_weights
+        factory.may_be_refused = True
+        return factory  # type: ignore[no-any-return]
+
+
+def library_model(name: str) -> Callable[..., SegmentationModel] | None:
+    """The factory of the library's model of a name `smp/ARCHITECTURE_ENCODER`, or None.
+
+    Where the library is not installed, every such name is one: building it tells what is missing.
+    """
+    if not name.startswith(PREFIX):
+        return None
+    architecture, _, encoder = name.removeprefix(PREFIX).partition("_")
+    try:
+        library = segmentation_models()
+    except UsageError:
+        return LibraryModel(name, architecture, encoder).factory()
+    of_timm = encoder.startswith("tu-") and _is_of_timm(encoder.removeprefix("tu-"))
+    if architecture in library.MODEL_ARCHITECTURES_MAPPING and (
+        of_timm or encoder in library.encoders.get_encoder_names()
+    ):
+        return LibraryModel(name, architecture, encoder).factory()
+    return None
+
+
+@functools.cache
+def _is_of_timm(name: str) -> bool:
+    from trainables.models.timm_backbones import timm_backbone
+
+    return timm_backbone(name) is not None
+
+
+def _with_weights(encoder: str, make: Callable[[str | None], Any], *, imagenet: bool) -> Any:
+    """What `make` builds, with the kind of weights of the library or None.
+
+    Raises:
+        UsageError: If the library cannot build it.
+        NotImplementedError: If it cannot on the device `meta`, which says nothing about others.
+        WeightsError: If the weights cannot be obtained.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return make("imagenet" if imagenet else None)
+        except Exception as error:  # each of its parts refuses in a way of its own
+            if torch.get_default_device().type == "meta":
+                raise NotImplementedError(f"{encoder} cannot be built without values") from error
+            told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            if imagenet:
+                raise WeightsError(
+                    f"no ImageNet weights for {encoder} of segmentation_models.pytorch ({told}); connect to the "
+                    "network once, or train from scratch with --weights none"
+                ) from error
+            raise UsageError(
+                f"segmentation_models.pytorch cannot build this on {encoder} ({told}): take another encoder"
+            ) from error
+
+
+def _loaded(encoder: str, body: nn.Module) -> str:
+    return f"imagenet: smp-hub/{encoder} tensors sha256:{tensors_digest(body)[:8]}"
+
+
+def _normalisation(encoder: str, *, imagenet: bool) -> Mapping[str, Sequence[float]]:
+    """What images are normalised with for an encoder.
+
+    Raises:
+        UsageError: If its weights want images of another kind than RGB on the scale 0 .. 1.
+    """
+    if not imagenet and not encoder.startswith("tu-"):
+        return IMAGENET
+    try:
+        told = segmentation_models().encoders.get_preprocessing_params(encoder)
+    except ValueError:  # of timm, without weights
+        return IMAGENET
+    if told["input_space"] != "RGB" or told["input_range"][-1] != 1:
+        raise UsageError(
+            f"the weights of {encoder} want {told['input_space']} images on the scale {told['input_range']}, which is "
+            "not supported: take another encoder"
+        )
+    return {"mean": tuple(told["mean"]), "std": tuple(told["std"])}
