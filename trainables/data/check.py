@@ -78,7 +78,7 @@ class CheckResult:
         if not any(one.hidden for one in told):
             return ""
         place = write_all(self.name, self.root, self.errors, self.warnings)
-        return f"all are in {place}" if place else "python -m trainables.data.check --json lists all"
+        return f"all are in {place}" if place else f"{commands.command('trainables.data.check', '--json')} lists all"
 
     def raise_for_errors(self) -> None:
         """Returns if there are no errors.
