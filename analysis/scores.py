@@ -34,7 +34,7 @@ MIN_IMAGES_OF_CLASSES = 40
 """Images that a mean over classes needs."""
 MIN_UNITS_OF_PREDICTIONS = 150
 """Images or groups that a metric of what is predicted needs: a class that is seldom predicted has few that decide."""
-MIN_UNITS_OF_ONE_CLASS = 10
+MIN_UNITS_OF_ONE_CLASS = 20
 """Images or groups in which a class must be found for an interval of its own value."""
 
 

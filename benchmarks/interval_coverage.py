@@ -201,7 +201,7 @@ def main() -> None:
     for kind, first, second in pairs:
         if asked.only in (name := f"{kind}, change of types"):
             wrong = failures(first, second, asked.data_root)
-            for units in (20, 50, 150):
+            for units in (50, 150):
                 add(name, units, partial(changes, *wrong, units, asked.splits), types)
     if not asked.only and not asked.columns:
         RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")

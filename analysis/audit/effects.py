@@ -23,7 +23,7 @@ LEAST_IMAGES = 20
 LEAST_PER_TERM = 10
 LEAST_OF_CLASS = 5
 LEAST_CLASSES = 10
-LEAST_UNITS_OF_TYPE = 10
+LEAST_UNITS, LEAST_UNITS_OF_TYPE = 50, 10
 DRAWS = 500
 FIFTHS = 5
 
@@ -239,7 +239,7 @@ def type_changes(before: Wrong, after: Wrong, units: Units | None) -> list[dict[
     once = np.ones(len(before.sides), np.int64)
     first, second = before.lost(once), after.lost(once)
     low, high = np.full((2, len(TYPES)), np.nan)
-    if units is not None and units.enough:
+    if units is not None and units.count >= LEAST_UNITS:
         occurs = units.with_class((before.sides + after.sides).sum(axis=2))
         given = np.flatnonzero(occurs >= LEAST_UNITS_OF_TYPE)
         kept = (units.block[None] != np.arange(units.blocks)[:, None]).astype(np.int64)

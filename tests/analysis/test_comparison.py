@@ -187,7 +187,7 @@ def test_shares_of_what_is_predicted_need_more_images(count, why):
     assert why_no_interval(metrics.METRICS.get("iou"), with_classes(6, images=count)) == ""
 
 
-@pytest.mark.parametrize(("found", "why"), [(10, ""), (9, "car is found in 9 images: 10 are needed")])
+@pytest.mark.parametrize(("found", "why"), [(20, ""), (19, "car is found in 19 images: 20 are needed")])
 def test_the_value_of_one_class_needs_images_in_which_it_is_found(found, why):
     whole = with_classes(30)
     whole.confusions[found:30, 1] = [1, 0]  # the others are missed

@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from analysis.audit import factors
+from analysis.audit import effects, factors
 from analysis.audit.components import find_parts
 from analysis.audit.images import look_at
 from analysis.audit.intervals import family, leave_out, units_of
 from analysis.audit.pixels import Recount
 from analysis.audit.regions import region_row
+from analysis.failures.changes import type_changes
 from analysis.failures.factors import FACTORS
 from analysis.failures.measure import MEASURES, causes_text
 from analysis.failures.split import measure_image
 from analysis.scores import score_statistic
 from analysis.statistics import confidence_interval, paired_family
 from trainables.metrics import SCORE_CELLS, SCORE_LEVELS, all_metrics, sampling_units
+
+from ..failures.test_changes import measured, some
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -124,3 +127,17 @@ def test_one_more_hit_moves_every_metric():
     changed[0] = np.diag(changed[0].sum(axis=1))
     after = leave_out(Recount(changed), moved, units)
     assert all(after[name].value > before[name].value for name in ("pixel_accuracy", "iou", "f1", "recall"))
+
+
+def test_what_types_of_error_take_has_the_same_intervals():
+    splits = [measured(some(seed, share, count=60)) for seed, share in ((0, 0.6), (1, 0.2))]
+    groups = [None] * 60
+    theirs = type_changes(*splits, sampling_units(groups)).set_index("type")
+    wrong = [
+        effects.wrong_pixels([one.counts for one in split.images], np.stack([one.confusion for one in split.images]))
+        for split in splits
+    ]
+    ours = {str(row["type"]): row for row in effects.type_changes(*wrong, units_of(groups))}
+    assert ours.keys() == set(theirs.index) and theirs["difference_low"].notna().sum() >= 2
+    for kind, row in theirs.iterrows():
+        np.testing.assert_allclose([ours[kind][column] for column in theirs.columns], row.to_numpy(float), rtol=1e-7)

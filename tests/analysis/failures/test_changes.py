@@ -19,7 +19,8 @@ from trainables.metrics import sampling_units
 
 NAMES = ("background", "road", "car", "bus")
 KINDS = kinds_by_name(NAMES)
-IMAGES = sampling_units([None] * 30)
+COUNT = 50
+IMAGES = sampling_units([None] * COUNT)
 CARS = [(CAR, 10, 30, left, left + 15) for left in (2, 22, 42, 62)]
 
 
@@ -45,7 +46,7 @@ def test_components_are_cured_new_and_shared():
     assert component_changes(measured([(scene(), scene())]), measured([(scene(), truth)]), NAMES).empty
 
 
-def some(seed, share, count=30):
+def some(seed, share, count=COUNT):
     """Pairs in which each car is missed with some probability, and a bus is invented in half of the images."""
     rng = np.random.default_rng(seed)
     pairs = []
@@ -75,15 +76,16 @@ def lost(split: SplitFailures, drawn: list[int], kind: str) -> float:
     return float(table.loc[kind, "lost_iou"])
 
 
-@pytest.mark.parametrize("groups", [None, 10])
+@pytest.mark.parametrize("groups", [None, 50])
 def test_intervals_are_those_of_images_or_groups_left_out(groups):
-    before, after = measured(some(0, 0.6)), measured(some(1, 0.2))
-    of_image = [place % groups if groups else place for place in range(30)]
+    images = 2 * COUNT if groups else COUNT
+    before, after = measured(some(0, 0.6, count=images)), measured(some(1, 0.2, count=images))
+    of_image = [place % groups if groups else place for place in range(images)]
     changes = type_changes(before, after, sampling_units([str(one) if groups else None for one in of_image]))
     row = changes.set_index("type").loc["missed component"]
     without = []
-    for unit in range(count := groups or 30):
-        rest = [place for place in range(30) if of_image[place] != unit]
+    for unit in range(count := groups or images):
+        rest = [place for place in range(images) if of_image[place] != unit]
         without.append(lost(after, rest, "missed component") - lost(before, rest, "missed component"))
     bias = (count - 1) * (np.mean(without) - row["difference"])
     error = np.sqrt((count - 1) / count * np.square(np.array(without) - np.mean(without)).sum())
@@ -95,8 +97,8 @@ def test_intervals_are_those_of_images_or_groups_left_out(groups):
 def test_there_is_no_interval_where_images_chose_or_are_few():
     before, after = measured(some(0, 0.6)), measured(some(1, 0.2))
     assert type_changes(before, after, None)["difference_low"].isna().all()
-    few = measured(some(0, 0.6, count=19)), measured(some(1, 0.2, count=19))
-    assert type_changes(*few, sampling_units([None] * 19))["difference_low"].isna().all()
+    few = measured(some(0, 0.6, count=49)), measured(some(1, 0.2, count=49))
+    assert type_changes(*few, sampling_units([None] * 49))["difference_low"].isna().all()
     same = type_changes(before, before, IMAGES).set_index("type")["difference_high"]
     assert same["missed component"] == 0 and np.isnan(same["split"])
 
@@ -104,7 +106,7 @@ def test_there_is_no_interval_where_images_chose_or_are_few():
 def test_a_type_has_an_interval_from_so_many_images_on():
     perfect = [(scene(*CARS), scene(*CARS))]
     for count, has in ((LEAST_UNITS_OF_TYPE - 1, False), (LEAST_UNITS_OF_TYPE, True)):
-        before = measured([*some(0, 1.0, count=count), *perfect * (30 - count)])
-        after = measured(perfect * 30)
+        before = measured([*some(0, 1.0, count=count), *perfect * (COUNT - count)])
+        after = measured(perfect * COUNT)
         told = type_changes(before, after, IMAGES).set_index("type")["difference_low"]
         assert np.isfinite(told["missed component"]) == has
