@@ -188,6 +188,16 @@ def labels_by_trial(results: Results) -> dict[str, list[str]]:
     return found
 
 
+def drawn_once(measured: Measured) -> dict[str, str]:
+    """The labels to draw, with their names: those of one trial are drawn once, as the first, under all their names."""
+    first: dict[object, str] = {}
+    named: dict[str, list[str]] = {}
+    for label, record in measured.labels.items():
+        trial = getattr(record, "trial_id", label)
+        named.setdefault(first.setdefault(trial, label), []).append(plain(label))
+    return {label: " = ".join(names) for label, names in named.items()}
+
+
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})

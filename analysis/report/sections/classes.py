@@ -14,6 +14,7 @@ from analysis.report.drawing import (
     FIGURES,
     MARKERS,
     Drawing,
+    drawn_once,
     empty_figure,
     label_colors,
     legend_above,
@@ -53,7 +54,8 @@ def draw_per_class(results: Measured) -> Drawing | None:
         return None
     shown = results.class_metric
     metric, words = shown.name, shown.class_words
-    labels = list(dict.fromkeys(frame["label"]))
+    names = drawn_once(results)
+    labels = [label for label in dict.fromkeys(frame["label"]) if label in names]
     colors = label_colors(results)
     table = frame.pivot_table(index="class", columns="label", values=metric, sort=False, dropna=False)
     reference = BASELINE if BASELINE in labels else labels[0]
@@ -74,7 +76,7 @@ def draw_per_class(results: Measured) -> Drawing | None:
                 color=colors[label],
                 markersize=7.5 if is_main else 5,
                 zorder=3 if is_main else 2,
-                label=plain(label),
+                label=names[label],
             )
     name_rows(axes, [str(name) for name in table.index])
     axes.set_ylim(-0.7, len(table) - 0.3)

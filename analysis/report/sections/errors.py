@@ -10,7 +10,7 @@ from analysis.colours import light
 from analysis.failures.kinds import kinds_text
 from analysis.failures.names import BY_WORDS, ErrorType
 from analysis.measured import Measured
-from analysis.report.drawing import FIGURES, Drawing, empty_figure, name_rows
+from analysis.report.drawing import FIGURES, Drawing, drawn_once, empty_figure, name_rows
 from analysis.report.page import SECTIONS, Claim, Material, Section, bold, claim, render_section
 from analysis.report.tables import readable
 from trainables.labels import BASELINE, BEST
@@ -126,7 +126,8 @@ def draw_error_types(results: Measured) -> Drawing | None:
     if frame["pixels"].sum() == 0:
         return None
     table = frame.pivot_table(index="label", columns="type", values="lost_iou", sort=False)
-    table = table.loc[[label for label in reversed(list(results.labels)) if label in table.index]]
+    names = {label: name for label, name in reversed(drawn_once(results).items()) if label in table.index}
+    table = table.loc[list(names)].rename(index=names)
     return Drawing(
         _stacked_bars(table, f"mIoU lost on {results.split} (1 - mIoU)"),
         f"What each label lacks of a perfect mIoU on {results.split}, by type of error; each wrong pixel has one type.",

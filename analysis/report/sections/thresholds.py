@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.measured import Measured
-from analysis.report.drawing import FIGURES, MARKERS, Drawing, empty_figure, label_colors, legend_above, plain
+from analysis.report.drawing import FIGURES, MARKERS, Drawing, drawn_once, empty_figure, label_colors, legend_above
 from analysis.report.page import SECTIONS, Material, Section, render_section
 from analysis.report.tables import readable
 from trainables.labels import CHIEF, MAJORITY
@@ -27,7 +27,8 @@ def draw_thresholds(results: Measured) -> Drawing | None:
     frame = results.iou_thresholds[results.iou_thresholds["label"] != MAJORITY]
     if frame.empty:
         return None
-    colors = label_colors(results)
+    colors, names = label_colors(results), drawn_once(results)
+    frame = frame[frame["label"].isin(list(names))]
     titles = {"precision": "precision", "recall": "recall", "f1": "F1", "ap": "AP"}
     # Masks alone have no probabilities, and so no AP.
     titles = {column: title for column, title in titles.items() if column in frame}
@@ -43,7 +44,7 @@ def draw_thresholds(results: Measured) -> Drawing | None:
                 linewidth=2.2 if label in CHIEF else 1.5,
                 marker=MARKERS[place % len(MARKERS)],
                 markersize=3.4,
-                label=plain(str(label)),
+                label=names[str(label)],
             )
         axes.set_title(title)
         axes.set_xlim(0, 1)

@@ -13,9 +13,11 @@ from analysis.report.drawing import FIGURES, save_figures
 from analysis.report.parts import Parts
 from analysis.report.sections.classes import draw_confusion, draw_per_class
 from analysis.report.sections.curves import MOST_LINES, draw_curves, trial_curve
+from analysis.report.sections.errors import draw_error_types
 from analysis.report.sections.failures import cause_counts
 from analysis.report.sections.run import draw_hyperparameters, numeric_hyperparameters
 from analysis.report.sections.standings import draw_standings
+from analysis.report.sections.thresholds import draw_thresholds
 from sweep.objectives import objective_of, objectives
 
 from ..synthetic_run import make_results, with_effects, with_standing, with_trade_off, with_verdict
@@ -156,6 +158,17 @@ def test_figures_show_the_sweeps_objective(results, key: str) -> None:
     values = results.per_class.set_index("label").loc["baseline", of_class.name].dropna()
     assert sorted(value for value in line.get_xdata() if value == value) == sorted(values)
     assert drawing.caption.startswith(of_class.class_words)
+
+
+def test_labels_of_one_trial_are_drawn_once_under_both_names(results) -> None:
+    best = results.labels["best"]
+    for label, record in results.labels.items():
+        assert (record.trial_id == best.trial_id) is (label in ("best", "geometric")), "as the run is made up"
+    shown = {"baseline", "best = geometric", "photometric"}
+    for draw in (draw_per_class, draw_thresholds):
+        lines = draw(results).figure.axes[0].lines
+        assert {line.get_label() for line in lines if not line.get_label().startswith("_")} == shown
+    assert {text.get_text() for text in draw_error_types(results).figure.axes[0].get_yticklabels()} == shown
 
 
 def test_a_figure_of_an_earlier_report_does_not_linger(results, tmp_path: Path) -> None:
