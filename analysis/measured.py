@@ -111,6 +111,11 @@ class Measured:
         return f"{self.split} images"
 
     @property
+    def units(self) -> str:
+        """What intervals leave out or draw again: `images`, or `groups` where images come in groups."""
+        return "images"
+
+    @property
     def class_metric(self) -> Metric:
         """What classes are compared by."""
         return METRICS.get("iou")

@@ -144,6 +144,11 @@ class Results(Measured):
         return {label: record.trial_id for label, record in self.labels.items()}
 
     @property
+    def units(self) -> str:
+        """See `Measured`."""
+        return units_of(next(iter(self.evaluations.values()))).name if self.evaluations else "images"
+
+    @property
     def class_metric(self) -> Metric:
         """What classes are compared by: the sweep's objective, of which it may rank one class; else IoU."""
         of_class = split_key(self.objective.key)
@@ -285,7 +290,7 @@ def build_results(
         workers=workers,
         progress=progress,
     )
-    components = component_tables(wrong, training)
+    components = component_tables(wrong, training, units_of(floor))
     effects = factor_frame(components, seed=manifest.seed)
     proposals: tuple[Proposal, ...] = ()
     if split == "val" and chief not in dead:

@@ -35,7 +35,7 @@ class Cases:
     Attributes:
         iou: Shape (K,).
         class_id: Shape (K,).
-        image: Place of the image, shape (K,).
+        image: Place of the image, or of its group where images come in groups, shape (K,).
         factors: Shape (K, F).
         names: Of the factors, length F.
         frequency: Share of the training images that have each class; None where they cannot be read.

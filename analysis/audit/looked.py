@@ -156,7 +156,7 @@ class Looked:
         return Cases(
             iou=np.array([one.iou for _, one in own]),
             class_id=np.array([one.class_id for _, one in own], np.int64),
-            image=np.array([place for place, _ in own], np.int64),
+            image=self.units.unit[[place for place, _ in own]],
             factors=factors,
             names=names,
             frequency=self.sought.frequency,

@@ -21,6 +21,7 @@ from analysis.failures.components import Integers
 from analysis.failures.factors import DISTANCE, FACTORS, FREQUENCY, Factor
 from analysis.failures.split import SplitFailures
 from analysis.failures.training_images import TrainingImages
+from trainables.metrics import Units
 
 # Limits; docs/METRICS.md has the reason of each.
 LEAST_EFFECT = 0.03
@@ -52,7 +53,7 @@ class ComponentTable:
     Attributes:
         iou: Shape (K,).
         class_id: Shape (K,).
-        image: Place of the image, shape (K,).
+        image: Place of the image, or of its group where images come in groups: what is drawn again, shape (K,).
         factors: Shape (K, F), NaN where one cannot be measured.
         of: What the columns are, length F.
         frequency: Share of the training images that have each class, by class id; None where it is not known.
@@ -67,7 +68,11 @@ class ComponentTable:
 
 
 def component_table(
-    split: SplitFailures, *, distances: Floats | None = None, frequency: Floats | None = None
+    split: SplitFailures,
+    *,
+    distances: Floats | None = None,
+    frequency: Floats | None = None,
+    units: Units | None = None,
 ) -> ComponentTable | None:
     """The components of a split; None where no image was measured (`measure_image` without an image).
 
@@ -75,6 +80,7 @@ def component_table(
         split: Of N images.
         distances: How far each image is from the training images, shape (N,).
         frequency: As of `ComponentTable`.
+        units: The images, or their groups; each image by itself without it.
     """
     measured = [place for place, one in enumerate(split.images) if one.factors is not None]
     if not measured:
@@ -89,7 +95,7 @@ def component_table(
     return ComponentTable(
         iou=np.concatenate([one.components.iou[is_true] for one, is_true in zip(images, own, strict=True)]),
         class_id=np.concatenate([one.components.class_id[is_true] for one, is_true in zip(images, own, strict=True)]),
-        image=np.repeat(np.arange(len(images)), counts),
+        image=np.repeat(np.arange(len(images)) if units is None else units.of_image[measured], counts),
         factors=factors,
         of=of,
         frequency=frequency,
@@ -97,17 +103,20 @@ def component_table(
 
 
 def component_tables(
-    splits: Mapping[str, SplitFailures], training: TrainingImages | None = None
+    splits: Mapping[str, SplitFailures], training: TrainingImages | None = None, units: Units | None = None
 ) -> dict[str, ComponentTable]:
     """The components of each label that has factors.
 
     Args:
         splits: By label.
         training: What the training images say.
+        units: As of `component_table`.
     """
     training = training or TrainingImages()
     found = {
-        label: component_table(split, distances=training.distances.get(label), frequency=training.frequency)
+        label: component_table(
+            split, distances=training.distances.get(label), frequency=training.frequency, units=units
+        )
         for label, split in splits.items()
     }
     return {label: table for label, table in found.items() if table is not None}

@@ -49,7 +49,8 @@ def factors_section(material: Material) -> Section | None:
         content=readable(frame),
         components=int(frame["components"].iloc[0]) if own.empty else int(own["components"].iloc[0]),
         images=int(frame["images"].iloc[0]),
-        kind=results.images_word,
+        kind=results.images_word if results.units == "images" else f"groups of {results.images_word}",
+        unit=results.units,
         unmeasured=results.unmeasured,
     )
 
@@ -128,7 +129,7 @@ def draw_factor_curves(results: Measured) -> Drawing | None:
     return Drawing(
         figure,
         f"Mean IoU of components of {' and '.join(labels)} in each fifth of a factor on {results.split}, with 95% "
-        "intervals over images; not adjusted for anything.",
+        f"intervals over {results.units}; not adjusted for anything.",
     )
 
 

@@ -23,6 +23,7 @@ from analysis.failures.reasons import (
 from analysis.failures.split import measure_image, measure_split
 from analysis.failures.training_images import TrainingImages
 from tests.analysis.failures.test_error_types import CAR, scene
+from trainables.metrics import sampling_units
 
 NAMES = [factor.name for factor in FACTORS]
 
@@ -149,8 +150,29 @@ def test_frames_come_from_measured_images():
     assert (curves["iou_low"] <= curves["iou"]).all() and (curves["iou"] <= curves["iou_high"]).all()
     mean = np.concatenate([one.components.iou for one in splits["model"].images]).mean()
     assert (sizes["iou"] * sizes["components"]).sum() / sizes["components"].sum() == pytest.approx(mean)
+    (table,) = component_tables(splits, units=sampling_units([f"g{place // 4}" for place in range(40)])).values()
+    assert table.image.tolist() == [place // 4 for place, one in enumerate(splits["model"].images)
+                                    for _ in range(int(one.components.is_true.sum()))]  # fmt: skip
+    assert factor_frame({"model": table}).empty, "10 groups are too few"
     far = TrainingImages(distances={"model": np.arange(40.0)})
     (table,) = component_tables(splits, far).values()
     assert table.factors[:, -1].tolist() == table.image.tolist() and table.of == (*FACTORS, DISTANCE)
     blind = measure_split(["i0"], lambda place: of_image(place, image=False), ["model"])
     assert component_tables(blind) == {} and factor_frame({}).empty and curve_frame({}).empty
+
+
+def test_images_of_a_group_are_no_evidence_of_their_own() -> None:
+    """Frames of one video are alike: what a factor that is the video's goes with is told by videos."""
+    groups, images, components = 30, 16, 2
+    false = {"images": 0, "groups": 0}
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        group = np.repeat(np.arange(groups), images * components)
+        light, quality = rng.random(groups), rng.normal(0, 0.1, groups)
+        iou = np.clip(0.6 + quality[group] + rng.normal(0, 0.05, len(group)), 0, 1)
+        for what, unit in (("images", np.repeat(np.arange(groups * images), components)), ("groups", group)):
+            classes = np.zeros(len(group), np.int64)
+            table = ComponentTable(iou, classes, unit, light[group][:, None], of=FACTORS[:1])
+            (row,) = factor_effects(table, resamples=200, seed=seed)
+            false[what] += bool(row[EFFECT_COLUMNS.index("reason") - 1])
+    assert false["groups"] <= 4 < 10 <= false["images"]
