@@ -88,9 +88,10 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         weights=ready.weights,
         inputs=inputs_text(ready.space, ready.base, ready.usual),
     )
-    for one in ready.checked.warning_paragraphs:
+    warnings = ready.checked.warning_paragraphs
+    for one in warnings:
         console.print(f"[yellow]warning[/yellow] {escape(one.line)}", soft_wrap=True)
-    if all_are := ready.checked.where_all_are(ready.checked.warning_paragraphs):
+    if all_are := ready.checked.where_all_are(warnings):
         console.print(escape(all_are), soft_wrap=True, style="dim")
     root = config.data_root
     setting = Setting(

@@ -29,7 +29,7 @@ TYPE_CHANGE_COLUMNS = ("type", "before", "after", "difference", "difference_low"
 """Of the table `type_changes`."""
 
 LEAST_UNITS = 50
-"""Images or groups for intervals: of 20 and 40 VOC images those of all types hold at once in 84 and 90 of 100."""
+"""Images or groups for intervals: with fewer those of all types do not hold at once often enough."""
 LEAST_UNITS_OF_TYPE = 10
 """Images or groups in which a type must occur under one of the predictions: the few of a rarer one decide."""
 ROWS_AT_A_TIME = 2**22

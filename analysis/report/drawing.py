@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
@@ -30,10 +30,6 @@ from analysis.measured import Measured
 from analysis.report.parts import FailedPart, Parts, forget
 from trainables.files import write_atomically
 from trainables.registry import Registry
-
-if TYPE_CHECKING:
-    from analysis.measured import Measured
-    from analysis.results import Results
 
 WIDTH = 9.6
 """Width of a full-width figure in inches."""
@@ -180,22 +176,17 @@ def label_colors(measured: Measured) -> dict[str, str]:
     return {label: light(name) for label, name in series(list(measured.labels)).items()}
 
 
-def labels_by_trial(results: Results) -> dict[str, list[str]]:
-    """Trial id -> the labels it holds; two labels may hold the same trial."""
+def labels_by_trial(measured: Measured) -> dict[str, list[str]]:
+    """Trial id (of masks: what names them) -> the labels it holds; two labels may hold the same trial."""
     found: dict[str, list[str]] = {}
-    for label, record in results.labels.items():
-        found.setdefault(record.trial_id, []).append(label)
+    for label, key in measured.prediction_keys.items():
+        found.setdefault(key, []).append(label)
     return found
 
 
 def drawn_once(measured: Measured) -> dict[str, str]:
     """The labels to draw, with their names: those of one trial are drawn once, as the first, under all their names."""
-    first: dict[object, str] = {}
-    named: dict[str, list[str]] = {}
-    for label, record in measured.labels.items():
-        trial = getattr(record, "trial_id", label)
-        named.setdefault(first.setdefault(trial, label), []).append(plain(label))
-    return {label: " = ".join(names) for label, names in named.items()}
+    return {labels[0]: " = ".join(map(plain, labels)) for labels in labels_by_trial(measured).values()}
 
 
 def _svg(figure: Figure) -> str:
