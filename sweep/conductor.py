@@ -25,7 +25,7 @@ from sweep.phases import Ablate, Confirm, Context, Finish, Phase, Proposal, Sear
 from sweep.phases.ablate import ablating
 from sweep.phases.confirm import repeated
 from sweep.plan import Plan, cost_of
-from sweep.trials import TrialTable, TrialView
+from sweep.trials import GpusOf, TrialTable, TrialView
 from sweep.verdict import Confirmed, Verdict, last_verdict
 from sweep.verify import published_labels
 from trainables.labels import BASELINE, BEST
@@ -63,7 +63,7 @@ class Conductor:
         objective: What ranks trials.
         further: Objectives beside it: a trial that does not report them all has failed.
         of_model: What results carry beside what trials report: measures of the model of a flat configuration.
-        gpus_per_trial: For the account of GPU time.
+        gpus: Of a trial, by its configuration: for the account of GPU time.
         plan: What the budget was expected to buy; with one, a time budget bounds the whole command.
         slots: Trials that run at once.
         clock: Seconds, monotonic.
@@ -82,7 +82,7 @@ class Conductor:
         objective: Objective,
         further: Sequence[Objective] = (),
         of_model: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda config: {},
-        gpus_per_trial: float = 0.0,
+        gpus: GpusOf = lambda config: 0.0,
         plan: Plan | None = None,
         slots: int = 1,
         clock: Callable[[], float] = time.monotonic,
@@ -97,9 +97,7 @@ class Conductor:
         self.limit = None
         if plan is not None and budget.time_budget is not None:
             self.limit = TimeLimit(budget.time_budget, plan, slots, self.elapsed, self._count_labels)
-        context = Context(
-            self.table, objective, budget, gpus_per_trial, self.elapsed, journal.append, self.limit, tuple(further)
-        )
+        context = Context(self.table, objective, budget, gpus, self.elapsed, journal.append, self.limit, tuple(further))
         self.search = Search(context, space=space, base=base, sampler=sampler, scheduler=scheduler, seed=seed)
         self.confirm = Confirm(context, seed=seed, top=budget.confirm_top, seeds=budget.confirm_seeds)
         if self.limit is not None:

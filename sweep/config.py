@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -60,7 +60,7 @@ class SweepConfig:
     warm_start: Path | None
     objective: tuple[str, ...]
     cpus_per_trial: float | None
-    gpus_per_trial: float | None
+    gpus_per_trial: float | Literal["auto"] | None
     concurrent: int | None
     precision: str | None
     channels_last: bool

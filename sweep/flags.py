@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from search_spaces import SPACES
 from sweep.objectives import DEFAULT as DEFAULT_OBJECTIVE
@@ -25,6 +25,8 @@ DEFAULT_ARCHITECTURES = ("fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp
 
 DEFAULT_TRIALS, DEFAULT_EPOCHS = 5, 5
 """Where only the other of `--trials` and `--max-epochs` is given, and no time budget."""
+AUTO: Final = "auto"
+"""Of `--gpus-per-trial`: as many trials share a GPU as fit and pay (`sweep.packing`)."""
 DEMO_SECONDS = 240.0
 """The time budget of a sweep on embedded images of which nothing else is said."""
 
@@ -164,7 +166,11 @@ def add_where(where: argparse._ActionsContainer, mode: Mode) -> None:
     )
     if mode == "start":
         where.add_argument(
-            "--gpus-per-trial", type=float, metavar="N", help="may be a fraction (default: 1 where there is a GPU)"
+            "--gpus-per-trial",
+            type=_gpus,
+            metavar="N",
+            help="may be a fraction; auto: as many trials share a GPU as fit and pay, measured first (default: 1 where "
+            "there is a GPU)",
         )
     where.add_argument("--concurrent", type=int, metavar="N", help="trials at once (default: as many as fit)")
     if mode == "start":
@@ -258,6 +264,15 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
     return int(text)
+
+
+def _gpus(text: str) -> float | Literal["auto"]:
+    if text == AUTO:
+        return AUTO
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number, or {AUTO}") from None
 
 
 def _positive_float(text: str) -> float:

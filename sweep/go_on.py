@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from sweep.again import space_fault, splits_fault
 from sweep.config import CHANGEABLE, GoOnConfig
+from sweep.flags import AUTO
 from sweep.manifest import SweepManifest
 from sweep.objectives import recorded_objective
 from sweep.resources import Machines, available, plan_execution, plan_resources
@@ -234,12 +235,17 @@ def _held(manifest: SweepManifest) -> dict[str, Any]:
         "scheduler": manifest.search.scheduler,
         "seed": manifest.seed,
         "objective": [manifest.objective, *(one.key for one in manifest.further_objectives)],
-        "gpus_per_trial": manifest.resources.gpus_per_trial,
+        "gpus_per_trial": AUTO if _packed(manifest) else manifest.resources.gpus_per_trial,
         "precision": execution.precision,
         "channels_last": execution.channels_last,
         "compile": execution.compile,
         "cache_limit": execution.cache_bytes,
     }
+
+
+def _packed(manifest: SweepManifest) -> bool:
+    """Whether trials share GPUs as measured."""
+    return manifest.plan is not None and any(one.gpus for one in manifest.plan.costs)
 
 
 def _seeds_given(manifest: SweepManifest) -> int | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from search_spaces.core.space import SearchSpace
 from sweep.latencies import MeasuredLatency
-from sweep.plan import Plan
+from sweep.plan import Plan, gpus_of
 from sweep.resources import Resources
 from sweep.versions import Hardware
 from trainables import commands
@@ -186,6 +186,11 @@ class SweepManifest:
 
     # Holds for the sections too. An unknown key is refused: `save` would lose it.
     __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
+
+    def gpus_of(self, config: Mapping[str, Any]) -> float:
+        """The GPUs that a trial is given, by its flat configuration."""
+        costs = () if self.plan is None else self.plan.costs
+        return gpus_of(costs, config, self.resources.gpus_per_trial)
 
     def save(self, run_dir: Path) -> None:
         """Writes `manifest.json`, atomically and always in the present format.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from trainables.registry import Scalar
 
 AT_ONCE = 4
 """Most processes that measure at once; more trials than that hinder one another about as much."""
+TIMES = 3
+"""That each of several processes on a GPU measures the same."""
 FACTORS = ("batch_size", "training.freeze")
 """Keys that change what an epoch costs by about the same factor for every model and image size."""
 TOGETHER = "the most expensive of each, together"
@@ -51,7 +54,9 @@ def measure_models(
     if not execution.is_possible_here:
         return ()
     asked = probes(ready.space, ready.base)
-    costs = _measured([config for _, config in asked], ready, resources, execution, root=root, console=console)
+    costs = _measured(
+        [config for _, config in asked], ready, processes(resources), execution, root=root, console=console
+    )
     faults = [f"  {name}: {cost.fault}" for (name, _), cost in zip(asked, costs, strict=True) if cost.fault]
     if faults:
         raise SegsweepError(
@@ -69,7 +74,7 @@ def measure_known(
     if not execution.is_possible_here:
         return None
     config = _with(ready.space, ready.base, {})
-    (cost,) = _measured([config], ready, resources, execution, root=root, console=console)
+    (cost,) = _measured([config], ready, processes(resources), execution, root=root, console=console)
     return None if cost.fault else MeasuredCost(str(config["model.name"]), str(config["image_size"]), cost)
 
 
@@ -85,14 +90,39 @@ def measure_everything(
     if not execution.is_possible_here:
         return [], ()
     asked = variants(ready.space, ready.base)
-    costs = _measured([config for _, config in asked], ready, resources, execution, root=root, console=console)
+    costs = _measured(
+        [config for _, config in asked], ready, processes(resources), execution, root=root, console=console
+    )
     rows = [(what, cost) for (what, _), cost in zip(asked, costs, strict=True)]
     sized = len(probes(ready.space, ready.base))
     together = most_expensive([(config, cost) for (_, config), cost in zip(asked, costs, strict=True)])
     if together is not None and len(rows) > 1:
-        (cost,) = _measured([together], ready, resources, execution, root=root, console=console)
+        (cost,) = _measured([together], ready, processes(resources), execution, root=root, console=console)
         rows.append((TOGETHER, cost))
     return rows, combined([config for _, config in asked[:sized]], costs[:sized])
+
+
+def measure_sharing(
+    settings: Mapping[str, Any],
+    at_once: int,
+    ready: Prepared,
+    execution: Execution,
+    *,
+    root: Path | None,
+    console: Console,
+) -> Cost:
+    """The cost of a configuration, by what decides it, while so many trials run it on one GPU.
+
+    Each process measures several times: they do not begin at the same moment.
+    """
+    configs = [_with(ready.space, ready.base, settings)] * TIMES
+    costs = _measured(configs, ready, at_once, execution, root=root, console=console)
+    faulty = next((cost for cost in costs if cost.fault), None)
+    return faulty or dataclasses.replace(
+        costs[0],
+        train_seconds=statistics.fmean(cost.train_seconds for cost in costs),
+        val_seconds=statistics.fmean(cost.val_seconds for cost in costs),
+    )
 
 
 def measure_latencies(ready: Prepared, execution: Execution, *, console: Console) -> tuple[MeasuredLatency, ...]:
@@ -278,7 +308,7 @@ def _with(
 def _measured(
     configs: Sequence[Mapping[str, Any]],
     ready: Prepared,
-    resources: Resources,
+    at_once: int,
     execution: Execution,
     *,
     root: Path | None,
@@ -290,7 +320,7 @@ def _measured(
             configs,
             data,
             execution,
-            at_once=processes(resources),
+            at_once=at_once,
             root=root,
             progress=lambda done, total: status.update(f"measuring what an epoch costs: {done}/{total}"),
         )

@@ -43,6 +43,7 @@ class MeasuredCost:
         cost: As measured while as many processes ran as trials will.
         batch_size: Images per step; 0 where the space does not vary them.
         freeze: `training.freeze`; empty where the space does not vary it.
+        gpus: That a trial is given, of `--gpus-per-trial auto`; 0 where every trial is given the same.
     """
 
     model: str
@@ -50,6 +51,7 @@ class MeasuredCost:
     cost: Cost
     batch_size: int = 0
     freeze: str = ""
+    gpus: float = 0.0
 
     def settings(self) -> dict[str, Any]:
         """What it is the cost of, as flat keys."""
@@ -68,12 +70,28 @@ def cost_of(costs: Iterable[MeasuredCost], config: Mapping[str, Any]) -> Cost | 
         costs: Of a plan.
         config: Flat; keys that decide the cost may be missing where a sweep holds them.
     """
+    found = _measured(costs, config)
+    return found.cost if found is not None else None
 
+
+def gpus_of(costs: Iterable[MeasuredCost], config: Mapping[str, Any], usual: float) -> float:
+    """The GPUs that a trial is given.
+
+    Args:
+        costs: Of a plan.
+        config: As of `cost_of`.
+        usual: `--gpus-per-trial`, or the smallest part of a GPU that `auto` gives.
+    """
+    found = _measured(costs, config)
+    return found.gpus if found is not None and found.gpus else usual
+
+
+def _measured(costs: Iterable[MeasuredCost], config: Mapping[str, Any]) -> MeasuredCost | None:
     def agreeing(one: MeasuredCost) -> int:
         return sum(str(config.get(key, value)) == str(value) for key, value in one.settings().items())
 
     alike = [one for one in costs if (one.model, one.image_size) == _model_and_size(config)]
-    return max(alike, key=agreeing).cost if alike else None
+    return max(alike, key=agreeing, default=None)
 
 
 def _model_and_size(config: Mapping[str, Any]) -> tuple[str, str]:

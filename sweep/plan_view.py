@@ -14,7 +14,7 @@ from rich.text import Text
 from sweep.answer import rows, untried_text
 from sweep.latencies import MeasuredLatency, unsteady_text
 from sweep.plan import GAIN, SEED_SD, MeasuredCost, Plan
-from trainables.words import counted, time_text
+from trainables.words import bytes_text, counted, time_text
 
 if TYPE_CHECKING:
     from sweep.planning import Asked
@@ -142,8 +142,3 @@ def _rounded(seconds: float) -> str:
     """A prediction, not finer than it deserves."""
     step = 10 if seconds < 600 else 60 if seconds < 7200 else 600
     return time_text(max(step, round(seconds / step) * step))
-
-
-def bytes_text(number: int) -> str:
-    """A size in MiB or GiB."""
-    return f"{number / 2**30:.1f} GiB" if number >= 2**29 else f"{number / 2**20:.0f} MiB"

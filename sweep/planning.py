@@ -88,7 +88,7 @@ def make_plan(setting: Setting, asked: Asked) -> Plan:
         labels=setting.labels(trials),
         label_seconds=round(setting.label_seconds, 2),
         gpu_hours=round((predicted.busy_seconds + refit) * setting.gpus_per_trial / 3600, 3),
-        memory_bytes=max((one.cost.memory_bytes for one in setting.costs), default=0) * setting.slots,
+        memory_bytes=round(max((one.cost.memory_bytes * setting.at_once(one) for one in setting.costs), default=0)),
         disk_bytes=max((one.cost.checkpoint_bytes for one in setting.costs), default=0)
         * (trials + confirm.trials + setting.labels(trials) + 2 * bool(refit)),
         costs=setting.costs,

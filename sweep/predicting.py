@@ -17,7 +17,7 @@ import numpy as np
 
 from search_spaces.core.space import SearchSpace
 from sweep.forecast import RAY_SECONDS, TRIAL_SECONDS, WORKER_SECONDS, makespan
-from sweep.plan import MeasuredCost, cost_of
+from sweep.plan import MeasuredCost, cost_of, gpus_of
 from sweep.schedulers import SCHEDULERS
 from trainables.labels import BASELINE
 from trainables.registry import Scalar
@@ -89,7 +89,7 @@ class Setting:
         costs: Of every model and size; empty where they could not be measured.
         scheduler: Name of the stop rule.
         slots: Trials at once.
-        gpus_per_trial: For GPU hours.
+        gpus_per_trial: The least that a trial is given.
         spent: Seconds since the start of the command.
         report: Whether a report on val is written.
         train_images: Of the train split.
@@ -122,6 +122,10 @@ class Setting:
         most = 1 if by is None else len(by.choices) if by.kind == "choice" else len(self.space.start)
         return min(most, trials)
 
+    def at_once(self, cost: MeasuredCost) -> float:
+        """How many trials of a configuration can run at once: fewer where each is given more of a GPU than others."""
+        return self.slots * self.gpus_per_trial / cost.gpus if cost.gpus else self.slots
+
     @property
     def label_seconds(self) -> float:
         """Of the report for each label: it is evaluated, and its masks are kept, measured and drawn."""
@@ -142,9 +146,13 @@ class Setting:
 
 
 def seconds_of(setting: Setting, config: Mapping[str, Scalar]) -> float:
-    """Of an epoch of a configuration, as measured."""
+    """Of an epoch of a configuration, as measured; one that is given more of a GPU takes the time of several places."""
     cost = cost_of(setting.costs, config)
-    return cost.epoch_seconds if cost is not None else 0.0
+    if cost is None:
+        return 0.0
+    usual = setting.gpus_per_trial
+    places = gpus_of(setting.costs, config, usual) / usual if usual else 1.0
+    return cost.epoch_seconds * places
 
 
 def refit_seconds_of(setting: Setting, config: Mapping[str, Scalar], epochs: int) -> float:

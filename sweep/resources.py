@@ -43,7 +43,7 @@ class Machines:
 
 @dataclass(frozen=True)
 class Resources:
-    """What each trial gets, and how many run at once."""
+    """What each trial gets, and how many run at once; some are given a GPU of their own (`sweep.packing`)."""
 
     cpus_per_trial: float
     gpus_per_trial: float

@@ -159,7 +159,7 @@ class Session:
             objective=objective,
             further=further,
             of_model=lambda config: of_model(manifest.latencies, config),
-            gpus_per_trial=manifest.resources.gpus_per_trial,
+            gpus=manifest.gpus_of,
             plan=manifest.plan,
             slots=manifest.resources.concurrent,
         )
@@ -186,7 +186,7 @@ class Session:
         from sweep.tuner import Halted, Interrupted, ray_session, run_trials
 
         resources, execution = self.manifest.resources, self.manifest.execution
-        views = Views(conductor, self.run_dir, resources.gpus_per_trial)
+        views = Views(conductor, self.run_dir, self.manifest.gpus_of)
         stopped_by = None
         try:
             if self.options.address is None:
@@ -210,6 +210,7 @@ class Session:
                         data=self.data,
                         run_dir=self.run_dir,
                         resources=resources,
+                        gpus=self.manifest.gpus_of,
                         execution=execution,
                         on_tick=tick,
                     )
@@ -248,7 +249,7 @@ class Session:
 
     def _refit(self, conductor: Conductor) -> bool:
         """Trains the winner again on train and val, if that is to be done; says whether it was interrupted."""
-        views = Views(conductor, self.run_dir, self.manifest.resources.gpus_per_trial)
+        views = Views(conductor, self.run_dir, self.manifest.gpus_of)
         try:
             refit_winner(self.run_dir, self.manifest, self.data, conductor, self.console, on_tick=views.refresh)
         except KeyboardInterrupt:
@@ -261,7 +262,7 @@ class Session:
         return not self.options.report or report_on_val(self.run_dir, self.console, pictures=self.options.pictures)
 
     def _write_views(self, conductor: Conductor) -> None:
-        Views(conductor, self.run_dir, self.manifest.resources.gpus_per_trial).write()
+        Views(conductor, self.run_dir, self.manifest.gpus_of).write()
 
     def _conclude(self, conductor: Conductor) -> None:
         """Writes down what fresh seeds showed on val, where there are any."""

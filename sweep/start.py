@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,16 +18,24 @@ from rich.markup import escape
 from sweep import answer, plan_view, short_budget
 from sweep.compiled import values_of
 from sweep.config import SweepConfig
-from sweep.flags import DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
+from sweep.flags import AUTO, DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
 from sweep.inputs_view import inputs_text
 from sweep.latencies import MeasuredLatency
 from sweep.manifest import Budget, ObjectiveRecord, SearchRecord, SweepManifest, TrackingRecord
-from sweep.measuring import measure_everything, measure_known, measure_latencies, measure_models, processes
-from sweep.plan import Plan
+from sweep.measuring import (
+    measure_everything,
+    measure_known,
+    measure_latencies,
+    measure_models,
+    measure_sharing,
+    processes,
+)
+from sweep.packing import pack, share_of
+from sweep.plan import MeasuredCost, Plan
 from sweep.planning import Asked, make_plan, propose
 from sweep.predicting import Setting
 from sweep.preflight import Prepared, check_disk, checkpoint_bytes, prepare
-from sweep.resources import Resources, available, plan_execution, plan_resources
+from sweep.resources import Machines, Resources, available, plan_execution, plan_resources
 from sweep.schedulers import comparison_note, scheduler_for
 from sweep.session import Options, Session, open_journal, trial_data
 from sweep.verify import describe_data
@@ -55,20 +65,14 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     machines = available(config.address)
     with console.status("checking the data") as status:
         ready = prepare(config, progress=lambda done, total: status.update(f"checking the data: {done}/{total} images"))
-    resources = plan_resources(
-        machines,
-        cpus_per_trial=config.cpus_per_trial,
-        gpus_per_trial=config.gpus_per_trial,
-        concurrent=config.concurrent,
-    )
-    execution = plan_execution(
-        resources,
-        precision=config.precision,
-        channels_last=config.channels_last,
-        compile=config.compile,
-        workers=config.workers,
-        cache_bytes=config.cache_limit,
-    )
+    given = config.gpus_per_trial
+    shares_gpus = given == AUTO
+    resources, execution = _machines_for(config, machines, None if given == AUTO else given)
+    if shares_gpus and not execution.is_possible_here:
+        raise UsageError(
+            f"--gpus-per-trial {AUTO} measures on this machine how many trials fit into a GPU, and it has none: give a "
+            "number, such as 0.25, or start the sweep where there is one"
+        )
     config, ready = _for_the_budget(config, ready, resources, execution, started, console)
     if config.warm_start is not None:
         warm = warm_start(ready.space, ready.base, config.warm_start, ready.objectives[0])
@@ -82,7 +86,8 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         ready.base,
         ready.data,
         ready.splits,
-        how=f"{config.sampler}, {scheduler}, {resources.concurrent} at once",
+        how=f"{config.sampler}, {scheduler}, "
+        + ("GPUs shared as measured" if shares_gpus else f"{resources.concurrent} at once"),
         execution=execution,
         objectives=ready.objectives,
         weights=ready.weights,
@@ -112,9 +117,11 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     plan_view.show_latencies(console, latencies)
     if config.check:
         rows, costs = measure_everything(ready, resources, execution, root=root, console=console)
-        return _check(config, rows, dataclasses.replace(setting, costs=costs), resources, console)
+        costs, resources, execution = _packed(config, costs, ready, machines, resources, execution, console)
+        return _check(config, rows, _on(setting, costs, resources), resources, console)
     costs = measure_models(ready, resources, execution, root=root, console=console)
-    setting = dataclasses.replace(setting, costs=costs, spent=time.monotonic() - started)
+    costs, resources, execution = _packed(config, costs, ready, machines, resources, execution, console)
+    setting = dataclasses.replace(_on(setting, costs, resources), spent=time.monotonic() - started)
     plan, asked = _planned(config, setting, resources, console)
     if warning := memory_warning(plan, resources):
         console.print(warning, style="yellow", soft_wrap=True)
@@ -130,6 +137,57 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     with open_journal(run_dir) as journal:
         data = trial_data(run_dir, ready.data, manifest)
         return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
+
+
+def _machines_for(config: SweepConfig, machines: Machines, gpus_per_trial: float | None) -> tuple[Resources, Execution]:
+    """What each trial gets, and how it is run."""
+    resources = plan_resources(
+        machines,
+        cpus_per_trial=config.cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        concurrent=config.concurrent,
+    )
+    execution = plan_execution(
+        resources,
+        precision=config.precision,
+        channels_last=config.channels_last,
+        compile=config.compile,
+        workers=config.workers,
+        cache_bytes=config.cache_limit,
+    )
+    return resources, execution
+
+
+def _on(setting: Setting, costs: tuple[MeasuredCost, ...], resources: Resources) -> Setting:
+    """The setting with what was measured, and with what trials are given after that."""
+    return dataclasses.replace(
+        setting, costs=costs, slots=resources.concurrent, gpus_per_trial=resources.gpus_per_trial
+    )
+
+
+def _packed(
+    config: SweepConfig,
+    costs: tuple[MeasuredCost, ...],
+    ready: Prepared,
+    machines: Machines,
+    resources: Resources,
+    execution: Execution,
+    console: Console,
+) -> tuple[tuple[MeasuredCost, ...], Resources, Execution]:
+    """With `--gpus-per-trial auto`, as many trials on each GPU as fit and pay; otherwise what there was."""
+    if config.gpus_per_trial != AUTO or not resources.gpus_per_trial or not costs:
+        return costs, resources, execution
+
+    def measure(settings: Mapping[str, Any], at_once: int) -> Cost:
+        _, shared = _machines_for(config, machines, share_of(at_once))
+        return measure_sharing(settings, at_once, ready, shared, root=config.data_root, console=console)
+
+    room = int(machines.cpus / (config.cpus_per_trial or 1)) // machines.gpus
+    if config.concurrent is not None:
+        room = min(room, math.ceil(config.concurrent / machines.gpus))
+    packing = pack(costs, room=room, measure=measure)
+    console.print(packing.text(), markup=False, highlight=False, soft_wrap=True)
+    return packing.costs, *_machines_for(config, machines, packing.share)
 
 
 def _for_the_budget(

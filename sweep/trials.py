@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from trainables.config import EARLIER
 from trainables.files import write_atomically
 from trainables.labels import BASELINE, BEST, in_order
 from trainables.paths import check_name
+
+GpusOf = Callable[[Mapping[str, Any]], float]
+"""The GPUs that a trial is given, by its flat configuration."""
 
 OPEN_STATES = ("pending", "running")
 
@@ -282,9 +285,9 @@ class TrialTable:
         """All trials at full budget of a trial's configuration, whatever their seeds."""
         return [t for t in self.completed(objective) if configuration(t) == configuration(trial)]
 
-    def write_csv(self, path: Path, *, gpus_per_trial: float, objective: Objective) -> None:
+    def write_csv(self, path: Path, *, gpus: GpusOf, objective: Objective) -> None:
         """Writes `trials.csv` atomically; the objective is the first of its metrics."""
-        rows = [trial_row(trial, gpus_per_trial) for trial in self.trials.values()]
+        rows = [trial_row(trial, gpus(trial.config)) for trial in self.trials.values()]
         stream = io.StringIO(newline="")
         columns = dict.fromkeys(column for row in rows for column in row)
         writer = csv.DictWriter(stream, ordered(columns, objective.key))
@@ -298,8 +301,8 @@ def finish_id(trial_id: str) -> str:
     return f"{trial_id}-finish"
 
 
-def trial_row(trial: TrialView, gpus_per_trial: float) -> dict[str, Any]:
-    """A row of `trials.csv`."""
+def trial_row(trial: TrialView, gpus: float) -> dict[str, Any]:
+    """A row of `trials.csv`, of a trial that was given so many GPUs."""
     return {
         "trial_id": trial.trial_id,
         "label": trial.label,
@@ -309,7 +312,7 @@ def trial_row(trial: TrialView, gpus_per_trial: float) -> dict[str, Any]:
         "reason": trial.reason,
         "epochs": trial.epochs,
         "seconds": round(trial.seconds, 3),
-        "gpu_seconds": round(trial.seconds * gpus_per_trial, 3),
+        "gpu_seconds": round(trial.seconds * gpus, 3),
         **trial.metrics,
         **{f"{CONFIG}{key}": value for key, value in trial.config.items()},
         PARENT: trial.parent or "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ from ray.tune.search import Searcher
 
 from sweep.conductor import Conductor, Task
 from sweep.resources import Machines, Resources
+from sweep.trials import GpusOf
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint
 from trainables.commands import ROOT
 from trainables.errors import SegsweepError
@@ -154,6 +156,7 @@ def run_trials(
     data: TrialData,
     run_dir: Path,
     resources: Resources,
+    gpus: GpusOf,
     execution: Execution,
     on_tick: Callable[[], None] = lambda: None,
 ) -> None:
@@ -163,7 +166,8 @@ def run_trials(
         conductor: Started.
         data: What trials see: train and val, never test.
         run_dir: The run's folder; trials write their checkpoints and logs there.
-        resources: Per trial.
+        resources: Per trial, and how many run at once.
+        gpus: Of a trial, by its configuration.
         execution: Of every trial.
         on_tick: Called often from the driver's loop; must be quick.
 
@@ -173,13 +177,14 @@ def run_trials(
     """
     trainable = tune.with_resources(
         tune.with_parameters(SegmentationTrainable, data=data, run_dir=str(run_dir.resolve()), execution=execution),
-        {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial},
+        lambda config: {"CPU": resources.cpus_per_trial, "GPU": gpus(config["config"])},
     )
     signals = _Signals()
+    queue = _Queue(gpus)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_Searcher(conductor, run_dir),
+            search_alg=_Searcher(conductor, run_dir, queue),
             scheduler=_Scheduler(conductor),
             num_samples=-1,
             max_concurrent_trials=resources.concurrent,
@@ -191,7 +196,7 @@ def run_trials(
             # A folder of its own for each start: what Tune kept before is of no use, the journal is the truth.
             name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
             storage_path=str(within(run_dir.resolve(), "tune")),
-            callbacks=[_Callbacks(conductor, signals, on_tick)],
+            callbacks=[_Callbacks(conductor, signals, queue, on_tick)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
             verbose=0,
@@ -204,18 +209,51 @@ def run_trials(
         raise Halted(conductor.halted)
 
 
+class _Queue:
+    """Keeps trials in turn that are given different parts of a GPU.
+
+    Tune gives what a trial leaves of a GPU to the next one that fits, so that one that needs more would wait until
+    no smaller one is left. No trial is handed out while one that needs more than the least has not begun.
+    """
+
+    def __init__(self, gpus: GpusOf) -> None:
+        self._gpus = gpus
+        self._least = math.inf
+        self._waiting: set[str] = set()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is to be handed out now."""
+        return bool(self._waiting)
+
+    def add(self, trial_id: str, config: Mapping[str, Any]) -> None:
+        """A trial was handed out."""
+        asked = self._gpus(config)
+        self._least = min(self._least, asked)
+        if asked > self._least:
+            self._waiting.add(trial_id)
+
+    def begun(self, trial_id: str) -> None:
+        """A trial runs."""
+        self._waiting.discard(trial_id)
+
+
 class _Searcher(Searcher):
     """Hands the conductor's tasks to Tune."""
 
-    def __init__(self, conductor: Conductor, run_dir: Path) -> None:
+    def __init__(self, conductor: Conductor, run_dir: Path, queue: _Queue) -> None:
         super().__init__()
         self._conductor = conductor
         self._run_dir = run_dir
+        self._queue = queue
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._queue.is_held:
+            return None
         task = self._conductor.next()
         if task is None:
             return str(Searcher.FINISHED) if self._conductor.finished else None
+        self._queue.add(task.trial_id, task.config)
         return {"trial_id": task.trial_id, "config": dict(task.config), "reported": self._seed_checkpoint(task)}
 
     def _seed_checkpoint(self, task: Task) -> int:
@@ -265,9 +303,10 @@ class _Scheduler(FIFOScheduler):
 class _Callbacks(Callback):
     """Passes on last results, which Tune does not show to schedulers, and restarts."""
 
-    def __init__(self, conductor: Conductor, signals: _Signals, on_tick: Callable[[], None]) -> None:
+    def __init__(self, conductor: Conductor, signals: _Signals, queue: _Queue, on_tick: Callable[[], None]) -> None:
         self._conductor = conductor
         self._signals = signals
+        self._queue = queue
         self._on_tick = on_tick
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -282,11 +321,15 @@ class _Callbacks(Callback):
         if result.get("done"):
             self._conductor.on_trial_result(trial.config["trial_id"], result)
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._queue.begun(trial.config["trial_id"])
+
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._conductor.on_trial_restart(trial.config["trial_id"], _last_words(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         trial_id, words = trial.config["trial_id"], _last_words(trial)
+        self._queue.begun(trial_id)
         if fault := node_fault(words):
             self._conductor.on_machine_fault(trial_id, fault)
             return

@@ -44,6 +44,7 @@ class Cost:
         memory_bytes: The most that the trial's process held: of the machine's memory, or of the GPU's on a GPU.
         checkpoint_bytes: Of a checkpoint in training.
         once_seconds: To run a frozen backbone over all images, once for all trials of the model and size.
+        device_bytes: What a trial may take of the GPU's memory: all that no other process held; 0 on the CPU.
         fault: Why the configuration cannot be trained here; empty if it can.
     """
 
@@ -53,6 +54,7 @@ class Cost:
     memory_bytes: int = 0
     checkpoint_bytes: int = 0
     once_seconds: float = 0.0
+    device_bytes: int = 0
     fault: str = ""
 
     @property
@@ -130,6 +132,7 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
         memory_bytes=_peak_bytes(execution),
         checkpoint_bytes=sum(parameter.numel() for parameter in trial.model.parameters()) * BYTES_PER_PARAMETER,
         once_seconds=trial.features.seconds_per_image * (len(data.train) + len(data.val)) if trial.features else 0.0,
+        device_bytes=_device_bytes(execution),
     )
 
 
@@ -227,6 +230,7 @@ def _together(costs: Sequence[Cost]) -> Cost:
         memory_bytes=max(cost.memory_bytes for cost in costs),
         checkpoint_bytes=costs[0].checkpoint_bytes,
         once_seconds=max(cost.once_seconds for cost in costs),
+        device_bytes=min(cost.device_bytes for cost in costs),
     )
 
 
@@ -275,6 +279,15 @@ def _peak_bytes(execution: Execution) -> int:
     except (OSError, StopIteration):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _device_bytes(execution: Execution) -> int:
+    if not execution.device.startswith("cuda"):
+        return 0
+    import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    return int(free + torch.cuda.memory_reserved())
 
 
 def main() -> int:

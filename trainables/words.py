@@ -36,3 +36,8 @@ def time_text(seconds: float) -> str:
     whole = round(seconds)
     parts = [(whole // 86400, "d"), (whole % 86400 // 3600, "h"), (whole % 3600 // 60, "m"), (whole % 60, "s")]
     return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
+
+
+def bytes_text(number: int) -> str:
+    """A size in MiB or GiB."""
+    return f"{number / 2**30:.1f} GiB" if number >= 2**29 else f"{number / 2**20:.0f} MiB"

@@ -12,7 +12,7 @@ from sweep.journal import Event
 from sweep.manifest import Budget
 from sweep.objectives import Objective
 from sweep.phase_kinds import PhaseKind
-from sweep.trials import TrialTable, TrialView, finish_id
+from sweep.trials import GpusOf, TrialTable, TrialView, finish_id
 from trainables.labels import BASELINE
 
 HOPELESS = 2.0
@@ -65,7 +65,7 @@ class Context:
         table: All trials so far.
         objective: What ranks them: the first, where there are several.
         budget: Limits of the search.
-        gpus_per_trial: For the account of GPU time.
+        gpus: Of a trial, by its configuration: for the account of GPU time.
         elapsed: Seconds spent so far, over all resumes.
         note: Writes an event to the journal: `note("exhausted", reason=...)`.
         limit: The time that the whole command must keep; None where it has no plan.
@@ -75,7 +75,7 @@ class Context:
     table: TrialTable
     objective: Objective
     budget: Budget
-    gpus_per_trial: float
+    gpus: GpusOf
     elapsed: Callable[[], float]
     note: Callable[..., Event]
     limit: TimeLimit | None = None

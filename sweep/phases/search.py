@@ -184,7 +184,7 @@ class Search(Phase):
         of_search = budget.time_budget if self.context.limit is None else None
         if of_search is not None and self.context.elapsed() >= of_search:
             return Stop("time budget", f"{of_search:g} s are over")
-        hours = sum(trial.seconds for trial in self._trials()) * self.context.gpus_per_trial / 3600
+        hours = sum(trial.seconds * self.context.gpus(trial.config) for trial in self._trials()) / 3600
         if budget.gpu_hours is not None and hours >= budget.gpu_hours:
             return Stop("GPU budget", f"{budget.gpu_hours:g} GPU hours are over")
         return None

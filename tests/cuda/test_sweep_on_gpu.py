@@ -31,6 +31,27 @@ def test_gpu_is_found_and_taken_with_bf16_where_it_has_it() -> None:
 
 
 @pytest.mark.ray
+def test_as_many_trials_share_a_gpu_as_were_measured_to_fit_and_pay(tmp_path: Path) -> None:
+    what = ("--space", "augment", "--set", "image_size=48x64", "--trials", "6", "--max-epochs", "2", "--confirm", "0")
+    where = ("--runs-dir", str(tmp_path), "--name", "packed", "--no-dashboard", "--wandb", "disabled", "--no-report")
+    ended = run("sweep.run", *what, "--gpus-per-trial", "auto", *where, timeout=300)
+    print(ended.stdout)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    manifest = json.loads((tmp_path / "packed" / "manifest.json").read_text())
+    (cost,) = manifest["plan"]["costs"]
+    assert 2**30 < cost["cost"]["memory_bytes"] * 8 < cost["cost"]["device_bytes"]
+    at_once, share = manifest["resources"]["concurrent"], manifest["resources"]["gpus_per_trial"]
+    assert at_once == int(available(None).gpus / share) >= 1
+    if share < 1:
+        assert cost["gpus"] == share and f"{at_once} trials share a GPU" in ended.stdout
+    with (tmp_path / "packed" / "trials.csv").open(newline="") as file:
+        trials = list(csv.DictReader(file))
+    assert len(trials) >= 6 and {trial["state"] for trial in trials} <= {"completed", "stopped"}
+    for trial in trials:
+        assert float(trial["gpu_seconds"]) == pytest.approx(share * float(trial["seconds"]), abs=2e-3)
+
+
+@pytest.mark.ray
 def test_four_trials_share_a_gpu_and_end_in_a_verdict(tmp_path: Path) -> None:
     demonstration = ("--space", "augment", "--set", "image_size=48x64", "--trials", "4", "--max-epochs", "2")
     where = ("--runs-dir", str(tmp_path), "--name", "shared", "--no-dashboard", "--wandb", "disabled")

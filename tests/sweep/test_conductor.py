@@ -344,7 +344,9 @@ def test_baseline_is_trained_to_the_end_even_when_the_time_is_over_at_once(tmp_p
 def test_gpu_hours_end_the_search(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
         # 10 s an epoch on half a GPU: 0.05 GPU hours are 36 epochs.
-        conductor = make(journal, budget=Budget(1000, EPOCHS, gpu_hours=0.05), gpus_per_trial=0.5, scheduler="none")
+        conductor = make(
+            journal, budget=Budget(1000, EPOCHS, gpu_hours=0.05), gpus=lambda config: 0.5, scheduler="none"
+        )
         drive(conductor)
         assert len(conductor.table.of_phase("search")) == 9
         assert sum(t.epochs for t in conductor.table.of_phase("search")) == 36
