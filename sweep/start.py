@@ -225,7 +225,9 @@ def _planned(config: SweepConfig, setting: Setting, resources: Resources, consol
     asked = _asked(config, setting)
     plan = make_plan(setting, asked)
     note = comparison_note(setting.scheduler, plan.max_epochs)
-    plan_view.show_plan(console, plan, asked, at_once=processes(resources), note=note, seeds=config.seeds)
+    shares_gpus = any(one.gpus for one in setting.costs)
+    at_once = int(1 / resources.gpus_per_trial) if shares_gpus else processes(resources)
+    plan_view.show_plan(console, plan, asked, at_once=at_once, note=note, seeds=config.seeds)
     _check_disk(config, plan, setting)
     return plan, asked
 

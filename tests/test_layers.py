@@ -150,7 +150,7 @@ FLOORS = (
         "sweep.publishing",
     ),
     ("sweep.compiled", "sweep.refitting"),
-    ("sweep.preflight", "sweep.predicting"),
+    ("sweep.preflight", "sweep.predicting", "sweep.packing"),
     ("sweep.planning",),
     ("sweep.short_budget",),
     ("sweep.answer", "sweep.inputs_view", "sweep.pareto_view", "sweep.measuring"),
