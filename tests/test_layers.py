@@ -109,7 +109,7 @@ FLOORS = (
     ("trainables.optimizers", "trainables.updates"),
     ("trainables.config",),
     ("trainables.record",),
-    ("trainables.checkpoint", "trainables.loaders", "trainables.components"),
+    ("trainables.checkpoint", "trainables.loader_processes", "trainables.loaders", "trainables.components"),
     ("trainables.augmentations.__main__",),
     ("trainables.loops", "trainables.execution", "trainables.latency", "trainables.memory"),
     ("trainables.features", "trainables.applied"),

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from trainables.augmentations import Policy
 from trainables.data.base import Image, Mask, SegmentationData
 from trainables.data.cache.decoded import DecodedCache
+from trainables.loader_processes import start_method, without_main
 from trainables.options import STRETCH
 from trainables.plugins import TakesPluginsAlong
 from trainables.seeds import derived_seed
@@ -99,7 +100,15 @@ class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Tensor, Tensor]]):
         return self.ids[index], torch.from_numpy(image), torch.from_numpy(mask)
 
 
-class EvaluationLoader(DataLoader[Any]):
+class _Loader(DataLoader[Any]):
+    """Whose processes start without the program's main module."""
+
+    def __iter__(self) -> Any:
+        with without_main():
+            return super().__iter__()
+
+
+class EvaluationLoader(_Loader):
     """`Batch`es of whole images and what the model's input is normalised with."""
 
     def __init__(self, images: EvaluationSet, *, normalisation: Normalisation, **options: Any) -> None:
@@ -149,7 +158,7 @@ def training_loader(
     """
     batches = EpochBatches(len(samples), batch_size, seed=samples.seed)
     options: dict[str, Any] = {"batch_sampler": batches, "collate_fn": samples.collate, "pin_memory": pin_memory}
-    return DataLoader(samples, **options, **_workers(workers)), batches
+    return _Loader(samples, **options, **_workers(workers)), batches
 
 
 def evaluation_loader(
@@ -202,5 +211,4 @@ def _workers(workers: int) -> dict[str, Any]:
     own = {"generator": torch.Generator()}
     if workers == 0:
         return own
-    # Ray and the loader's own threads make forking unsafe.
-    return {**own, "num_workers": workers, "persistent_workers": True, "multiprocessing_context": "spawn"}
+    return {**own, "num_workers": workers, "persistent_workers": True, "multiprocessing_context": start_method()}

@@ -210,11 +210,12 @@ def test_checkpoint_names_the_plugins_that_it_needs_and_only_those(
 
 
 def test_loader_processes_know_the_components(file: Path, tmp_path: Path, mini_root: Path) -> None:
-    """They are spawned, and unpickle a data set and transformations whose classes are a plugin's."""
+    """They unpickle a data set and transformations whose classes are a plugin's, and do not import the program."""
     own = write(tmp_path, TRANSFORMATION, "tint.py")
     program = tmp_path / "train.py"
     program.write_text(
         "import sys\nfrom trainables.train import main\nif __name__ == '__main__':\n    sys.exit(main(sys.argv[1:]))\n"
+        f"open({str(tmp_path / 'imported again')!r}, 'w').close()\n"
     )
     flags = ["--plugins", f"{file},{own}", "--data", "folder", "--data-root", str(mini_root), "--epochs", "1"]
     flags += ["--device", "cpu", "--threads", "1", "--workers", "1", "--out", str(tmp_path / "out")]
@@ -227,6 +228,7 @@ def test_loader_processes_know_the_components(file: Path, tmp_path: Path, mini_r
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "imported again").exists()
     assert len(json.loads((tmp_path / "out" / "model" / "trial.json").read_text())["plugins"]) == 2
 
 
