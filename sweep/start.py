@@ -25,6 +25,7 @@ from sweep.plan import Plan
 from sweep.planning import Asked, make_plan, propose
 from sweep.predicting import Setting
 from sweep.preflight import Prepared, check_disk, checkpoint_bytes, prepare
+from sweep.ray_folder import place_for_ray
 from sweep.resources import Resources, available, plan_execution, plan_resources
 from sweep.schedulers import comparison_note, scheduler_for
 from sweep.session import Options, Session, open_journal, trial_data
@@ -53,6 +54,8 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     if os.path.lexists(run_dir):
         raise UsageError(f"{run_dir} exists: go on with it ({commands.resume(run_dir)}) or give another --name")
     machines = available(config.address)
+    if config.address is None and not config.check:
+        place_for_ray()
     with console.status("checking the data") as status:
         ready = prepare(config, progress=lambda done, total: status.update(f"checking the data: {done}/{total} images"))
     resources = plan_resources(
@@ -129,7 +132,12 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     options = Options(config.address, config.dashboard, config.report, config.pictures)
     with open_journal(run_dir) as journal:
         data = trial_data(run_dir, ready.data, manifest)
-        return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
+        try:
+            return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
+        except BaseException:
+            if not journal.events:  # Ray does not start, say: there is nothing to go on with
+                shutil.rmtree(run_dir, ignore_errors=True)
+            raise
 
 
 def _for_the_budget(
