@@ -9,7 +9,9 @@ import contextlib
 import logging
 import os
 import re
+import secrets
 import socket
+import tempfile
 import threading
 import time
 import urllib.error
@@ -43,11 +45,13 @@ class RaySession:
         url: Of the dashboard, or None.
         protected: Whether Ray asks for a token.
         watch: Says what of Ray has died, so that no trial can go on.
+        token: Where the token is, for the user.
     """
 
     url: str | None
     protected: bool
     watch: Watch
+    token: str = "`ray get-auth-token` prints it"
 
 
 @contextlib.contextmanager
@@ -73,6 +77,7 @@ def ray_session(
     _refuse_old_ray(ray.__version__)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(folder_for_ray()) if address is None else None
+        kept = stack.enter_context(_token_in(folder)) if folder is not None else None
         context = _init(address, folder, dashboard, machines)
         url = f"http://{context.dashboard_url}" if context.dashboard_url else None
         if address is None:
@@ -82,7 +87,7 @@ def ray_session(
             url = url if (protected if dashboard is None else dashboard) else None
         watch = stack.enter_context(Watch(fault, on_stuck))
         stack.callback(_shut_down)
-        yield RaySession(url, protected, watch)
+        yield RaySession(url, protected, watch, *([] if kept is None else [f"it is in {kept}"]))
 
 
 def _init(address: str | None, folder: Path | None, dashboard: bool | None, machines: Machines) -> Any:
@@ -106,9 +111,44 @@ def _init(address: str | None, folder: Path | None, dashboard: bool | None, mach
         # would be imported in place of ours.
         with contextlib.chdir(ROOT), marked(folder) if folder else contextlib.nullcontext():
             return ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # Ray raises plain ones, too
         where = f"the cluster at {address} does not answer" if address else "Ray does not start on this machine"
         raise SegsweepError(f"{where}: {error}") from error
+
+
+@contextlib.contextmanager
+def _token_in(folder: Path) -> Iterator[Path | None]:
+    """A token for the Ray that is started in the body, where it has none and cannot write one in the home folder.
+
+    Yields:
+        Its file, in `folder`, which others cannot read; None where Ray has one, makes one, or asks for none.
+    """
+    environment = os.environ
+    given = any(environment.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if given or not token_asked_for(environment) or _home_holds_token():
+        yield None
+        return
+    path = folder / "auth_token"
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(32))
+    environment["RAY_AUTH_TOKEN_PATH"] = str(path)
+    try:
+        yield path
+    finally:
+        environment.pop("RAY_AUTH_TOKEN_PATH", None)
+
+
+def _home_holds_token() -> bool:
+    """Whether Ray's token is in the home folder, or can be written there."""
+    try:
+        folder = Path.home() / ".ray"
+        if (folder / "auth_token").is_file():
+            return True
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        return False
+    return True
 
 
 def _shut_down() -> None:

@@ -204,7 +204,7 @@ class Session:
                 )
                 with self.console.status("starting Ray"):
                     ray = stack.enter_context(session)
-                answer.show_ray(self.console, url=ray.url, protected=ray.protected)
+                answer.show_ray(self.console, url=ray.url, protected=ray.protected, token=ray.token)
                 with progress.LiveView(self.console, conductor, concurrent=resources.concurrent) as view:
 
                     def tick() -> None:
