@@ -32,7 +32,7 @@ from sweep.session import Options, Session, open_journal, trial_data
 from sweep.verify import describe_data
 from sweep.versions import describe_hardware, memory_bytes, package_versions
 from sweep.warm_start import warm_start
-from trainables import commands, plugins
+from trainables import commands, plugins, shared_memory
 from trainables.cost import Cost
 from trainables.data.splits.frozen import freeze_splits
 from trainables.errors import UsageError
@@ -119,8 +119,9 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     costs = measure_models(ready, resources, execution, root=root, console=console)
     setting = dataclasses.replace(setting, costs=costs, spent=time.monotonic() - started)
     plan, asked = _planned(config, setting, resources, console)
-    if warning := memory_warning(plan, resources):
-        console.print(warning, style="yellow", soft_wrap=True)
+    for warning in (memory_warning(plan, resources), shared_memory.note(execution.workers)):
+        if warning:
+            console.print(warning, style="yellow", soft_wrap=True)
     run_dir.mkdir(parents=True)
     try:
         freeze_splits(ready.data, ready.splits, run_dir, hashes=ready.checked.hashes)

@@ -91,6 +91,7 @@ FLOORS = (
         "trainables.files",
         "trainables.labels",
         "trainables.machine_faults",
+        "trainables.shared_memory",
         "trainables.hyperparameters",
         "trainables.seeds",
         "trainables.words",
