@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,9 @@ from sweep.verdict import Confirmed, Verdict, last_verdict
 from sweep.verify import published_labels
 from trainables.labels import BASELINE, BEST
 from trainables.registry import Scalar
+
+RESTARTS = 2
+"""Times a trial is handed out again after its worker died (killed for memory, node lost), each time a sweep is run."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class Conductor:
         self._spent = 0.0
         self._started: float | None = None
         self._decided: set[str] = set()
+        self._deaths: Counter[str] = Counter()
         self.halted = ""
         """What failed of the machine, so that the sweep is to stop; its trials stay open."""
         journal.follow(self._on_event)
@@ -173,19 +178,22 @@ class Conductor:
         )
         return self._judge(trial)
 
-    def on_trial_error(self, trial_id: str, reason: str) -> None:
-        """Writes down that a trial's worker died for good."""
+    def on_worker_death(self, trial_id: str, reason: str) -> None:
+        """Writes down that a trial's worker died, and hands the trial out again or, after too many deaths, ends it."""
         trial = self.table.trials[trial_id]
-        if trial.is_open:
-            self._end(trial, "failed", reason)
+        if not trial.is_open:
+            return
+        self._deaths[trial_id] += 1
+        if self._deaths[trial_id] > RESTARTS:
+            cure = "if memory was short, lower --concurrent or batch_size"
+            self._end(trial, "failed", f"its worker died {self._deaths[trial_id]} times ({reason}); {cure}")
+            return
+        self.journal.append("restarted", trial_id=trial_id, reason=reason)
+        self._unfinished.insert(0, trial)
 
     def on_machine_fault(self, trial_id: str, reason: str) -> None:
         """Stops the sweep for what is no configuration's fault; the trial goes on when the sweep is resumed."""
         self.halted = self.halted or f"{trial_id}: {reason}"
-
-    def on_trial_restart(self, trial_id: str, reason: str) -> None:
-        """Writes down that a trial's worker died and the trial is started again."""
-        self.journal.append("restarted", trial_id=trial_id, reason=reason)
 
     def on_interrupt(self, reason: str) -> None:
         """Writes down that the sweep is ended from outside."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from sweep.candidate import chief_keys
 from sweep.compiled import values_of
 from sweep.conductor import Conductor
 from sweep.deciding import decide
+from sweep.ended_early import end_halted, halted_text, say_interrupted
 from sweep.floor import why_dead
 from sweep.heartbeat import heartbeat, spent_seconds
 from sweep.journal import JOURNAL_FILE, Journal
@@ -43,7 +43,7 @@ from trainables.config import parse_size
 from trainables.data.cache.decoded import DecodedCache, class_pixels
 from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
-from trainables.errors import INTERRUPTED, SegsweepError
+from trainables.errors import SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.labels import BEST
 from trainables.metrics import Collected, sampling_units
@@ -99,8 +99,11 @@ class Session:
         conductor = self._conductor()
         unrecorded = max(0.0, spent_seconds(self.run_dir) - conductor.elapsed())
         conductor.start(before=time.monotonic() - self.started + unrecorded)
-        with heartbeat(self.run_dir, conductor.elapsed):
-            return self._conduct(conductor)
+        try:
+            with heartbeat(self.run_dir, conductor.elapsed):
+                return self._conduct(conductor)
+        except KeyboardInterrupt:  # while the models are published, say
+            return self._interrupted()
 
     def _conduct(self, conductor: Conductor) -> int:
         if conductor.finished:
@@ -109,7 +112,7 @@ class Session:
             publish_labels(self.run_dir, self.manifest, conductor)
             self._conclude(conductor)
             if self._refit(conductor):
-                return self._interrupted(None)
+                return self._interrupted()
             there = (report_folder(self.run_dir, "val") / REPORT_FILE).is_file() and self._was_closed()
             reported = there or not conductor.labels() or self._report()
             if not there:
@@ -183,7 +186,8 @@ class Session:
 
     def _search(self, conductor: Conductor) -> str | None:
         """Runs Ray until the conductor has no more; returns the signal that ended it early."""
-        from sweep.tuner import Halted, Interrupted, ray_session, run_trials
+        from sweep.ray_session import ray_session
+        from sweep.tuner import Halted, Interrupted, run_trials
 
         resources, execution = self.manifest.resources, self.manifest.execution
         views = Views(conductor, self.run_dir, self.manifest.gpus_of)
@@ -193,11 +197,14 @@ class Session:
                 self._build_cache(execution)
             with ExitStack() as stack:
                 session = ray_session(
-                    address=self.options.address, dashboard=self.options.dashboard, machines=self.machines
+                    address=self.options.address,
+                    dashboard=self.options.dashboard,
+                    machines=self.machines,
+                    on_stuck=partial(end_halted, self.run_dir),
                 )
                 with self.console.status("starting Ray"):
                     ray = stack.enter_context(session)
-                answer.show_ray(self.console, url=ray.url, protected=ray.protected)
+                answer.show_ray(self.console, url=ray.url, protected=ray.protected, token=ray.token)
                 with progress.LiveView(self.console, conductor, concurrent=resources.concurrent) as view:
 
                     def tick() -> None:
@@ -205,27 +212,27 @@ class Session:
                         while self.warnings:
                             view.notice(self.warnings.pop(0))
 
-                    run_trials(
-                        conductor,
-                        data=self.data,
-                        run_dir=self.run_dir,
-                        resources=resources,
-                        gpus=self.manifest.gpus_of,
-                        execution=execution,
-                        on_tick=tick,
-                    )
+                    try:
+                        run_trials(
+                            conductor,
+                            data=self.data,
+                            run_dir=self.run_dir,
+                            resources=resources,
+                            gpus=self.manifest.gpus_of,
+                            execution=execution,
+                            watch=ray.watch,
+                            on_tick=tick,
+                        )
+                    except Halted as fault:  # written down before Ray is left, which may never come to its end
+                        with suppress(OSError):  # of a full disk, say
+                            conductor.on_interrupt(str(fault))
+                            views.write()
+                        raise
         except (Interrupted, KeyboardInterrupt) as stop:
             stopped_by = str(stop) or "SIGINT"
             conductor.on_interrupt(stopped_by)
         except Halted as fault:
-            with suppress(OSError):  # of a full disk, say
-                conductor.on_interrupt(str(fault))
-                views.write()
-            raise SegsweepError(
-                f"stopped by the machine, not by a configuration: {fault}\n"
-                "all but the running epochs is kept, and no trial counts as failed for it. When it is mended:\n"
-                f"  {commands.resume(self.run_dir)}"
-            ) from None
+            raise SegsweepError(halted_text(self.run_dir, str(fault))) from None
         views.write()
         return stopped_by
 
@@ -346,14 +353,8 @@ class Session:
         }
         return {label: reason for label, reason in reasons.items() if reason}
 
-    def _interrupted(self, tracker: Tracker | None) -> int:
-        flushed = tracker is None or tracker.close()
-        self.console.print("\n[bold]interrupted[/bold]; all but the running epochs is kept. To go on:", soft_wrap=True)
-        self.console.print(f"  {commands.resume(self.run_dir)}", markup=False, soft_wrap=True)
-        if not flushed:
-            sys.stdout.flush()
-            os._exit(INTERRUPTED)  # W&B's exit hook may wait half an hour for a server
-        return INTERRUPTED
+    def _interrupted(self, tracker: Tracker | None = None) -> int:
+        return say_interrupted(self.console, self.run_dir, flushed=tracker is None or tracker.close())
 
 
 @contextmanager

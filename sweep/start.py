@@ -35,13 +35,14 @@ from sweep.plan import MeasuredCost, Plan
 from sweep.planning import Asked, make_plan, propose
 from sweep.predicting import Setting
 from sweep.preflight import Prepared, check_disk, checkpoint_bytes, prepare
+from sweep.ray_folder import place_for_ray
 from sweep.resources import Machines, Resources, available, plan_execution, plan_resources
 from sweep.schedulers import comparison_note, scheduler_for
 from sweep.session import Options, Session, open_journal, trial_data
 from sweep.verify import describe_data
 from sweep.versions import describe_hardware, memory_bytes, package_versions
 from sweep.warm_start import warm_start
-from trainables import commands, plugins
+from trainables import commands, plugins, shared_memory
 from trainables.cost import Cost
 from trainables.data.splits.frozen import freeze_splits
 from trainables.errors import UsageError
@@ -63,6 +64,8 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     if os.path.lexists(run_dir):
         raise UsageError(f"{run_dir} exists: go on with it ({commands.resume(run_dir)}) or give another --name")
     machines = available(config.address)
+    if config.address is None and not config.check:
+        place_for_ray()
     with console.status("checking the data") as status:
         ready = prepare(config, progress=lambda done, total: status.update(f"checking the data: {done}/{total} images"))
     given = config.gpus_per_trial
@@ -123,8 +126,9 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     costs, resources, execution = _packed(config, costs, ready, machines, resources, execution, console)
     setting = dataclasses.replace(_on(setting, costs, resources), spent=time.monotonic() - started)
     plan, asked = _planned(config, setting, resources, console)
-    if warning := memory_warning(plan, resources):
-        console.print(warning, style="yellow", soft_wrap=True)
+    for warning in (memory_warning(plan, resources), shared_memory.note(execution.workers)):
+        if warning:
+            console.print(warning, style="yellow", soft_wrap=True)
     run_dir.mkdir(parents=True)
     try:
         freeze_splits(ready.data, ready.splits, run_dir, hashes=ready.checked.hashes)
@@ -136,7 +140,12 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     options = Options(config.address, config.dashboard, config.report, config.pictures)
     with open_journal(run_dir) as journal:
         data = trial_data(run_dir, ready.data, manifest)
-        return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
+        try:
+            return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
+        except BaseException:
+            if not journal.events:  # Ray does not start, say: there is nothing to go on with
+                shutil.rmtree(run_dir, ignore_errors=True)
+            raise
 
 
 def _machines_for(config: SweepConfig, machines: Machines, gpus_per_trial: float | None) -> tuple[Resources, Execution]:

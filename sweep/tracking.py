@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import os
 import queue
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,8 @@ from trainables.errors import SegsweepError
 from trainables.run_folder import REPORT_FILE, TABLES_FOLDER, report_folder
 
 FLUSH_SECONDS = 5.0
+WRITTEN_FILE = "segsweep-written.txt"
+"""In a run's `wandb/`: ids of the W&B runs of trials that are written to their end; a resumed sweep leaves them out."""
 TABLES = ("comparison", "pareto", "per_class", "iou_thresholds", "cost")
 
 
@@ -74,6 +77,8 @@ class Tracker:
         self._runs: dict[str, Any] = {}
         self._results: dict[str, list[Event]] = {}
         self._verdict: Event | None = None
+        self._written = frozenset(_lines(self._run_dir / "wandb" / WRITTEN_FILE))
+        self._suffix = ""
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if mode != "disabled":
@@ -126,6 +131,7 @@ class Tracker:
         if self._mode == "online":
             self._warn(f"W&B cannot be reached ({_first_line(error)}); runs are kept offline from here")
             self._mode = "offline"
+            self._suffix = " offline"  # W&B holds on to the id of the run that it could not start
             self._runs.clear()
             return True
         self._warn(f"W&B is off for the rest of this sweep: {_first_line(error)}")
@@ -134,6 +140,8 @@ class Tracker:
     def _log(self, event: Event) -> None:
         trial_id = event["trial_id"]
         if event["event"] == "suggested":
+            if self._identity(trial_id) in self._written:
+                return
             policy = TrialConfig.from_flat(event["config"]).augment.describe()
             config = {**event["config"], "policy": policy, "label": event["label"], "phase": event["phase"]}
             self._runs[trial_id] = self._start(trial_id, config, job_type=event["phase"])
@@ -148,6 +156,8 @@ class Tracker:
                 run.summary["state"] = event["state"]
                 run.summary["reason"] = event["reason"]
                 run.finish(exit_code=1 if event["state"] == "failed" else 0)
+                with (self._run_dir / "wandb" / WRITTEN_FILE).open("a", encoding="ascii") as file:
+                    file.write(f"{self._identity(trial_id)}\n")
 
     def _log_result(self, trial_id: str, event: Event) -> None:
         run = self._runs.get(trial_id)
@@ -176,7 +186,9 @@ class Tracker:
     def _start(self, name: str, config: Mapping[str, Any], *, job_type: str) -> Any:
         import wandb
 
-        identity = hashlib.sha256(f"{self._sweep} {self._created} {name}".encode()).hexdigest()[:12]
+        identity = self._identity(name)
+        if self._mode != "online":
+            self._remove_cut(identity)
         run = wandb.init(
             reinit="create_new",
             mode="online" if self._mode == "online" else "offline",
@@ -195,6 +207,15 @@ class Tracker:
         run.define_metric("epoch")
         run.define_metric("*", step_metric="epoch")
         return run
+
+    def _identity(self, name: str) -> str:
+        return hashlib.sha256(f"{self._sweep} {self._created} {name}{self._suffix}".encode()).hexdigest()[:12]
+
+    def _remove_cut(self, identity: str) -> None:
+        """Removes an offline run that was cut off and is now written again, whole; one that was sent stays."""
+        for old in (self._run_dir / "wandb").glob(f"offline-run-*-{identity}"):
+            if not old.is_symlink() and not list(old.glob("*.synced")):
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def verdict_summary(event: Event | None) -> dict[str, Any]:
@@ -242,6 +263,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tracker.on_event(event)
     tracker.report(report)
     return 0 if tracker.close(timeout=120) else 1
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return []
 
 
 def _first_line(error: Exception) -> str:

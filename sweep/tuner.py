@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import sweep.ray_environment  # noqa: F401
+
+# isort: split
 import math
 import os
-import re
 import shutil
 import signal
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-# Read by Ray when it is imported or started.
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-os.environ.setdefault("RAY_DEDUP_LOGS", "1")
-
-import ray
 from ray import tune
 from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweep.conductor import Conductor, Task
-from sweep.resources import Machines, Resources
+from sweep.ray_session import Watch
+from sweep.resources import Resources
 from sweep.trials import GpusOf
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint
-from trainables.commands import ROOT
-from trainables.errors import SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.machine_faults import node_fault
 from trainables.paths import within
 from trainables.trainable import SegmentationTrainable
-
-RESTARTS = 2
-"""Times a trial is started again after its worker died (killed for memory, node lost)."""
 
 
 class Interrupted(BaseException):
@@ -58,98 +43,6 @@ class Halted(BaseException):
     """Something failed that is no configuration's fault; everything up to the running epochs is kept."""
 
 
-@dataclass(frozen=True)
-class RaySession:
-    """A Ray session.
-
-    Attributes:
-        url: Of the dashboard, or None.
-        protected: Whether Ray asks for a token.
-    """
-
-    url: str | None
-    protected: bool
-
-
-@contextlib.contextmanager
-def ray_session(*, address: str | None, dashboard: bool | None, machines: Machines) -> Iterator[RaySession]:
-    """Starts Ray on this machine, or joins a cluster, and leaves nothing behind.
-
-    Args:
-        address: Of a running cluster; None starts Ray here, on loopback as far as Ray allows, its token on.
-        dashboard: Whether to serve the Ray dashboard; None: where Ray's token protects it.
-        machines: What a local Ray may use.
-
-    Raises:
-        SegsweepError: If Ray does not start or the cluster does not answer, or Ray is too old to be safe.
-    """
-    _refuse_old_ray(ray.__version__)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if address is None:
-        protected = token_asked_for(os.environ)
-        options |= {
-            "address": "local",
-            "num_cpus": machines.cpus,
-            "num_gpus": machines.gpus,
-            "include_dashboard": protected if dashboard is None else dashboard,
-            "dashboard_host": "127.0.0.1",
-            "object_store_memory": 200 * 2**20,  # only paths and results travel
-        }
-        if os.environ.get("RAY_TMPDIR"):
-            options["_temp_dir"] = os.environ["RAY_TMPDIR"]
-    else:
-        options["address"] = address
-    for name in ("ray.tune", "ray.air", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # the journal says what they would
-    try:
-        # Ray puts the current folder first on its workers' path, where a user's folder called `trainables`
-        # would be imported in place of ours.
-        with contextlib.chdir(ROOT):
-            context = ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = f"the cluster at {address} does not answer" if address else "Ray does not start on this machine"
-        raise SegsweepError(f"{where}: {error}") from error
-    try:
-        url = f"http://{context.dashboard_url}" if context.dashboard_url else None
-        if address is not None:
-            protected = _asks_for_token(url)
-            url = url if (protected if dashboard is None else dashboard) else None
-        yield RaySession(url, protected)
-    finally:
-        ray.shutdown()
-
-
-def token_asked_for(environment: Mapping[str, str]) -> bool:
-    """Whether a Ray that is started here asks for its token: yes, unless RAY_AUTH_MODE says otherwise."""
-    return environment.get("RAY_AUTH_MODE", "token").lower() == "token"
-
-
-def _asks_for_token(dashboard: str | None) -> bool:
-    """Whether a cluster rejects clients without a token: its dashboard is asked without one.
-
-    Without a dashboard to ask, a cluster that let this process in without a token does not ask for one.
-    """
-    if dashboard is not None:
-        try:
-            with urllib.request.urlopen(f"{dashboard}/api/version", timeout=5):
-                return False
-        except urllib.error.HTTPError as error:
-            if error.code in (401, 403):
-                return True
-        except OSError:
-            pass
-    return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
-
-
-def _refuse_old_ray(version: str) -> None:
-    """Raises a SegsweepError for a Ray that lets anybody on the network run code: before 2.60 it asks for no token."""
-    numbers = [int(part) for part in re.findall(r"\d+", version)[:2]]
-    if numbers < [2, 60]:
-        raise SegsweepError(
-            f"Ray {version} lets anybody who reaches this machine run code here: pip install --upgrade 'ray>=2.60'"
-        )
-
-
 def run_trials(
     conductor: Conductor,
     *,
@@ -158,6 +51,7 @@ def run_trials(
     resources: Resources,
     gpus: GpusOf,
     execution: Execution,
+    watch: Watch,
     on_tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs every task that the conductor hands out, until it has no more.
@@ -169,6 +63,7 @@ def run_trials(
         resources: Per trial, and how many run at once.
         gpus: Of a trial, by its configuration.
         execution: Of every trial.
+        watch: Over the Ray session.
         on_tick: Called often from the driver's loop; must be quick.
 
     Raises:
@@ -196,9 +91,9 @@ def run_trials(
             # A folder of its own for each start: what Tune kept before is of no use, the journal is the truth.
             name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
             storage_path=str(within(run_dir.resolve(), "tune")),
-            callbacks=[_Callbacks(conductor, signals, queue, on_tick)],
+            callbacks=[_Callbacks(conductor, signals, watch, queue, on_tick)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=RESTARTS),
+            failure_config=tune.FailureConfig(max_failures=0),  # the conductor hands such a trial out again,
             verbose=0,
         ),
     )
@@ -301,18 +196,26 @@ class _Scheduler(FIFOScheduler):
 
 
 class _Callbacks(Callback):
-    """Passes on last results, which Tune does not show to schedulers, and restarts."""
+    """Passes on last results, which Tune does not show to schedulers, and deaths of workers."""
 
-    def __init__(self, conductor: Conductor, signals: _Signals, queue: _Queue, on_tick: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        conductor: Conductor,
+        signals: _Signals,
+        watch: Watch,
+        queue: _Queue,
+        on_tick: Callable[[], None],
+    ) -> None:
         self._conductor = conductor
         self._signals = signals
+        self._watch = watch
         self._queue = queue
         self._on_tick = on_tick
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._signals.check()
-        if self._conductor.halted:
-            raise Halted(self._conductor.halted)
+        if fault := self._conductor.halted or self._watch.told():
+            raise Halted(fault)
         self._on_tick()
 
     def on_trial_result(
@@ -324,19 +227,13 @@ class _Callbacks(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._queue.begun(trial.config["trial_id"])
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._conductor.on_trial_restart(trial.config["trial_id"], _last_words(trial))
-
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         trial_id, words = trial.config["trial_id"], _last_words(trial)
         self._queue.begun(trial_id)
-        if fault := node_fault(words):
+        if fault := self._watch.told() or node_fault(words):
             self._conductor.on_machine_fault(trial_id, fault)
-            return
-        self._conductor.on_trial_error(
-            trial_id,
-            f"its worker died {RESTARTS + 1} times ({words}); if memory was short, lower --concurrent or batch_size",
-        )
+        else:
+            self._conductor.on_worker_death(trial_id, words)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -23,15 +23,16 @@ def guarded(body: Callable[[], int], *, interrupted: str) -> int:
     try:
         return body()
     except SegsweepError as error:
-        _say_error(str(error))
+        say_error(str(error))
         return error.exit_code
     except OSError as error:
-        _say_error(f"{error}: free space, or move what is in its place; nothing that was written before is lost")
+        say_error(f"{error}: free space, or move what is in its place; nothing that was written before is lost")
         return 1
     except KeyboardInterrupt:
         Console(stderr=True).print(interrupted, markup=False, soft_wrap=True)
         return INTERRUPTED
 
 
-def _say_error(text: str) -> None:
+def say_error(text: str) -> None:
+    """Shows an error on stderr."""
     Console(stderr=True, highlight=False).print(f"[bold red]error[/bold red] {escape(text)}", soft_wrap=True)

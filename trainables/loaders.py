@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from trainables import shared_memory
 from trainables.augmentations import Policy
 from trainables.data.base import Image, Mask, SegmentationData
 from trainables.data.cache.decoded import DecodedCache
@@ -34,17 +35,32 @@ class Batch:
         ids: Image ids, length B.
         images: uint8 of shape (B, H, W, 3).
         masks: uint8; for training one tensor (B, H, W), for evaluation B tensors at the masks' original sizes.
+        piped: Whether a loader process sends its content through a pipe, not through shared memory.
     """
 
     ids: Sequence[str]
     images: Tensor
     masks: Tensor | Sequence[Tensor]
+    piped: bool = False
+
+    def __reduce__(self) -> tuple[Callable[..., Batch], tuple[Any, ...]]:
+        """Tensors are passed in shared memory, arrays are written into the pipe."""
+        if not self.piped:
+            return Batch, (self.ids, self.images, self.masks)
+        masks = self.masks.numpy() if isinstance(self.masks, Tensor) else [mask.numpy() for mask in self.masks]
+        return _from_arrays, (self.ids, self.images.numpy(), masks)
 
     def pin_memory(self) -> Batch:
         """A copy in pinned memory, which a GPU can read directly; loaders call this method on batches that have it."""
         masks = self.masks
         pinned = masks.pin_memory() if isinstance(masks, Tensor) else [mask.pin_memory() for mask in masks]
         return Batch(self.ids, self.images.pin_memory(), pinned)
+
+
+def _from_arrays(ids: Sequence[str], images: Image, masks: Mask | Sequence[Mask]) -> Batch:
+    if isinstance(masks, np.ndarray):
+        return Batch(ids, torch.from_numpy(images), torch.from_numpy(masks))
+    return Batch(ids, torch.from_numpy(images), [torch.from_numpy(mask) for mask in masks])
 
 
 class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):
@@ -55,6 +71,7 @@ class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):
         self.ids = ids
         self.policy = policy
         self.seed = seed
+        self.piped = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,7 +90,8 @@ class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):
             np.stack([sample.mask for sample in samples]),
             [sample.mix_seed for sample in samples],
         )
-        return Batch([sample.image_id for sample in samples], torch.from_numpy(images), torch.from_numpy(masks))
+        ids = [sample.image_id for sample in samples]
+        return Batch(ids, torch.from_numpy(images), torch.from_numpy(masks), self.piped)
 
 
 class Sample(NamedTuple):
@@ -91,6 +109,7 @@ class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Tensor, Tensor]]):
     def __init__(self, cache: DecodedCache, ids: Sequence[str]) -> None:
         self.cache = cache
         self.ids = ids
+        self.piped = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -98,6 +117,11 @@ class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[str, Tensor, Tensor]:
         image, mask = self.cache.eval_arrays(self.ids[index])
         return self.ids[index], torch.from_numpy(image), torch.from_numpy(mask)
+
+    def collate(self, samples: Sequence[tuple[str, Tensor, Tensor]]) -> Batch:
+        """Stacks the images; masks keep their sizes."""
+        ids, images, masks = zip(*samples, strict=True)
+        return Batch(ids, torch.stack(images), masks, self.piped)
 
 
 class _Loader(DataLoader[Any]):
@@ -156,6 +180,7 @@ def training_loader(
         workers: Loader processes; no influence on what is loaded.
         pin_memory: Whether batches are copied to memory that a GPU can read directly (pinned).
     """
+    samples.piped = _are_piped(samples.cache.size, batch_size, workers)
     batches = EpochBatches(len(samples), batch_size, seed=samples.seed)
     options: dict[str, Any] = {"batch_sampler": batches, "collate_fn": samples.collate, "pin_memory": pin_memory}
     return _Loader(samples, **options, **_workers(workers)), batches
@@ -185,11 +210,13 @@ def evaluation_loader(
         pin_memory: As for `training_loader`.
     """
     cache = data if isinstance(data, DecodedCache) else DecodedCache(data, size, limit_bytes=0, resize=resize)
+    images = EvaluationSet(cache, ids)
+    images.piped = _are_piped(size, batch_size, workers)
     return EvaluationLoader(
-        EvaluationSet(cache, ids),
+        images,
         normalisation=normalisation,
         batch_size=batch_size,
-        collate_fn=_collate_evaluation,
+        collate_fn=images.collate,
         pin_memory=pin_memory,
         **_workers(workers),
     )
@@ -200,9 +227,8 @@ def stacked(masks: Tensor | Sequence[Tensor]) -> Tensor:
     return masks if isinstance(masks, Tensor) else torch.stack(list(masks))
 
 
-def _collate_evaluation(samples: list[tuple[str, Tensor, Tensor]]) -> Batch:
-    ids, images, masks = zip(*samples, strict=True)
-    return Batch(ids, torch.stack(images), masks)
+def _are_piped(size: tuple[int, int], batch_size: int, workers: int) -> bool:
+    return workers > 0 and shared_memory.is_short(batch_size * size[0] * size[1] * 4, workers)  # RGB and the mask
 
 
 def _workers(workers: int) -> dict[str, Any]:

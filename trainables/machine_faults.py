@@ -31,6 +31,10 @@ CURES = {
 _AWAY = "bring it back, or make it readable"
 _NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 """How libraries that raise errors of their own tell the number: Rust's, and Python's as text."""
+_SHARED_MEMORY = re.compile(
+    r"unable to (allocate|open|mmap|write to) .*(shm|shared memory)|killed by signal: Bus error"
+)
+"""How torch tells that /dev/shm is full."""
 _NODE = re.compile(r"low on memory|OutOfMemoryError|[Rr]aylet|NodeDied|node (has )?died|was dead", re.ASCII)
 """How Ray tells that a node, or the memory of a node, is the reason why a worker died."""
 
@@ -48,6 +52,8 @@ def machine_fault(error: BaseException, places: Sequence[Path] = ()) -> str:
         number = one.errno if isinstance(one, OSError) else None
         if number is None and (found := _NUMBER.search(str(one))):
             number = int(found[1] or found[2])
+        if _SHARED_MEMORY.search(str(one)):
+            return f"{_told(one)}; free /dev/shm, give it more (docker run --shm-size=2g), or resume with --workers 0"
         if number in CURES:
             return f"{_told(one)}; {CURES[number]}"
         if isinstance(one, OSError) and one.filename is not None and _is_below(Path(str(one.filename)), places):

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from trainables import commands, plugins
+from trainables import commands, plugins, shared_memory
 from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, publish, read_record
 from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
@@ -117,6 +117,8 @@ def _train(asked: argparse.Namespace) -> int:
         compile=asked.compile,
         cache_bytes=asked.cache_limit,
     )
+    if told := shared_memory.note(execution.workers):
+        print(told, file=sys.stderr)
     data, splits = _chosen_data(asked, trial)
     usual: dict[str, object] = {} if trial is not None else {"resize": LETTERBOX}
     if "image_size" not in values:

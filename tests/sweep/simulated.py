@@ -140,7 +140,7 @@ def drive(
         disk: Checkpoints that outlive the driver.
         clock: Moved on by every epoch.
         rng: Decides which of the running trials reports next, and who dies.
-        deaths: Share of steps at which a worker dies and is started again by Tune with its first task.
+        deaths: Share of steps at which a worker dies; after three deaths its trial has failed.
         until: Kill the driver after so many steps.
     """
     disk = {} if disk is None else disk
@@ -159,8 +159,8 @@ def drive(
         index = int(rng.integers(len(workers)))
         worker = workers[index]
         if rng.random() < deaths:
-            conductor.on_trial_restart(worker.task.trial_id, "killed")
-            workers[index] = Worker(worker.task, outcome, disk)
+            conductor.on_worker_death(worker.task.trial_id, "killed")
+            workers.pop(index)
             continue
         result = worker.step()
         if clock is not None:

@@ -60,9 +60,9 @@ def sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     def forbidden(*args: object, **options: object) -> None:
         raise AssertionError("Ray must not be started")
 
-    import sweep.tuner
+    import sweep.ray_session
 
-    monkeypatch.setattr(sweep.tuner, "ray_session", forbidden)
+    monkeypatch.setattr(sweep.ray_session, "ray_session", forbidden)
     monkeypatch.setattr("ray.init", forbidden)
     cost = Cost(0.3, 4.5, 0.5, 2**30, 2**25)
     costs = (MeasuredCost("lraspp_mobilenet_v3_large", "64x64", cost),)

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from search_spaces import SPACES, SearchSpace
 from search_spaces.core.parameter import choice, number
+from sweep.conductor import RESTARTS
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import Objective, objective_of
@@ -424,11 +425,32 @@ def test_late_and_repeated_results_change_nothing(tmp_path: Path) -> None:
         assert conductor.on_trial_result(task.trial_id, first) is False
         length = len(journal.events)
         assert conductor.on_trial_result(task.trial_id, first) is False
-        conductor.on_trial_error(task.trial_id, "its worker died 3 times")
+        assert len(journal.events) == length
+        conductor.on_trial_result(task.trial_id, {"failed": "broken", "epoch": 1})
         assert conductor.table.trials[task.trial_id].state == "failed"
         assert conductor.on_trial_result(task.trial_id, {**first, "epoch": 2}) is True
-        conductor.on_trial_error(task.trial_id, "again")
+        conductor.on_worker_death(task.trial_id, "too late")
         assert len(journal.events) == length + 1
+
+
+def test_trial_whose_worker_dies_is_the_next_to_be_handed_out_and_fails_with_its_third_death(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal)
+        conductor.start()
+        task = conductor.next()
+        assert task is not None
+        conductor.on_trial_result(task.trial_id, {"epoch": 1, "seconds": 1.0, **scores(task.config, 1)})
+        for _ in range(RESTARTS):
+            conductor.on_worker_death(task.trial_id, "SIGKILL")
+            again = conductor.next()
+            assert again is not None
+            assert (again.trial_id, again.reported) == (task.trial_id, 1), "its first epoch was heard"
+        conductor.on_worker_death(task.trial_id, "SIGKILL")
+        (end,) = journal.of("ended")
+        assert (end["trial_id"], end["state"]) == (task.trial_id, "failed")
+        assert end["reason"].startswith("its worker died 3 times (SIGKILL)")
+        following = conductor.next()
+        assert following is not None and following.trial_id != task.trial_id
 
 
 def test_optuna_and_the_table_agree_about_every_end(tmp_path: Path) -> None:

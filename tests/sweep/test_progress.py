@@ -278,7 +278,7 @@ def test_several_seeds_of_the_best_are_shown_as_mean_and_range(tmp_path: Path) -
 )
 def test_terminal_says_truly_whether_ray_asks_for_a_token(url: str | None, protected: bool, told: str) -> None:
     page = console()
-    show_ray(page, url=url, protected=protected)
+    show_ray(page, url=url, protected=protected, token="`ray get-auth-token` prints it")
     assert told in text(page)
     assert ("it asks for a token" in text(page)) == (url is not None and protected)
 

@@ -247,6 +247,8 @@ def test_data_and_logs_that_are_away_are_the_machines_fault(
     wrapped = RuntimeError("Caught OSError in DataLoader worker process 0.")
     wrapped.__cause__ = OSError(errno.EIO, "Input/output error")
     assert "look after the disk" in machine_fault(wrapped)
+    full = "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out"
+    assert "--shm-size" in machine_fault(RuntimeError(full))
 
 
 @pytest.mark.parametrize(

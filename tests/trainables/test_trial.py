@@ -109,9 +109,16 @@ def test_resumed_trial_matches_uninterrupted_run_with_a_real_model(mini_data: Tr
     assert_equal_digits(whole, resumed)
 
 
-def test_loader_processes_change_no_digit(mini_data: TrialData, tiny_model: None) -> None:
-    """Two epochs: workers that live on must not leave dropout a different random state in the second."""
+def test_loader_processes_change_no_digit(
+    mini_data: TrialData, tiny_model: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two epochs: workers that live on must not leave dropout a different random state in the second.
+
+    Batches of train go through shared memory, those of val through pipes.
+    """
     alone = make(mini_data)
+    short = iter([False, True])
+    monkeypatch.setattr("trainables.shared_memory.is_short", lambda batch_bytes, workers: next(short))
     shared = make(mini_data, execution=Execution(workers=2))
     for _ in range(2):
         alone.run_epoch()

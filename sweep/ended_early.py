@@ -1,0 +1,45 @@
+"""What is said when a sweep ends before it is over: what is kept, and the command that goes on with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from trainables import commands
+from trainables.errors import INTERRUPTED
+from trainables.guarded import say_error
+
+
+def halted_text(run_dir: Path, fault: str) -> str:
+    """Of a sweep that stops for a fault of the machine."""
+    return (
+        f"stopped by the machine, not by a configuration: {fault}\n"
+        "all but the running epochs is kept, and no trial counts as failed for it. When it is mended:\n"
+        f"  {commands.resume(run_dir)}"
+    )
+
+
+def end_halted(run_dir: Path, fault: str) -> None:
+    """Ends this process, from any thread: its main thread may be waiting for what has died."""
+    say_error(halted_text(run_dir, fault))
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def say_interrupted(console: Console, run_dir: Path, *, flushed: bool = True) -> int:
+    """Says how to go on after a signal; returns the exit code.
+
+    Args:
+        console: Where to say it.
+        run_dir: The run.
+        flushed: Whether W&B has written everything; otherwise this process ends here.
+    """
+    console.print("\n[bold]interrupted[/bold]; all but the running epochs is kept. To go on:", soft_wrap=True)
+    console.print(f"  {commands.resume(run_dir)}", markup=False, soft_wrap=True)
+    if not flushed:
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)  # W&B's exit hook may wait half an hour for a server
+    return INTERRUPTED
