@@ -257,7 +257,7 @@ class Conductor:
         limit = self.limit
         if limit is None or not limit.plan.refit_seconds or self.confirm.was_asked_for:
             return 0.0
-        best = self.labels().get(BEST) or next((t for t in self.table.explored() if t.label == BASELINE), None)
+        best = self.labels().get(BEST) or next(iter(self.table.explored_labels().get(BASELINE, ())), None)
         if best is None:
             return limit.plan.refit_seconds
         return min(self.refit_seconds(best), max(limit.plan.refit_seconds, REFIT_SHARE * limit.budget))
@@ -310,7 +310,7 @@ class Conductor:
         )
 
     def _count_labels(self) -> int:
-        own = len({trial.label for trial in self.table.explored()})
+        own = len(self.table.explored_labels())
         return own + (sum(label.startswith(PARETO) for label in self.labels()) if len(self.objectives) > 1 else 0)
 
     def _on_event(self, event: Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ class Forecast:
             self._last[trial_id] = event["spent_s"]
             if trial_id in self._fresh:  # with the start of the trial, which is told apart
                 self._fresh.discard(trial_id)
-                self._overheads.append(max(0.0, took - event["seconds"]))
+                insort(self._overheads, max(0.0, took - event["seconds"]))
                 took = event["seconds"]
             for length in (_MEASURED, len(_KINDS)):
                 self._epochs.setdefault(_kind(config, length), deque(maxlen=_RECENT)).append(took)
@@ -100,7 +101,8 @@ class Forecast:
 
     def start_seconds(self) -> float:
         """Of a trial beside its epochs."""
-        return statistics.median(self._overheads) if len(self._overheads) > 2 else TRIAL_SECONDS
+        count = len(self._overheads)  # in their order: their median is in the middle
+        return statistics.median(self._overheads[(count - 1) // 2 : count // 2 + 1]) if count > 2 else TRIAL_SECONDS
 
     def restart_seconds(self, trial_id: str) -> float:
         """Before the next epoch of a trial whose process has ended; 0 of one that is running."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -21,7 +19,6 @@ from trainables.seeds import derived_seed
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
-STUDY_FILE = "study.db"
 INFEASIBLE = "infeasible"
 ATTEMPTS = 50
 """Draws of a sampler that may all have been tried before."""
@@ -59,6 +56,7 @@ class Suggestions:
         self._objectives = (objective, *further)
         self._open: dict[str, optuna.Trial] = {}
         self._asked: list[dict[str, Scalar]] = []
+        self._tried: set[frozenset[tuple[str, Scalar]]] = set()
         self.study = optuna.create_study(
             study_name="sweep",
             directions=["maximize" if one.metric.direction == "max" else "minimize" for one in self._objectives],
@@ -83,6 +81,7 @@ class Suggestions:
         trial.set_user_attr("trial_id", trial_id)
         self._open[trial_id] = trial
         self._asked.append(params)
+        self._tried.add(frozenset(params.items()))
         return params
 
     def _draw(self, number: int) -> dict[str, Scalar] | None:
@@ -93,7 +92,7 @@ class Suggestions:
             trial = self.study.ask()
             params = self._space.suggest(trial)
             self.study.tell(trial, state=TrialState.FAIL)  # samplers and the mirror pass over it
-            if params not in self._asked:
+            if frozenset(params.items()) not in self._tried:
                 return params
         return self._untried(number)
 
@@ -145,22 +144,3 @@ class Suggestions:
 def _rounded(params: Mapping[str, Scalar]) -> frozenset[tuple[str, Scalar]]:
     """Parameters to be compared: a number is as good as one that differs in its last digits."""
     return frozenset((k, round(value, 12) if isinstance(value, float) else value) for k, value in params.items())
-
-
-def mirror(study: optuna.Study, path: Path) -> None:
-    """Writes the finished trials of a study to an SQLite file for optuna-dashboard; a view, rewritten each time."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
-    try:
-        copy = optuna.create_study(study_name=study.study_name, storage=storage, directions=study.directions)
-        finished: list[Any] = [
-            trial
-            for trial in study.get_trials(deepcopy=False)
-            if trial.state.is_finished() and "trial_id" in trial.user_attrs
-        ]
-        copy.add_trials(finished)
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
-    temporary.replace(path)

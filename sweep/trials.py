@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from sweep.candidate import Candidates
@@ -17,9 +14,8 @@ from sweep.objectives import Objective
 from sweep.pareto import LABEL as PARETO
 from sweep.pareto import Point, TradeOff, pareto_set, spread_out
 from sweep.phase_kinds import CONFIRM, kind_of
-from sweep.trials_csv import CONFIG, PARENT, ordered
+from sweep.ranking import Standings, by_configuration, configuration, mean_goodness
 from trainables.config import EARLIER
-from trainables.files import write_atomically
 from trainables.labels import BASELINE, BEST, in_order
 from trainables.paths import check_name
 
@@ -43,6 +39,7 @@ class TrialView:
         first_epoch: Epochs that the parent had trained.
         results: Reported results: `epoch`, `seconds`, `metrics`.
         state: `running` until it ends, then `completed`, `stopped`, `infeasible`, `failed`; `interrupted` in between.
+        position: Of all trials of the run, from 0, as they were suggested.
     """
 
     trial_id: str
@@ -56,6 +53,7 @@ class TrialView:
     results: list[dict[str, Any]] = field(default_factory=list)
     state: str = "running"
     reason: str = ""
+    position: int = field(default=0, compare=False, repr=False)
 
     @property
     def epochs(self) -> int:
@@ -79,10 +77,41 @@ class TrialView:
 
 
 class TrialTable:
-    """All trials of a run; follows a journal."""
+    """All trials of a run; follows a journal.
+
+    What is asked at every event is kept up to date with each of them, so that no answer costs more the more trials
+    there are: who is open, which trials a phase has, who leads.
+    """
 
     def __init__(self) -> None:
         self.trials: dict[str, TrialView] = {}
+        self.changes = 0
+        """How often a trial has ended; what is derived from ended trials alone holds as long as it does not change."""
+        self.order = 0
+        """Another after an event that no sweep writes, such as a result of a trial that had ended."""
+        self._index()
+
+    def _index(self) -> None:
+        """Makes what is kept of the trials anew."""
+        self.changes += 1
+        self.order += 1
+        self._phases: dict[str, list[TrialView]] = {}
+        self._explored: list[TrialView] = []
+        self._labels: dict[str, list[TrialView]] = {}
+        self._open: dict[str, TrialView] = {}
+        self._standings: dict[tuple[str, str], Standings] = {}
+        self._pareto: dict[tuple[tuple[str, str], ...], tuple[int, list[Point]]] = {}
+        for position, trial in enumerate(self.trials.values()):
+            trial.position = position
+            self._enter(trial)
+
+    def _enter(self, trial: TrialView) -> None:
+        self._phases.setdefault(trial.phase, []).append(trial)
+        if kind_of(trial.phase).explores:
+            self._explored.append(trial)
+            self._labels.setdefault(trial.label, []).append(trial)
+        if trial.is_open:
+            self._open[trial.trial_id] = trial
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> TrialTable:
@@ -101,6 +130,7 @@ class TrialTable:
         kind = event["event"]
         if kind == "suggested":
             trial_id = check_name(event["trial_id"], "a trial id in the journal")
+            is_new = trial_id not in self.trials
             self.trials[trial_id] = TrialView(
                 trial_id=trial_id,
                 number=event["number"],
@@ -110,34 +140,66 @@ class TrialTable:
                 params=event["params"],
                 parent=event.get("parent"),
                 first_epoch=event.get("first_epoch", 0),
+                position=len(self.trials),
             )
+            if is_new:
+                self._enter(self.trials[trial_id])
+            else:
+                self._index()
         elif kind == "result":
             trial = self.trials[event["trial_id"]]
+            had_ended = not trial.is_open
             trial.results.append({key: event[key] for key in ("epoch", "seconds", "metrics")})
             trial.state = "running"
+            if had_ended:
+                self._index()
         elif kind == "ended":
             trial = self.trials[event["trial_id"]]
+            had_ended = not trial.is_open
             trial.state, trial.reason = event["state"], event["reason"]
+            if had_ended or trial.is_open:
+                self._index()
+            else:
+                self._settle(trial)
         elif kind == "interrupted":
-            for trial in self.trials.values():
+            for trial in self._open.values():
                 if trial.state in OPEN_STATES:
                     trial.state, trial.reason = "interrupted", event["reason"]
         elif kind == "resumed":
-            for trial in self.trials.values():
+            for trial in self._open.values():
                 if trial.state == "interrupted":
                     trial.state, trial.reason = "running", ""
 
-    def of_phase(self, phase: str) -> list[TrialView]:
-        """The trials of a phase, in the order in which they were suggested."""
-        return [trial for trial in self.trials.values() if trial.phase == phase]
+    def _settle(self, trial: TrialView) -> None:
+        """Takes note of a trial's end."""
+        self.changes += 1
+        del self._open[trial.trial_id]
+        for standings in self._standings.values():
+            standings.add(trial)
 
-    def explored(self) -> list[TrialView]:
+    def standings(self, objective: Objective) -> Standings:
+        """The rankings by an objective."""
+        key = (objective.key, objective.metric.direction)
+        if key not in self._standings:
+            ended = (trial for trial in self.trials.values() if not trial.is_open)
+            self._standings[key] = Standings(objective, ended)
+        return self._standings[key]
+
+    def of_phase(self, phase: str) -> Sequence[TrialView]:
+        """The trials of a phase, in the order in which they were suggested."""
+        return self._phases.get(phase, ())
+
+    def explored(self) -> Sequence[TrialView]:
         """The trials that try configurations, in the order in which they were suggested."""
-        return [trial for trial in self.trials.values() if kind_of(trial.phase).explores]
+        return self._explored
+
+    def explored_labels(self) -> Mapping[str, Sequence[TrialView]]:
+        """The same by their labels."""
+        return self._labels
 
     def open(self) -> list[TrialView]:
         """Trials that have not ended."""
-        return [trial for trial in self.trials.values() if trial.is_open]
+        return list(self._open.values())
 
     def representatives(self, objective: Objective) -> dict[str, TrialView]:
         """The search trial that represents each label.
@@ -147,11 +209,7 @@ class TrialTable:
         in the seed alone are one configuration: they are ranked by their mean, and the first of them represents it.
         Trials without a result, infeasible and failed ones represent no label; only trial 0 is `baseline`.
         """
-        by_label: dict[str, list[TrialView]] = {}
-        for trial in self.explored():
-            if trial.state in ("completed", "stopped") and objective.value(trial.metrics) is not None:
-                by_label.setdefault(trial.label, []).append(trial)
-        return {label: ranked_configurations(trials, objective)[0][0] for label, trials in by_label.items()}
+        return self.standings(objective).leaders()
 
     def final(self, trial: TrialView) -> TrialView:
         """The continuation of a search trial if it has a completed one, else the trial itself."""
@@ -168,15 +226,15 @@ class TrialTable:
         """
         finals = {label: self.final(trial) for label, trial in self.representatives(objective).items()}
         complete = {label: trial for label, trial in finals.items() if trial.state == "completed"}
-        everyone = self.completed(objective)
+        everyone = self.standings(objective).full
         baseline = configuration(complete[BASELINE]) if BASELINE in complete else None
         chosen = {
             label: trial for label, trial in complete.items() if label == BASELINE or configuration(trial) != baseline
         }
         if everyone:
             winner = self._confirmed_winner(objective)
-            own = [trial for trial in everyone if winner is None or configuration(trial) == winner]
-            chosen[BEST] = ranked_configurations(own or everyone, objective)[0][0]
+            own = everyone.of(winner) if winner is not None else []
+            chosen[BEST] = (own or next(iter(everyone)))[0]
         if further:
             held = {configuration(trial) for trial in chosen.values()}
             of_set = (self.trials[point.trial_id] for point in spread_out(self.pareto_set(objective, *further)))
@@ -185,7 +243,11 @@ class TrialTable:
 
     def pareto_set(self, *objectives: Objective) -> list[Point]:
         """The configurations at full budget that none of the others dominates, the best by the first one first."""
-        return pareto_set(self._points(objectives), objectives)
+        key = tuple((one.key, one.metric.direction) for one in objectives)
+        known = self._pareto.get(key)
+        if known is None or known[0] != self.changes:
+            known = self._pareto[key] = self.changes, pareto_set(self._points(objectives), objectives)
+        return known[1]
 
     def trade_off(self, *objectives: Objective) -> TradeOff | None:
         """The Pareto set, and beside it the best by the first objective and the baseline; None without a best."""
@@ -285,51 +347,10 @@ class TrialTable:
         """All trials at full budget of a trial's configuration, whatever their seeds."""
         return [t for t in self.completed(objective) if configuration(t) == configuration(trial)]
 
-    def write_csv(self, path: Path, *, gpus: GpusOf, objective: Objective) -> None:
-        """Writes `trials.csv` atomically; the objective is the first of its metrics."""
-        rows = [trial_row(trial, gpus(trial.config)) for trial in self.trials.values()]
-        stream = io.StringIO(newline="")
-        columns = dict.fromkeys(column for row in rows for column in row)
-        writer = csv.DictWriter(stream, ordered(columns, objective.key))
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(path, stream.getvalue().encode())
-
 
 def finish_id(trial_id: str) -> str:
     """The id of the trial that continues a search trial to full budget."""
     return f"{trial_id}-finish"
-
-
-def trial_row(trial: TrialView, gpus: float) -> dict[str, Any]:
-    """A row of `trials.csv`, of a trial that was given so many GPUs."""
-    return {
-        "trial_id": trial.trial_id,
-        "label": trial.label,
-        "phase": trial.phase,
-        "seed": trial.config["seed"],
-        "state": trial.state,
-        "reason": trial.reason,
-        "epochs": trial.epochs,
-        "seconds": round(trial.seconds, 3),
-        "gpu_seconds": round(trial.seconds * gpus, 3),
-        **trial.metrics,
-        **{f"{CONFIG}{key}": value for key, value in trial.config.items()},
-        PARENT: trial.parent or "",
-    }
-
-
-def configuration(trial: TrialView) -> tuple[tuple[str, Any], ...]:
-    """What a trial trains, its seed left out: equal for trials that differ in the seed alone."""
-    return tuple(sorted((key, value) for key, value in trial.config.items() if key != "seed"))
-
-
-def by_configuration(trials: Iterable[TrialView]) -> dict[tuple[tuple[str, Any], ...], list[TrialView]]:
-    """Trials that differ in the seed alone, together, in the order in which they come."""
-    groups: dict[tuple[tuple[str, Any], ...], list[TrialView]] = {}
-    for trial in trials:
-        groups.setdefault(configuration(trial), []).append(trial)
-    return groups
 
 
 def _means(trials: Sequence[TrialView], objectives: Iterable[Objective]) -> dict[str, float]:
@@ -337,29 +358,8 @@ def _means(trials: Sequence[TrialView], objectives: Iterable[Objective]) -> dict
     return {one.key: statistics.fmean(trial.metrics[one.key] for trial in trials) for one in objectives}
 
 
-def mean_goodness(trials: Iterable[TrialView], objective: Objective) -> float:
-    """Mean score of trials that have one, turned so that higher is better."""
-    return statistics.fmean(objective.goodness(trial.metrics[objective.key]) for trial in trials)
-
-
-def ranked_configurations(trials: Iterable[TrialView], objective: Objective) -> list[list[TrialView]]:
-    """The trials of each configuration, the first of the ranking first: by epochs, by mean score, by first trial."""
-    groups = by_configuration(trials)
-
-    def rank(group: list[TrialView]) -> tuple[int, float, int]:
-        return group[0].epochs, mean_goodness(group, objective), -group[0].number
-
-    return sorted((_longest(group) for group in groups.values()), key=rank, reverse=True)
-
-
 def _with_several(trials: Iterable[TrialView]) -> list[list[TrialView]]:
     """Trials by configuration where there are several, the baseline's first; nothing without it and another."""
     groups = by_configuration(trials).values()
     several = sorted((group for group in groups if len(group) > 1), key=lambda group: group[0].label != BASELINE)
     return several if len(several) > 1 and several[0][0].label == BASELINE else []
-
-
-def _longest(trials: list[TrialView]) -> list[TrialView]:
-    """Those that were trained longest, in the order of their numbers."""
-    most = max(trial.epochs for trial in trials)
-    return sorted((trial for trial in trials if trial.epochs == most), key=lambda trial: trial.number)

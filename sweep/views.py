@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 
 from sweep.conductor import Conductor
-from sweep.optuna_study import STUDY_FILE, mirror
+from sweep.study_db import STUDY_FILE, StudyFile
 from sweep.trials import GpusOf
 from sweep.trials_csv import TRIALS_FILE
+from sweep.trials_file import TrialsFile
 
 REFRESH_SECONDS = 5.0
 
@@ -17,11 +18,11 @@ class Views:
     """`trials.csv` and `study.db`, kept near the journal."""
 
     def __init__(self, conductor: Conductor, run_dir: Path, gpus: GpusOf) -> None:
-        self._conductor = conductor
-        self._run_dir = run_dir
-        self._gpus = gpus
+        self._table = conductor.table
+        self._trials = TrialsFile(conductor.table, run_dir / TRIALS_FILE, gpus=gpus, objective=conductor.objective)
+        self._study = StudyFile(conductor.search.suggestions.study, run_dir / STUDY_FILE)
         self._next = 0.0
-        self._ended = -1
+        self._changes = -1
 
     def refresh(self) -> None:
         """Writes what has changed, at most every few seconds."""
@@ -30,10 +31,8 @@ class Views:
 
     def write(self) -> None:
         """Writes both; the study only when a trial has ended since."""
-        conductor = self._conductor
-        conductor.table.write_csv(self._run_dir / TRIALS_FILE, gpus=self._gpus, objective=conductor.objective)
-        ended = len(conductor.journal.of("ended"))
-        if ended != self._ended:
-            mirror(conductor.search.suggestions.study, self._run_dir / STUDY_FILE)
-            self._ended = ended
+        self._trials.write()
+        if self._table.changes != self._changes:
+            self._study.write()
+            self._changes = self._table.changes
         self._next = time.monotonic() + REFRESH_SECONDS

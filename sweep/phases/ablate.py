@@ -13,7 +13,7 @@ from sweep.journal import Event
 from sweep.phase_kinds import ABLATE
 from sweep.phases.base import Context, Phase, Proposal
 from sweep.phases.confirm import confirm_id, fresh_seed, repeated
-from sweep.trials import mean_goodness
+from sweep.ranking import mean_goodness
 from sweep.verdict import WITHOUT
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
@@ -60,7 +60,7 @@ class Ablate(Phase):
 
     def done(self) -> bool:
         """Whether nothing was asked for, or every seed of every component was trained."""
-        if any(trial.is_open for trial in self.context.table.of_phase(self.kind.name)):
+        if self.is_running():
             return False
         return not self._asked or (
             self._choice is not None

@@ -109,7 +109,7 @@ class Context:
 
     def _of_baseline(self, epoch: int) -> float | None:
         """The baseline's score at an epoch."""
-        results = (result for t in self.table.explored() if t.label == BASELINE for result in t.results)
+        results = (result for t in self.table.explored_labels().get(BASELINE, ()) for result in t.results)
         return next((self.objective.value(result["metrics"]) for result in results if result["epoch"] == epoch), None)
 
     def seconds_to_go(self, trials: Iterable[TrialView]) -> list[float]:
@@ -137,6 +137,7 @@ class Phase(ABC):
     """
 
     kind: ClassVar[PhaseKind]
+    context: Context
 
     @abstractmethod
     def next(self) -> Proposal | None:
@@ -145,6 +146,10 @@ class Phase(ABC):
     @abstractmethod
     def done(self) -> bool:
         """Whether nothing is left to propose, and nothing that is still running could change that."""
+
+    def is_running(self) -> bool:
+        """Whether one of its trials has not ended."""
+        return any(trial.phase == self.kind.name for trial in self.context.table.open())
 
     def verdict(self, trial: TrialView) -> Stop | None:
         """What the last result of one of its trials means: None to go on to the full budget."""

@@ -6,6 +6,7 @@ and no round is begun for which there is no time. From the third round on, the t
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +15,10 @@ from typing import Any
 from sweep.claims import Arm, pooled_variance
 from sweep.forecast import makespan
 from sweep.journal import Event
-from sweep.phase_kinds import CONFIRM
+from sweep.phase_kinds import CONFIRM, kind_of
 from sweep.phases.base import Context, Phase, Proposal, Stop
-from sweep.trials import TrialView, configuration, mean_goodness, ranked_configurations
+from sweep.ranking import configuration, mean_goodness
+from sweep.trials import TrialView
 from trainables.labels import BASELINE
 from trainables.seeds import derived_seed
 
@@ -72,7 +74,7 @@ class Confirm(Phase):
 
     def done(self) -> bool:
         """Whether every seed was trained, or what is left was given up, and no trial is running."""
-        if any(trial.is_open for trial in self.context.table.of_phase(self.kind.name)):
+        if self.is_running():
             return False
         if self._over or not self.top or not self.seeds:
             return True
@@ -105,7 +107,7 @@ class Confirm(Phase):
             self._over, self._bounded = False, True
         elif kind == "suggested" and event["phase"] == self.kind.name:
             self._begun.add(int(event["trial_id"].rpartition("-s")[2]))
-        elif kind == "suggested" and self.context.table.trials[event["trial_id"]] in self.context.table.explored():
+        elif kind == "suggested" and kind_of(event["phase"]).explores:
             self._arms, self._over = None, False
 
     @property
@@ -127,7 +129,7 @@ class Confirm(Phase):
     def _foreseen(self) -> list[TrialView]:
         """The baseline and the best so far; the baseline stands in for those that are not there yet."""
         table = self.context.table
-        baseline = [trial for trial in table.explored() if trial.label == BASELINE][:1]
+        baseline = table.explored_labels().get(BASELINE, [])[:1]
         candidates = [table.trials[one] for one in self._arms or ()] or [*baseline, *self._candidates()]
         missing = max(0, 1 + self.top - len(candidates)) if self._arms is None else 0
         return [*candidates, *(baseline * missing)]
@@ -159,14 +161,15 @@ class Confirm(Phase):
         The present winner over fresh seeds comes first: it is the one whose claim more seeds would strengthen or end.
         """
         table, objective = self.context.table, self.context.objective
-        complete = table.completed(objective)
-        baseline = {configuration(trial) for trial in complete if trial.label == BASELINE}
-        ranked = ranked_configurations(complete, objective)
+        ranking = table.standings(objective).full
+        baselines = (finish for one in table.explored_labels().get(BASELINE, []) for finish in (one, table.final(one)))
+        baseline = {configuration(one) for one in baselines if one.state == "completed"}
         confirmed = sorted(table.confirmed(objective), key=lambda group: -mean_goodness(group, objective))
         winner = configuration(confirmed[0][0]) if confirmed else None
-        others = [group[0] for group in ranked if configuration(group[0]) not in baseline]
-        others.sort(key=lambda trial: configuration(trial) != winner)
-        return [table.trials[trial.parent or trial.trial_id] for trial in others[: self.top]]
+        first = [] if winner is None or winner in baseline else ranking.of(winner)[:1]
+        groups = (group[0] for group in ranking if configuration(group[0]) not in {*baseline, winner})
+        others = itertools.chain(first, groups)
+        return [table.trials[trial.parent or trial.trial_id] for trial in itertools.islice(others, self.top)]
 
     def _in_race(self) -> list[str]:
         return [arm for arm in self._arms or () if arm not in self._left_out]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from search_spaces.core.space import SearchSpace
 from sweep.journal import Event
@@ -60,6 +60,7 @@ class Search(Phase):
         self._advice: dict[str, str | None] = {}
         self._over: set[str] = set()
         self._skipped: set[int] = set()
+        self._gpu_seconds = 0.0
 
     def next(self) -> Proposal | None:
         """A starting point, or a suggestion of the sampler."""
@@ -116,7 +117,7 @@ class Search(Phase):
         if limit is None:
             return ""
         seconds = limit.forecast.trial_seconds(config, int(config["epochs"]))
-        running = self.context.seconds_to_go(trial for trial in self._trials() if trial.is_open)
+        running = self.context.seconds_to_go(trial for trial in self.context.table.open() if self._owns(trial))
         finishing = self.context.seconds_to_go(self.context.to_finish())
         then = max(sum(finishing) / limit.slots, max(finishing, default=0.0))
         if limit.fits(max([seconds, *running]), then=then + limit.kept()):
@@ -140,7 +141,7 @@ class Search(Phase):
 
     def done(self) -> bool:
         """Whether the budget is spent or the space exhausted, and every trial has ended."""
-        return not self._may_go_on() and not any(trial.is_open for trial in self._trials())
+        return not self._may_go_on() and not self.is_running()
 
     def verdict(self, trial: TrialView) -> Stop | None:
         """What the stop rule and the budget say; never of the baseline, with which everything is compared."""
@@ -152,7 +153,8 @@ class Search(Phase):
     def on_event(self, event: Event, *, replayed: bool) -> None:
         """Shows results to the stop rule, and everything to the study."""
         kind = event["event"]
-        own = event.get("trial_id", "") in self.context.table.trials and self._owns(event["trial_id"])
+        trial = self.context.table.trials.get(event.get("trial_id", ""))
+        own = trial is not None and self._owns(trial)
         if kind == "suggested" and replayed and own:
             self.suggestions.ask(event["trial_id"], event["number"], fixed=event["params"])
         elif kind in ("exhausted", "time_over"):
@@ -162,16 +164,17 @@ class Search(Phase):
         elif kind == "settings" and "time_budget" in event["changed"].get("budget", {}):
             self._over.discard("time_over")
         elif kind == "result" and own:
+            self._gpu_seconds += event["seconds"] * self.context.gpus(trial.config)
             value = self.context.objective.value(event["metrics"])
             if value is not None:
                 goodness = self.context.objective.goodness(value)
                 self._advice[event["trial_id"]] = self._rule.observe(event["trial_id"], event["epoch"], goodness)
         self.suggestions.apply(event)
 
-    def _owns(self, trial_id: str) -> bool:
-        return self.context.table.trials[trial_id].phase == self.kind.name
+    def _owns(self, trial: TrialView) -> bool:
+        return trial.phase == self.kind.name
 
-    def _trials(self) -> list[TrialView]:
+    def _trials(self) -> Sequence[TrialView]:
         return self.context.table.of_phase(self.kind.name)
 
     def _may_go_on(self) -> bool:
@@ -184,7 +187,7 @@ class Search(Phase):
         of_search = budget.time_budget if self.context.limit is None else None
         if of_search is not None and self.context.elapsed() >= of_search:
             return Stop("time budget", f"{of_search:g} s are over")
-        hours = sum(trial.seconds * self.context.gpus(trial.config) for trial in self._trials()) / 3600
+        hours = self._gpu_seconds / 3600
         if budget.gpu_hours is not None and hours >= budget.gpu_hours:
             return Stop("GPU budget", f"{budget.gpu_hours:g} GPU hours are over")
         return None

@@ -19,7 +19,7 @@ from sweep.manifest import Budget
 from sweep.objectives import Objective, objective_of
 from sweep.phases.confirm import confirm_id, confirming, fresh_seed, repeated
 from sweep.planning import Asked, make_plan
-from sweep.trials import configuration
+from sweep.ranking import configuration
 from sweep.verdict import Verdict, why_unconfirmed
 from trainables.labels import BASELINE, BEST
 from trainables.metrics import sampling_units

@@ -19,8 +19,9 @@ from search_spaces import SPACES, SearchSpace
 from search_spaces.core.parameter import Parameter, When, choice
 from search_spaces.core.parameter import number as real
 from sweep.objectives import objective_of
-from sweep.optuna_study import INFEASIBLE, Suggestions, mirror
+from sweep.optuna_study import INFEASIBLE, Suggestions
 from sweep.samplers import MOST_GRID_POINTS, SAMPLERS, Draw, check_sampler
+from sweep.study_db import mirror
 from trainables.errors import UsageError
 
 OBJECTIVE = "val/miou"

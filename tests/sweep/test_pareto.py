@@ -21,8 +21,9 @@ from sweep.manifest import Budget
 from sweep.objectives import Objective, objective_of
 from sweep.pareto import LABEL, Point, TradeOff, evidence, last_trade_off, pareto_set, sentence, spread_out
 from sweep.planning import Asked, make_plan
+from sweep.ranking import configuration
 from sweep.samplers import SAMPLERS
-from sweep.trials import TrialTable, configuration
+from sweep.trials import TrialTable
 from sweep.verdict import Confirmed, Verdict
 from trainables.errors import DataError
 from trainables.labels import BASELINE, BEST

@@ -11,6 +11,7 @@ import pytest
 
 from sweep.objectives import objective_of
 from sweep.trials import TrialTable, finish_id
+from sweep.trials_file import TrialsFile
 from trainables.paths import UnsafePathError
 
 OBJECTIVE = "val/miou"
@@ -152,7 +153,7 @@ def test_csv_has_a_row_a_trial_with_the_documented_columns(tmp_path: Path) -> No
     table = table_of(*whole("t000", "baseline", 0.4), suggested("t001", "flip", number=1))
     table.apply(ended("t001", "failed", 'a "b", c\nd'))
     table.trials["t000"].results[-1]["metrics"]["train/loss"] = 1.5
-    table.write_csv(tmp_path / "trials.csv", gpus=lambda config: 0.5, objective=MAX)
+    TrialsFile(table, tmp_path / "trials.csv", gpus=lambda config: 0.5, objective=MAX).write()
     with (tmp_path / "trials.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0])[:10] == ["trial_id", "label", "phase", "seed", "state", "reason", "epochs", "seconds",
@@ -170,7 +171,7 @@ def test_csv_has_a_row_a_trial_with_the_documented_columns(tmp_path: Path) -> No
 def test_the_objective_is_the_first_metric_of_the_csv(tmp_path: Path, objective: str) -> None:
     table = table_of(*whole("t000", "baseline", 0.4))
     table.trials["t000"].results[-1]["metrics"] |= {"train/loss": 1.5, "val/f1": 0.2, "val/pixel_accuracy": 0.6}
-    table.write_csv(tmp_path / "trials.csv", gpus=lambda config: 0, objective=objective_of(objective))
+    TrialsFile(table, tmp_path / "trials.csv", gpus=lambda config: 0, objective=objective_of(objective)).write()
     columns = (tmp_path / "trials.csv").read_text().splitlines()[0].split(",")
     others = sorted({"train/loss", "val/miou", "val/f1", "val/pixel_accuracy"} - {objective})
     assert columns[9:13] == [objective, *others]
@@ -180,7 +181,7 @@ def test_the_objective_is_the_first_metric_of_the_csv(tmp_path: Path, objective:
 
 def test_csv_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = table_of(*whole("t000", "baseline", 0.4))
-    table.write_csv(tmp_path / "trials.csv", gpus=lambda config: 0, objective=MAX)
+    TrialsFile(table, tmp_path / "trials.csv", gpus=lambda config: 0, objective=MAX).write()
     before = (tmp_path / "trials.csv").read_text()
 
     def breaks(*args: object, **options: object) -> None:
@@ -188,7 +189,7 @@ def test_csv_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(csv.DictWriter, "writerows", breaks)
     with pytest.raises(OSError, match="No space"):
-        table.write_csv(tmp_path / "trials.csv", gpus=lambda config: 0, objective=MAX)
+        TrialsFile(table, tmp_path / "trials.csv", gpus=lambda config: 0, objective=MAX).write()
     assert (tmp_path / "trials.csv").read_text() == before
 
 
