@@ -23,6 +23,7 @@ from trainables.files import write_json
 from trainables.metrics.registry import Direction
 from trainables.paths import check_name
 from trainables.plugins import PluginRecord
+from trainables.redact import redacted_content
 from trainables.registry import Scalar
 from trainables.run_folder import MANIFEST_FILE
 
@@ -143,7 +144,7 @@ class SweepManifest:
     Attributes:
         name: Name of the run (its folder).
         created: UTC time, ISO 8601.
-        command: The command line that started the sweep.
+        command: The command line that started the sweep, without secrets.
         seed: The sweep's seed: the sampler's, and the seed of every trial that has none of its own.
         data: What it was trained and measured on.
         space: What varies, compiled.
@@ -188,12 +189,12 @@ class SweepManifest:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
 
     def save(self, run_dir: Path) -> None:
-        """Writes `manifest.json`, atomically and always in the present format.
+        """Writes `manifest.json`, atomically, always in the present format and without secrets (`trainables.redact`).
 
         Raises:
             ValueError: For NaN and infinite numbers.
         """
-        write_json(run_dir / MANIFEST_FILE, {"format": FORMAT, **dataclasses.asdict(self)}, indent=2)
+        write_json(run_dir / MANIFEST_FILE, redacted_content({"format": FORMAT, **dataclasses.asdict(self)}), indent=2)
 
     @classmethod
     def load(cls, run_dir: Path) -> SweepManifest:

@@ -6,8 +6,10 @@ import contextlib
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
+import sys
 import threading
 import time
 import urllib.error
@@ -39,6 +41,7 @@ from trainables.errors import SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.machine_faults import node_fault
 from trainables.paths import within
+from trainables.redact import redacted_words
 from trainables.trainable import SegmentationTrainable
 
 RESTARTS = 2
@@ -102,7 +105,7 @@ def ray_session(*, address: str | None, dashboard: bool | None, machines: Machin
     try:
         # Ray puts the current folder first on its workers' path, where a user's folder called `trainables`
         # would be imported in place of ours.
-        with contextlib.chdir(ROOT):
+        with contextlib.chdir(ROOT), _command_line_without_secrets():
             context = ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"the cluster at {address} does not answer" if address else "Ray does not start on this machine"
@@ -115,6 +118,17 @@ def ray_session(*, address: str | None, dashboard: bool | None, machines: Machin
         yield RaySession(url, protected)
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _command_line_without_secrets() -> Iterator[None]:
+    """Ray writes the driver's command line into its logs and shows it on its dashboard, and has no option for it."""
+    entrypoint = ray._private.utils.get_entrypoint_name  # type: ignore[attr-defined]
+    ray._private.utils.get_entrypoint_name = lambda: shlex.join(redacted_words(sys.argv))  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        ray._private.utils.get_entrypoint_name = entrypoint  # type: ignore[attr-defined]
 
 
 def token_asked_for(environment: Mapping[str, str]) -> bool:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from trainables.errors import INTERRUPTED, SegsweepError
+from trainables.redact import redacted
 
 
 def guarded(body: Callable[[], int], *, interrupted: str) -> int:
@@ -34,4 +35,4 @@ def guarded(body: Callable[[], int], *, interrupted: str) -> int:
 
 
 def _say_error(text: str) -> None:
-    Console(stderr=True, highlight=False).print(f"[bold red]error[/bold red] {escape(text)}", soft_wrap=True)
+    Console(stderr=True, highlight=False).print(f"[bold red]error[/bold red] {escape(redacted(text))}", soft_wrap=True)
