@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from trainables.errors import DataError
+from trainables.limits import check_file
 from trainables.redact import redacted_content
 
 JOURNAL_FILE = "journal.jsonl"
@@ -134,6 +135,7 @@ def read_events(path: Path) -> list[Event]:
 
 
 def _verified(path: Path) -> Iterator[tuple[Event, int]]:
+    check_file(path, what="journal")
     seal, end = "", 0
     lines = path.read_bytes().splitlines(keepends=True)
     for number, raw in enumerate(lines):

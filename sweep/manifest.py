@@ -20,6 +20,7 @@ from trainables.data.base import ClassInfo
 from trainables.errors import ConfigError, DataError, UsageError
 from trainables.execution import Execution
 from trainables.files import write_json
+from trainables.limits import check_file
 from trainables.metrics.registry import Direction
 from trainables.paths import check_name
 from trainables.plugins import PluginRecord
@@ -210,6 +211,7 @@ class SweepManifest:
                 f"{run_dir} is not a run folder: it has no {MANIFEST_FILE}\n"
                 f"give the folder that a sweep printed, such as runs/NAME, or start one: {commands.start_sweep()}"
             )
+        check_file(path, what="manifest")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(content, dict) or "format" not in content:

@@ -122,7 +122,7 @@ def ray_session(*, address: str | None, dashboard: bool | None, machines: Machin
 
 @contextlib.contextmanager
 def _command_line_without_secrets() -> Iterator[None]:
-    """Ray writes the driver's command line into its logs and shows it on its dashboard, and has no option for it."""
+    """Ray tells its cluster the driver's command line, which the dashboard shows, and has no option for it."""
     entrypoint = ray._private.utils.get_entrypoint_name  # type: ignore[attr-defined]
     ray._private.utils.get_entrypoint_name = lambda: shlex.join(redacted_words(sys.argv))  # type: ignore[attr-defined]
     try:

@@ -97,7 +97,7 @@ FLOORS = (
         "trainables.words",
         "trainables.places",
     ),
-    ("trainables.commands", "trainables.guarded", "trainables.lazy", "trainables.options"),
+    ("trainables.limits", "trainables.commands", "trainables.guarded", "trainables.lazy", "trainables.options"),
     ("trainables.flags",),
     ("trainables.versions",),
     ("trainables.remembered",),
