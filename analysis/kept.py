@@ -37,6 +37,7 @@ from trainables.data.splits.frozen import Split
 from trainables.errors import DataError
 from trainables.files import write_json
 from trainables.latency import one_thread
+from trainables.limits import opened_image
 from trainables.metrics import SCORE_CELLS, SCORE_LEVELS, Collector, PerImageConfusion, RegionConfidence, ScoreHistogram
 from trainables.options import STRETCH
 from trainables.paths import within
@@ -129,7 +130,7 @@ class Evaluation:
 
     def prediction(self, image_id: str) -> Mask:
         """Predicted class ids at the mask's original size, uint8 of shape (H, W)."""
-        with Image.open(self.prediction_path(image_id)) as image:
+        with opened_image(self.prediction_path(image_id), what="mask") as image:
             return np.asarray(image, dtype=np.uint8)
 
 

@@ -12,6 +12,7 @@ from sweep.journal import JOURNAL_FILE, Event, read_events
 from sweep.trials_csv import COLUMNS, TEXTS, TRIALS_FILE
 from trainables import commands
 from trainables.errors import DataError
+from trainables.limits import check_file
 
 CURVE_COLUMNS = ("trial_id", "label", "phase", "epoch", "seconds")
 
@@ -25,6 +26,7 @@ def load_trials(run_dir: Path) -> pd.DataFrame:
         DataError: If it is missing or damaged.
     """
     path = run_dir / TRIALS_FILE
+    check_file(path, what="table of trials")
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=True)
     except FileNotFoundError:

@@ -10,7 +10,7 @@ from search_spaces.core.space import SearchSpace
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_ARCHITECTURES, DEFAULT_EPOCHS, DEFAULT_MODELS
 from sweep.samplers import check_sampler
-from trainables.config import EARLIER, format_size, parse_value
+from trainables.config import EARLIER, format_size, parse_value, refuse_secrets
 from trainables.errors import ConfigError, UsageError
 from trainables.models import refusal
 from trainables.options import LETTERBOX
@@ -55,6 +55,10 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     }
     base.update(known_good_training(config.weights))
     _check_reserved(config, space, base)
+    refuse_secrets({**base, **space.fixed})
+    for varied in space.parameters:
+        for end in varied.ends():
+            refuse_secrets({varied.key: end})
     for weights in values_of(space, base, "model.weights"):
         _check_models(map(str, values_of(space, base, "model.name")), str(weights))
     check_sampler(config.sampler, space)

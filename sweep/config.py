@@ -29,6 +29,7 @@ from trainables.data.reading.names import expanded
 from trainables.errors import UsageError
 from trainables.models import FILE, MODELS, WEIGHTS
 from trainables.paths import LONGEST_NAME
+from trainables.redact import secrets_in
 from trainables.registry import Registry
 
 CHANGEABLE = ("concurrent", "cpus_per_trial", "workers", "wandb", "wandb_project", "time_budget")
@@ -171,7 +172,11 @@ def _going_on(mode: Mode, words: Sequence[str]) -> GoOnConfig:
     known, rest = parser(mode).parse_known_args(words, _blank(defaults))
     given, others = _given(known), _given(start.parse_args(rest, _blank(vars(start.parse_args([])))))
     read = {**defaults, **given}
-    faults = [*_name_faults(read["name"]), *_worker_faults(read["workers"])]
+    faults = [
+        *_name_faults(read["name"]),
+        *_worker_faults(read["workers"]),
+        *_secret_faults(given.get("wandb_project")),
+    ]
     if faults:
         raise UsageError("\n".join(faults))
     keys = ("name", "runs_dir", "extend", "data_root", "address", "dashboard", "report", "pictures", "plugins")
@@ -212,7 +217,7 @@ def _validate(config: SweepConfig) -> None:
         faults.append(f"unknown weights {config.weights!r}; {hint}")
     if len(set(config.models)) != len(config.models):
         faults.append(f"--models names a model twice: {','.join(config.models)}")
-    faults += [*_name_faults(config.name), *_worker_faults(config.workers)]
+    faults += [*_name_faults(config.name), *_worker_faults(config.workers), *_secret_faults(config.wandb_project)]
     if config.check and config.show:
         faults.append("--check and --show are two commands: give one of them")
     if config.as_yaml and not config.show:
@@ -246,6 +251,12 @@ def _name_faults(name: str | None) -> list[str]:
 
 def _worker_faults(workers: int | None) -> list[str]:
     return [f"--workers {workers}: must be 0 or more"] if workers is not None and workers < 0 else []
+
+
+def _secret_faults(project: str | None) -> list[str]:
+    if project is None or not secrets_in({"wandb_project": project}):
+        return []
+    return ["--wandb-project looks like a key or a token, and run folders keep it: put keys into WANDB_API_KEY"]
 
 
 def _words_of_file(path: Path) -> list[str]:

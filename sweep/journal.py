@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Any
 
 from trainables.errors import DataError
+from trainables.limits import check_file
+from trainables.redact import redacted_content
 
 JOURNAL_FILE = "journal.jsonl"
 Event = dict[str, Any]
@@ -73,7 +75,8 @@ class Journal:
 
         Args:
             event: What happened.
-            **fields: JSON primitives, lists and dicts; NaN is refused.
+            **fields: JSON primitives, lists and dicts; NaN is refused. Secrets in texts are hidden, but not in a
+                `config`: one with a secret was refused before.
 
         Returns:
             The event with its number, time and seal.
@@ -81,6 +84,7 @@ class Journal:
         Raises:
             OSError: If it cannot be made durable; the file is then as before.
         """
+        fields = {key: value if key == "config" else redacted_content(value) for key, value in fields.items()}
         body = {"seq": len(self.events), "time": _now(), "event": event, **fields}
         text = json.dumps(body, allow_nan=False, separators=(",", ":"))
         seal = _seal(self._seal, text)
@@ -131,6 +135,7 @@ def read_events(path: Path) -> list[Event]:
 
 
 def _verified(path: Path) -> Iterator[tuple[Event, int]]:
+    check_file(path, what="journal")
     seal, end = "", 0
     lines = path.read_bytes().splitlines(keepends=True)
     for number, raw in enumerate(lines):

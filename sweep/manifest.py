@@ -20,9 +20,11 @@ from trainables.data.base import ClassInfo
 from trainables.errors import ConfigError, DataError, UsageError
 from trainables.execution import Execution
 from trainables.files import write_json
+from trainables.limits import check_file
 from trainables.metrics.registry import Direction
 from trainables.paths import check_name
 from trainables.plugins import PluginRecord
+from trainables.redact import redacted_content
 from trainables.registry import Scalar
 from trainables.run_folder import MANIFEST_FILE
 
@@ -143,7 +145,7 @@ class SweepManifest:
     Attributes:
         name: Name of the run (its folder).
         created: UTC time, ISO 8601.
-        command: The command line that started the sweep.
+        command: The command line that started the sweep, without secrets.
         seed: The sweep's seed: the sampler's, and the seed of every trial that has none of its own.
         data: What it was trained and measured on.
         space: What varies, compiled.
@@ -193,12 +195,12 @@ class SweepManifest:
         return gpus_of(costs, config, self.resources.gpus_per_trial)
 
     def save(self, run_dir: Path) -> None:
-        """Writes `manifest.json`, atomically and always in the present format.
+        """Writes `manifest.json`, atomically, always in the present format and without secrets (`trainables.redact`).
 
         Raises:
             ValueError: For NaN and infinite numbers.
         """
-        write_json(run_dir / MANIFEST_FILE, {"format": FORMAT, **dataclasses.asdict(self)}, indent=2)
+        write_json(run_dir / MANIFEST_FILE, redacted_content({"format": FORMAT, **dataclasses.asdict(self)}), indent=2)
 
     @classmethod
     def load(cls, run_dir: Path) -> SweepManifest:
@@ -214,6 +216,7 @@ class SweepManifest:
                 f"{run_dir} is not a run folder: it has no {MANIFEST_FILE}\n"
                 f"give the folder that a sweep printed, such as runs/NAME, or start one: {commands.start_sweep()}"
             )
+        check_file(path, what="manifest")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(content, dict) or "format" not in content:

@@ -10,7 +10,9 @@ import logging
 import os
 import re
 import secrets
+import shlex
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -27,6 +29,7 @@ from sweep.ray_folder import folder_for_ray, marked
 from sweep.resources import Machines
 from trainables.commands import ROOT
 from trainables.errors import SegsweepError
+from trainables.redact import redacted_words
 
 _DAEMONS = {"raylet": "raylet", "gcs_server": "GCS"}
 """Processes of a local Ray without which no trial can run, by Ray's names for them, with the usual name."""
@@ -109,11 +112,23 @@ def _init(address: str | None, folder: Path | None, dashboard: bool | None, mach
     try:
         # Ray puts the current folder first on its workers' path, where a user's folder called `trainables`
         # would be imported in place of ours.
-        with contextlib.chdir(ROOT), marked(folder) if folder else contextlib.nullcontext():
+        mark = marked(folder) if folder else contextlib.nullcontext()
+        with contextlib.chdir(ROOT), _command_line_without_secrets(), mark:
             return ray.init(**options)
     except Exception as error:  # Ray raises plain ones, too
         where = f"the cluster at {address} does not answer" if address else "Ray does not start on this machine"
         raise SegsweepError(f"{where}: {error}") from error
+
+
+@contextlib.contextmanager
+def _command_line_without_secrets() -> Iterator[None]:
+    """Ray tells its cluster the driver's command line, which the dashboard shows, and has no option for it."""
+    entrypoint = ray._private.utils.get_entrypoint_name  # type: ignore[attr-defined]
+    ray._private.utils.get_entrypoint_name = lambda: shlex.join(redacted_words(sys.argv))  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        ray._private.utils.get_entrypoint_name = entrypoint  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

@@ -48,6 +48,7 @@ from trainables.data.splits.frozen import freeze_splits
 from trainables.errors import UsageError
 from trainables.execution import Execution
 from trainables.metrics import sampling_units
+from trainables.redact import redacted_words
 from trainables.words import time_text
 
 
@@ -300,7 +301,7 @@ def _manifest(
     return SweepManifest(
         name=config.run_dir.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=("python", "-m", "sweep.run", *sys.argv[1:]),
+        command=("python", "-m", "sweep.run", *redacted_words(sys.argv[1:])),
         seed=config.seed,
         data=describe_data(
             ready.data,

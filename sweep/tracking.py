@@ -24,6 +24,7 @@ from trainables import commands
 from trainables.config import TrialConfig
 from trainables.data.reading.names import expanded
 from trainables.errors import SegsweepError
+from trainables.redact import redacted
 from trainables.run_folder import REPORT_FILE, TABLES_FOLDER, report_folder
 
 FLUSH_SECONDS = 5.0
@@ -201,7 +202,13 @@ class Tracker:
             resume="allow" if self._mode == "online" else None,
             config=dict(config),
             settings=wandb.Settings(
-                console="off", silent=True, disable_git=True, save_code=False, x_disable_stats=True, init_timeout=30
+                console="off",
+                silent=True,
+                disable_git=True,
+                save_code=False,
+                x_disable_stats=True,
+                x_disable_meta=True,  # the command line, as it was typed
+                init_timeout=30,
             ),
         )
         run.define_metric("epoch")
@@ -273,7 +280,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return redacted((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 if __name__ == "__main__":

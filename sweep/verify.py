@@ -20,6 +20,7 @@ from trainables.data.cache.scan import scan
 from trainables.data.reading.stored import is_transparent
 from trainables.data.splits.frozen import TEST_SPLIT_FILE, Split, load_split, load_test_split, split_hash
 from trainables.errors import DataError, SegsweepError
+from trainables.limits import check_texts
 from trainables.paths import refuse_links, within
 from trainables.run_folder import BEST_MODELS
 from trainables.words import counted, some_of
@@ -33,10 +34,12 @@ def open_run(run_dir: Path) -> SweepManifest:
     """Reads a run's manifest and compares the run folder with it: links, splits, groups, published models.
 
     Raises:
-        DataError: Naming what was changed, or if the folder is not a run folder.
+        DataError: Naming what was changed, or if the folder is not a run folder, or holds a table or a text that would
+            fill the memory.
     """
     manifest = SweepManifest.load(run_dir)
     refuse_links(run_dir, but_not_below=OF_OTHERS)
+    check_texts(run_dir, but_not_below=OF_OTHERS)
     for split in _splits(run_dir):
         _check_split(run_dir, manifest, split)
     check_published(run_dir)

@@ -87,6 +87,7 @@ def is_within(name: str, module: str) -> bool:
 FLOORS = (
     # Each line may import what stands on its own line and above; a name stands for a module or a folder.
     (
+        "trainables.redact",
         "trainables.errors",
         "trainables.files",
         "trainables.labels",
@@ -97,7 +98,7 @@ FLOORS = (
         "trainables.words",
         "trainables.places",
     ),
-    ("trainables.commands", "trainables.guarded", "trainables.lazy", "trainables.options"),
+    ("trainables.limits", "trainables.commands", "trainables.guarded", "trainables.lazy", "trainables.options"),
     ("trainables.flags",),
     ("trainables.versions",),
     ("trainables.remembered",),

@@ -253,6 +253,10 @@ def load_trial(folder: Path) -> TrialRecord:
         raise CheckpointError(f"{path} is damaged ({error})") from error
 
 
+_HEADER_BYTES = 2**24
+"""More than the names of a model's tensors take in a file of safetensors."""
+
+
 def rebuild_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
     """Rebuilds the model of `best/LABEL` with its weights, in evaluation mode on the CPU.
 
@@ -265,6 +269,9 @@ def rebuild_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
         raise CheckpointError(f"{path} is missing or not the file that {TRIAL_FILE} names")
     params = {**record.config.model.params, "weights": "none"}
     model = build_model(record.config.model.name, [c.name for c in record.classes], **params)
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    if path.stat().st_size > 2 * needed + _HEADER_BYTES:
+        raise CheckpointError(f"{path} is larger than the weights of {record.config.model.name}: it is not its file")
     model.load_state_dict(load_file(path))
     return model.eval(), record
 

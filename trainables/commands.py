@@ -13,6 +13,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from trainables.redact import redacted_words
+
 ROOT = Path(__file__).resolve().parents[1]
 """The folder that holds the four packages."""
 
@@ -59,13 +61,14 @@ def started_through_script() -> None:
 
 
 def command(module: str, *arguments: str | Path) -> str:
-    """A command line that runs a module of ours, quoted for a shell.
+    """A command line that runs a module of ours, quoted for a shell, without secrets.
 
     Args:
         module: Such as `sweep.run`.
         arguments: Flags and values, not quoted.
     """
-    return " ".join([prog(module), *(shlex.quote(str(argument)) for argument in arguments)])
+    words = redacted_words(str(argument) for argument in arguments)
+    return " ".join([prog(module), *map(shlex.quote, words)])
 
 
 def prog(module: str) -> str:

@@ -15,6 +15,7 @@ from trainables.losses import LOSSES
 from trainables.models import HEADS, MODELS, min_train_batch
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
 from trainables.options import RESIZES, STRETCH, TrainingOptions
+from trainables.redact import secrets_in
 from trainables.registry import Range, Registry, Scalar, parameters_of, parse_scalar
 
 COMPONENTS: Mapping[str, Registry[Any]] = {
@@ -160,9 +161,10 @@ def parse_value(key: str, value: Any) -> Scalar:
     """Converts the value of a key, such as text from `--set`, to the key's type; bounds are checked with the whole.
 
     Raises:
-        ConfigError: If the key is unknown or the value is of another type.
+        ConfigError: If the key is unknown, or the value is of another type or looks like a key or a password.
     """
     check_keys([key])
+    refuse_secrets({key: value})
     if key in ("image_size", "resize", "augment.policy") or key.endswith(".name"):
         return str(value)
     section, _, rest = key.partition(".")
@@ -179,6 +181,19 @@ def parse_value(key: str, value: Any) -> Scalar:
         return parse_scalar(value, type_)
     except ValueError as error:
         raise ConfigError(f"{key}={value}: {error}") from error
+
+
+def refuse_secrets(values: Mapping[str, Any]) -> None:
+    """Refuses a configuration that would carry a secret into every file of a run.
+
+    Raises:
+        ConfigError: With the keys of the values that look like one.
+    """
+    if keys := secrets_in(values):
+        raise ConfigError(
+            f"{', '.join(keys)}: the value looks like a key, a token or a password, and run folders keep every "
+            "configuration as it is; let the component read it from an environment variable"
+        )
 
 
 def format_size(size: tuple[int, int]) -> str:

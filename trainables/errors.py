@@ -5,14 +5,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from trainables.redact import redacted
+
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
 
 
 class SegsweepError(Exception):
-    """Something failed that the user can fix; commands print it in one block and exit with `exit_code`."""
+    """Something failed that the user can fix; commands print it in one block and exit with `exit_code`.
+
+    Its text has no secrets in it (`trainables.redact`), whatever the message was made from.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class UsageError(SegsweepError):

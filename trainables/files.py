@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import tempfile
+import secrets
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +14,41 @@ from typing import Any
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file atomically: whole or not at all, even if the process or the machine dies half-way.
 
+    Who may read it is what the user's umask says, or what the file said before: a private one stays private.
+
     Raises:
         OSError: If the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    handle, temporary = new_file(path.parent, f".{path.name}.", ".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def new_file(folder: Path, prefix: str, suffix: str) -> tuple[int, Path]:
+    """Makes a file of a name that no other has, for this user's umask to say who may read it.
+
+    `tempfile.mkstemp` makes files for their owner alone, whatever the umask says.
+
+    Returns:
+        Its descriptor, for reading and writing, and its path.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    while True:
+        path = folder / f"{prefix}{secrets.token_hex(8)}{suffix}"
+        with contextlib.suppress(FileExistsError):
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), path
 
 
 def json_bytes(content: Any, *, indent: int | None = 1) -> bytes:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from trainables.errors import INTERRUPTED, SegsweepError
+from trainables.redact import redacted
 
 
 def guarded(body: Callable[[], int], *, interrupted: str) -> int:
@@ -35,4 +36,4 @@ def guarded(body: Callable[[], int], *, interrupted: str) -> int:
 
 def say_error(text: str) -> None:
     """Shows an error on stderr."""
-    Console(stderr=True, highlight=False).print(f"[bold red]error[/bold red] {escape(text)}", soft_wrap=True)
+    Console(stderr=True, highlight=False).print(f"[bold red]error[/bold red] {escape(redacted(text))}", soft_wrap=True)

@@ -24,6 +24,7 @@ from trainables.errors import DivergedError, InfeasibleError, SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.machine_faults import machine_fault
 from trainables.places import cache_root
+from trainables.redact import RedactingFormatter, redacted
 from trainables.trial import Trial
 
 LOGS = "logs"
@@ -145,7 +146,7 @@ class SegmentationTrainable(tune.Trainable):
         return self._give_up("failed", f"{type(error).__name__}: {error}")
 
     def _give_up(self, state: str, reason: str) -> dict[str, Any]:
-        epoch = self._trial.epoch if self._trial is not None else 0
+        epoch, reason = self._trial.epoch if self._trial is not None else 0, redacted(reason)
         self._log.error("%s: %s", state, reason)
         self._trial = None  # what it holds of the memory may be what is missing
         return {state: reason, "epoch": epoch, "done": True}
@@ -167,7 +168,7 @@ def _log_of(trial_id: str) -> logging.Logger:
 def _write_to(log: logging.Logger, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s"))
     for target in (log, _CACHE_LOG):
         target.addHandler(handler)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from analysis.audit.pixels import Flags, Floats, Integers, share
 from trainables.errors import DataError
+from trainables.limits import check_archive
 
 RESULTS = "results.npz"
 DISTANCES = "distances.json"
@@ -76,6 +77,7 @@ def read_scores(folder: Path, shape: tuple[int, int]) -> KeptScores:
     """
     path = folder / RESULTS
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as arrays:
             confidence = np.asarray(arrays["confidence"], np.float64)
     except (OSError, ValueError, KeyError) as error:

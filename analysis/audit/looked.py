@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from analysis.audit.components import find_parts
 from analysis.audit.effects import Cases, Wrong, wrong_pixels
@@ -24,6 +23,7 @@ from analysis.audit.regions import region_row
 from analysis.failures.kinds import BACKGROUND_NAMES, STUFF_NAMES
 from trainables.data.base import SegmentationData
 from trainables.errors import DataError
+from trainables.limits import opened_image
 from trainables.paths import within
 from trainables.places import cores
 
@@ -69,7 +69,7 @@ class Sought:
         """
         path = within(self.folders[trial_id], f"{place:06d}.png")
         try:
-            with Image.open(path) as image:
+            with opened_image(path, what="mask") as image:
                 return np.asarray(image, dtype=np.uint8)
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error}): make the report again") from error

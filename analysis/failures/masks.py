@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 
 from trainables.data.base import VOID, Image, Mask
 from trainables.data.layouts.describe import read_said, with_ids
@@ -31,6 +30,7 @@ from trainables.data.reading.stored import (
     with_transparency,
 )
 from trainables.errors import DataError, UsageError
+from trainables.limits import opened_image
 
 IDS = ("auto", "stored", "positions")
 """What single values in predictions are: those of the truth's files, the places of the classes, or found out."""
@@ -281,7 +281,7 @@ def _size_faults(path: Path, size: tuple[int, int], other: str, expected: tuple[
 
 def _image_faults(path: Path, expected: tuple[int, int] | None) -> list[str]:
     try:
-        with PIL.Image.open(path) as image:
+        with opened_image(path, head=True) as image:
             return _size_faults(path, (image.height, image.width), "its masks", expected)
     except (OSError, ValueError, SyntaxError) as error:
         return [f"{path}: image cannot be decoded ({error}); replace it by a whole copy"]

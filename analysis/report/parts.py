@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from trainables.files import write_atomically
+from trainables.redact import redacted
 
 LOG_FILE = "report.log"
 
@@ -49,7 +50,7 @@ class Parts:
     def warn(self, text: str) -> None:
         """Keeps something that the reader should know of how the report was made; nothing where the text is empty."""
         if text:
-            self.warnings.append(text)
+            self.warnings.append(redacted(text))
 
     def make(self, what: str, function: Callable[[], Made]) -> Made | FailedPart:
         """What the function returns, or a message if it raises.
@@ -61,9 +62,9 @@ class Parts:
         try:
             return function()
         except Exception as error:
-            self._tracebacks += f"{what}\n{traceback.format_exc()}\n"
+            self._tracebacks += redacted(f"{what}\n{traceback.format_exc()}\n")
             write_atomically(self._log, self._tracebacks.encode())
-            failed = FailedPart(what, "".join(traceback.format_exception_only(error)).strip(), self._told_log)
+            failed = FailedPart(what, redacted("".join(traceback.format_exception_only(error)).strip()), self._told_log)
             self.failed.append(failed)
             return failed
 

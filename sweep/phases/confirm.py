@@ -132,7 +132,7 @@ class Confirm(Phase):
         baseline = table.explored_labels().get(BASELINE, [])[:1]
         candidates = [table.trials[one] for one in self._arms or ()] or [*baseline, *self._candidates()]
         missing = max(0, 1 + self.top - len(candidates)) if self._arms is None else 0
-        return [*candidates, *(baseline * missing)]
+        return [*candidates, *(list(baseline) * missing)]
 
     def _choose(self) -> None:
         """Writes down which configurations are trained again, or why none is."""

@@ -164,7 +164,7 @@ class Search(Phase):
         elif kind == "settings" and "time_budget" in event["changed"].get("budget", {}):
             self._over.discard("time_over")
         elif kind == "result" and own:
-            self._gpu_seconds += event["seconds"] * self.context.gpus(trial.config)
+            self._gpu_seconds += event["seconds"] * self.context.gpus(trial.config) if trial is not None else 0.0
             value = self.context.objective.value(event["metrics"])
             if value is not None:
                 goodness = self.context.objective.goodness(value)

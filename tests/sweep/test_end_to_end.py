@@ -34,9 +34,11 @@ from trainables.execution import TrialData
 from trainables.metrics import summary
 from trainables.trial import Trial
 
-from ..command import ray_processes, script
+from ..command import RAY_TMPDIR, ray_processes, script
 
 pytestmark = pytest.mark.ray
+PLANTED = {"typed": "hf_" + "pLaNtEd0" * 4, "in the environment": "a-planted-key-of-the-environment"}
+"""Secrets that the sweep is given; no file may hold them."""
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +50,13 @@ def sweep(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         (folder / name / "__init__.py").write_text("raise RuntimeError('a package of the user, not of segsweep')")
     what = ["--space", "augment", "--data", "folder", "--data-root", str(mini_root), "--set", "image_size=48x64"]
     budget = ["--trials", "4", "--max-epochs", "6", "--refit", "--objective", "val/miou", "--objective", "latency_ms"]
-    searched = script("run", *what, *budget, "--name", "e2e", cwd=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLANTED_API_KEY", PLANTED["in the environment"])
+        searched = script("run", "--name", PLANTED["typed"], *what, *budget, "--name", "e2e", cwd=folder)
     assert searched.returncode == 0, searched.stdout + searched.stderr
     reported = script("report", "runs/e2e", "--save-predictions", cwd=folder)
     assert reported.returncode == 0, reported.stdout + reported.stderr
-    return folder / "runs" / "e2e", searched.stdout, reported.stdout
+    return folder / "runs" / "e2e", searched.stdout + searched.stderr, reported.stdout + reported.stderr
 
 
 def test_terminal_tells_plan_dashboard_answer_and_next_command(sweep: tuple[Path, str, str]) -> None:
@@ -68,6 +72,19 @@ def test_terminal_tells_plan_dashboard_answer_and_next_command(sweep: tuple[Path
     assert "segsweep report runs/e2e" in out
     dead = "no label learnt anything" in out and "segsweep report runs/e2e --split val" in out  # six epochs may not do
     assert dead or "opens the test split, opened 0 times so far" in out
+
+
+def test_no_file_and_no_line_holds_a_secret_of_the_command_line_or_the_environment(
+    sweep: tuple[Path, str, str],
+) -> None:
+    run, *told = sweep
+    manifest = SweepManifest.load(run)
+    assert manifest.command[:5] == ("python", "-m", "sweep.run", "--name", "***") and manifest.command[-1] == "e2e"
+    files = [path for place in (run.parent, Path(RAY_TMPDIR)) for path in place.rglob("*") if path.is_file()]
+    assert {run / "journal.jsonl", run / "logs/t000.log", run / "report/report.html"} <= set(files)
+    for secret in PLANTED.values():
+        assert [path for path in files if secret.encode() in path.read_bytes()] == []
+        assert not any(secret in text for text in told)
 
 
 def test_time_per_image_is_measured_before_the_sweep_and_told_with_the_score(sweep: tuple[Path, str, str]) -> None:

@@ -28,9 +28,19 @@ def test_file_that_cannot_be_replaced_stays_as_it_was_and_nothing_lies_beside_it
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_file_can_be_read_by_others(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "file", b"")
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_umask_says_who_may_read_a_file_and_a_private_one_stays_private(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "file", b"")
+        (tmp_path / "plain").touch()
+        (tmp_path / "private").touch(0o600)
+        write_atomically(tmp_path / "private", b"more")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(("indent", "text"), [(1, '{\n "a": [\n  1\n ]\n}\n'), (None, '{"a": [1]}\n')])

@@ -6,6 +6,7 @@ and of timm's, and the reading in which most numbers fit is taken. It is read wi
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainables.errors import WeightsError
+from trainables.limits import check_archive
 from trainables.models.weights import read_weights
 from trainables.words import counted, some_of
 
@@ -101,6 +103,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         except (OSError, SafetensorError) as error:
             raise WeightsError(f"{path} cannot be read as a weights file ({error}); {_CURE}") from error
+    with contextlib.suppress(OSError, ValueError):  # no archive: torch says what is wrong with it
+        check_archive(path, together=True)
     content: Any = read_weights(path, _CURE)
     while isinstance(content, Mapping) and not any(isinstance(one, Tensor) for one in content.values()):
         inner = next((content[key] for key in _NESTED if isinstance(content.get(key), Mapping)), None)

@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trainables.files import write_atomically
+from trainables.files import new_file, write_atomically
 from trainables.places import OnProgress, cores
 
 Bytes = npt.NDArray[np.uint8]
@@ -243,7 +242,7 @@ class PackStore:
         ends = np.cumsum(list(sizes.values())).tolist()
         offsets = dict(zip(sizes, [0, *ends[:-1]], strict=True))
         done, lock = total - len(sizes), threading.Lock()
-        descriptor, unfinished = tempfile.mkstemp(suffix=_UNFINISHED, dir=self.folder)
+        descriptor, unfinished = new_file(self.folder, "tmp", _UNFINISHED)
 
         def write(key: str) -> int | None:
             nonlocal done
@@ -260,7 +259,6 @@ class PackStore:
             os.truncate(descriptor, ends[-1])
             with ThreadPoolExecutor(min(16, cores())) as pool:
                 checksums = dict(zip(sizes, pool.map(write, sizes), strict=True))
-            os.chmod(descriptor, 0o644)
             # Not flushed to the disk: what a power cut tears, the checksums find.
             slots = {key: (offsets[key], sizes[key], crc) for key, crc in checksums.items() if crc is not None}
             if slots:
@@ -269,7 +267,7 @@ class PackStore:
                 write_atomically(self._file(_name(index), _INDEX), index)
         finally:
             os.close(descriptor)
-            Path(unfinished).unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
 
     def _condemn(self, name: str) -> None:
         """Stops using a pack whose bytes are not those that were written; the next builder makes it again."""

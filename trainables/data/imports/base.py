@@ -16,6 +16,7 @@ from trainables.data.layouts.sides import key_of
 from trainables.data.layouts.tree import DRAWN_FOLDER, MediaFile
 from trainables.data.reading.read import stored_size
 from trainables.errors import DataError
+from trainables.limits import check_pixels
 from trainables.words import counted, some_of
 
 _MARK = "drawn.txt"
@@ -182,5 +183,10 @@ def mask_of(image: Path) -> Mask:
 
 
 def empty_mask(height: int, width: int) -> Mask:
-    """A mask of background."""
+    """A mask of background.
+
+    Raises:
+        DataError: If an annotation asks for more pixels than the limit.
+    """
+    check_pixels(height, width, "an annotation", what="mask")
     return np.zeros((height, width), np.uint8)

@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import PIL.Image
-
 from trainables.data.imports.base import sources_hash
 from trainables.data.layouts.finding import Said, SaidClass
 from trainables.data.layouts.tree import UNPACKED_FOLDER, files_below, media_files
 from trainables.data.layouts.words import PARTS, folder_name, tokens
 from trainables.errors import DataError
+from trainables.limits import opened_image
 from trainables.words import counted, some_of
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def _rows(table: Table) -> Iterator[tuple[bytes, bytes]]:
 
 def _suffix(data: bytes, table: Table, number: int) -> str:
     try:
-        with PIL.Image.open(io.BytesIO(data)) as image:
+        with opened_image(io.BytesIO(data), f"{table.path}: row {number}", head=True) as image:
             kind = (image.format or "").lower()
     except OSError as error:
         raise DataError(f"{table.path}: row {number} is no picture ({error})") from None

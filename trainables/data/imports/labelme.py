@@ -20,6 +20,7 @@ from trainables.data.base import VOID, Mask
 from trainables.data.imports.base import Finder, Import, absent_note, empty_mask, numbered, places_of, thin_note
 from trainables.data.layouts.tree import MediaFile
 from trainables.errors import DataError
+from trainables.limits import opened_image
 from trainables.words import counted
 
 FORMAT = "Labelme JSON"
@@ -62,7 +63,7 @@ def read_labelme(root: Path, contents: Mapping[Path, Any], files: Sequence[Media
 def _mask(content: Any, place: Mapping[str, int], path: Path, image: Path) -> Mask:
     height, width = content.get("imageHeight"), content.get("imageWidth")
     if not (isinstance(height, int) and isinstance(width, int)):
-        with PIL.Image.open(image) as opened:
+        with opened_image(image, head=True) as opened:
             width, height = opened.size
     mask = empty_mask(height, width)
     for shape in content["shapes"]:
@@ -80,7 +81,7 @@ def _pixels(shape: Any, kind: str, size: tuple[int, int]) -> npt.NDArray[np.bool
     points = [(float(x), float(y)) for x, y in shape["points"]]
     if kind == "mask":
         pixels = np.zeros(size, bool)
-        with PIL.Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
+        with opened_image(io.BytesIO(base64.b64decode(shape["mask"])), "a mask in an annotation", what="mask") as image:
             part = np.asarray(image.convert("L")) > 0
         left, top = (round(value) for value in points[0])
         height, width = min(part.shape[0], size[0] - top), min(part.shape[1], size[1] - left)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from trainables.data.base import Mask
 from trainables.data.imports import shapes
@@ -20,6 +19,7 @@ from trainables.data.imports.base import Finder, Import, absent_note, empty_mask
 from trainables.data.layouts.tree import MediaFile
 from trainables.data.layouts.words import folder_name
 from trainables.errors import DataError
+from trainables.limits import opened_image
 
 FORMAT = "Supervisely JSON"
 _AREAS = ("polygon", "bitmap", "rectangle")
@@ -101,7 +101,7 @@ def _bitmap(data: str) -> shapes.Pixels:
     """The pixels of a packed PNG: its alpha channel where it has one, else what is not 0."""
     unpacker = zlib.decompressobj()
     content = unpacker.decompress(base64.b64decode(data), _LARGEST)
-    with PIL.Image.open(io.BytesIO(content)) as image:
+    with opened_image(io.BytesIO(content), "a bitmap in an annotation", what="mask") as image:
         has_alpha = "A" in image.getbands() or "transparency" in image.info
         shown = image.convert("RGBA").getchannel("A") if has_alpha else image.convert("L")
         pixels: shapes.Pixels = np.asarray(shown) > 0

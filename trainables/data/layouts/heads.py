@@ -14,6 +14,7 @@ import PIL.Image
 from trainables.data.reading.memory import recall, remember
 from trainables.data.reading.read import DAMAGE, deep_bits, exif_orientation
 from trainables.errors import DataError
+from trainables.limits import opened_image
 from trainables.places import cache_root, cores
 
 _KIND = "files"
@@ -56,10 +57,10 @@ def head_of(path: Path) -> Head:
     if path.suffix.lower() == ".npy":
         return Head()
     try:
-        with PIL.Image.open(path) as image:
+        with opened_image(path, head=True) as image:
             size = image.height, image.width
             pages = _pages(image) if path.suffix.lower() in _PAGED else 1
-    except DAMAGE:
+    except (*DAMAGE, DataError):
         return Head()
     return Head(pages, _bits(path, pages), size, exif_orientation(path))
 

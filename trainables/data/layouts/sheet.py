@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from trainables.data.base import VOID, Image, Mask, SegmentationData
 from trainables.data.reading.read import DAMAGE
 from trainables.errors import DataError
+from trainables.limits import opened_image
 
 SOFTWARE = "segsweep init"
 """Stands in the PNG, so that a sheet replaces sheets and nothing else."""
@@ -83,7 +84,7 @@ def contact_sheet(data: SegmentationData, presence: npt.NDArray[np.bool_], capti
 def is_sheet(content: bytes) -> bool:
     """Whether a file is a sheet of ours."""
     try:
-        with PIL.Image.open(io.BytesIO(content)) as image:
+        with opened_image(io.BytesIO(content), head=True) as image:
             return bool(image.info.get("Software") == SOFTWARE)
     except DAMAGE:
         return False

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from trainables.data.base import StoredMask
 from trainables.data.reading.memory import recall, remember
 from trainables.data.reading.read import PaletteUse, raw_mode, read_stored_mask
 from trainables.data.reading.stored import TRANSPARENT, count_stored, is_color
 from trainables.errors import DataError
+from trainables.limits import opened_image
 from trainables.places import cache_root, cores
 
 _KIND = "masks"
@@ -112,7 +112,7 @@ def _kind(path: Path, page: int, stored: StoredMask) -> tuple[str, dict[int, int
     """How a file keeps its pixels, in words, and its palette if it has one."""
     if path.suffix.lower() == ".npy":
         return "an array of ids", {}
-    with PIL.Image.open(path) as image:
+    with opened_image(path, head=True) as image:
         if page:
             image.seek(page)
         raw, mode, form = raw_mode(image), image.mode, image.format

@@ -27,6 +27,7 @@ from trainables.data.reading.stored import (
     with_transparency,
 )
 from trainables.errors import DataError
+from trainables.limits import check_file
 from trainables.words import counted
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -232,6 +233,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: If the file cannot be read or is empty.
     """
+    check_file(path, what="list of ids")
     try:
         lines = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
@@ -253,6 +255,7 @@ def read_table(path: Path, columns: Sequence[str], what: str, *, optional: Seque
     Raises:
         DataError: If the file cannot be read, has no rows, lacks a column, or has a row that is too short.
     """
+    check_file(path, what=what)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import tokenize
 import warnings
@@ -19,6 +20,7 @@ from trainables.data.base import Image, Mask, StoredMask
 from trainables.data.reading.lossy import lossy_format
 from trainables.data.reading.stored import LARGEST_ID, TRANSPARENT, pack_channels
 from trainables.errors import DataError
+from trainables.limits import check_pixels, opened_image
 
 PaletteUse = Literal["ids", "colours"]
 """What a mask with a palette says: the places in its palette, or the colours that stand there."""
@@ -41,7 +43,7 @@ class MaskReading(TypedDict, total=False):
 
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error),
-    *(PIL.Image.DecompressionBombError, tokenize.TokenError, MemoryError),
+    *(tokenize.TokenError, MemoryError),
 )
 """What PIL and NumPy raise on files that are truncated, damaged or not images."""
 
@@ -164,9 +166,9 @@ def exif_orientation(path: Path) -> int:
     Viewers turn such pictures, decoders do not, so that a mask may fit one or the other.
     """
     try:
-        with PIL.Image.open(path) as image:
+        with opened_image(path, head=True) as image:
             return _orientation(image)
-    except DAMAGE:
+    except (*DAMAGE, DataError):
         return 1
 
 
@@ -176,11 +178,11 @@ def stored_size(path: Path, page: int = 0) -> tuple[int, int] | None:
         if path.suffix.lower() == ".npy":
             shape = _one_channel(np.load(path, mmap_mode="r", allow_pickle=False)).shape
             return (shape[0], shape[1]) if len(shape) == 2 else None
-        with PIL.Image.open(path) as image:
+        with opened_image(path, head=True) as image:
             if page:
                 image.seek(page)
             return image.height, image.width
-    except DAMAGE:
+    except (*DAMAGE, DataError):
         return None
 
 
@@ -201,7 +203,7 @@ def deep_bits(path: Path, page: int = 0) -> int | None:
         DataError: If its values fit none of them.
     """
     try:
-        with PIL.Image.open(path) as image:
+        with opened_image(path, head=True) as image:
             if not is_deep(image.mode, raw_mode(image)):
                 return None
         opened, raw = _open(path, "image", page)
@@ -266,8 +268,8 @@ def _wide_channels(path: Path, page: int) -> npt.NDArray[Any]:
     content = np.frombuffer(path.read_bytes(), np.uint8)
     flags = cv2.IMREAD_UNCHANGED
     if page:
-        _, pages = cv2.imdecodemulti(content, flags)
-        pixels = pages[page] if page < len(pages) else None
+        _, pages = cv2.imdecodemulti(content, flags, range=(page, page + 1))
+        pixels = pages[0] if pages else None
     else:
         pixels = cv2.imdecode(content, flags)
     if pixels is None or pixels.ndim != 3 or pixels.shape[-1] not in (3, 4):
@@ -323,7 +325,10 @@ def _ids(path: Path, image: PIL.Image.Image, raw: str) -> StoredMask:
 def _array(path: Path) -> npt.NDArray[Any]:
     """The one channel of a `.npy` file."""
     try:
-        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+        if stored.ndim >= 2:
+            check_pixels(math.prod(stored.shape[:-1]), stored.shape[-1], path, what="mask")
+        array: npt.NDArray[Any] = np.array(stored)
     except FileNotFoundError:
         _missing(path, "mask")
     except DAMAGE as error:
@@ -373,9 +378,10 @@ def _orientation(image: PIL.Image.Image) -> int:
 def _open(path: Path, what: str, page: int = 0) -> tuple[PIL.Image.Image, str]:
     """The decoded file, and the layout of its pixels in the file."""
     try:
-        with PIL.Image.open(path) as image:
+        with opened_image(path, what=what) as image:
             if page:
                 image.seek(page)
+                check_pixels(image.height, image.width, path, what=what)
             raw = raw_mode(image)
             image.load()
             return image, raw

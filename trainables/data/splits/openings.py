@@ -15,6 +15,7 @@ from trainables.data.splits.frozen import Split
 from trainables.errors import DataError
 from trainables.labels import MAJORITY
 from trainables.paths import within
+from trainables.redact import redacted_words
 from trainables.run_folder import evaluations
 
 OPENINGS_FILE = "test_openings.jsonl"
@@ -96,7 +97,7 @@ def record_opening(run_dir: Path, split: Split, records: Mapping[str, Checkpoint
                     {"label": label, "trial_id": record.trial_id, "sha256": record.sha256}
                     for label, record in new.items()
                 ],
-                "command": sys.argv,
+                "command": redacted_words(sys.argv),
             }
             # A line that a crash cut short must not swallow this one.
             start = b"" if not content or content.endswith(b"\n") else b"\n"

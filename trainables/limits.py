@@ -1,0 +1,154 @@
+"""What may be decoded: a small file can unpack to more than the machine holds, so sizes are looked at before pixels.
+
+Pictures are opened here and nowhere else. `SEGSWEEP_MAX_PIXELS` raises the limit of pictures, `SEGSWEEP_MAX_FILE` that
+of tables, texts and packed arrays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import zipfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from trainables.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+MAX_PIXELS = "SEGSWEEP_MAX_PIXELS"
+"""Environment variable: most pixels of one picture, such as 400M."""
+MAX_FILE = "SEGSWEEP_MAX_FILE"
+"""Environment variable: most bytes of a table or a text of a run, and of one array in an archive, such as 2G."""
+_PIXELS = 89_478_485
+"""From here on Pillow warns of a decompression bomb; as RGB a quarter of a gigabyte."""
+_BYTES = 512 * 2**20
+_RUNS_PROGRAMS = ("EPS", "WMF")
+"""Formats that Pillow hands to another program (Ghostscript, Windows)."""
+
+
+@contextlib.contextmanager
+def opened_image(
+    source: Path | BinaryIO, where: object = None, *, what: str = "image", head: bool = False
+) -> Iterator[PIL.Image.Image]:
+    """Opens a picture whose pixels may be decoded; nothing is decoded yet.
+
+    Args:
+        source: A path or an open file.
+        where: What messages call it; the path by default.
+        what: It is, for messages.
+        head: Only its head is looked at, whatever its size.
+
+    Raises:
+        DataError: If it has more pixels than the limit, or a format that other programs decode.
+        OSError: And what else Pillow raises for files that it cannot read.
+    """
+    import PIL.Image
+
+    # Pillow's own limit warns on the screen, and knows no cure.
+    PIL.Image.MAX_IMAGE_PIXELS = None
+    where = source if where is None else where
+    with PIL.Image.open(source) as image:
+        if image.format in _RUNS_PROGRAMS:
+            raise DataError(f"{where}: {what} is a drawing ({image.format}), not pixels; save it as PNG")
+        if not head:
+            check_pixels(image.height, image.width, where, what=what)
+        yield image
+
+
+def check_pixels(height: int, width: int, where: object, *, what: str = "image") -> None:
+    """Refuses what has more pixels than the limit.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+        where: What messages call it.
+        what: It is, for messages.
+
+    Raises:
+        DataError: With the size and how to raise the limit.
+    """
+    most = _limit(MAX_PIXELS, _PIXELS, 1000)
+    if height * width > most:
+        raise DataError(
+            f"{where}: {what} has {height} x {width} pixels, and more than {most / 1e6:.0f} million are not decoded: "
+            f"a small file can fill the memory so. Cut it into tiles; or, if it is meant to be so large, set "
+            f"{MAX_PIXELS}={-(-height * width // 10**6)}M"
+        )
+
+
+def check_file(path: Path, *, what: str = "file") -> None:
+    """Refuses a table or a text that would fill the memory; one that is not there passes.
+
+    Raises:
+        DataError: With the size and how to raise the limit.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return
+    _check_bytes(size, path, what)
+
+
+def check_texts(folder: Path, *, but_not_below: Collection[str] = ()) -> None:
+    """`check_file` of every table and text below a folder, such as a run's, before any of them is read.
+
+    Args:
+        folder: Perhaps of somebody else.
+        but_not_below: Names of its subfolders in which nothing is read.
+
+    Raises:
+        DataError: With the first that is too large.
+    """
+    for parent, folders, files in os.walk(folder):
+        if parent == str(folder):
+            folders[:] = [name for name in folders if name not in but_not_below]
+        for name in files:
+            if name.endswith((".csv", ".json", ".jsonl", ".yaml")):
+                check_file(Path(parent, name))
+
+
+def check_archive(path: Path, *, together: bool = False) -> None:
+    """Refuses an archive (`.npz`, a file of torch) of which one member unpacks to more than the limit.
+
+    Args:
+        path: The archive.
+        together: All members will be held at once: they may be as large as the archive, and twice the limit beside it.
+
+    Raises:
+        DataError: With the member, its size and how to raise the limit.
+        OSError: If it cannot be read.
+        ValueError: If it is no archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                _check_bytes(member.file_size, path, member.filename)
+            unpacked = sum(member.file_size for member in archive.infolist())
+            if together:
+                _check_bytes((unpacked - path.stat().st_size) // 2, path, "half of what it unpacks to")
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_bytes(size: int, where: Path, what: str) -> None:
+    most = _limit(MAX_FILE, _BYTES, 1024)
+    if size > most:
+        raise DataError(
+            f"{where}: {what} has {size / 2**20:.0f} MB, and more than {most / 2**20:.0f} MB are not read: it could "
+            f"fill the memory. If it is yours and meant to be so large, set {MAX_FILE}={-(-size // 2**20)}M"
+        )
+
+
+def _limit(variable: str, usual: int, base: int) -> int:
+    """Raises UsageError if the variable holds no size."""
+    told = os.environ.get(variable, "").strip()
+    if not told:
+        return usual
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", told, re.IGNORECASE)
+    if found is None:
+        raise UsageError(f"{variable}={told}: write a size such as 400M or 2G")
+    return int(float(found[1]) * base ** ("KMGT".index(found[2].upper()) + 1 if found[2] else 0))
