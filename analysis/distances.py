@@ -18,7 +18,8 @@ from trainables.data.cache.scan import class_presence, scan
 from trainables.data.splits.frozen import Split, split_hash
 from trainables.errors import DataError, DivergedError
 from trainables.loaders import Batch, evaluation_loader
-from trainables.loops import is_channels_last, seen_share, to_input
+from trainables.logits import seen_share
+from trainables.loops import is_channels_last, to_input
 from trainables.models.base import SegmentationModel
 from trainables.options import STRETCH
 
