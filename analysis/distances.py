@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +15,17 @@ from torch import Tensor
 from analysis.failures.training_images import LEAST_TRAINING, TrainingImages, mean_distance, unit_length
 from analysis.kept import OnStep, inputs_of, keep_numbers, kept_numbers, key_of_weights, place_of
 from trainables.checkpoint import load_trial, rebuild_model
-from trainables.data.base import SegmentationData
+from trainables.data.base import Image, SegmentationData
 from trainables.data.cache.scan import class_presence, scan
+from trainables.data.resizing import Size, fill_image
 from trainables.data.splits.frozen import Split, split_hash
+from trainables.data.tiles import windows
 from trainables.errors import DataError, DivergedError
 from trainables.loaders import Batch, evaluation_loader
-from trainables.loops import is_channels_last, seen_share, to_input
+from trainables.logits import seen_share
+from trainables.loops import is_channels_last, to_input
 from trainables.models.base import SegmentationModel
-from trainables.options import STRETCH
+from trainables.options import CROP, STRETCH
 
 TRAINING_SAMPLE = 100
 """Training images that stand for all: Sun et al. (see `mean_distance`) do with 1% of ImageNet's."""
@@ -150,12 +155,21 @@ def _features(
         workers=workers,
     )
     channels_last = is_channels_last(model)
+
+    def maps_of(images: Tensor) -> Tensor:
+        """What the head is given of images (B, H, W, 3), shape (B, D, h, w)."""
+        inputs = to_input(images, record.normalisation, device, channels_last=channels_last)
+        maps = model.backbone(inputs)
+        last = maps[model.head_input] if model.head_input is not None else list(maps.values())[-1]
+        return cast("Tensor", last.float())
+
     with torch.inference_mode():
         for batch in loader:
-            inputs = to_input(batch.images, record.normalisation, device, channels_last=channels_last)
-            maps = model.backbone(inputs)
-            last = maps[model.head_input] if model.head_input is not None else list(maps.values())[-1]
-            pooled = _pooled(last.float(), batch, loader.resize).double().cpu().numpy()
+            if isinstance(batch.images, Tensor):
+                means = _pooled(maps_of(batch.images), batch, loader.resize)
+            else:
+                means = torch.stack([_in_windows(maps_of, image, loader.size) for image in batch.images])
+            pooled = means.double().cpu().numpy()
             if not np.isfinite(pooled).all():
                 raise DivergedError("the model's features are not finite")
             yield unit_length(pooled)
@@ -163,11 +177,27 @@ def _features(
 
 def _pooled(maps: Tensor, batch: Batch, resize: str) -> Tensor:
     """The mean of each feature map (B, D, h, w) over the part of it that shows the image, shape (B, D)."""
-    if resize == STRETCH:
+    if resize in (STRETCH, CROP):
         return maps.mean(dim=(2, 3))
+    assert isinstance(batch.images, Tensor)
     canvas, found = batch.images.shape[1:3], []
     for one, mask in zip(maps, batch.masks, strict=True):
         seen = seen_share((mask.shape[0], mask.shape[1]), canvas, resize)
         rows, columns = (max(1, round(side * share)) for side, share in zip(one.shape[1:], seen, strict=True))
         found.append(one[:, :rows, :columns].mean(dim=(1, 2)))
     return torch.stack(found)
+
+
+def _in_windows(maps_of: Callable[[Tensor], Tensor], image: Image, size: Size) -> Tensor:
+    """The mean of each feature map over the windows of an image, of each the part that shows it, shape (D,)."""
+    rows, columns = windows((image.shape[0], image.shape[1]), size)
+    found = []
+    for top, left in itertools.product(rows.starts, columns.starts):
+        part = np.ascontiguousarray(image[top : top + rows.window, left : left + columns.window])
+        maps = maps_of(torch.from_numpy(fill_image(part, size).copy())[None])[0]
+        height, width = (
+            max(1, round(side * shown / whole))
+            for side, shown, whole in zip(maps.shape[1:], part.shape[:2], size, strict=True)
+        )
+        found.append(maps[:, :height, :width].mean(dim=(1, 2)))
+    return torch.stack(found).mean(dim=0)

@@ -21,7 +21,7 @@ from trainables.config import format_size
 from trainables.data.base import DATASETS, ClassInfo, file_ids
 from trainables.errors import CheckpointError, SegsweepError, UsageError
 from trainables.labels import BASELINE, BEST
-from trainables.options import STRETCH
+from trainables.options import CROP, LETTERBOX, STRETCH, TILE
 from trainables.paths import within
 from trainables.record import TrialRecord
 from trainables.run_folder import BEST_MODELS, MANIFEST_FILE, REFIT
@@ -93,20 +93,26 @@ class TrainedModel:
         """Height and width of its input in training and evaluation.
 
         `trainables.data.resizing.fit_image` brings an image to it, as `resize` says; the logits of the part that shows
-        the image are enlarged bilinearly to the size of the image before the class is decided.
+        the image are enlarged bilinearly to the size of the image before the class is decided. With `crop` a whole
+        image covers it and is larger; with `tile` it is the size of the windows (`trainables.windows.blended`).
         """
         return self.record.config.image_size
 
     @property
     def resize(self) -> str:
-        """How images come to that size: with their own aspect (`letterbox`), or each side by itself (`stretch`)."""
+        """How images come to that size, one of `trainables.options.RESIZES`."""
         return self.record.config.resize
 
     @property
     def resizing(self) -> str:
         """What happens to an image before the model sees it, in a few words."""
         size = format_size(self.size)
-        return f"stretched to {size}" if self.resize == STRETCH else f"resized to fit within {size}"
+        return {
+            STRETCH: f"stretched to {size}",
+            LETTERBOX: f"resized to fit within {size}",
+            CROP: f"resized to cover {size}",
+            TILE: f"in overlapping windows of {size}, not resized",
+        }[self.resize]
 
     @property
     def image_bits(self) -> int | None:

@@ -20,6 +20,7 @@ from trainables import commands, plugins
 from trainables.data.reading.names import expanded
 from trainables.data.reading.read import DEEP_BITS
 from trainables.errors import INTERRUPTED, SegsweepError, UsageError
+from trainables.options import LETTERBOX, STRETCH, TILE
 from trainables.words import counted, some_of
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--tile", type=_tile, metavar="HEIGHTxWIDTH",
         help="cut images that are larger than this, in pixels, into overlapping tiles of this size; by default every "
-        "image is predicted whole, resized as in training",
+        "image is predicted as in an evaluation: whole, resized as in training, or in tiles where training had them",
     )  # fmt: skip
     made.add_argument(
         "--overlap", type=_overlap, default=0.25, metavar="SHARE",
@@ -152,7 +153,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     predictor = Predictor(trained, device=device, tile=options.tile, overlap=options.overlap)
     faults, totals = _Faults(), _Totals()
     with Results.made(options.out, inputs, trained, overlays=not options.no_overlays) as results:
-        tiling = {"tile": list(options.tile), "overlap": options.overlap} if options.tile else {"tile": None}
+        tiling = {"tile": list(predictor.tile), "overlap": options.overlap} if predictor.tile else {"tile": None}
         results.describe(trained, {"model": str(options.model), **tiling, "bits": inputs.bits, "exif": options.exif})
         try:
             with _progress(console, len(inputs.pictures)) as advance:
@@ -197,7 +198,7 @@ def _one(
     totals.seconds += seconds
     totals.pixels = totals.pixels + pixels
     longer = max(side / own for side, own in zip(image.shape[:2], predictor.size, strict=True))
-    totals.shrunk += prediction.tiles == 1 and longer > FAR_TOO_LARGE
+    totals.shrunk += prediction.tiles == 1 and longer > FAR_TOO_LARGE and predictor.resize in (LETTERBOX, STRETCH)
 
 
 @contextmanager
@@ -222,7 +223,7 @@ def _tell_model(trained: TrainedModel, options: argparse.Namespace, console: Con
         console.print(f"{'' if place else 'model':<9} {_printable(line)}", markup=False, soft_wrap=True)
     whole = f"{trained.resizing}, as in training"
     if options.tile is None:
-        how = f"each image whole, {whole}"
+        how = f"each image {'' if trained.resize == TILE else 'whole, '}{whole}"
     else:
         tile = format_size(options.tile)
         how = f"in tiles of {tile} that overlap by {options.overlap:.0%}; images that fit into one are {whole}"

@@ -39,7 +39,8 @@ from trainables.checkpoint import rebuild_model
 from trainables.data.base import Image, Mask
 from trainables.data.scenes import SceneSpec, draw_scene, scene_spec
 from trainables.data.scenes.spec import _WIDE, CLASSES
-from trainables.loops import predicted_class, resize_logits, to_input
+from trainables.logits import predicted_class, resize_logits
+from trainables.loops import to_input
 
 RESULTS = Path(__file__).parent / "results" / "factors.txt"
 FIRST, FIRST_CHANGED = 40_000, 50_000

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from trainables.data import DATASETS
 from trainables.data.base import VOID
-from trainables.loops import predicted_class
+from trainables.logits import predicted_class
 from trainables.metrics import (
     IOU_THRESHOLDS,
     PerImageConfusion,

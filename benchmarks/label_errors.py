@@ -42,7 +42,8 @@ from trainables.data.base import VOID, Image, Mask
 from trainables.data.resizing import resize_image
 from trainables.data.scenes import draw_scene, scene_spec
 from trainables.data.scenes.spec import CLASSES
-from trainables.loops import predicted_class, resize_logits, to_input
+from trainables.logits import predicted_class, resize_logits
+from trainables.loops import to_input
 
 FIRST_TUNING, FIRST = 60_000, 70_000
 """Places of scenes that no split holds; the second are looked at for the published table only."""

@@ -33,7 +33,7 @@ from analysis.kept import RESULTS_FILE, Evaluation
 from analysis.scores import score_labels
 from analysis.statistics import MOST_BLOCKS
 from trainables import metrics
-from trainables.loops import predicted_class
+from trainables.logits import predicted_class
 from trainables.metrics import (
     IGNORE,
     SCORE_CELLS,

@@ -10,8 +10,9 @@ pixels, of the aspect 3:4 that most of the images have.
 
 The difference from `letterbox` at the same input is the mean over seeds of paired differences (the same seed, split and
 order of images on both sides), with its 95% t interval: it says how far other seeds would move it, on these images and
-this split. Pixels are those that the model sees of an image on average in an evaluation, as a multiple of the input. A
-way that shows every image as `letterbox` does has no row: CamVid's images fill an input of 192x256 either way.
+this split. All ways train on as many samples: with `tile`, which draws several of an image in an epoch, for fewer
+epochs. Pixels are those that the model sees of an image on average in an evaluation, as a multiple of the input. A way
+that shows every image as `letterbox` does has no row: CamVid's images fill an input of 192x256 either way.
 
 Each finished run is one line of `--runs`; started again, the command measures what is missing. Seeds come one after the
 other, so that an interrupted measurement has all ways with the first of them. After `--minutes` no run is begun. What
@@ -41,15 +42,16 @@ from tabulate import tabulate
 from trainables.config import TrialConfig, parse_size
 from trainables.data import DATASETS
 from trainables.data.cache.decoded import DataCaches
-from trainables.data.cache.scan import scan
+from trainables.data.cache.scan import image_sizes, scan
 from trainables.data.resizing import Size, content_size
 from trainables.data.splits.stratified import draw
+from trainables.data.tiles import counted_tiles, window_count
 from trainables.errors import DataError
 from trainables.execution import Execution, TrialData
 from trainables.loaders import evaluation_loader
 from trainables.loops import evaluate
 from trainables.metrics import ConfusionMatrix, summary
-from trainables.options import RESIZES
+from trainables.options import RESIZES, TILE
 from trainables.registry import Scalar
 from trainables.trial import Trial
 
@@ -244,13 +246,24 @@ def all_jobs(plan: Plan, data: Sequence[str], ways: Sequence[str]) -> list[Job]:
 
 def seen(data: TrialData, job: Job) -> list[Size]:
     """How large the model sees each image of val."""
-    records = scan(data.data, data.val).values()
-    return [content_size(one.image.size, parse_size(job.size), job.way) for one in records if one.image.size]
+    return [content_size(size, parse_size(job.size), job.way) for size in image_sizes(data.data, data.val)]
 
 
 def seen_pixels(data: TrialData, job: Job) -> float:
     """Pixels that the model sees of an image of val on average, over those of its input."""
-    return statistics.fmean(map(math.prod, seen(data, job))) / math.prod(parse_size(job.size))
+    size = parse_size(job.size)
+    if job.way == TILE:
+        return statistics.fmean(window_count(one, size) for one in image_sizes(data.data, data.val))
+    return statistics.fmean(map(math.prod, seen(data, job))) / math.prod(size)
+
+
+def budgeted(data: TrialData, job: Job) -> Job:
+    """A job that trains on as many samples as the others: with tiles an epoch has several of an image."""
+    if job.way != TILE:
+        return job
+    sizes = image_sizes(data.data, data.train)
+    tiles = counted_tiles(sizes, parse_size(job.size))
+    return replace(job, epochs=max(1, round(job.epochs * len(sizes) / tiles)))
 
 
 def differs(data: TrialData, job: Job) -> bool:
@@ -327,7 +340,11 @@ def main() -> int:
     if not data:
         p.error(f"{options.data_root} holds none of {', '.join(options.data or ('VOCdevkit', 'CamVid'))}")
     ways = [way for way in RESIZES if not options.way or way in (REFERENCE, *options.way)]
-    jobs = [job for job in all_jobs(plan, data, ways) if differs(bench.split(job.data), job)]
+    jobs = [
+        budgeted(bench.split(job.data), job)
+        for job in all_jobs(plan, data, ways)
+        if differs(bench.split(job.data), job)
+    ]
     there = read(options.runs)
     if not options.table:
         device = called(options.device)

@@ -27,6 +27,7 @@ from trainables import plugins
 from trainables.data import DATASETS
 from trainables.data.reading.names import expanded
 from trainables.errors import UsageError
+from trainables.flags import tile_settings
 from trainables.models import FILE, MODELS, WEIGHTS
 from trainables.paths import LONGEST_NAME
 from trainables.redact import secrets_in
@@ -154,6 +155,8 @@ def from_command_line(arguments: Sequence[str]) -> SweepConfig | GoOnConfig:
 def _starting(words: Sequence[str]) -> SweepConfig:
     read = vars(parser().parse_args(words))
     read["set_"] = dict(read["set_"])
+    if read["tile"] is not None:
+        read["set_"] |= tile_settings(read["tile"], read["set_"])
     if read["models"] is None:
         read["models"] = DEFAULT_ARCHITECTURES if read["space"] == "architecture" else DEFAULT_MODELS
     read["objective"] = tuple(read["objective"] or (DEFAULT_OBJECTIVE,))

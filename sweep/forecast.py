@@ -21,9 +21,9 @@ REFIT_SHARE = 0.1
 """The most of a time budget that is kept for a refit which was not asked for."""
 TRIAL_SECONDS = 1.0
 """Of a trial beside its epochs, until the first has reported: placing, building, writing."""
-_KINDS = ("model.name", "image_size", "training.freeze", "batch_size", "loss.name", "augment.policy")
+_KINDS = ("model.name", "image_size", "resize", "training.freeze", "batch_size", "loss.name", "augment.policy")
 """Keys that decide what an epoch costs, the most important first."""
-_MEASURED = 4
+_MEASURED = 5
 """Of them are measured before a sweep."""
 _RECENT = 20
 """Epochs that an estimate is made of."""
@@ -33,7 +33,7 @@ class Forecast:
     """Seconds of epochs and trials; follows the journal.
 
     An epoch counts from one result to the next, with all that is written in between. The estimate of an epoch is the
-    mean of the latest of its kind: with the same loss and policy where there are any, else of the same model, size,
+    mean of the latest of its kind: with the same loss and policy where there are any, else of the same model, input,
     frozen part and batches, else what was measured before the sweep, times how far such measurements were off for
     others.
 

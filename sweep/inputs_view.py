@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 
 from search_spaces.core.space import SearchSpace
 from sweep.compiled import values_of
 from trainables.config import format_size, parse_size
+from trainables.data.base import SegmentationData
+from trainables.data.small_objects import lost_parts
+from trainables.data.tiles import MOST_TILES, OVERLAP, tiles_per_epoch, window_count
 from trainables.data.usual_size import UsualSize
-from trainables.options import LETTERBOX
+from trainables.options import CROP, LETTERBOX, TILE
 from trainables.registry import Scalar
 from trainables.words import some_of
 
@@ -32,6 +37,14 @@ def inputs_text(space: SearchSpace, base: Mapping[str, Scalar], usual: UsualSize
     height, width = parse_size(sizes[0])
     if len(sizes) == 1 and set(usual.sizes) == {(height, width)}:
         return f"{images}, as large as the model's input"
+    if ways[0] == TILE:
+        return f"{images}; {_tiles(usual, sizes)}"
+    if ways[0] == CROP:
+        each = "each resized to cover" if len(sizes) == 1 else "each resized to cover one of"
+        return (
+            f"{images}; {each} {some_of(sizes)} with its aspect kept: training sees a random part of that size, an "
+            f"evaluation the whole image{_why(usual, sizes)}"
+        )
     if ways[0] == LETTERBOX:
         void = usual.void_share((height, width))
         beside = f"; {void:.0%} of an input of {sizes[0]} is void on average" if void >= 0.005 else ""
@@ -46,11 +59,43 @@ def inputs_text(space: SearchSpace, base: Mapping[str, Scalar], usual: UsualSize
     return f"{told}: what they show becomes {max(factor, 1 / factor):.2f} times as {shape} (resize=letterbox keeps it)"
 
 
+def lost_text(space: SearchSpace, base: Mapping[str, Scalar], data: SegmentationData, ids: Sequence[str]) -> str:
+    """Says that images lose much of what they show when they are resized, and what to do; empty if they do not.
+
+    Args:
+        space: With overrides fixed.
+        base: Keys common to all trials.
+        data: The data set.
+        ids: Images of which a few are looked at.
+    """
+    ways = values_of(space, base, "resize")
+    if TILE in ways:
+        return ""
+    largest = max((parse_size(str(size)) for size in values_of(space, base, "image_size")), key=math.prod)
+    lost = lost_parts(data, ids, largest, str(ways[0]))
+    return str(lost) if lost.much else ""
+
+
 def _images(usual: UsualSize) -> str:
     if usual.median is None:
         return "images of sizes that are not known"
     median = format_size(usual.median)
     return f"all {median}" if len(set(usual.sizes)) == 1 else f"median {median}"
+
+
+def _tiles(usual: UsualSize, sizes: list[str]) -> str:
+    """How many tiles training draws of an image in an epoch, and how many windows an evaluation slides over it."""
+    told = f"not resized: training sees random tiles of {some_of(sizes)}"
+    if not usual.sizes or len(sizes) > 1:
+        return f"{told}, an evaluation slides windows of that size over whole images"
+    tile = parse_size(sizes[0])
+    drawn, slid = (
+        statistics.fmean(count(size, tile) for size in usual.sizes) for count in (tiles_per_epoch, window_count)
+    )
+    return (
+        f"{told}, {drawn:.3g} of an image in an epoch (as many as its pixels fill, at most {MOST_TILES}); an "
+        f"evaluation slides {slid:.3g} windows over an image, which overlap by {OVERLAP:.0%} or more"
+    )
 
 
 def _why(usual: UsualSize, sizes: list[str]) -> str:

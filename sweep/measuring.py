@@ -162,21 +162,30 @@ def measure_latencies(ready: Prepared, execution: Execution, *, console: Console
 
 
 def probes(space: SearchSpace, base: Mapping[str, Scalar]) -> list[tuple[str, dict[str, Any]]]:
-    """What is measured for a plan: every model at every image size, then what else changes the cost of an epoch.
+    """What is measured for a plan: every model with every input, then what else changes the cost of an epoch.
 
-    Batch sizes and frozen parts that a space chooses from are measured with the known-good rest, one at a time.
+    An input is a size, and how images come to it. Batch sizes and frozen parts that a space chooses from are measured
+    with the known-good rest, one at a time.
 
     Returns:
         Pairs of a description and a flat configuration.
     """
     found = [
-        _with(space, base, {"model.name": model, "image_size": size})
+        _with(space, base, {"model.name": model, "image_size": size, "resize": way})
         for model in values_of(space, base, "model.name")
         for size in values_of(space, base, "image_size")
+        for way in values_of(space, base, "resize")
     ]
+    searched = {config["resize"] for config in found}
     known = _with(space, base, {})
     found.sort(key=lambda config: config != known)  # what only differs from it is measured beside it
-    named = [(f"{config['model.name']} at {config['image_size']}", config) for config in found]
+    named = [
+        (
+            f"{config['model.name']} at {config['image_size']}{', ' + config['resize'] if len(searched) > 1 else ''}",
+            config,
+        )
+        for config in found
+    ]
     for key in FACTORS:
         parameter = space.parameter(key)
         for value in parameter.choices if parameter is not None else ():
@@ -187,7 +196,7 @@ def probes(space: SearchSpace, base: Mapping[str, Scalar]) -> list[tuple[str, di
 
 
 def combined(configs: Sequence[Mapping[str, Any]], costs: Sequence[Cost]) -> tuple[MeasuredCost, ...]:
-    """What each combination of model, image size, batch size and frozen part costs.
+    """What each combination of model, input (its size, and how images come to it), batch size and frozen part costs.
 
     Batches and frozen parts were measured with one model at one size. For the others, their training time and memory
     are taken to change by the same factors; validation does not depend on either.
@@ -200,6 +209,7 @@ def combined(configs: Sequence[Mapping[str, Any]], costs: Sequence[Cost]) -> tup
     first = measured[0][0]
     sized = [(config, cost) for config, cost in measured if all(config[key] == first[key] for key in FACTORS)]
     effects = {key: _effects(key, measured, sized) for key in FACTORS}
+    ways = {config["resize"] for config, _ in sized}
     return tuple(
         MeasuredCost(
             str(config["model.name"]),
@@ -207,6 +217,7 @@ def combined(configs: Sequence[Mapping[str, Any]], costs: Sequence[Cost]) -> tup
             _scaled(cost, batches, frozen),
             batch_size=int(batch_size) if len(effects["batch_size"]) > 1 else 0,
             freeze=str(freeze) if len(effects["training.freeze"]) > 1 else "",
+            resize=str(config["resize"]) if len(ways) > 1 else "",
         )
         for config, cost in sized
         for batch_size, batches in effects["batch_size"].items()
@@ -222,12 +233,12 @@ def _effects(
     key: str, measured: Sequence[tuple[Mapping[str, Any], Cost]], sized: Sequence[tuple[Mapping[str, Any], Cost]]
 ) -> dict[Scalar, Factor]:
     """What each value of a key multiplies the cost of the known-good value by."""
-    usual = {(config["model.name"], config["image_size"]): cost for config, cost in sized}
+    usual = {(config["model.name"], config["image_size"], config["resize"]): cost for config, cost in sized}
     known = sized[0][0]
     effects: dict[Scalar, Factor] = {known[key]: (1.0, 1.0)}
     for config, cost in measured:
         if [other for other in FACTORS if config[other] != known[other]] == [key]:
-            beside = usual[config["model.name"], config["image_size"]]
+            beside = usual[config["model.name"], config["image_size"], config["resize"]]
             time = cost.train_seconds / beside.train_seconds if beside.train_seconds else 1.0
             effects[config[key]] = (time, cost.memory_bytes / beside.memory_bytes if beside.memory_bytes else 1.0)
     return effects
@@ -267,7 +278,7 @@ def most_expensive(measured: Sequence[tuple[Mapping[str, Any], Cost]]) -> dict[s
     if not sound:
         return None
     chosen = dict(sound[0][0])
-    for sections in (("model", "image_size"), ("batch_size",), ("training",)):
+    for sections in (("model", "image_size", "resize"), ("batch_size",), ("training",)):
         chosen |= _worst(sections, sound, lambda cost: (cost.memory_bytes, cost.epoch_seconds))
     for section in ("loss", "augment"):
         worst = _worst((section,), sound, lambda cost: cost.epoch_seconds)

@@ -44,6 +44,7 @@ class MeasuredCost:
         batch_size: Images per step; 0 where the space does not vary them.
         freeze: `training.freeze`; empty where the space does not vary it.
         gpus: That a trial is given, of `--gpus-per-trial auto`; 0 where every trial is given the same.
+        resize: How images come to the input; empty where the space does not vary it.
     """
 
     model: str
@@ -52,15 +53,19 @@ class MeasuredCost:
     batch_size: int = 0
     freeze: str = ""
     gpus: float = 0.0
+    resize: str = ""
 
     def settings(self) -> dict[str, Any]:
         """What it is the cost of, as flat keys."""
-        varied = {"batch_size": self.batch_size, "training.freeze": self.freeze}
+        varied = {"batch_size": self.batch_size, "training.freeze": self.freeze, "resize": self.resize}
         return {"model.name": self.model, "image_size": self.image_size, **{k: v for k, v in varied.items() if v}}
 
     def __str__(self) -> str:
         batches = f", batches of {self.batch_size}" if self.batch_size else ""
-        return f"{self.model} at {self.image_size}{batches}" + (f", {self.freeze} frozen" if self.freeze else "")
+        resized = f", {self.resize}" if self.resize else ""
+        return f"{self.model} at {self.image_size}{resized}{batches}" + (
+            f", {self.freeze} frozen" if self.freeze else ""
+        )
 
 
 def cost_of(costs: Iterable[MeasuredCost], config: Mapping[str, Any]) -> Cost | None:

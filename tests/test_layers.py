@@ -113,6 +113,8 @@ FLOORS = (
     ("trainables.record",),
     ("trainables.checkpoint", "trainables.loader_processes", "trainables.loaders", "trainables.components"),
     ("trainables.augmentations.__main__",),
+    ("trainables.logits",),
+    ("trainables.windows",),
     ("trainables.loops", "trainables.execution", "trainables.latency", "trainables.memory"),
     ("trainables.features", "trainables.applied"),
     ("trainables.trial", "trainables.overfit"),

@@ -86,7 +86,8 @@ def read_back(built: Built) -> dict[str, Any]:
         "epochs": schedule.total_steps / built.steps_per_epoch,
         "seed": _common((train.seed, batches.seed)),
         "steps_per_epoch": built.steps_per_epoch,
-        "train_images": len(train),
+        "train_images": len(train.ids),
+        "train_samples": len(train),
         "val_images": len(val),
         "images": images_digest(train.ids, val.ids),
         "precision": next(name for name, dtype in DTYPES.items() if dtype is updater.dtype),
@@ -145,7 +146,7 @@ def _compared(config: TrialConfig, applied: Mapping[str, Any]) -> Iterator[tuple
     for key in ("image_size", "val_image_size"):
         yield key, format_size(config.image_size), applied[key]
     yield "resize", config.resize, applied["resize"]
-    yield "batch_size", min(config.batch_size, applied["train_images"]), applied["batch_size"]
+    yield "batch_size", min(config.batch_size, applied["train_samples"]), applied["batch_size"]
     yield "epochs", config.epochs, applied["epochs"]
     yield "seed", config.seed, applied["seed"]
 

@@ -21,8 +21,11 @@ from typing import Any
 
 from trainables import commands, plugins
 from trainables.data import DATASETS
+from trainables.data.cache.scan import image_sizes
+from trainables.data.tiles import counted_tiles, window_count
 from trainables.errors import SegsweepError
 from trainables.execution import Execution, TrialData
+from trainables.options import TILE
 
 SECONDS = 1.5
 """For which batches are trained once the first of them has warmed up; one more batch at least. A first one that took
@@ -40,7 +43,7 @@ class Cost:
     Attributes:
         build_seconds: To build the trial; on a GPU or with loader processes what its first batches take longer, too.
         train_seconds: Of the training part of an epoch, without validation.
-        val_seconds: Of validating once.
+        val_seconds: Of validating once, all windows of all images where they slide.
         memory_bytes: The most that the trial's process held: of the machine's memory, or of the GPU's on a GPU.
         checkpoint_bytes: Of a checkpoint in training.
         once_seconds: To run a frozen backbone over all images, once for all trials of the model and size.
@@ -82,7 +85,13 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
 
     # More steps are taken than a short trial on few images has: the schedule must not end before.
     asked = TrialConfig.from_flat({**config, "epochs": max(int(config["epochs"]), 2 * BATCHES)})
-    part = TrialData(data.data, data.train[: asked.batch_size * BATCHES], data.val[: asked.batch_size])
+    samples, val, some = len(data.train), len(data.val), data.val[: asked.batch_size]
+    if asked.resize == TILE:
+        samples = counted_tiles(image_sizes(data.data, data.train), asked.image_size)
+        of_val = image_sizes(data.data, data.val)
+        val = sum(window_count(size, asked.image_size) for size in of_val)
+        some = data.val[(widest := max(range(len(of_val)), key=lambda i: of_val[i][1])) : widest + 1] if of_val else ()
+    part = TrialData(data.data, data.train[: asked.batch_size * BATCHES], tuple(some))
     _forget_peak()
     started = time.perf_counter()
     trial = Trial(asked, part, execution=execution)
@@ -105,35 +114,64 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
         _wait_for(execution)
         return (time.perf_counter() - began) / len(trained)
 
+    loader: Any = _OneRow(trial.val_loader) if asked.resize == TILE else trial.val_loader
+
     def validate() -> float:
+        """Seconds per image, or per window where they slide."""
         began = time.perf_counter()
         matrix = ConfusionMatrix(len(data.data.classes))
         evaluate(
             trial.updater.evaluated,
-            trial.val_loader,
+            loader,
             [matrix],
             device=trial.device,
             precision=trial.precision,
             features=trial.features,
         )
         _wait_for(execution)
-        return (time.perf_counter() - began) / len(part.val)
+        return (time.perf_counter() - began) / seen
 
+    seen = loader.windows if isinstance(loader, _OneRow) else len(part.val)
     first_batch, first_image = train(0.0), validate()
     per_batch, per_image = first_batch, first_image
     if first_batch < 4 * SECONDS or _starts_up(execution):
         per_batch, per_image = train(SECONDS), validate()
     if _starts_up(execution):
-        build += max(0.0, first_batch - per_batch) + max(0.0, first_image - per_image) * len(part.val)
+        build += max(0.0, first_batch - per_batch) + max(0.0, first_image - per_image) * seen
     return Cost(
         build_seconds=build,
-        train_seconds=per_batch * max(1, len(data.train) // asked.batch_size),
-        val_seconds=per_image * len(data.val),
+        train_seconds=per_batch * max(1, samples // asked.batch_size),
+        val_seconds=per_image * val,
         memory_bytes=_peak_bytes(execution),
         checkpoint_bytes=sum(parameter.numel() for parameter in trial.model.parameters()) * BYTES_PER_PARAMETER,
         once_seconds=trial.features.seconds_per_image * (len(data.train) + len(data.val)) if trial.features else 0.0,
         device_bytes=_device_bytes(execution),
     )
+
+
+class _OneRow:
+    """The images of a loader of whole ones, cut to one row of windows: of all an evaluation would take long.
+
+    Attributes:
+        windows: Of all of them.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self.normalisation, self.resize = loader.normalisation, loader.resize
+        self.size, self.at_once = loader.size, loader.at_once
+        self._batches = [
+            dataclasses.replace(
+                batch,
+                images=[image[: self.size[0]] for image in batch.images],
+                masks=[mask[: self.size[0]] for mask in batch.masks],
+            )
+            for batch in loader
+        ]
+        shapes = [image.shape[:2] for batch in self._batches for image in batch.images]
+        self.windows = sum(window_count(shape, self.size) for shape in shapes)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._batches)
 
 
 def measure_apart(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Collection
 
-from trainables.options import PRECISIONS
+from trainables.errors import UsageError
+from trainables.options import PRECISIONS, TILE
 from trainables.places import DEFAULT_LIMIT_BYTES
 
 MOST_PICTURES = 100
@@ -57,6 +59,35 @@ def default_precision(device: str) -> str:
 def default_workers(device: str) -> int:
     """Loader processes of a trial: on a CPU they would only take cores from training."""
     return 4 if device.startswith("cuda") else 0
+
+
+def tile(text: str) -> str:
+    """The `type` of `--tile`: HEIGHTxWIDTH of a number or two.
+
+    Example:
+        >>> tile("512"), tile("512x768")
+        ('512x512', '512x768')
+    """
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} must be pixels, such as 512, or HEIGHTxWIDTH")
+    return f"{found[1]}x{found[2] or found[1]}"
+
+
+def tile_settings(size: str, given: Collection[str]) -> dict[str, str]:
+    """The settings that `--tile` stands for.
+
+    Args:
+        size: HEIGHTxWIDTH.
+        given: Keys that are set beside it.
+
+    Raises:
+        UsageError: If they are among these.
+    """
+    settings = {"image_size": size, "resize": TILE}
+    if both := sorted(settings.keys() & given):
+        raise UsageError(f"--tile {size} is --set image_size={size} --set resize={TILE}: leave --set {both[0]} out")
+    return settings
 
 
 def byte_size(text: str) -> int:

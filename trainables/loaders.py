@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,8 +16,11 @@ from trainables import shared_memory
 from trainables.augmentations import Policy
 from trainables.data.base import Image, Mask, SegmentationData
 from trainables.data.cache.decoded import DecodedCache
+from trainables.data.cache.scan import image_sizes
+from trainables.data.resizing import content_size
+from trainables.data.tiles import in_runs
 from trainables.loader_processes import start_method, without_main
-from trainables.options import STRETCH
+from trainables.options import CROP, STRETCH, TILE
 from trainables.plugins import TakesPluginsAlong
 from trainables.seeds import derived_seed
 
@@ -29,17 +33,18 @@ IMAGENET_NORMALISATION: Normalisation = {"mean": (0.485, 0.456, 0.406), "std": (
 
 @dataclass(frozen=True)
 class Batch:
-    """Images as the model's input size and their masks.
+    """Images as the model's input and their masks.
 
     Attributes:
         ids: Image ids, length B.
-        images: uint8 of shape (B, H, W, 3).
+        images: uint8 of shape (B, H, W, 3); where an evaluation slides windows over them (`tile`), B images of shape
+            (h, w, 3) as they are, read-only.
         masks: uint8; for training one tensor (B, H, W), for evaluation B tensors at the masks' original sizes.
         piped: Whether a loader process sends its content through a pipe, not through shared memory.
     """
 
     ids: Sequence[str]
-    images: Tensor
+    images: Tensor | Sequence[Image]
     masks: Tensor | Sequence[Tensor]
     piped: bool = False
 
@@ -48,13 +53,15 @@ class Batch:
         if not self.piped:
             return Batch, (self.ids, self.images, self.masks)
         masks = self.masks.numpy() if isinstance(self.masks, Tensor) else [mask.numpy() for mask in self.masks]
-        return _from_arrays, (self.ids, self.images.numpy(), masks)
+        images = self.images.numpy() if isinstance(self.images, Tensor) else self.images
+        return _from_arrays, (self.ids, images, masks)
 
     def pin_memory(self) -> Batch:
         """A copy in pinned memory, which a GPU can read directly; loaders call this method on batches that have it."""
         masks = self.masks
         pinned = masks.pin_memory() if isinstance(masks, Tensor) else [mask.pin_memory() for mask in masks]
-        return Batch(self.ids, self.images.pin_memory(), pinned)
+        images = self.images.pin_memory() if isinstance(self.images, Tensor) else self.images
+        return Batch(self.ids, images, pinned)
 
 
 def _from_arrays(ids: Sequence[str], images: Image, masks: Mask | Sequence[Mask]) -> Batch:
@@ -64,24 +71,38 @@ def _from_arrays(ids: Sequence[str], images: Image, masks: Mask | Sequence[Mask]
 
 
 class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):
-    """Augmented samples; item (epoch, index) draws from a seed of its own, whatever process asks for it."""
+    """Augmented samples; item (epoch, index) draws from a seed of its own, whatever process asks for it.
 
-    def __init__(self, cache: DecodedCache, ids: Sequence[str], policy: Policy, *, seed: int) -> None:
+    Args:
+        cache: Decoded images.
+        ids: Image ids.
+        policy: Makes a sample of an image.
+        seed: Of the trial.
+        tiles: How many samples each image gives in an epoch; one each by default.
+    """
+
+    def __init__(
+        self, cache: DecodedCache, ids: Sequence[str], policy: Policy, *, seed: int, tiles: Sequence[int] = ()
+    ) -> None:
         self.cache = cache
         self.ids = ids
         self.policy = policy
         self.seed = seed
         self.piped = False
+        self._ends = np.cumsum(tiles or [1] * len(ids))
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return int(self._ends[-1]) if len(self.ids) else 0
 
     def __getitem__(self, item: tuple[int, int]) -> Sample:
         epoch, index = item
-        image_id = self.ids[index]
+        place = int(np.searchsorted(self._ends, index, side="right"))
+        image_id = self.ids[place]
+        tile = index - (int(self._ends[place - 1]) if place else 0)
+        parts = (self.seed, epoch, image_id, *((tile,) if tile else ()))
         image, mask = self.cache.train_arrays(image_id)
-        image, mask = self.policy(image, mask, seed=derived_seed("augment", self.seed, epoch, image_id))
-        return Sample(image_id, image, mask, derived_seed("mix", self.seed, epoch, image_id))
+        image, mask = self.policy(image, mask, seed=derived_seed("augment", *parts))
+        return Sample(image_id, image, mask, derived_seed("mix", *parts))
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Stacks samples into a batch and mixes them where the policy does; each draws from its own seed."""
@@ -103,8 +124,8 @@ class Sample(NamedTuple):
     mix_seed: int
 
 
-class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Tensor, Tensor]]):
-    """Images as the model's input (`fit_image`), masks untouched."""
+class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Any, Tensor]]):
+    """Images as the model's input (`fit_image`), or for `tile` as they are, masks untouched."""
 
     def __init__(self, cache: DecodedCache, ids: Sequence[str]) -> None:
         self.cache = cache
@@ -114,14 +135,18 @@ class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> tuple[str, Tensor, Tensor]:
-        image, mask = self.cache.eval_arrays(self.ids[index])
-        return self.ids[index], torch.from_numpy(image), torch.from_numpy(mask)
+    def __getitem__(self, index: int) -> tuple[str, Tensor | Image, Tensor]:
+        image_id = self.ids[index]
+        if self.cache.resize == TILE:
+            whole, mask = self.cache.whole_arrays(image_id)
+            return image_id, whole, torch.from_numpy(mask)
+        image, mask = self.cache.eval_arrays(image_id)
+        return image_id, torch.from_numpy(image), torch.from_numpy(mask)
 
-    def collate(self, samples: Sequence[tuple[str, Tensor, Tensor]]) -> Batch:
-        """Stacks the images; masks keep their sizes."""
+    def collate(self, samples: Sequence[tuple[str, Any, Tensor]]) -> Batch:
+        """Stacks the images, unless they are as they are; masks keep their sizes."""
         ids, images, masks = zip(*samples, strict=True)
-        return Batch(ids, torch.stack(images), masks, self.piped)
+        return Batch(ids, torch.stack(images) if isinstance(images[0], Tensor) else images, masks, self.piped)
 
 
 class _Loader(DataLoader[Any]):
@@ -133,17 +158,32 @@ class _Loader(DataLoader[Any]):
 
 
 class EvaluationLoader(_Loader):
-    """`Batch`es of whole images and what the model's input is normalised with."""
+    """`Batch`es of whole images and what the model's input is normalised with.
 
-    def __init__(self, images: EvaluationSet, *, normalisation: Normalisation, **options: Any) -> None:
+    Attributes:
+        normalisation: Of the model's input.
+        at_once: Windows of an image per forward pass, where an evaluation slides them.
+    """
+
+    def __init__(self, images: EvaluationSet, *, normalisation: Normalisation, at_once: int, **options: Any) -> None:
         super().__init__(images, **options)
         self.normalisation = normalisation
+        self.at_once = at_once
 
     @property
     def resize(self) -> str:
         """How its images came to the model's input size, one of `RESIZES`."""
+        return str(self._cache.resize)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the model's input; of a window where an evaluation slides them."""
+        return (int(self._cache.size[0]), int(self._cache.size[1]))
+
+    @property
+    def _cache(self) -> Any:
         images: Any = self.dataset
-        return str(images.cache.resize)
+        return images.cache
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -203,7 +243,8 @@ def evaluation_loader(
         data: The data set, or a cache of it that already holds decoded images of `size`, and knows `resize`.
         ids: Image ids.
         size: Height and width of the model's input.
-        batch_size: Images per forward pass; no influence on the result beyond rounding.
+        batch_size: Images, or windows of one (`tile`), per forward pass; no influence on the result beyond rounding.
+            With `crop` only neighbours of one size are in a pass together.
         resize: How images come to that size, one of `RESIZES`.
         normalisation: Channel statistics of the model; carried by the loader for `evaluate`.
         workers: Loader processes.
@@ -211,13 +252,22 @@ def evaluation_loader(
     """
     cache = data if isinstance(data, DecodedCache) else DecodedCache(data, size, limit_bytes=0, resize=resize)
     images = EvaluationSet(cache, ids)
+    together: dict[str, Any] = {"batch_size": batch_size}
+    if cache.resize == TILE:
+        # Windows are read where they are seen: whole images would go through the pipes of loader processes.
+        together, workers = {"batch_size": 1}, 0
+    elif cache.resize == CROP:
+        shown = [content_size(size, cache.size, cache.resize) for size in image_sizes(cache.data, ids)]
+        together = {"batch_sampler": list(in_runs(shown, batch_size))}
+        size = max(shown, key=math.prod, default=size)
     images.piped = _are_piped(size, batch_size, workers)
     return EvaluationLoader(
         images,
         normalisation=normalisation,
-        batch_size=batch_size,
+        at_once=batch_size,
         collate_fn=images.collate,
         pin_memory=pin_memory,
+        **together,
         **_workers(workers),
     )
 

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.data.resizing import Size, content_size
+from trainables.data.base import Image
 from trainables.errors import DivergedError
 from trainables.loaders import Batch, EvaluationLoader, Normalisation, stacked
+from trainables.logits import predicted_class, resize_logits, seen_share
 from trainables.metrics import Collector
 from trainables.updates import DTYPES, Updater, autocast, training_mode
+from trainables.windows import blended
 
 if TYPE_CHECKING:
     from trainables.features import FeaturesOnce
@@ -93,7 +95,8 @@ def evaluate(
 
     Logits are enlarged bilinearly, in one step from the head's resolution, to each mask's original size before the
     class is decided, so that a score does not depend on the size that the model was trained at. What lies beside an
-    image in the model's input is left out there.
+    image in the model's input is left out there. An image that the loader gives as it is (`tile`) is seen in windows
+    (`blended`).
 
     Args:
         model: Called with `resize=False` it returns `out`, logits of shape (B, C, h, w) of any resolution; put into
@@ -111,17 +114,37 @@ def evaluate(
     model.eval()
     device = torch.device(device)
     forward = Forward(model, loader.normalisation, device, features)
-    for batch in loader:
+
+    def run(images: Tensor) -> Tensor:
+        """Logits at the head's resolution."""
         with autocast(device.type, DTYPES[precision]):
-            outputs = forward(batch.images, resize=False)["out"].float()
+            outputs = forward(images, resize=False)["out"].float()
         # The sum finds almost every fault at a small part of the cost; where it merely overflows, the outputs decide.
         if not torch.isfinite(outputs.sum()) and not torch.isfinite(outputs).all():
             raise DivergedError("the model's outputs are not finite")
-        for image_id, logits, mask in zip(batch.ids, outputs, batch.masks, strict=True):
+        return outputs
+
+    def in_windows(image: Image, *, keep: bool) -> tuple[Tensor, Tensor]:
+        """Logits, empty unless they are to be kept, and classes of an image as it is."""
+        kept, classes = [], []
+        for band in blended(run, image, loader.size, at_once=loader.at_once, filled=loader.size):
+            kept += [band] if keep else []
+            classes.append(predicted_class(band))
+        return torch.cat(kept, dim=1) if kept else torch.empty(0), torch.cat(classes)
+
+    reads_logits = any(getattr(collector, "reads_logits", True) for collector in collectors)
+    for batch in loader:
+        outputs = run(batch.images) if isinstance(batch.images, Tensor) else None
+        for place, (image_id, mask) in enumerate(zip(batch.ids, batch.masks, strict=True)):
             target = mask.to(device, non_blocking=True)
             size = (target.shape[0], target.shape[1])
-            full = resize_logits(logits, size, seen=seen_share(size, batch.images.shape[1:3], loader.resize))
-            prediction = predicted_class(full)
+            if outputs is None:
+                full, prediction = in_windows(batch.images[place], keep=reads_logits)
+            else:
+                full = resize_logits(
+                    outputs[place], size, seen=seen_share(size, batch.images.shape[1:3], loader.resize)
+                )
+                prediction = predicted_class(full)
             for collector in collectors:
                 collector.process(image_id, full, prediction, target)
 
@@ -169,59 +192,6 @@ def on_lattice(logits: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     return functional.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
-Share = tuple[float, float]
-"""Of the height and of the width of a model's input, from its upper left corner, that an image takes."""
-WHOLE: Share = (1.0, 1.0)
-
-
-def seen_share(image: Size, canvas: Sequence[int], resize: str) -> Share:
-    """What share of a model's input of size `canvas` an image of size `image` takes; see `content_size`."""
-    height, width = canvas
-    content = content_size(image, (height, width), resize)
-    return content[0] / height, content[1] / width
-
-
-def resize_logits(logits: Tensor, size: Size, *, seen: Share = WHOLE) -> Tensor:
-    """Enlarges or shrinks logits (C, h, w) bilinearly to (C, H, W).
-
-    Args:
-        logits: Of a model's whole input.
-        size: Height and width of the image that is in the input.
-        seen: What share of the input the image takes; the logits of the rest only count in the interpolation at its
-            border.
-    """
-    if seen == WHOLE and tuple(logits.shape[-2:]) == size:
-        return logits
-    # From logits that lie channels last a CPU takes 3.5 times as long.
-    if seen == WHOLE:
-        return functional.interpolate(logits[None].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
-    # Torch's `interpolate` with a scale factor copies a side that keeps its number of pixels, whatever the factor.
-    (above, below, down), (left, right, across) = (
-        neighbours(full, side, share, logits) for full, side, share in zip(size, logits.shape[-2:], seen, strict=True)
-    )
-    wide = logits[:, :, left].lerp_(logits[:, :, right], across)
-    return wide[:, above].lerp_(wide[:, below], down[:, None])
-
-
-def neighbours(pixels: int, side: int, share: float, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the centres of an image's pixels along a side lie among logits of the input that the image is in.
-
-    Args:
-        pixels: Of the image along the side.
-        side: Logits along it.
-        share: Of the input along it that the image takes.
-        like: Has the device and the type of what is returned.
-
-    Returns:
-        Shape (pixels,) each: the logit before, the one behind, and how near to that one, 0 .. 1; as
-        `align_corners=False` of torch's `interpolate` has them.
-    """
-    centres = ((torch.arange(pixels, dtype=torch.float64) + 0.5) * (side * share) / pixels - 0.5).clamp(min=0)
-    before = centres.floor().long().clamp(max=side - 1)
-    behind = (before + 1).clamp(max=side - 1)
-    return before.to(like.device), behind.to(like.device), (centres - before).to(like)
-
-
 def to_input(
     images: Tensor, normalisation: Normalisation, device: torch.device | str, *, channels_last: bool = False
 ) -> Tensor:
@@ -246,24 +216,6 @@ def _normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     for source, result in zip(images.reshape(batch, height, width * channels), normalised, strict=True):
         result.copy_(source).sub_(mean).div_(std)
     return normalised.view(images.shape)
-
-
-def predicted_class(logits: Tensor) -> Tensor:
-    """The class of the largest logit, the first where several are equal: (C, H, W) to uint8 (H, W).
-
-    On the CPU many times as fast as `torch.argmax` over the first axis.
-    """
-    if logits.device.type != "cpu":
-        return logits.argmax(dim=0).to(torch.uint8)
-    if logits.stride(0) == 1:  # channels last: the scores of a pixel lie side by side
-        return torch.from_numpy(logits.permute(1, 2, 0).numpy().argmax(axis=-1).astype(np.uint8))
-    largest = logits[0].clone()
-    chosen = torch.zeros(largest.shape, dtype=torch.uint8)
-    for class_id in range(1, len(logits)):
-        larger = (logits[class_id] > largest).view(torch.uint8)
-        torch.maximum(largest, logits[class_id], out=largest)
-        torch.maximum(chosen, larger.mul_(class_id), out=chosen)
-    return chosen
 
 
 def is_channels_last(model: nn.Module) -> bool:

@@ -12,10 +12,14 @@ FREEZE = ("none", "batch_norm", "stages", "backbone")
 LOSS_STRIDES = (1, 3)
 """Odd, so that the pixel in the middle of each block has its centre where the resized logits have theirs."""
 
-LETTERBOX, STRETCH = "letterbox", "stretch"
-RESIZES = (LETTERBOX, STRETCH)
-"""How an image becomes as large as the model's input: the largest of its own aspect that fits, the rest void
-(`letterbox`); or each side by itself, whatever becomes of its aspect (`stretch`)."""
+LETTERBOX, STRETCH, CROP, TILE = "letterbox", "stretch", "crop", "tile"
+RESIZES = (LETTERBOX, STRETCH, CROP, TILE)
+"""How an image comes to the model's input: as the largest of its own aspect that fits, the rest void (`letterbox`);
+with each side resized by itself, whatever becomes of its aspect (`stretch`); as the smallest of its own aspect that
+covers the input, of which training cuts a part and an evaluation takes the whole (`crop`); or as it is, of which
+training cuts parts and an evaluation slides windows over the whole (`tile`)."""
+CUTTING = (CROP, TILE)
+"""Those of which training sees a part of an image, another one in every epoch."""
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Torch's name of the type that convolutions and matrix products are computed in; weights and losses are always

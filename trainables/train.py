@@ -31,7 +31,7 @@ from trainables.data.usual_size import usual_size
 from trainables.errors import INTERRUPTED, CheckpointError, DataError, SegsweepError, UsageError
 from trainables.execution import Execution, TrialData
 from trainables.files import write_json
-from trainables.flags import add_execution_flags, default_precision, default_workers
+from trainables.flags import add_execution_flags, default_precision, default_workers, tile, tile_settings
 from trainables.metrics import METRICS
 from trainables.models import ensure_weights, refusal
 from trainables.options import LETTERBOX
@@ -62,6 +62,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--set", dest="pairs", action="append", default=[], metavar="KEY=VALUE", help="such as optimizer.lr=0.01"
+    )
+    p.add_argument(
+        "--tile",
+        type=tile,
+        metavar="512",
+        help="random tiles of so many pixels (or HEIGHTxWIDTH), windows in evaluations; as for a sweep",
     )
     p.add_argument(
         "--overfit-batch",
@@ -272,12 +278,14 @@ def _asked_for(asked: argparse.Namespace, trial: _Origin | None) -> dict[str, ob
     values: dict[str, object] = {"epochs": 10} if trial is None else dict(trial.config)
     if asked.epochs is not None:
         values["epochs"] = asked.epochs
+    set_: dict[str, object] = {}
     for pair in asked.pairs:
         key, sign, value = pair.partition("=")
         if not sign:
             raise UsageError(f"--set {pair}: write KEY=VALUE")
         check_keys([key])
-        values[key] = value
+        set_[key] = value
+    values |= set_ | (tile_settings(asked.tile, set_) if asked.tile is not None else {})
     return values
 
 

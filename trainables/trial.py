@@ -17,6 +17,8 @@ from trainables.augmentations import Policy
 from trainables.config import TrialConfig
 from trainables.data.base import Image
 from trainables.data.cache.decoded import DataCaches, DecodedCache, class_pixels
+from trainables.data.cache.scan import image_sizes
+from trainables.data.tiles import tiles_per_epoch
 from trainables.errors import DivergedError
 from trainables.execution import Execution, TrialData
 from trainables.features import MOST_VIEWS, FeaturesOnce
@@ -28,6 +30,7 @@ from trainables.metrics import PARAMS, ConfusionMatrix, Counts, ImageCounts, Pai
 from trainables.models import build_model
 from trainables.models.base import SegmentationModel
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
+from trainables.options import TILE
 from trainables.plugins import used_by
 from trainables.record import TrialRecord
 from trainables.seeds import derived_seed
@@ -97,7 +100,7 @@ class Trial:
         config = self.config
         on_gpu = self.device.type == "cuda"
         policy = Policy(config.augment, config.image_size, resize=config.resize)
-        self.samples = TrainingSet(cache, self.data.train, policy, seed=config.seed)
+        self.samples = TrainingSet(cache, self.data.train, policy, seed=config.seed, tiles=self._tiles())
         self.train_loader, self.batches = training_loader(
             self.samples, batch_size=config.batch_size, workers=workers, pin_memory=on_gpu
         )
@@ -110,6 +113,13 @@ class Trial:
             workers=workers,
             pin_memory=on_gpu,
         )
+
+    def _tiles(self) -> list[int]:
+        """How many samples an epoch draws from each image of train; empty where it is one from each."""
+        if self.config.resize != TILE:
+            return []
+        sizes = image_sizes(self.data.data, self.data.train)
+        return [tiles_per_epoch(size, self.config.image_size) for size in sizes]
 
     def _features(self, cache: DecodedCache, execution: Execution) -> FeaturesOnce | None:
         """The feature maps of a frozen backbone, where each image has few and all of them find room in the cache."""

@@ -17,7 +17,7 @@ from analysis.predicting import Predictor
 from trainables.data.base import Image, Mask
 from trainables.data.resizing import fit_image
 from trainables.latency import Latency, one_thread, time_calls
-from trainables.loops import predicted_class, resize_logits, seen_share
+from trainables.logits import predicted_class, resize_logits, seen_share
 from trainables.metrics import confusion_matrix, summary
 
 Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]

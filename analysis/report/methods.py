@@ -13,8 +13,9 @@ from analysis.scores import units_of
 from sweep.candidate import SEED, show_value
 from sweep.phase_kinds import CONFIRM, EXPLORING, FINISH
 from sweep.verdict import Verdict
+from trainables.data.tiles import OVERLAP
 from trainables.models.weight_files import shown
-from trainables.options import LETTERBOX, STRETCH
+from trainables.options import CROP, LETTERBOX, STRETCH, TILE
 from trainables.words import counted, some_of
 
 FILE = "methods.txt"
@@ -61,6 +62,10 @@ RESIZED: Mapping[str, str] = {
     LETTERBOX: "Each image was resized to fit within the model's input with its aspect kept; the rest of the input was "
     "void.",
     STRETCH: "Each image was stretched to the size of the model's input.",
+    CROP: "Each image was resized to cover the model's input with its aspect kept; training saw a random part of that "
+    "size, evaluation the whole image.",
+    TILE: "Images were not resized: training saw random parts of the input's size, and in evaluation windows of that "
+    f"size slid over the whole image, overlapping by {OVERLAP:.0%} or more, their logits averaged.",
 }
 """How images came to the input, by `resize`."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,13 +17,14 @@ from torch.nn import functional
 from analysis import load_model, predict, predicting
 from analysis.evaluate import evaluate_checkpoints
 from analysis.inputs import find_inputs
-from analysis.predicting import Predictor, enlarged_in_bands, starts
+from analysis.predicting import Predictor
 from sweep.journal import Journal
 from sweep.verify import load_run_split
 from trainables.checkpoint import publish, save_checkpoint
+from trainables.data.tiles import windows
 from trainables.errors import CheckpointError, UsageError
 from trainables.files import write_json
-from trainables.loops import WHOLE, resize_logits
+from trainables.logits import WHOLE, enlarged_in_bands, resize_logits
 from trainables.options import LETTERBOX, STRETCH
 
 from ..copies import copy_run
@@ -148,24 +148,32 @@ def test_tiles_are_the_whole_image_for_a_model_that_looks_at_single_pixels(size,
     assert found.confidence == pytest.approx(float(scores[0].mean()), abs=1e-5)
 
 
-def test_overlapping_tiles_are_averaged_with_weights_that_fall_towards_their_borders():
+def test_overlapping_tiles_are_averaged_by_their_logits_and_their_inner_borders_do_not_count():
     trained, image = stand_in(5), picture(70, 110)
     found = Predictor(trained, tile=(32, 48), overlap=0.6)(image)
     total, weights = np.zeros((3, 70, 110)), np.zeros((70, 110))
-    tops, lefts = starts(70, 32, 0.6), starts(110, 48, 0.6)
-    for top in tops:
-        for left in lefts:
+    sides = windows((70, 110), (32, 48), 0.6)
+    for top in sides[0].starts:
+        for left in sides[1].starts:
             part = torch.from_numpy(image[top : top + 32, left : left + 48]).permute(2, 0, 1)[None]
             with torch.no_grad():
-                scores = trained.model((part / 255 - 0.5) / 0.2)["out"][0].softmax(0).numpy()
-            for y in range(32):
-                for x in range(48):
-                    fall = [1 - abs(2 * (i + 0.5) / n - 1) * (1 - 1 / n) for i, n in ((y, 32), (x, 48))]
-                    total[:, top + y, left + x] += fall[0] * fall[1] * scores[:, y, x]
-                    weights[top + y, left + x] += fall[0] * fall[1]
-    assert found.tiles == len(tops) * len(lefts)
-    assert (found.classes == total.argmax(0)).mean() > 0.9999
-    assert found.confidence == pytest.approx((total / weights).max(0).mean(), abs=1e-5)
+                logits = trained.model((part / 255 - 0.5) / 0.2)["out"][0].numpy()
+            fall = [np.ones(32), np.ones(48)]
+            for axis, (at, side) in enumerate(zip((top, left), sides, strict=True)):
+                for place, other in enumerate(side.starts):
+                    if abs(place - side.starts.index(at)) == 1:
+                        shared = side.window - abs(other - at)
+                        pixel = np.arange(side.window) + 0.5
+                        inwards = pixel if other < at else side.window - pixel
+                        fall[axis] *= np.interp(inwards, [shared / 4, 3 * shared / 4], [0, 1])
+            weight = np.outer(*fall)
+            total[:, top : top + 32, left : left + 48] += weight * logits
+            weights[top : top + 32, left : left + 48] += weight
+    scores = total / weights
+    likely = np.exp(scores.max(0)) / np.exp(scores).sum(0)
+    assert found.tiles == len(sides[0].starts) * len(sides[1].starts) == 25
+    assert (found.classes == scores.argmax(0)).mean() > 0.9999
+    assert found.confidence == pytest.approx(likely.mean(), abs=1e-5)
 
 
 @pytest.mark.parametrize(("resize", "expected"), [(STRETCH, (32, 48)), (LETTERBOX, (32, 32))])
@@ -186,14 +194,6 @@ def test_images_that_fit_into_a_tile_are_predicted_whole_and_scaled_tiles_agree_
     tiled = Predictor(trained, tile=(120, 168), overlap=0.5)(large)
     assert tiled.tiles == 4
     assert (tiled.classes == Predictor(trained)(large).classes).mean() > 0.7
-
-
-@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.9])
-def test_windows_cover_a_side_and_overlap_by_no_less_than_was_asked(overlap):
-    for side, window in ((100, 100), (101, 100), (1000, 96), (33, 32)):
-        found = starts(side, window, overlap)
-        assert found[0] == 0 and found[-1] + window == side
-        assert all(0 < later - earlier <= max(1, window * (1 - overlap)) + 1 for earlier, later in pairwise(found))
 
 
 @pytest.mark.parametrize(("size", "seen"), [((97, 131), WHOLE), ((5, 6), WHOLE), ((97, 61), (0.8, 0.55))])

@@ -37,6 +37,22 @@ def test_epochs_are_extrapolated_from_batches_and_images(mini_data: TrialData, m
     assert found.epoch_seconds == found.train_seconds + found.val_seconds
 
 
+def test_tiles_and_windows_are_extrapolated_from_one_row_of_windows(
+    mini_data: TrialData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 1.0
+        return now[0]
+
+    monkeypatch.setattr(cost.time, "perf_counter", clock)
+    found = measure(config(resize="tile"), mini_data, Execution())
+    # Images of 48x64 are three tiles of 32x32 each, and two rows of three windows that overlap by a quarter.
+    assert found.train_seconds == pytest.approx(4.0 * (3 * len(mini_data.train) // 2))
+    assert found.val_seconds == pytest.approx(1.0 / 3 * 6 * len(mini_data.val))
+
+
 def test_what_starts_once_in_a_trial_is_not_taken_for_an_epochs_cost(
     mini_data: TrialData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

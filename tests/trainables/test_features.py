@@ -20,7 +20,7 @@ from trainables.features import FeaturesOnce
 from trainables.loops import every_nth, on_lattice, to_input
 from trainables.models import build_model
 from trainables.models.base import SegmentationModel
-from trainables.options import RESIZES
+from trainables.options import CROP, LETTERBOX, STRETCH, TILE
 from trainables.trial import Trial
 
 SIZE = (24, 32)
@@ -67,7 +67,7 @@ def metrics(trial: Trial) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(("p", "count"), [(0.0, 1), (0.5, 2), (1.0, 1)])
-@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("resize", [LETTERBOX, STRETCH])
 def test_views_are_all_that_a_policy_makes_of_an_image(p: float, count: int, resize: str) -> None:
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 255, (40, 30, 3), np.uint8), np.zeros((40, 30), np.uint8)
@@ -81,6 +81,12 @@ def test_views_are_all_that_a_policy_makes_of_an_image(p: float, count: int, res
 @pytest.mark.parametrize("policy", ["geometric", "photometric", "mix", "trivial"])
 def test_a_policy_without_end_has_no_views(policy: str) -> None:
     assert Policy(PolicySpec.from_flat({"policy": policy}), SIZE).views(np.zeros((8, 8, 3), np.uint8)) is None
+
+
+@pytest.mark.parametrize("resize", [CROP, TILE])
+def test_parts_of_an_image_are_no_views(resize: str) -> None:
+    policy = Policy(PolicySpec.from_flat({"policy": "none"}), SIZE, resize=resize)
+    assert policy.views(np.zeros((80, 80, 3), np.uint8)) is None
 
 
 @pytest.mark.parametrize("height", [24, 25, 26])

@@ -26,9 +26,10 @@ from trainables.data.cache.decoded import DecodedCache
 from trainables.errors import DivergedError
 from trainables.execution import TrialData
 from trainables.loaders import IMAGENET_NORMALISATION, Batch, EpochBatches, TrainingSet, evaluation_loader
-from trainables.loops import evaluate, predicted_class, resize_logits, to_input, train_one_epoch
+from trainables.logits import predicted_class, resize_logits
+from trainables.loops import evaluate, to_input, train_one_epoch
 from trainables.metrics import ConfusionMatrix
-from trainables.options import LETTERBOX, STRETCH, TrainingOptions
+from trainables.options import CROP, LETTERBOX, STRETCH, TrainingOptions
 from trainables.seeds import derived_seed
 from trainables.updates import Updater
 
@@ -142,14 +143,16 @@ def brute_force(model: nn.Module, data: TrialData, size: tuple[int, int], resize
     total = np.zeros((3, 3), np.int64)
     plain = DecodedCache(data.data, size, limit_bytes=0, resize=resize)
     for image_id in data.val:
-        image = plain.eval_arrays(image_id)[0].astype(np.float32) / 255
+        shown = plain.eval_arrays(image_id)[0]
+        canvas = shown.shape[:2]
+        image = shown.astype(np.float32) / 255
         image = (image - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
         truth = np.array(PIL.Image.open(data.data.paths(image_id)[1]))
         with torch.no_grad():
             logits = model(torch.from_numpy(image.transpose(2, 0, 1)[None]).float(), resize=False)["out"]
         scale = min(size[0] / truth.shape[0], size[1] / truth.shape[1])
-        shown = size if resize == STRETCH else tuple(round(side * scale) for side in truth.shape)
-        content = [side * part / whole for side, part, whole in zip(logits.shape[2:], shown, size, strict=True)]
+        takes = tuple(round(side * scale) for side in truth.shape) if resize == LETTERBOX else canvas
+        content = [side * part / whole for side, part, whole in zip(logits.shape[2:], takes, canvas, strict=True)]
         full = sampled(logits[0].double().numpy(), truth.shape, (content[0], content[1]))
         known = truth != 255
         total += confusion_matrix(truth[known], full.argmax(0)[known], labels=[0, 1, 2])
@@ -157,7 +160,8 @@ def brute_force(model: nn.Module, data: TrialData, size: tuple[int, int], resize
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "resize"), [(1, STRETCH), (3, STRETCH), (8, STRETCH), (1, LETTERBOX), (3, LETTERBOX)]
+    ("batch_size", "resize"),
+    [(1, STRETCH), (3, STRETCH), (8, STRETCH), (1, LETTERBOX), (3, LETTERBOX), (1, CROP), (3, CROP)],
 )
 def test_evaluation_equals_a_loop_at_the_masks_own_sizes_whatever_the_batch(
     tmp_path: Path, batch_size: int, resize: str

@@ -15,17 +15,18 @@ from trainables.data.resizing import (
     Frame,
     Size,
     content_size,
-    fit_image,
-    fit_mask,
+    fill_image,
+    fill_mask,
     frame_image,
     frame_mask,
     resize_image,
     resize_mask,
 )
-from trainables.options import STRETCH
+from trainables.options import CUTTING, STRETCH
 
 Cut = tuple[slice, slice]
 """Rows and columns that stay."""
+EVERYTHING: Cut = (slice(None), slice(None))
 
 
 def resize(image: Image, mask: Mask, size: Size) -> tuple[Image, Mask]:
@@ -39,7 +40,9 @@ def as_uint8(array: Any) -> Image:
 
 
 class Fit(A.DualTransform):  # type: ignore[misc]
-    """Brings an image that is not of the policy's size yet (no zoom did so) to it, by stretching or with void beside.
+    """Brings an image that is not of the policy's size yet (no zoom did so) to it.
+
+    By stretching, with void beside it, or by cutting a part out at a uniform position, as `resize` says.
 
     Args:
         size: Height and width of the result in pixels.
@@ -51,21 +54,34 @@ class Fit(A.DualTransform):  # type: ignore[misc]
         self.size = size
         self.resize = resize
 
-    def apply(self, img: Image, **params: Any) -> Image:
-        """Resizes the image; what it does not fill is its reflection."""
-        return fit_image(img, self.size, self.resize)
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draws the part of the image that becomes the result, and how large it is there."""
+        source = params["shape"][:2]
+        if self.resize not in CUTTING:
+            return {"cut": EVERYTHING, "content": content_size(source, self.size, self.resize)}
+        full = content_size(source, self.size, self.resize)
+        content = tuple(min(side, most) for side, most in zip(full, self.size, strict=True))
+        # Of the image as it is only this part is read and resized: it may lie in a mapped file.
+        window = [max(1, round(side * part / whole)) for side, part, whole in zip(source, content, full, strict=True)]
+        corner = [self.py_random.randint(0, side - part) for side, part in zip(source, window, strict=True)]
+        rows, columns = (slice(first, first + part) for first, part in zip(corner, window, strict=True))
+        return {"cut": (rows, columns), "content": content}
 
-    def apply_to_mask(self, mask: Mask, **params: Any) -> Mask:
-        """Resizes the mask without inventing ids; what it does not fill is void."""
-        return fit_mask(mask, self.size, self.resize)
+    def apply(self, img: Image, cut: Cut, content: Size, **params: Any) -> Image:
+        """Cuts and resizes the image; what it does not fill is its reflection."""
+        return fill_image(resize_image(img[cut], content), self.size)
+
+    def apply_to_mask(self, mask: Mask, cut: Cut, content: Size, **params: Any) -> Mask:
+        """Cuts and resizes the mask without inventing ids; what it does not fill is void."""
+        return fill_mask(resize_mask(mask[cut], content), self.size)
 
 
 class ScaleCrop(A.DualTransform):  # type: ignore[misc]
     """Zooms by a log-uniform factor in [1 / limit, limit] and crops or pads to `size`, at a uniform position.
 
     The factor is relative to the image as `Fit` makes it. Zooming in cuts the window out of the original image and
-    resizes only that; zooming out shrinks the image and pads it. An image that keeps its aspect is cut along the sides
-    on which the factor makes it longer than the result, and padded along the others.
+    resizes only that; zooming out shrinks the image and pads it. An image that keeps its aspect, or of which the result
+    shows a part, is cut along the sides on which it then is longer than the result, and padded along the others.
 
     Args:
         size: Height and width of the result in pixels.

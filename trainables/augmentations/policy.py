@@ -24,7 +24,7 @@ from trainables.augmentations.transforms import Built, limit_built
 from trainables.data.base import VOID, Image, Mask
 from trainables.data.resizing import Size, fit_image
 from trainables.errors import WiringError
-from trainables.options import STRETCH
+from trainables.options import CUTTING, STRETCH
 
 FLIPS: Mapping[str, Callable[[Image], Image]] = {"hflip": lambda image: image[:, ::-1]}
 """Transformations with one result for each image, by name."""
@@ -80,7 +80,7 @@ class Policy:
         Returns:
             Images of shape (*size, 3); None if there are more, or no end of them.
         """
-        if self._mixings or any(name not in FLIPS for name in self._built):
+        if self._mixings or self.resize in CUTTING or any(name not in FLIPS for name in self._built):
             return None
         views = [fit_image(image, self.size, self.resize)]
         for name, built in self._built.items():

@@ -28,8 +28,11 @@ from trainables.data.layouts.survey import survey
 from trainables.data.layouts.tree import SHEET_FILE
 from trainables.data.reading.files import require_root, span
 from trainables.data.reading.names import expanded
+from trainables.data.small_objects import lost_parts
+from trainables.data.usual_size import usual_size
 from trainables.errors import DataError, SegsweepError, UsageError
 from trainables.files import write_atomically
+from trainables.options import LETTERBOX
 from trainables.words import counted, some_of
 
 _NAMED, _NOTES = 6, 3
@@ -87,6 +90,7 @@ def initialise(root: Path, extra: Said) -> list[str]:
     write_atomically(description, as_yaml(finding).encode())
     names = [f"{info.name} {shares[place]:.1%}" for place, info in enumerate(data.classes)]
     ids = sorted(number for number, place in meaning.ids.items() if place == VOID)
+    lost = lost_parts(data, data.ids(), usual_size(data).size, LETTERBOX)
     notes = [*drawn, *finding.notes, *unlabelled_note(finding)]
     return [
         f"folder  {root}",
@@ -97,6 +101,7 @@ def initialise(root: Path, extra: Said) -> list[str]:
         f"splits  {splits}",
         *(f"note  {note}" for note in notes[:_NOTES]),
         *([f"note  {len(notes) - _NOTES} more in the check"] if len(notes) > _NOTES else []),
+        *([f"tiles  {lost}"] if lost.much else []),
         f"wrote  {description} and {SHEET_FILE}: look at it",
         f"next  {commands.check_data('folder', root)}",
     ]

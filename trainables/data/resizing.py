@@ -1,4 +1,4 @@
-"""How an image becomes as large as a model's input: with its own aspect and void beside it, or stretched."""
+"""How an image becomes as large as a model's input: void beside it, stretched, or larger, for parts to be cut from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from trainables.data.base import VOID, Image, Mask
-from trainables.options import STRETCH
+from trainables.options import LETTERBOX, STRETCH, TILE
 
 # OpenCV would start one thread per core in every process, beside torch's own.
 cv2.setNumThreads(0)
@@ -21,22 +21,28 @@ Frame = tuple[int, int, int, int]
 
 
 def content_size(image: Size, canvas: Size, resize: str) -> Size:
-    """How much of a model's input an image takes: the upper left part of it.
+    """How large an image is when it comes to a model's input; with `crop` and `tile` it may be larger than that.
 
     Args:
         image: Size of the image, or of its mask.
         canvas: Size of the input.
-        resize: `stretch`: all of it. `letterbox`: the largest size of the image's aspect, to the nearest pixel, that
-            fits; one side is that of the input.
+        resize: `stretch`: that of the input. `letterbox`: the largest size of the image's aspect, to the nearest pixel,
+            that fits; one side is that of the input. `crop`: the smallest size of its aspect that covers the input; one
+            side is that of the input. `tile`: its own.
 
     Example:
         >>> content_size((300, 400), (96, 96), "letterbox"), content_size((300, 400), (96, 96), "stretch")
         ((72, 96), (96, 96))
+        >>> content_size((300, 400), (96, 96), "crop"), content_size((300, 400), (96, 96), "tile")
+        ((96, 128), (300, 400))
     """
     if resize == STRETCH:
         return canvas
+    if resize == TILE:
+        return image
     (height, width), (rows, columns) = image, canvas
-    if rows * width <= columns * height:
+    height_decides = rows * width <= columns * height
+    if height_decides == (resize == LETTERBOX):
         return rows, max(1, _nearest(width * rows, height))
     return max(1, _nearest(height * columns, width)), columns
 
@@ -97,15 +103,15 @@ def fit_image(image: Image, canvas: Size, resize: str) -> Image:
         resize: One of `RESIZES`.
 
     Returns:
-        uint8 of shape (*canvas, 3).
+        uint8 of shape (*canvas, 3); larger where the image's content is.
     """
     return fill_image(resize_image(image, content_size((image.shape[0], image.shape[1]), canvas, resize)), canvas)
 
 
 def fit_mask(mask: Mask, canvas: Size, resize: str) -> Mask:
-    """A mask in step with `fit_image`: the rest of the input is void. Shape (h, w) to `canvas`."""
+    """A mask in step with `fit_image`: the rest of the input is void. Shape (h, w) to `canvas` or larger."""
     content = resize_mask(mask, content_size((mask.shape[0], mask.shape[1]), canvas, resize))
-    return frame_mask(content, _rest(content, canvas))
+    return fill_mask(content, canvas)
 
 
 def fill_image(content: Image, canvas: Size) -> Image:
@@ -113,5 +119,10 @@ def fill_image(content: Image, canvas: Size) -> Image:
     return frame_image(content, _rest(content, canvas))
 
 
+def fill_mask(content: Mask, canvas: Size) -> Mask:
+    """A mask that was resized to its `content_size`, with void below and to the right up to `canvas`."""
+    return frame_mask(content, _rest(content, canvas))
+
+
 def _rest(content: Image | Mask, canvas: Size) -> Frame:
-    return 0, canvas[0] - content.shape[0], 0, canvas[1] - content.shape[1]
+    return 0, max(0, canvas[0] - content.shape[0]), 0, max(0, canvas[1] - content.shape[1])

@@ -24,7 +24,10 @@ IGNORE = VOID
 
 
 class Collector(Protocol):
-    """Sees every evaluated image once."""
+    """Sees every evaluated image once.
+
+    One that has an attribute `reads_logits` of False may be given none: those of a large image are much memory.
+    """
 
     def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
         """Takes in one image at its mask's original size, all three on one device.
@@ -84,6 +87,8 @@ def _unknown_ids(predicted: Tensor, truth: Tensor, classes: int) -> str:
 class ConfusionMatrix:
     """Sums the confusion matrix over images."""
 
+    reads_logits = False
+
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self._total: Tensor | None = None
@@ -107,6 +112,8 @@ class ConfusionMatrix:
 class PerImageConfusion:
     """Keeps one confusion matrix an image: the source of every interval and of every failure."""
 
+    reads_logits = False
+
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.image_ids: list[str] = []
@@ -124,6 +131,8 @@ class PerImageConfusion:
 
 class PairCounts:
     """Keeps the confusion matrix of each image without its zeros, for `ImageCounts`."""
+
+    reads_logits = False
 
     def __init__(self, classes: int) -> None:
         self.classes = classes

@@ -14,8 +14,8 @@ from scipy import ndimage
 from trainables.augmentations import Policy, PolicySpec, resize
 from trainables.augmentations.geometry import Rotate, ScaleCrop, Shift
 from trainables.data.base import VOID
-from trainables.data.resizing import content_size
-from trainables.options import LETTERBOX, RESIZES
+from trainables.data.resizing import Size, content_size
+from trainables.options import CROP, LETTERBOX, STRETCH, TILE
 
 from .drawn import SIZE, alone, blobs, drawn, photo
 
@@ -73,13 +73,42 @@ def test_zoom_keeps_the_aspect_and_fills_what_the_image_has_room_for(size: tuple
     assert 0.5 * (1 - rounding) <= factor <= 2 * (1 + rounding)
 
 
+KEEPING = (STRETCH, LETTERBOX)
+
+
 @pytest.mark.parametrize("family", ["none", "geometric", "trivial", "all"])
 @pytest.mark.parametrize("size", [(30, 40), (60, 80), (90, 120)])
 def test_an_image_of_the_inputs_aspect_is_augmented_alike_either_way(family: str, size: tuple[int, int]) -> None:
     spec = PolicySpec.from_flat({"policy": family})
     for seed in range(4):
-        stretched, fitted = (Policy(spec, SIZE, resize=one)(photo(size), blobs(size), seed=seed) for one in RESIZES)
+        stretched, fitted = (Policy(spec, SIZE, resize=one)(photo(size), blobs(size), seed=seed) for one in KEEPING)
         assert np.array_equal(stretched[0], fitted[0]) and np.array_equal(stretched[1], fitted[1])
+
+
+@pytest.mark.parametrize(("resize", "size", "content"), [
+    (TILE, (90, 150), (90, 150)), (TILE, (40, 150), (40, 150)), (TILE, (40, 50), (40, 50)),
+    (CROP, (90, 150), (60, 100)), (CROP, (240, 100), (192, 80)),
+])  # fmt: skip
+def test_training_sees_a_part_of_the_image_another_one_for_every_seed(resize: str, size: Size, content: Size) -> None:
+    # Each pixel says where it lies; the mask is in step with the image.
+    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.uint8)
+    image, mask = np.stack([rows * 0.8, columns, columns * 0], axis=2).astype(np.uint8), columns // 2
+    policy, corners = Policy(PolicySpec.from_flat({"policy": "none"}), SIZE, resize=resize), set()
+    for seed in range(8):
+        part, truth = policy(image, mask, seed=seed)
+        assert part.shape == (*SIZE, 3) and truth.shape == SIZE
+        inside = [min(side, whole) for side, whole in zip(SIZE, content, strict=True)]
+        known = np.zeros(SIZE, bool)
+        known[: inside[0], : inside[1]] = True
+        assert np.array_equal(truth == VOID, ~known), "beside a smaller image is void"
+        scale = [whole / side for whole, side in zip(content, size, strict=True)]
+        for channel, factor in ((0, 0.8 / scale[0]), (1, 1 / scale[1])):
+            steps = np.diff(part[..., channel][known].reshape(inside).astype(int), axis=channel)
+            assert steps.mean() == pytest.approx(factor, abs=0.05)
+        assert np.abs(part[..., 1] / 2 - truth)[known].max() <= 2
+        corners.add((int(part[0, 0, 0]), int(part[0, 0, 1])))
+    room = [whole - side for side, whole in zip(SIZE, content, strict=True)]
+    assert len(corners) == 1 if max(room) <= 0 else len(corners) > 4
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -17,7 +17,7 @@ from trainables.data.base import VOID
 from trainables.data.cache.decoded import DecodedCache
 from trainables.data.resizing import content_size, fit_image, fit_mask, resize_image, resize_mask
 from trainables.data.usual_size import usual_size
-from trainables.options import LETTERBOX, RESIZES, STRETCH
+from trainables.options import CROP, LETTERBOX, RESIZES, STRETCH, TILE
 
 sides = st.integers(1, 300)
 sizes = st.tuples(sides, sides)
@@ -39,6 +39,19 @@ def test_an_image_of_the_inputs_aspect_fills_it(image: tuple[int, int], factor: 
     canvas = (image[0] * factor, image[1] * factor)
     assert content_size(image, canvas, LETTERBOX) == canvas
     assert content_size(canvas, image, LETTERBOX) == image
+    assert content_size(image, canvas, CROP) == canvas and content_size(canvas, image, CROP) == image
+
+
+@given(sizes, sizes)
+def test_a_crop_covers_the_input_with_the_images_aspect_and_a_tile_is_not_resized(
+    image: tuple[int, int], canvas: tuple[int, int]
+) -> None:
+    rows, columns = content_size(image, canvas, CROP)
+    scale = max(Fraction(canvas[0], image[0]), Fraction(canvas[1], image[1]))
+    assert rows == canvas[0] or columns == canvas[1]
+    for found, side, least in ((rows, image[0], canvas[0]), (columns, image[1], canvas[1])):
+        assert found >= least and abs(found - side * scale) <= Fraction(1, 2)
+    assert content_size(image, canvas, TILE) == image
 
 
 @settings(max_examples=25)

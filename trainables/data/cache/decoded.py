@@ -181,7 +181,8 @@ class DecodedCache:
     def eval_arrays(self, image_id: str) -> tuple[Image, Mask]:
         """Image (H, W, 3) at the training size and mask (h, w) at its original size; copies that the caller may change.
 
-        With `letterbox` the image takes the upper left part of it (`content_size`).
+        With `letterbox` the image takes the upper left part of it (`content_size`); with `crop` and `tile` it is whole,
+        and may be larger.
 
         Raises:
             DataError: If the files must be decoded and cannot be.
@@ -189,6 +190,16 @@ class DecodedCache:
         image, mask = self._arrays("evaluation", image_id)
         image = fill_image(image, self.size)
         return np.require(image, requirements=["C", "W"]), np.require(mask, requirements=["C", "W"])
+
+    def whole_arrays(self, image_id: str) -> tuple[Image, Mask]:
+        """Image (h, w, 3) at its `content_size`, read-only, maybe the mapped file itself; its mask as a copy.
+
+        Raises:
+            DataError: If the files must be decoded and cannot be.
+        """
+        image, mask = self._arrays("evaluation", image_id)
+        image.flags.writeable = False
+        return image, np.require(mask, requirements=["C", "W"])
 
     def _arrays(self, use: _Use, image_id: str) -> tuple[Image, Mask]:
         entry = self._entries.get((use, image_id))

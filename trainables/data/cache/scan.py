@@ -59,6 +59,12 @@ class ImageRecord:
     """The picture in small (`trainables.data.near_duplicates`); empty if it cannot be read."""
 
 
+def image_sizes(data: SegmentationData, ids: Sequence[str]) -> list[tuple[int, int]]:
+    """Height and width of each image; (1, 1) of one that cannot be read: that is told when it is asked for."""
+    records = scan(data, ids)
+    return [records[image_id].image.size or (1, 1) for image_id in ids]
+
+
 def scan(
     data: SegmentationData, ids: Iterable[str] | None = None, *, progress: OnProgress | None = None
 ) -> dict[str, ImageRecord]:
