@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import tempfile
 import threading
@@ -76,6 +77,7 @@ def ray_session(
     """
     _refuse_old_ray(ray.__version__)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_own_sigterm())
         folder = stack.enter_context(folder_for_ray()) if address is None else None
         kept = stack.enter_context(_token_in(folder)) if folder is not None else None
         context = _init(address, folder, dashboard, machines)
@@ -114,6 +116,17 @@ def _init(address: str | None, folder: Path | None, dashboard: bool | None, mach
     except Exception as error:  # Ray raises plain ones, too
         where = f"the cluster at {address} does not answer" if address else "Ray does not start on this machine"
         raise SegsweepError(f"{where}: {error}") from error
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Puts back what SIGTERM did before: Ray replaces it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

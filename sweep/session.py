@@ -18,7 +18,7 @@ from sweep.candidate import chief_keys
 from sweep.compiled import values_of
 from sweep.conductor import Conductor
 from sweep.deciding import decide
-from sweep.ended_early import end_halted, halted_text, say_interrupted
+from sweep.ended_early import end_halted, halted_text, say_interrupted, signals_as_interrupts
 from sweep.floor import why_dead
 from sweep.heartbeat import heartbeat, spent_seconds
 from sweep.journal import JOURNAL_FILE, Journal
@@ -100,7 +100,7 @@ class Session:
         unrecorded = max(0.0, spent_seconds(self.run_dir) - conductor.elapsed())
         conductor.start(before=time.monotonic() - self.started + unrecorded)
         try:
-            with heartbeat(self.run_dir, conductor.elapsed):
+            with signals_as_interrupts(), heartbeat(self.run_dir, conductor.elapsed):
                 return self._conduct(conductor)
         except KeyboardInterrupt:  # while the models are published, say
             return self._interrupted()
@@ -109,7 +109,7 @@ class Session:
         if conductor.finished:
             self.console.print("every trial of this sweep has ended; --extend N tries more")
             self._write_views(conductor)
-            publish_labels(self.run_dir, self.manifest, conductor)
+            publish_labels(self.run_dir, self.manifest, conductor, warn=self._warn)
             self._conclude(conductor)
             if self._refit(conductor):
                 return self._interrupted()
@@ -132,7 +132,7 @@ class Session:
             raise
         if stopped_by is not None:
             return self._interrupted(tracker)
-        publish_labels(self.run_dir, self.manifest, conductor)
+        publish_labels(self.run_dir, self.manifest, conductor, warn=self._warn)
         self._conclude(conductor)
         if self._refit(conductor):
             return self._interrupted(tracker)
@@ -141,7 +141,7 @@ class Session:
             tracker.report(report_folder(self.run_dir, "val"))
         tracker.close(timeout=30)
         for warning in self.warnings:
-            self.console.print(warning, style="yellow", markup=False, soft_wrap=True)
+            self._warn(warning)
         conductor.on_close()
         code = self._answer(conductor, reported=reported)
         if conductor.limit is not None and not conductor.confirm.was_asked_for:
@@ -263,6 +263,9 @@ class Session:
             return True
         return False
 
+    def _warn(self, text: str) -> None:
+        self.console.print(text, style="yellow", markup=False, soft_wrap=True)
+
     def _report(self) -> bool:
         """Writes the report on val, if it is wanted; says whether all went well."""
         return not self.options.report or report_on_val(self.run_dir, self.console, pictures=self.options.pictures)
@@ -273,6 +276,8 @@ class Session:
     def _conclude(self, conductor: Conductor) -> None:
         """Writes down what fresh seeds showed on val, where there are any."""
         choice, objective = confirming(self.journal.events), recorded_objective(self.manifest)
+        if self._has_lost_checkpoints(conductor):  # what was concluded with them stays
+            return
         if choice is not None or conductor.gives_seeds:
             chosen_from = int(choice["chosen_from"]) if choice is not None else None
             found = conductor.confirmed()
@@ -282,6 +287,13 @@ class Session:
             picked = (int(choice["chosen_from"]), len(choice["trials"]) - 1)
             conductor.on_ablation(self._decide(conductor.ablated(), objective, picked=picked))
         conductor.on_trade_off(conductor.trade_off())
+
+    def _has_lost_checkpoints(self, conductor: Conductor) -> bool:
+        """Whether a conclusion was drawn before of which a checkpoint is gone now."""
+        trials = {trial for one in (*conductor.confirmed(), *conductor.ablated()) for trial in one.trials}
+        told = last_verdict(self.journal.events) or last_verdict(self.journal.events, "ablation")
+        known = {trial for one in told.configurations for trial in one.trials} if told is not None else set()
+        return any(latest_checkpoint(within(self.run_dir, CHECKPOINTS, trial)) is None for trial in trials & known)
 
     def _decide(self, configurations: Sequence[Confirmed], objective: SplitObjective, **design: Any) -> Verdict | None:
         if not configurations:
