@@ -82,6 +82,7 @@ class Session:
         console: Where to say things.
         started: When the command started, on the monotonic clock.
         warnings: To be shown when there is room.
+        tracker: Follows the journal into W&B while trials run.
     """
 
     run_dir: Path
@@ -93,6 +94,7 @@ class Session:
     console: Console
     started: float = field(default_factory=time.monotonic)
     warnings: list[str] = field(default_factory=list)
+    tracker: Tracker | None = None
 
     def conduct(self) -> int:
         """Runs the sweep until nothing is left and says what came out; returns the exit code."""
@@ -102,7 +104,7 @@ class Session:
         try:
             with signals_as_interrupts(), heartbeat(self.run_dir, conductor.elapsed):
                 return self._conduct(conductor)
-        except KeyboardInterrupt:  # while the models are published, say
+        except KeyboardInterrupt:  # while the report is written, say
             return self._interrupted()
 
     def _conduct(self, conductor: Conductor) -> int:
@@ -118,7 +120,7 @@ class Session:
             if not there:
                 conductor.on_close()
             return self._answer(conductor, reported=reported)
-        tracker = self._tracker()
+        tracker = self.tracker = self._tracker()
         self.journal.follow(tracker.on_event)
         try:
             stopped_by = self._search(conductor)
@@ -131,11 +133,11 @@ class Session:
             tracker.close(timeout=30)
             raise
         if stopped_by is not None:
-            return self._interrupted(tracker)
+            return self._interrupted()
         publish_labels(self.run_dir, self.manifest, conductor, warn=self._warn)
         self._conclude(conductor)
         if self._refit(conductor):
-            return self._interrupted(tracker)
+            return self._interrupted()
         reported = not conductor.labels() or self._report()
         if self.options.report and conductor.labels():
             tracker.report(report_folder(self.run_dir, "val"))
@@ -364,8 +366,8 @@ class Session:
         }
         return {label: reason for label, reason in reasons.items() if reason}
 
-    def _interrupted(self, tracker: Tracker | None = None) -> int:
-        return say_interrupted(self.console, self.run_dir, flushed=tracker is None or tracker.close())
+    def _interrupted(self) -> int:
+        return say_interrupted(self.console, self.run_dir, flush=self.tracker.close if self.tracker else None)
 
 
 @contextmanager
