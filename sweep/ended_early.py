@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 
 from trainables import commands
 from trainables.errors import INTERRUPTED
-from trainables.guarded import say_error
+from trainables.guarded import ignoring_signals, say_error
+
+
+@contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """SIGTERM and SIGHUP (the terminal was closed) end the body as Ctrl-C does, unless they are ignored (`nohup`)."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()
+    default = [n for n in (signal.SIGTERM, signal.SIGHUP) if here and signal.getsignal(n) == signal.SIG_DFL]
+    for number in default:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in default:
+            if signal.getsignal(number) == interrupt:
+                signal.signal(number, signal.SIG_DFL)
 
 
 def halted_text(run_dir: Path, fault: str) -> str:
@@ -29,17 +53,19 @@ def end_halted(run_dir: Path, fault: str) -> None:
     os._exit(1)
 
 
-def say_interrupted(console: Console, run_dir: Path, *, flushed: bool = True) -> int:
-    """Says how to go on after a signal; returns the exit code.
+def say_interrupted(console: Console, run_dir: Path, *, flush: Callable[[], bool] | None = None) -> int:
+    """Says how to go on after a signal; returns the exit code. Further signals are ignored meanwhile.
 
     Args:
         console: Where to say it.
         run_dir: The run.
-        flushed: Whether W&B has written everything; otherwise this process ends here.
+        flush: Gives W&B a moment and says whether all was written; otherwise this process ends here.
     """
-    console.print("\n[bold]interrupted[/bold]; all but the running epochs is kept. To go on:", soft_wrap=True)
-    console.print(f"  {commands.resume(run_dir)}", markup=False, soft_wrap=True)
-    if not flushed:
-        sys.stdout.flush()
-        os._exit(INTERRUPTED)  # W&B's exit hook may wait half an hour for a server
+    with ignoring_signals():
+        flushed = flush is None or flush()
+        console.print("\n[bold]interrupted[/bold]; all but the running epochs is kept. To go on:", soft_wrap=True)
+        console.print(f"  {commands.resume(run_dir)}", markup=False, soft_wrap=True)
+        if not flushed:
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)  # W&B's exit hook may wait half an hour for a server
     return INTERRUPTED

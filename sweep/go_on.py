@@ -16,6 +16,7 @@ from sweep.config import CHANGEABLE, GoOnConfig
 from sweep.flags import AUTO
 from sweep.manifest import SweepManifest
 from sweep.objectives import recorded_objective
+from sweep.ray_folder import place_for_ray
 from sweep.resources import Machines, available, plan_execution, plan_resources
 from sweep.session import Options, Session, open_journal, trial_data, with_settings
 from sweep.verify import open_data, open_run, version_changes
@@ -58,6 +59,8 @@ def go_on(
             _refuse_other_splits(config, data, run_dir)
         _refuse_more_without_time(config, manifest)
         machines = available(config.address)
+        if config.address is None:
+            place_for_ray()
         changed = _changes(config.changes, manifest, machines)
         console.print(f"going on with [bold]{escape(str(run_dir))}[/bold]")
         versions = version_changes(manifest)
@@ -113,6 +116,11 @@ def _changes(asked: Mapping[str, Any], manifest: SweepManifest, machines: Machin
         UsageError: If a trial asks for more than there is.
     """
     before, execution = manifest.resources, manifest.execution
+    if before.gpus_per_trial > machines.gpus:
+        raise UsageError(
+            f"each trial of this sweep trains on {before.gpus_per_trial:g} GPU, and here are {machines.gpus}: go on "
+            "where there are GPUs, or with --address on a cluster that has them"
+        )
     resources = plan_resources(
         machines,
         cpus_per_trial=asked.get("cpus_per_trial", before.cpus_per_trial),

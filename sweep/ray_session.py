@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shlex
+import signal
 import socket
 import sys
 import tempfile
@@ -79,6 +80,7 @@ def ray_session(
     """
     _refuse_old_ray(ray.__version__)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_own_sigterm())
         folder = stack.enter_context(folder_for_ray()) if address is None else None
         kept = stack.enter_context(_token_in(folder)) if folder is not None else None
         context = _init(address, folder, dashboard, machines)
@@ -129,6 +131,17 @@ def _command_line_without_secrets() -> Iterator[None]:
         yield
     finally:
         ray._private.utils.get_entrypoint_name = entrypoint  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Puts back what SIGTERM did before: Ray replaces it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

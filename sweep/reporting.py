@@ -17,6 +17,9 @@ def report_on_val(run_dir: Path, console: Console, *, pictures: int) -> bool:
     """Writes the report on val in a process of its own and shows how far it is; says whether it was written.
 
     If it fails, only the report is missing.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C; the report that is being written ends, and one that was there stays.
     """
     command = commands.subprocess_command(
         "analysis.report",
@@ -41,11 +44,7 @@ def report_on_val(run_dir: Path, console: Console, *, pictures: int) -> bool:
             code = process.wait()
         except KeyboardInterrupt:
             process.kill()
-            code = None
-    if code is None:
-        console.print("[yellow]interrupted[/yellow] while the report on val was written; every trial is kept")
-        console.print(f"  {commands.report(run_dir, '--split', 'val')}", markup=False, soft_wrap=True)
-        return False
+            raise
     if code != 0:
         told = "\n".join(errors()) or f"exit code {code}"
         console.print(f"[red]the report on val failed[/red]: {escape(told)}", soft_wrap=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sweep.config import GoOnConfig, SweepConfig, from_command_line
 from sweep.show import show
-from trainables.guarded import guarded
+from trainables.guarded import guarded, leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,4 +47,4 @@ def _run(arguments: Sequence[str], started: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

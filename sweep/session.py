@@ -18,7 +18,7 @@ from sweep.candidate import chief_keys
 from sweep.compiled import values_of
 from sweep.conductor import Conductor
 from sweep.deciding import decide
-from sweep.ended_early import end_halted, halted_text, say_interrupted
+from sweep.ended_early import end_halted, halted_text, say_interrupted, signals_as_interrupts
 from sweep.floor import why_dead
 from sweep.heartbeat import heartbeat, spent_seconds
 from sweep.journal import JOURNAL_FILE, Journal
@@ -82,6 +82,7 @@ class Session:
         console: Where to say things.
         started: When the command started, on the monotonic clock.
         warnings: To be shown when there is room.
+        tracker: Follows the journal into W&B while trials run.
     """
 
     run_dir: Path
@@ -93,6 +94,7 @@ class Session:
     console: Console
     started: float = field(default_factory=time.monotonic)
     warnings: list[str] = field(default_factory=list)
+    tracker: Tracker | None = None
 
     def conduct(self) -> int:
         """Runs the sweep until nothing is left and says what came out; returns the exit code."""
@@ -100,16 +102,16 @@ class Session:
         unrecorded = max(0.0, spent_seconds(self.run_dir) - conductor.elapsed())
         conductor.start(before=time.monotonic() - self.started + unrecorded)
         try:
-            with heartbeat(self.run_dir, conductor.elapsed):
+            with signals_as_interrupts(), heartbeat(self.run_dir, conductor.elapsed):
                 return self._conduct(conductor)
-        except KeyboardInterrupt:  # while the models are published, say
+        except KeyboardInterrupt:  # while the report is written, say
             return self._interrupted()
 
     def _conduct(self, conductor: Conductor) -> int:
         if conductor.finished:
             self.console.print("every trial of this sweep has ended; --extend N tries more")
             self._write_views(conductor)
-            publish_labels(self.run_dir, self.manifest, conductor)
+            publish_labels(self.run_dir, self.manifest, conductor, warn=self._warn)
             self._conclude(conductor)
             if self._refit(conductor):
                 return self._interrupted()
@@ -118,7 +120,7 @@ class Session:
             if not there:
                 conductor.on_close()
             return self._answer(conductor, reported=reported)
-        tracker = self._tracker()
+        tracker = self.tracker = self._tracker()
         self.journal.follow(tracker.on_event)
         try:
             stopped_by = self._search(conductor)
@@ -131,17 +133,17 @@ class Session:
             tracker.close(timeout=30)
             raise
         if stopped_by is not None:
-            return self._interrupted(tracker)
-        publish_labels(self.run_dir, self.manifest, conductor)
+            return self._interrupted()
+        publish_labels(self.run_dir, self.manifest, conductor, warn=self._warn)
         self._conclude(conductor)
         if self._refit(conductor):
-            return self._interrupted(tracker)
+            return self._interrupted()
         reported = not conductor.labels() or self._report()
         if self.options.report and conductor.labels():
             tracker.report(report_folder(self.run_dir, "val"))
         tracker.close(timeout=30)
         for warning in self.warnings:
-            self.console.print(warning, style="yellow", markup=False, soft_wrap=True)
+            self._warn(warning)
         conductor.on_close()
         code = self._answer(conductor, reported=reported)
         if conductor.limit is not None and not conductor.confirm.was_asked_for:
@@ -264,6 +266,9 @@ class Session:
             return True
         return False
 
+    def _warn(self, text: str) -> None:
+        self.console.print(text, style="yellow", markup=False, soft_wrap=True)
+
     def _report(self) -> bool:
         """Writes the report on val, if it is wanted; says whether all went well."""
         return not self.options.report or report_on_val(self.run_dir, self.console, pictures=self.options.pictures)
@@ -274,6 +279,8 @@ class Session:
     def _conclude(self, conductor: Conductor) -> None:
         """Writes down what fresh seeds showed on val, where there are any."""
         choice, objective = confirming(self.journal.events), recorded_objective(self.manifest)
+        if self._has_lost_checkpoints(conductor):  # what was concluded with them stays
+            return
         if choice is not None or conductor.gives_seeds:
             chosen_from = int(choice["chosen_from"]) if choice is not None else None
             found = conductor.confirmed()
@@ -283,6 +290,13 @@ class Session:
             picked = (int(choice["chosen_from"]), len(choice["trials"]) - 1)
             conductor.on_ablation(self._decide(conductor.ablated(), objective, picked=picked))
         conductor.on_trade_off(conductor.trade_off())
+
+    def _has_lost_checkpoints(self, conductor: Conductor) -> bool:
+        """Whether a conclusion was drawn before of which a checkpoint is gone now."""
+        trials = {trial for one in (*conductor.confirmed(), *conductor.ablated()) for trial in one.trials}
+        told = last_verdict(self.journal.events) or last_verdict(self.journal.events, "ablation")
+        known = {trial for one in told.configurations for trial in one.trials} if told is not None else set()
+        return any(latest_checkpoint(within(self.run_dir, CHECKPOINTS, trial)) is None for trial in trials & known)
 
     def _decide(self, configurations: Sequence[Confirmed], objective: SplitObjective, **design: Any) -> Verdict | None:
         if not configurations:
@@ -353,8 +367,8 @@ class Session:
         }
         return {label: reason for label, reason in reasons.items() if reason}
 
-    def _interrupted(self, tracker: Tracker | None = None) -> int:
-        return say_interrupted(self.console, self.run_dir, flushed=tracker is None or tracker.close())
+    def _interrupted(self) -> int:
+        return say_interrupted(self.console, self.run_dir, flush=self.tracker.close if self.tracker else None)
 
 
 @contextmanager

@@ -28,6 +28,8 @@ from trainables.redact import redacted
 from trainables.run_folder import REPORT_FILE, TABLES_FOLDER, report_folder
 
 FLUSH_SECONDS = 5.0
+OFFLINE = " offline"
+"""Ends the name of a run from which its id is made, where W&B was left for offline runs."""
 WRITTEN_FILE = "segsweep-written.txt"
 """In a run's `wandb/`: ids of the W&B runs of trials that are written to their end; a resumed sweep leaves them out."""
 TABLES = ("comparison", "pareto", "per_class", "iou_thresholds", "cost")
@@ -132,7 +134,7 @@ class Tracker:
         if self._mode == "online":
             self._warn(f"W&B cannot be reached ({_first_line(error)}); runs are kept offline from here")
             self._mode = "offline"
-            self._suffix = " offline"  # W&B holds on to the id of the run that it could not start
+            self._suffix = OFFLINE  # W&B holds on to the id of the run that it could not start
             self._runs.clear()
             return True
         self._warn(f"W&B is off for the rest of this sweep: {_first_line(error)}")
@@ -141,7 +143,7 @@ class Tracker:
     def _log(self, event: Event) -> None:
         trial_id = event["trial_id"]
         if event["event"] == "suggested":
-            if self._identity(trial_id) in self._written:
+            if not self._written.isdisjoint(self._identities(trial_id)):
                 return
             policy = TrialConfig.from_flat(event["config"]).augment.describe()
             config = {**event["config"], "policy": policy, "label": event["label"], "phase": event["phase"]}
@@ -189,7 +191,7 @@ class Tracker:
 
         identity = self._identity(name)
         if self._mode != "online":
-            self._remove_cut(identity)
+            self._remove_cut(name)
         run = wandb.init(
             reinit="create_new",
             mode="online" if self._mode == "online" else "offline",
@@ -215,14 +217,20 @@ class Tracker:
         run.define_metric("*", step_metric="epoch")
         return run
 
-    def _identity(self, name: str) -> str:
-        return hashlib.sha256(f"{self._sweep} {self._created} {name}{self._suffix}".encode()).hexdigest()[:12]
+    def _identity(self, name: str, suffix: str | None = None) -> str:
+        what = f"{self._sweep} {self._created} {name}{self._suffix if suffix is None else suffix}"
+        return hashlib.sha256(what.encode()).hexdigest()[:12]
 
-    def _remove_cut(self, identity: str) -> None:
+    def _identities(self, name: str) -> list[str]:
+        """All that a run of that name may have."""
+        return [self._identity(name, suffix) for suffix in ("", OFFLINE)]
+
+    def _remove_cut(self, name: str) -> None:
         """Removes an offline run that was cut off and is now written again, whole; one that was sent stays."""
-        for old in (self._run_dir / "wandb").glob(f"offline-run-*-{identity}"):
-            if not old.is_symlink() and not list(old.glob("*.synced")):
-                shutil.rmtree(old, ignore_errors=True)
+        for identity in self._identities(name):
+            for old in (self._run_dir / "wandb").glob(f"offline-run-*-{identity}"):
+                if not old.is_symlink() and not list(old.glob("*.synced")):
+                    shutil.rmtree(old, ignore_errors=True)
 
 
 def verdict_summary(event: Event | None) -> dict[str, Any]:

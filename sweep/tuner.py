@@ -67,7 +67,7 @@ def run_trials(
         on_tick: Called often from the driver's loop; must be quick.
 
     Raises:
-        Interrupted: On SIGINT or SIGTERM.
+        Interrupted: On SIGINT, SIGTERM or SIGHUP.
         Halted: Where the machine failed.
     """
     trainable = tune.with_resources(
@@ -240,7 +240,7 @@ class _Callbacks(Callback):
 
 
 class _Signals:
-    """Remembers the first SIGINT or SIGTERM, to be raised at the driver's next turn.
+    """Remembers the first SIGINT, SIGTERM or SIGHUP, to be raised at the driver's next turn.
 
     Ray's compiled code cannot pass an exception on.
 
@@ -253,7 +253,9 @@ class _Signals:
 
     def __enter__(self) -> _Signals:
         if threading.current_thread() is threading.main_thread():
-            self._before = {n: signal.signal(n, self._catch) for n in (signal.SIGINT, signal.SIGTERM)}
+            kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            heard = [n for n in kinds if signal.getsignal(n) != signal.SIG_IGN]  # `nohup` ignores SIGHUP
+            self._before = {n: signal.signal(n, self._catch) for n in heard}
         return self
 
     def __exit__(self, *exception: object) -> None:

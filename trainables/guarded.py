@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -32,6 +37,31 @@ def guarded(body: Callable[[], int], *, interrupted: str) -> int:
     except KeyboardInterrupt:
         Console(stderr=True).print(interrupted, markup=False, soft_wrap=True)
         return INTERRUPTED
+
+
+@contextmanager
+def ignoring_signals() -> Iterator[None]:
+    """Nothing interrupts the body: what ends already is not ended again."""
+    here = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if here else ()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process with an exit code, which a second Ctrl-C does not change.
+
+    Raises:
+        SystemExit: Always.
+    """
+    if code == INTERRUPTED:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def say_error(text: str) -> None:

@@ -179,6 +179,21 @@ def test_more_processors_per_trial_change_threads_and_concurrency(
     assert code == 2 and "asks for 4 CPUs, there are 2: lower --cpus-per-trial" in errors
 
 
+def test_sweep_on_gpus_is_refused_where_there_are_none_before_anything_is_written(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweep.resources import Machines
+
+    run_dir = stage.start()
+    manifest = SweepManifest.load(run_dir)
+    dataclasses.replace(manifest, resources=dataclasses.replace(manifest.resources, gpus_per_trial=1.0)).save(run_dir)
+    code, errors = stage("--extend", "3", "--name", "mine")
+    assert code == 2 and "trains on 1 GPU, and here are 0: go on where there are GPUs" in errors
+    assert SweepManifest.load(run_dir).budget.trials == 5 and not stage.events()
+    monkeypatch.setattr("sweep.go_on.available", lambda address: Machines(2, 1))
+    assert stage.resume() == (0, "")
+
+
 def test_extending_grows_the_budget_only_when_the_sweep_goes_on(stage: Stage) -> None:
     run_dir = stage.start()
     with Journal(run_dir / "journal.jsonl"):

@@ -228,10 +228,13 @@ def test_broken_wandb_costs_one_warning_and_no_time(tmp_path: Path, monkeypatch:
 
 def test_server_out_of_reach_turns_online_runs_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = wandb.init
+    tried: set[str] = set()
 
     def no_server(**options: Any) -> Any:
         if options["mode"] == "online":
+            tried.add(options["id"])
             raise wandb.errors.CommError("no route to host")
+        assert options["id"] not in tried, "W&B says of such an id that it is in use"
         return real(**options)
 
     monkeypatch.setattr(wandb, "init", no_server)
@@ -244,6 +247,19 @@ def test_server_out_of_reach_turns_online_runs_offline(tmp_path: Path, monkeypat
     assert warnings == ["W&B cannot be reached (no route to host); runs are kept offline from here"]
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert read_run(path)["history"][0]["val/miou"] == 0.25
+
+
+def test_resumed_sweep_writes_no_run_a_second_time(tmp_path: Path, clean: None) -> None:
+    before = [suggested("t000"), result("t000", 1, 0.25), ended("t000"), suggested("t001"), result("t001", 1, 0.5)]
+    for events in (before, [*before, result("t001", 2, 0.75), ended("t001")]):
+        warnings: list[str] = []
+        tracker = make(tmp_path, warnings)
+        for event in events:
+            tracker.on_event(event)
+        assert tracker.close(timeout=60) and not warnings
+    runs = [read_run(path) for path in tmp_path.glob("wandb/offline-run-*/*.wandb")]
+    curves = {run["name"]: [row["val/miou"] for row in run["history"]] for run in runs}
+    assert len(runs) == 2 and curves == {"mine/t000": [0.25], "mine/t001": [0.5, 0.75]}
 
 
 class FakeRun:
