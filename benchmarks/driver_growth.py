@@ -148,7 +148,7 @@ def measure(sampler: str, *, trials: int, epochs: int, slots: int, seconds: floa
     meter, clock = Meter(), Clock()
     with Journal(path / "journal.jsonl") as journal:
         conductor = make(journal, sampler, trials, epochs, clock)
-        views = Views(conductor, path, 0.0)
+        views = Views(conductor, path, lambda config: 0.0)
         started = time.perf_counter()
         in_files = drive(conductor, views, clock, meter, slots=slots, seconds=seconds)
         wall = time.perf_counter() - started

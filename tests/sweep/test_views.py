@@ -58,7 +58,7 @@ def after_each_result(conductor: Conductor, then: Callable[[], object]) -> None:
 def test_files_written_by_difference_are_those_written_at_once(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
         conductor = make(journal, sampler="random", budget=Budget(16, 4, confirm_top=1, confirm_seeds=2))
-        views = Views(conductor, tmp_path, 0.5)
+        views = Views(conductor, tmp_path, lambda config: 0.5)
         heard = itertools.count()
         after_each_result(conductor, lambda: None if next(heard) % 5 else views.write())
         drive(conductor, slots=4, outcome=troubled, rng=np.random.default_rng(2), deaths=0.1)
@@ -68,7 +68,7 @@ def test_files_written_by_difference_are_those_written_at_once(tmp_path: Path) -
     assert dump(tmp_path / STUDY_FILE) == dump(tmp_path / "anew" / STUDY_FILE)
     anew = TrialsFile(
         TrialTable.of(journal.events), tmp_path / "anew" / TRIALS_FILE,
-        gpus_per_trial=0.5, objective=objective_of(OBJECTIVE),
+        gpus=lambda config: 0.5, objective=objective_of(OBJECTIVE),
     )  # fmt: skip
     assert anew.write() == len(conductor.table.trials)
     assert (tmp_path / TRIALS_FILE).read_bytes() == (tmp_path / "anew" / TRIALS_FILE).read_bytes()
@@ -79,7 +79,7 @@ def test_each_end_writes_one_trial_to_the_study_and_renders_the_rows_that_may_ha
         conductor = make(journal, sampler="random", budget=Budget(10, 4), scheduler="none")
         study = StudyFile(conductor.search.suggestions.study, tmp_path / STUDY_FILE)
         rows = TrialsFile(
-            conductor.table, tmp_path / TRIALS_FILE, gpus_per_trial=0.0, objective=objective_of(OBJECTIVE)
+            conductor.table, tmp_path / TRIALS_FILE, gpus=lambda config: 0.0, objective=objective_of(OBJECTIVE)
         )
         written: list[tuple[int, int]] = []
         after_each_result(conductor, lambda: written.append((study.write(), rows.write())))
