@@ -69,14 +69,17 @@ class Meter:
     """CPU time of every trial and memory at the marks."""
 
     def __init__(self) -> None:
+        self._aside = 0.0
         self.at = [time.process_time()]
         self.memory: dict[int, float] = {}
 
     def ended(self) -> None:
         """One more trial has ended."""
-        self.at.append(time.process_time())
+        now = time.process_time()
+        self.at.append(now - self._aside)
         if len(self.at) - 1 in MARKS:
             self.memory[len(self.at) - 1] = resident()
+            self._aside += time.process_time() - now
 
     def milliseconds(self, mark: int) -> float:
         """CPU time per trial of the window that ends at a count of trials."""
@@ -145,7 +148,7 @@ def measure(sampler: str, *, trials: int, epochs: int, slots: int, seconds: floa
     meter, clock = Meter(), Clock()
     with Journal(path / "journal.jsonl") as journal:
         conductor = make(journal, sampler, trials, epochs, clock)
-        views = Views(conductor, path, 0.0)
+        views = Views(conductor, path, lambda config: 0.0)
         started = time.perf_counter()
         in_files = drive(conductor, views, clock, meter, slots=slots, seconds=seconds)
         wall = time.perf_counter() - started

@@ -115,7 +115,7 @@ class Conductor:
         self._deaths: Counter[str] = Counter()
         self.halted = ""
         """What failed of the machine, so that the sweep is to stop; its trials stay open."""
-        journal.follow(self._on_event)
+        journal.follow(self._on_event, decides=True)
         self._unfinished = [trial for trial in self.table.open()]
 
     def start(self, *, before: float = 0.0) -> None:
@@ -127,11 +127,12 @@ class Conductor:
         self._started = self._clock() - before
         if not self.journal.of("suggested"):
             return
-        self.journal.append("resumed", spent_s=self.elapsed())
-        for trial in self._unfinished:
-            # The sweep may have died between a result and what follows from it; and there is less time than there was.
-            if trial.results or self.limit is not None:
-                self._judge(trial)
+        with self.journal.together():
+            self.journal.append("resumed", spent_s=self.elapsed())
+            for trial in self._unfinished:
+                # The sweep may have died between a result and what follows from it; there is less time than there was.
+                if trial.results or self.limit is not None:
+                    self._judge(trial)
         self._unfinished = [trial for trial in self._unfinished if trial.is_open]
 
     def next(self) -> Task | None:
@@ -140,12 +141,13 @@ class Conductor:
             return None
         if self._unfinished:
             return self._task(self._unfinished.pop(0))
-        for phase in self._phases.values():
-            proposal = phase.next()
-            if proposal is not None:
-                return self._task(self._announce(phase, proposal))
-            if not phase.done():
-                return None
+        with self.journal.together():
+            for phase in self._phases.values():
+                proposal = phase.next()
+                if proposal is not None:
+                    return self._task(self._announce(phase, proposal))
+                if not phase.done():
+                    return None
         return None
 
     @property
@@ -168,15 +170,16 @@ class Conductor:
                 return True
         if result["epoch"] <= trial.epochs:  # a trial started again repeats what the journal has
             return False
-        self.journal.append(
-            "result",
-            trial_id=trial_id,
-            epoch=result["epoch"],
-            seconds=result["seconds"],
-            metrics={**result["metrics"], **self._of_model(trial.config)},
-            spent_s=self.elapsed(),
-        )
-        return self._judge(trial)
+        with self.journal.together():
+            self.journal.append(
+                "result",
+                trial_id=trial_id,
+                epoch=result["epoch"],
+                seconds=result["seconds"],
+                metrics={**result["metrics"], **self._of_model(trial.config)},
+                spent_s=self.elapsed(),
+            )
+            return self._judge(trial)
 
     def on_worker_death(self, trial_id: str, reason: str) -> None:
         """Writes down that a trial's worker died, and hands the trial out again or, after too many deaths, ends it."""

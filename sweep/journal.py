@@ -9,7 +9,9 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +22,8 @@ from trainables.limits import check_file
 from trainables.redact import redacted_content
 
 JOURNAL_FILE = "journal.jsonl"
+SHARED = 16
+"""Texts below this length are kept in memory once: names of labels and choices, not seals, times and reasons."""
 Event = dict[str, Any]
 
 
@@ -27,7 +31,8 @@ class Journal:
     """Appends events and passes them to its followers.
 
     An event is durable (fsynced) when `append` returns, and only then do followers see it, so that a view never holds
-    what the journal does not. Opening an existing journal verifies it and drops a torn last line: the event was never
+    what the journal does not. Events that arise `together` are durable when that ends: one fsync for all.
+    Opening an existing journal verifies it and drops a torn last line: the event was never
     acknowledged.
 
     Args:
@@ -41,7 +46,10 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.events: list[Event] = []
-        self._followers: list[Callable[[Event], None]] = []
+        self._kinds: dict[str, list[Event]] = {}
+        self._followers: list[tuple[Callable[[Event], None], bool]] = []
+        self._together: list[Event] | None = None
+        self._lines = b""
         self._seal = ""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = path.open("ab", buffering=0)
@@ -53,7 +61,7 @@ class Journal:
         good_bytes = 0
         try:
             for event, end in _verified(path):
-                self.events.append(event)
+                self._enter(_shared(event))
                 self._seal = event["seal"]
                 good_bytes = end
         except DataError:
@@ -63,12 +71,41 @@ class Journal:
         if path.stat().st_size > good_bytes:
             self._stream.truncate(good_bytes)
 
-    def follow(self, follower: Callable[[Event], None], *, replay: bool = True) -> None:
-        """Calls `follower` for every event: those already there (unless `replay` is False) and those to come."""
+    def follow(self, follower: Callable[[Event], None], *, replay: bool = True, decides: bool = False) -> None:
+        """Calls a function for every event.
+
+        Args:
+            follower: Called with each event.
+            replay: Whether it is shown the events that are there already, too.
+            decides: Whether the events that follow depend on it: it is shown those that arise `together` one by one,
+                before they are durable, and must do nothing but remember them.
+        """
         if replay:
             for event in self.events:
                 follower(event)
-        self._followers.append(follower)
+        self._followers.append((follower, decides))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Makes the events that are appended in the body durable at its end, with one fsync.
+
+        If one cannot be appended, those before it are made durable all the same; the exception goes on.
+
+        Raises:
+            OSError: If they cannot be made durable; the file is then as before, and followers that decide have seen
+                events that it does not hold: the process must not go on.
+        """
+        if self._together is not None:
+            yield
+            return
+        self._together = []
+        try:
+            yield
+        finally:
+            events, lines = self._together, self._lines
+            self._together, self._lines = None, b""
+            if events:
+                self._keep(events, lines)
 
     def append(self, event: str, **fields: Any) -> Event:
         """Writes one event durably.
@@ -89,17 +126,44 @@ class Journal:
         text = json.dumps(body, allow_nan=False, separators=(",", ":"))
         seal = _seal(self._seal, text)
         line = f'{text[:-1]},"seal":"{seal}"}}\n'
-        self._write(line.encode())
+        entry: Event = _shared(json.loads(line))
+        if self._together is None:
+            self._write(line.encode())
         self._seal = seal
-        entry: Event = json.loads(line)
-        self.events.append(entry)
-        for follower in self._followers:
-            follower(entry)
+        self._enter(entry)
+        if self._together is None:
+            self._show(entry, deciding=True)
+            self._show(entry, deciding=False)
+        else:
+            self._together.append(entry)
+            self._lines += line.encode()
+            self._show(entry, deciding=True)
         return entry
+
+    def _keep(self, events: list[Event], lines: bytes) -> None:
+        try:
+            self._write(lines)
+        except OSError:
+            for event in reversed(events):
+                self.events.pop()
+                self._kinds[event["event"]].pop()
+            self._seal = self.events[-1]["seal"] if self.events else ""
+            raise
+        for event in events:
+            self._show(event, deciding=False)
+
+    def _show(self, event: Event, *, deciding: bool) -> None:
+        for follower, decides in self._followers:
+            if decides == deciding:
+                follower(event)
+
+    def _enter(self, event: Event) -> None:
+        self.events.append(event)
+        self._kinds.setdefault(event["event"], []).append(event)
 
     def of(self, kind: str) -> list[Event]:
         """All events of a kind, in order."""
-        return [event for event in self.events if event["event"] == kind]
+        return list(self._kinds.get(kind, ()))
 
     def _write(self, line: bytes) -> None:
         try:
@@ -167,6 +231,15 @@ def _verified(path: Path) -> Iterator[tuple[Event, int]]:
 
 def _seal(previous: str, text: str) -> str:
     return hashlib.sha256((previous + text).encode()).hexdigest()[:16]
+
+
+def _shared(value: Any) -> Any:
+    """The same JSON value; its names and short texts, which are alike in all events, are in memory once."""
+    if isinstance(value, dict):
+        return {sys.intern(key): _shared(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_shared(one) for one in value]
+    return sys.intern(value) if isinstance(value, str) and len(value) < SHARED else value
 
 
 def _now() -> str:

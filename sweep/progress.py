@@ -14,6 +14,7 @@ from rich.text import Text
 from sweep.conductor import Conductor
 from sweep.journal import Event
 from sweep.objectives import Objective
+from sweep.phase_kinds import kind_of
 from sweep.plan import NOT_DONE, not_done
 from sweep.trials import TrialView
 
@@ -38,6 +39,10 @@ class LiveView:
         self._started = time.monotonic()
         self._notices: list[str] = []
         self._live: Live | None = None
+        self._epochs, self._seconds = 0, 0.0
+        self._best: TrialView | None = None
+        for event in conductor.journal.events:
+            self._count(event)
         conductor.journal.follow(self._on_event, replay=False)
 
     def __enter__(self) -> LiveView:
@@ -92,16 +97,17 @@ class LiveView:
 
     def _summary(self) -> Text:
         conductor = self._conductor
-        search = conductor.table.explored()
         objective = conductor.objective
-        scored = {trial.trial_id: value for trial in search if (value := objective.value(trial.metrics)) is not None}
+        running = [trial for trial in conductor.table.open() if kind_of(trial.phase).explores]
+        scored = [trial for trial in (self._best, *running) if trial and objective.value(trial.metrics) is not None]
         text = Text()
         about = "about " if conductor.limit is not None and conductor.budget.open_ended else ""
-        ended = sum(not trial.is_open for trial in search)
+        ended = len(conductor.table.explored()) - len(running)
         text.append(f"{ended} of {about}{conductor.search.expected_trials()} trials", style="bold")
         if scored:
-            best = conductor.table.trials[max(scored, key=lambda one: objective.goodness(scored[one]))]
-            text.append(f"   best so far {objective.show(scored[best.trial_id])} ({best.label}, epoch {best.epochs})")
+            best = max(scored, key=self._order)
+            told = objective.show(best.metrics[objective.key])
+            text.append(f"   best so far {told} ({best.label}, epoch {best.epochs})")
         text.append(f"   {_clock(conductor.elapsed())} elapsed")
         left = self._time_left()
         if left is not None:
@@ -114,18 +120,33 @@ class LiveView:
             return None
         if self._conductor.limit is not None:
             return max(0.0, self._conductor.limit.left())
-        trials = list(self._conductor.table.trials.values())
-        results = [result["seconds"] for trial in trials for result in trial.results]
-        if not results:
+        if not self._epochs:
             return None
         budget = self._conductor.budget
-        per_epoch = sum(results) / len(results)
-        epochs = sum(budget.max_epochs - trial.epochs for trial in trials if trial.is_open)
+        per_epoch = self._seconds / self._epochs
+        epochs = sum(budget.max_epochs - trial.epochs for trial in self._conductor.table.open())
         epochs += budget.max_epochs * max(0, budget.trials - len(self._conductor.table.explored()))
         epochs += sum(budget.max_epochs - trial.epochs for trial in self._conductor.search.context.to_finish())
         return float(per_epoch * epochs / self._concurrent)
 
+    def _order(self, trial: TrialView) -> tuple[float, int]:
+        """By score, then the earlier one first."""
+        objective = self._conductor.objective
+        return objective.goodness(trial.metrics[objective.key]), -trial.position
+
+    def _count(self, event: Event) -> None:
+        """Keeps up with how long epochs take, and which of the trials that have ended is the best."""
+        if event["event"] == "result":
+            self._epochs += 1
+            self._seconds += event["seconds"]
+        elif event["event"] == "ended":
+            trial = self._conductor.table.trials[event["trial_id"]]
+            scored = self._conductor.objective.value(trial.metrics) is not None
+            if scored and kind_of(trial.phase).explores and not trial.is_open:
+                self._best = trial if self._best is None else max(self._best, trial, key=self._order)
+
     def _on_event(self, event: Event) -> None:
+        self._count(event)
         if event["event"] == "unfinished":
             label = self._conductor.table.trials[event["trial_id"]].label
             self.notice(f"{label} is not trained to its last epoch ({event['trial_id']}): {event['reason']}")

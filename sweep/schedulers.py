@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_right, insort
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -56,9 +57,11 @@ class Asha:
 
     def __init__(self, *, grace: int, reduction: float, max_epochs: int) -> None:
         self.rungs: dict[int, dict[str, float]] = {}
+        self._ascending: dict[int, list[float]] = {}
         rung = float(grace)
         while rung < max_epochs:
             self.rungs[round(rung)] = {}
+            self._ascending[round(rung)] = []
             rung *= reduction
         self.reduction = reduction
 
@@ -67,14 +70,14 @@ class Asha:
         rung = self.rungs.get(epoch)
         if rung is None or trial_id in rung:
             return None
-        rivals = list(rung.values())
         rung[trial_id] = value
-        if len(rivals) < self.reduction - 1:
-            return None
-        cutoff = float(np.percentile(rivals, (1 - 1 / self.reduction) * 100))
+        rivals = self._ascending[epoch]
+        count = len(rivals)
+        cutoff = percentile(rivals, (1 - 1 / self.reduction) * 100) if count >= self.reduction - 1 else value
+        insort(rivals, value)
         if value >= cutoff:
             return None
-        told = counted(len(rivals), "rival")
+        told = counted(count, "rival")
         return f"{value:.4f} at epoch {epoch} is below {cutoff:.4f}, the cut-off of {told} there"
 
     def epochs(self) -> str:
@@ -137,6 +140,7 @@ class EarlyDiscard:
         self.share = share
         self.max_epochs = max_epochs
         self.scores: dict[str, float] = {}
+        self._ascending: list[float] = []
 
     def observe(self, trial_id: str, epoch: int, value: float) -> str | None:
         """Records the score at the epoch and ranks it."""
@@ -145,7 +149,8 @@ class EarlyDiscard:
         self.scores[trial_id] = value
         seen = len(self.scores)
         go_on = max(1, math.floor(seen * self.share + 1e-9))
-        rank = 1 + sum(other > value for other in self.scores.values())
+        insort(self._ascending, value)
+        rank = 1 + seen - bisect_right(self._ascending, value)
         if rank <= go_on:
             return None
         return f"{value:.4f} at epoch {epoch} is number {rank} of {seen} there, of which {go_on} may go on"
@@ -166,16 +171,16 @@ class Median:
         self.max_epochs = max_epochs
         self.min_rivals = min_rivals
         self.scores: dict[str, dict[int, float]] = {}
+        self._averages: dict[int, dict[str, float]] = {}
 
     def observe(self, trial_id: str, epoch: int, value: float) -> str | None:
         """Records the score and compares."""
         own = self.scores.setdefault(trial_id, {})
         own[epoch] = value
-        averages = [
-            float(np.mean([score for at, score in scores.items() if at <= epoch]))
-            for rival, scores in self.scores.items()
-            if rival != trial_id and epoch in scores
-        ]
+        for at in [at for at in own if at >= epoch]:
+            so_far = [score for earlier, score in own.items() if earlier <= at]
+            self._averages.setdefault(at, {})[trial_id] = float(np.mean(so_far))
+        averages = [average for rival, average in self._averages[epoch].items() if rival != trial_id]
         if epoch < self.grace or len(averages) < self.min_rivals:
             return None
         median = float(np.median(averages))
@@ -187,6 +192,21 @@ class Median:
     def epochs(self) -> str:
         """From the grace period to the last epoch but one."""
         return f"at every epoch from {self.grace} on" if self.grace < self.max_epochs else ""
+
+
+def percentile(ascending: Sequence[float], percent: float) -> float:
+    """The same digits as `numpy.percentile`, of values that are in their order already: by linear interpolation.
+
+    Args:
+        ascending: At least one.
+        percent: 0 to 100.
+    """
+    place = (len(ascending) - 1) * (percent / 100)
+    at = min(math.floor(place), len(ascending) - 1)
+    share = place - at
+    low, high = ascending[at], ascending[min(at + 1, len(ascending) - 1)]
+    # From the nearer of the two, as NumPy does it.
+    return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
 
 SCHEDULERS: Registry[Callable[..., StopRule]] = Registry("scheduler")

@@ -24,6 +24,8 @@ _TABLES = {
     "trial_system_attributes": "trial_id, key, value_json",
 }
 """Tables of Optuna that hold trials, with the columns that are written."""
+BUSY_SECONDS = 0.2
+"""How long a reader of the file is waited for; the driver must not stand still for it."""
 Rows = dict[str, list[tuple[Any, ...]]]
 
 
@@ -102,7 +104,7 @@ class StudyFile:
             min(len(self._later), len(later)),
         )
         rows = _rows(later[same:], self._settled + same, self._distributions)
-        with closing(sqlite3.connect(path)) as connection, connection:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection, connection:
             if same < len(self._later):
                 for table in _TABLES:
                     connection.execute(f"DELETE FROM {table} WHERE trial_id > ?", (self._settled + same,))

@@ -61,6 +61,8 @@ class Search(Phase):
         self._over: set[str] = set()
         self._skipped: set[int] = set()
         self._gpu_seconds = 0.0
+        self._ended = 0
+        self._ended_seconds = 0.0
 
     def next(self) -> Proposal | None:
         """A starting point, or a suggestion of the sampler."""
@@ -131,10 +133,9 @@ class Search(Phase):
         limit, begun = self.context.limit, len(self._trials())
         if limit is None or not self.context.budget.open_ended:
             return self.context.budget.trials
-        ended = [trial for trial in self._trials() if not trial.is_open]
-        if self._over or not ended:
+        if self._over or not self._ended:
             return max(begun, 0 if self._over else limit.plan.trials)
-        each = sum(trial.seconds for trial in ended) / len(ended) + limit.forecast.start_seconds()
+        each = self._ended_seconds / self._ended + limit.forecast.start_seconds()
         finishing = sum(self.context.seconds_to_go(self.context.to_finish()))
         left = (limit.left() - limit.kept()) * limit.slots - finishing
         return begun + max(0, int(left / each) - limit.slots)
@@ -169,6 +170,9 @@ class Search(Phase):
             if value is not None:
                 goodness = self.context.objective.goodness(value)
                 self._advice[event["trial_id"]] = self._rule.observe(event["trial_id"], event["epoch"], goodness)
+        elif kind == "ended" and trial is not None and own:
+            self._ended += 1
+            self._ended_seconds += trial.seconds
         self.suggestions.apply(event)
 
     def _owns(self, trial: TrialView) -> bool:

@@ -173,3 +173,50 @@ def test_empty_file_is_an_empty_journal(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").touch()
     with Journal(tmp_path / "journal.jsonl") as journal:
         assert journal.events == []
+
+
+def test_events_that_arise_together_are_shown_when_they_are_durable(path: Path) -> None:
+    with Journal(path) as journal:
+        shown: list[str] = []
+        decided: list[str] = []
+        journal.follow(lambda event: shown.append(event["event"]), replay=False)
+        journal.follow(lambda event: decided.append(event["event"]), replay=False, decides=True)
+        before = path.read_bytes()
+        with journal.together():
+            journal.append("result", trial_id="t009")
+            with journal.together():
+                journal.append("ended", trial_id="t009")
+            assert path.read_bytes() == before
+            assert (shown, decided) == ([], ["result", "ended"])
+        assert shown == decided
+        events = list(journal.events)
+    with Journal(path) as journal:
+        assert journal.events == events
+
+
+def test_events_that_cannot_be_made_durable_together_are_not_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = path.read_bytes()
+    with Journal(path) as journal:
+        events, shown = list(journal.events), []
+        journal.follow(shown.append, replay=False)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space"), journal.together():
+                journal.append("result", trial_id="t009")
+                journal.append("ended", trial_id="t009")
+        assert (journal.events, journal.of("ended"), shown) == (events, [], [])
+        assert path.read_bytes() == before
+        journal.append("ended", trial_id="t008")
+    with Journal(path) as journal:
+        assert journal.events[-1]["trial_id"] == "t008"
+
+
+def test_exception_among_events_that_arise_together_loses_none_of_them(path: Path) -> None:
+    with Journal(path) as journal, pytest.raises(RuntimeError, match="in between"), journal.together():
+        journal.append("result", trial_id="t009")
+        raise RuntimeError("in between")
+    with Journal(path) as journal:
+        assert journal.events[-1]["trial_id"] == "t009"

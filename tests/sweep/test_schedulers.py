@@ -20,6 +20,7 @@ from sweep.schedulers import (
     Median,
     comparison_note,
     grace_epochs,
+    percentile,
 )
 from trainables.errors import UnknownNameError
 from trainables.optimizers import SCHEDULES
@@ -36,6 +37,11 @@ def interleaved(rng: np.random.Generator, trials: int, epochs: int) -> Iterator[
         epoch_of[index] += 1
         score = levels[index] + 0.03 * epoch_of[index] + rng.normal(0, 0.05)
         yield f"t{index:03d}", epoch_of[index], float(np.round(score, 2))  # rounded: ties happen
+
+
+@given(values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), percent=st.floats(0, 100))
+def test_percentile_of_values_in_order_has_numpys_digits(values: list[float], percent: float) -> None:
+    assert percentile(sorted(values), percent) == float(np.percentile(values, percent))
 
 
 @dataclass(frozen=True)
