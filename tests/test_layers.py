@@ -90,6 +90,7 @@ FLOORS = (
         "trainables.redact",
         "trainables.errors",
         "trainables.files",
+        "trainables.kept",
         "trainables.labels",
         "trainables.machine_faults",
         "trainables.shared_memory",
