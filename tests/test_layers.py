@@ -170,7 +170,7 @@ FLOORS = (
     ("sweep.preflight", "sweep.predicting", "sweep.packing"),
     ("sweep.planning",),
     ("sweep.short_budget",),
-    ("sweep.answer", "sweep.inputs_view", "sweep.pareto_view", "sweep.measuring"),
+    ("sweep.answer", "sweep.inputs_view", "sweep.pareto_view", "sweep.ray_view", "sweep.measuring"),
     ("sweep.plan_view",),
     ("sweep.warm_start",),
     ("sweep.session", "sweep.show"),
