@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trainables.spreadsheets import safe_text, text_before
+
 if TYPE_CHECKING:
     import pandas as pd
-
-_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-"""How a formula begins, in full-width letters too; behind apostrophes as well, so that one more can be undone."""
 
 
 def formula_safe(frame: pd.DataFrame) -> pd.DataFrame:
@@ -30,23 +28,7 @@ def as_before(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: As read from CSV.
     """
-    return _with_texts(frame, _text_before)
-
-
-def safe_text(value: Any) -> Any:
-    """A cell, with an apostrophe before it where it is a text that a spreadsheet would take for a formula."""
-    if not isinstance(value, str) or not _FORMULA.match(value):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return "'" + value
-    return value
-
-
-def _text_before(value: Any) -> Any:
-    is_guarded = isinstance(value, str) and value.startswith("'") and _FORMULA.match(value)
-    return value[1:] if is_guarded else value
+    return _with_texts(frame, text_before)
 
 
 def _with_texts(frame: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.formulas import as_before
 from sweep.journal import JOURNAL_FILE, Event, read_events
 from sweep.trials_csv import COLUMNS, TEXTS, TRIALS_FILE
 from trainables import commands
@@ -38,6 +39,7 @@ def load_trials(run_dir: Path) -> pd.DataFrame:
         raise DataError(f"{path} lacks the columns {', '.join(absent)}; to write it again: {commands.resume(run_dir)}")
     text = [column for column in TEXTS if column in frame]
     frame[text] = frame[text].fillna("")
+    frame = as_before(frame)
     return frame[[*COLUMNS, *(column for column in frame if column not in COLUMNS)]]
 
 

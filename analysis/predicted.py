@@ -15,7 +15,6 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from analysis.colours import hexadecimal
-from analysis.formulas import safe_text
 from analysis.inputs import Inputs, Picture
 from analysis.model import TrainedModel
 from analysis.outputs import Names, reserve
@@ -26,6 +25,7 @@ from trainables.data.resizing import resize_image, resize_mask
 from trainables.errors import UsageError
 from trainables.files import json_bytes, write_atomically
 from trainables.paths import LIST_FILE, WrittenFiles
+from trainables.spreadsheets import safe_text
 
 SUMMARY_FILE, CLASSES_FILE, LEGEND_FILE, ABOUT_FILE = "summary.csv", "classes.csv", "legend.png", "model.json"
 MASKS, OVERLAYS = "masks", "overlays"

@@ -210,28 +210,6 @@ def _learning(config: TrialConfig) -> Iterator[str]:
         yield f"backbone lr x{share:.3g}"
 
 
-def show_ray(console: Console, *, url: str | None, protected: bool, token: str) -> None:
-    """Says where the Ray dashboard is, and, in red, if anybody may use this Ray.
-
-    Args:
-        console: Where to.
-        url: Of the dashboard, or None.
-        protected: Whether Ray asks for its token.
-        token: Where that is.
-    """
-    if not protected:
-        console.print(
-            "[bold red]Ray's token authentication is off[/bold red]: anybody who reaches this Ray over the network can "
-            "run code on its machines. Unset RAY_AUTH_MODE, or see Ray's documentation of token authentication.",
-            soft_wrap=True,
-        )
-    if url and protected:
-        told = f"Ray dashboard: {url}  (it asks for a token: {token})"
-        console.print(told, soft_wrap=True)
-    elif url:
-        console.print(f"Ray dashboard: {url}  [red](open to anybody)[/red]", soft_wrap=True)
-
-
 def show_answer(
     console: Console,
     labels: Mapping[str, TrialView],

@@ -28,6 +28,7 @@ from sweep.objectives import SplitObjective, recorded_objective, recorded_object
 from sweep.pareto import last_trade_off
 from sweep.phases.confirm import confirming
 from sweep.publishing import publish_labels
+from sweep.ray_view import show_ray
 from sweep.refitted import BY_ERROR, last_refit, refit_text
 from sweep.refitting import refit_winner
 from sweep.reporting import report_on_val
@@ -206,7 +207,8 @@ class Session:
                 )
                 with self.console.status("starting Ray"):
                     ray = stack.enter_context(session)
-                answer.show_ray(self.console, url=ray.url, protected=ray.protected, token=ray.token)
+                local = self.options.address is None
+                show_ray(self.console, url=ray.url, protected=ray.protected, token=ray.token, local=local)
                 with progress.LiveView(self.console, conductor, concurrent=resources.concurrent) as view:
 
                     def tick() -> None:

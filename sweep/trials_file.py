@@ -12,6 +12,7 @@ from sweep.objectives import Objective
 from sweep.trials import GpusOf, TrialTable, TrialView
 from sweep.trials_csv import CONFIG, PARENT, ordered
 from trainables.files import write_atomically
+from trainables.spreadsheets import safe_text
 
 
 class TrialsFile:
@@ -93,5 +94,7 @@ def trial_row(trial: TrialView, gpus: float) -> dict[str, Any]:
 
 def _rendered(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> bytes:
     stream = io.StringIO(newline="")
-    csv.DictWriter(stream, columns).writerows(rows)
+    # No label or reason is a formula to a spreadsheet; `analysis.load` reads it back as it was.
+    safe = ({column: safe_text(value) for column, value in row.items()} for row in rows)
+    csv.DictWriter(stream, columns).writerows(safe)
     return stream.getvalue().encode()

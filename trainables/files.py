@@ -14,7 +14,7 @@ from typing import Any
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file atomically: whole or not at all, even if the process or the machine dies half-way.
 
-    Who may read it is what the user's umask says, or what the file said before: a private one stays private.
+    Who may read it is what the user's umask says, but nobody who could not read it before: a private one stays private.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -24,7 +24,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             with contextlib.suppress(FileNotFoundError):
-                os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
+                os.fchmod(handle, stat.S_IMODE(os.fstat(handle).st_mode & path.stat().st_mode))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -26,6 +26,7 @@ from typing import Any
 from trainables.data.reading.names import expanded
 from trainables.errors import CheckpointError, DataError, SegsweepError, UsageError
 from trainables.files import write_json
+from trainables.kept import read_kept
 from trainables.places import cache_root
 from trainables.registry import registered, snapshot, table
 
@@ -375,9 +376,9 @@ def _line(error: BaseException, path: str) -> int:
 
 
 def _used() -> dict[str, str]:
-    """The plugins that this user has asked for before: their places by SHA-256."""
+    """The plugins that this user has asked for before: their places by SHA-256; a list of somebody else names none."""
     try:
-        told = json.loads((cache_root() / USED_FILE).read_text(encoding="utf-8"))
+        told = json.loads(read_kept(cache_root() / USED_FILE))
     except (OSError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.files import write_json
+from trainables.kept import read_kept
 from trainables.places import cache_root
 from trainables.versions import code_version
 
@@ -41,7 +42,7 @@ class Memory:
         self.path = folder / f"{_PREFIX}{_key()}.json"
         self._learnt: dict[str, Any] = {}
         try:
-            facts = json.loads(self.path.read_bytes())
+            facts = json.loads(read_kept(self.path))
         except (OSError, ValueError):
             facts = {}
         self._facts: dict[str, Any] = facts if isinstance(facts, dict) else {}

@@ -40,13 +40,13 @@ def result(trial_id, epoch, miou, **more):
 def test_trials_keep_their_ids_as_text_and_empty_fields_empty(tmp_path):
     (tmp_path / "trials.csv").write_text(
         f"{HEAD}\n0007,baseline,search,3,completed,,6,12.5,0.0,0.5,0.003,\n"
-        "0007-finish,,finish,3,stopped,by asha,2,4.0,0.0,,0.01,0007\n",
+        "0007-finish,,finish,3,stopped,'=by asha,2,4.0,0.0,,0.01,0007\n",
         encoding="utf-8",
     )
     frame = load_trials(tmp_path)
     assert frame["trial_id"].tolist() == ["0007", "0007-finish"]
     assert frame["label"].tolist() == ["baseline", ""]
-    assert frame["reason"].tolist() == ["", "by asha"]
+    assert frame["reason"].tolist() == ["", "=by asha"]
     assert frame["parent"].tolist() == ["", "0007"]
     assert frame["val/miou"].isna().tolist() == [False, True]
     assert list(frame.columns) == HEAD.split(",")

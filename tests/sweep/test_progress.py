@@ -19,7 +19,6 @@ from sweep.answer import (
     describe_execution,
     show_answer,
     show_question,
-    show_ray,
     show_space,
     show_time,
 )
@@ -33,6 +32,7 @@ from sweep.plan import MeasuredCost, Plan
 from sweep.plan_view import show_costs, show_plan
 from sweep.planning import Asked
 from sweep.progress import LiveView
+from sweep.ray_view import show_ray
 from sweep.verdict import Confirmed, Verdict
 from trainables import commands
 from trainables.cost import Cost
@@ -281,6 +281,10 @@ def test_terminal_says_truly_whether_ray_asks_for_a_token(url: str | None, prote
     show_ray(page, url=url, protected=protected, token="`ray get-auth-token` prints it")
     assert told in text(page)
     assert ("it asks for a token" in text(page)) == (url is not None and protected)
+    assert ("Ray's own ports: they ask for the token too" in text(page)) == protected
+    of_a_cluster = console()
+    show_ray(of_a_cluster, url=url, protected=protected, token="", local=False)
+    assert "own ports" not in text(of_a_cluster)
 
 
 def test_question_says_what_is_tried_on_which_data(mini_data: TrialData) -> None:

@@ -150,7 +150,7 @@ def test_earlier_trial_is_best_among_equals() -> None:
 
 
 def test_csv_has_a_row_a_trial_with_the_documented_columns(tmp_path: Path) -> None:
-    table = table_of(*whole("t000", "baseline", 0.4), suggested("t001", "flip", number=1))
+    table = table_of(*whole("t000", "baseline", 0.4), suggested("t001", "=1+2", number=1))
     table.apply(ended("t001", "failed", 'a "b", c\nd'))
     table.trials["t000"].results[-1]["metrics"]["train/loss"] = 1.5
     TrialsFile(table, tmp_path / "trials.csv", gpus=lambda config: 0.5, objective=MAX).write()
@@ -164,6 +164,7 @@ def test_csv_has_a_row_a_trial_with_the_documented_columns(tmp_path: Path) -> No
     assert rows[0]["config/optimizer.lr"] == "0.01"
     assert rows[0]["config/augment.policy"] == "baseline"
     assert (rows[1]["state"], rows[1]["reason"], rows[1][OBJECTIVE]) == ("failed", 'a "b", c\nd', "")
+    assert (rows[1]["label"], rows[1]["config/augment.policy"]) == ("'=1+2", "'=1+2"), "no spreadsheet computes it"
     assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
 
 

@@ -1,4 +1,7 @@
 import json
+import random
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +11,8 @@ import pytest
 
 from trainables.data import DATASETS, Splits, init
 from trainables.data.check import check
+from trainables.data.layouts.sides import matching
+from trainables.data.splits import groups
 from trainables.data.splits.given import make_splits
 from trainables.errors import DataError
 
@@ -238,6 +243,47 @@ def test_groups_by_expression_stay_in_one_split(
     assert all(groups) and not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
     assert data.group("p11_v2") == "p11"
     assert 18 <= len(splits.train) <= 24
+
+
+def test_expression_that_would_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "SECONDS", 0.5)
+    with pytest.raises(DataError, match=r"--group-by: groups \(\(a\+\)\+\$\) takes more than 0.5 s for 1 id"):
+        groups.groups_by(r"(a+)+$", ["a" * 40 + "b"], source="--group-by")
+    monkeypatch.setattr(groups, "SECONDS", 60)
+    odd = ["p1_ä", "p2_\udcff", "p10_"]
+    found = groups.groups_by(r"p(\d+)", odd, source="--group-by")
+    assert found == {image_id: re.search(r"p(\d+)", image_id)[1] for image_id in odd}  # type: ignore[index]
+    with pytest.raises(DataError, match="not a regular expression"):
+        groups.groups_by("(" * 5000 + ")" * 5000, odd, source="--group-by")
+
+
+def _by_brute_force(pattern: str, path: str) -> bool:
+    if not pattern:
+        return not path
+    if pattern.startswith("**/"):
+        rests = [path, *(path[place + 1 :] for place, letter in enumerate(path) if letter == "/")]
+        return any(_by_brute_force(pattern[3:], rest) for rest in rests)
+    if pattern.startswith("*"):
+        name = len(path.partition("/")[0])
+        return any(_by_brute_force(pattern[1:], path[taken:]) for taken in range(name + 1))
+    return path[:1] == pattern[0] and _by_brute_force(pattern[1:], path[1:])
+
+
+def test_patterns_of_files_match_as_by_brute_force_and_end() -> None:
+    rng = random.Random(0)
+    fit = 0
+    for _ in range(3000):
+        names = ("".join(rng.choices("ab*", k=rng.randint(1, 4))) for _ in range(rng.randint(1, 3)))
+        parts = [re.sub(r"\*+", "*", name) for name in names]
+        pattern = "/".join(part for name in parts for part in (["**"] * (rng.random() < 0.3) + [name]))
+        path = "/".join("".join(rng.choices("ab", k=rng.randint(1, 4))) for _ in range(rng.randint(1, 4)))
+        expected = _by_brute_force(pattern, path)
+        assert matching(pattern)(path) == expected, (pattern, path)
+        fit += expected
+    assert 100 < fit < 2900
+    began = time.process_time()
+    assert not matching("**/" * 40 + "*a" * 60 + "b")("/".join(["a" * 200] * 60))
+    assert time.process_time() - began < 2
 
 
 def test_groups_from_a_table(make_folder: Callable[..., Path]) -> None:

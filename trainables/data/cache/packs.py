@@ -2,7 +2,7 @@
 
 A pack is two files: `NAME.u8` holds its entries one after another, `NAME.json` says where each is and is written last.
 NAME is the hash of the index, which has the size of the data and a checksum of every entry: a torn pack is never used.
-An entry's checksum is compared when a process first reads it.
+An entry's checksum is compared when a process first reads it. A pack that another user could have written is not used.
 
 One process builds at a time, under a lock (`flock`) that ends with its holder; a reader holds a shared lock on a pack
 for as long as it is mapped, so that it is not evicted. On a file system without locks every process builds its own pack
@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.files import new_file, write_atomically
+from trainables.kept import foreign, open_kept, read_kept, tell_foreign
 from trainables.places import OnProgress, cores
 
 Bytes = npt.NDArray[np.uint8]
@@ -155,7 +156,7 @@ class PackStore:
     def _map(self, name: str) -> Bytes | None:
         if name not in self._maps:
             try:
-                with self._file(name, _DATA).open("rb") as file:
+                with os.fdopen(open_kept(self._file(name, _DATA)), "rb") as file:
                     # The mapping keeps a duplicate of the descriptor, and with it the lock, until it is given up.
                     with contextlib.suppress(OSError):
                         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -190,6 +191,8 @@ class PackStore:
         """Deletes what builders that were killed left, and torn packs."""
         whole = {pack.name for pack in self._packs()}
         for path in self.folder.iterdir():
+            if path.lstat().st_uid != os.geteuid():
+                continue  # of another user, whose packs we do not read
             if path.suffix == _UNFINISHED or (path.suffix in (_DATA, _INDEX) and path.stem not in whole):
                 path.unlink(missing_ok=True)
 
@@ -303,8 +306,12 @@ def _missing(sizes: Mapping[str, int], packs: Sequence[_Pack]) -> dict[str, int]
 def _read_index(path: Path) -> _Pack | None:
     """The pack of an index; None unless both are whole."""
     try:
-        content, used = path.read_bytes(), path.stat().st_mtime
-        data_bytes = path.with_suffix(_DATA).stat().st_size
+        content, used = read_kept(path), path.stat().st_mtime
+        data = path.with_suffix(_DATA).lstat()
+        if fault := foreign(data):
+            tell_foreign(path.with_suffix(_DATA), fault)
+            return None
+        data_bytes = data.st_size
         if _name(content) != path.stem:
             return None
         index = json.loads(content)

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from trainables.data.layouts.affixes import Key
@@ -75,15 +76,44 @@ def key_of(file: MediaFile) -> Key:
     return (*(folder.rest for folder in file.folders if folder.rest), file.stem)
 
 
-def matching(pattern: str) -> re.Pattern[str]:
-    """A pattern of `--images` and `--masks`: `*` is any part of a name, `**/` any folders.
+def matching(pattern: str) -> Callable[[str], bool]:
+    """Whether a path fits a pattern of `--images` and `--masks`: `*` is any part of a name, `**/` any folders.
+
+    However the pattern is written, it takes time in proportion to the length of the path and the number of `**/`.
 
     Example:
-        >>> bool(matching("gt/**/*_ids.png").fullmatch("gt/train/a_ids.png"))
+        >>> matching("gt/**/*_ids.png")("gt/train/a_ids.png")
         True
     """
-    parts = re.split(r"(\*\*/|\*)", normal(pattern))
-    return re.compile("".join({"**/": "(?:.*/)?", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts))
+    folders = [None if part == "**" else _of_one_name(part) for part in normal(pattern).split("/")]
+
+    def fits(path: str) -> bool:
+        names = path.split("/")
+        ends = {0}  # how many names the parts so far may have taken
+        for place, part in enumerate(folders):
+            if part is None and place + 1 < len(folders):
+                ends = set(range(min(ends), len(names)))
+            else:
+                part = part or _of_one_name("*")
+                ends = {end + 1 for end in ends if end < len(names) and part.fullmatch(names[end])}
+            if not ends:
+                return False
+        return len(names) in ends
+
+    return fits
+
+
+@lru_cache
+def _of_one_name(pattern: str) -> re.Pattern[str]:
+    """A pattern of a name without slashes.
+
+    What stands between two stars is taken where it first comes, for good: what is left for the rest is then longest.
+    """
+    first, *others = (re.escape(part) for part in re.split(r"\*+", pattern))
+    if not others:
+        return re.compile(first, re.DOTALL)
+    *middle, last = others
+    return re.compile("".join([first, *(f"(?>.*?{part})" for part in middle), ".*", last]), re.DOTALL)
 
 
 def _role(file: MediaFile) -> str:
@@ -102,8 +132,8 @@ def _as_said(root: Path, files: Sequence[MediaFile], said: Said) -> Sides:
         if where is None:
             continue
         if "*" in where:
-            pattern = matching(where)
-            taken[side] = [file for file in files if pattern.fullmatch(file.relative)]
+            fits = matching(where)
+            taken[side] = [file for file in files if fits(file.relative)]
         else:
             folders = tuple(normal(part) for part in where.strip("/").split("/") if part != ".")
             taken[side] = [f for f in files if tuple(map(normal, f.below[: len(folders)])) == folders]

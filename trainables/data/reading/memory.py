@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from trainables.files import write_json
+from trainables.kept import read_kept
 
 
 def recall(place: Path, kind: str, *, version: int) -> dict[str, Any]:
-    """The facts that `remember` kept; none where there are none, they are damaged, or of another version.
+    """The facts that `remember` kept; none where there are none, or they are damaged, of another version or user.
 
     Args:
         place: The file.
@@ -19,7 +20,7 @@ def recall(place: Path, kind: str, *, version: int) -> dict[str, Any]:
         version: Of what a fact holds.
     """
     try:
-        content = json.loads(place.read_bytes())
+        content = json.loads(read_kept(place))
     except (OSError, ValueError):
         return {}
     if not isinstance(content, dict) or content.get("format") != version:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from trainables.data.reading.names import expanded, printable
 from trainables.data.scenes.draw import draw_scene
 from trainables.data.scenes.spec import CLASSES, COUNTS, SEED, scene_spec
 from trainables.errors import DataError
+from trainables.kept import foreign, tell_foreign
 from trainables.places import cache_root, cores
 
 MANIFEST = "manifest.json"
@@ -92,7 +94,11 @@ def scenes(*, root: Path | None = None, download: bool = False) -> Scenes:
     if root is not None:
         return Scenes(_given(expanded(root).absolute()))
     place = cache_root() / f"scenes-{_drawing_version()}"
+    if _foreign(place):
+        place = place.with_name(f"{place.name}-of-{os.geteuid()}")
     try:
+        if _foreign(place):
+            raise OSError(f"{place} belongs to another user")
         if not _is_whole(place):
             _refuse_foreign(place)
             _build(place)
@@ -101,6 +107,18 @@ def scenes(*, root: Path | None = None, download: bool = False) -> Scenes:
             f"the scenes cannot be drawn into {place} ({error}); set SEGSWEEP_CACHE to a folder that can be written"
         ) from None
     return Scenes(place)
+
+
+def _foreign(place: Path) -> bool:
+    """Whether another user could have written a folder of scenes; it is told."""
+    for path in (place, *place.rglob("*")) if place.exists() else ():
+        status = path.lstat()
+        own = status.st_uid in (os.geteuid(), 0)
+        fault = foreign(status) if stat.S_ISREG(status.st_mode) else "" if own else "is another user's"
+        if fault:
+            tell_foreign(path, fault)
+            return True
+    return False
 
 
 @lru_cache(maxsize=1)
