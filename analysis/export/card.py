@@ -13,8 +13,9 @@ from analysis.colours import hexadecimal
 from analysis.model import TrainedModel
 from sweep.manifest import SweepManifest
 from sweep.objectives import recorded_objectives
+from trainables.data.tiles import OVERLAP
 from trainables.labels import BEST
-from trainables.options import LETTERBOX, STRETCH
+from trainables.options import CROP, LETTERBOX, STRETCH, TILE
 from trainables.run_folder import REPORT, TABLES_FOLDER
 
 _SNIPPETS = {
@@ -45,9 +46,51 @@ scale = min(height / image.shape[0], width / image.shape[1])
 rows, columns = (max(1, round(side * scale)) for side in image.shape[:2])
 inputs = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)  # INTER_LINEAR where the image is smaller
 inputs = cv2.copyMakeBorder(inputs, 0, height - rows, 0, width - columns, cv2.BORDER_REFLECT_101)""",
+    CROP: """height, width = {size}
+scale = max(height / image.shape[0], width / image.shape[1])
+rows, columns = ({multiple} * max(1, round(side * scale / {multiple})) for side in image.shape[:2])
+inputs = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)  # INTER_LINEAR where the image is smaller""",
+}
+_IN_WINDOWS = """{head}
+height, width = {size}
+below, beside = max(0, height - image.shape[0]), max(0, width - image.shape[1])
+whole = cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REFLECT_101)
+
+def windows(length, window):                # where windows begin, and how much each pixel of them counts
+    count = 1 + math.ceil((length - window) / math.floor(window * {step}))
+    starts = [round(i * (length - window) / max(1, count - 1)) for i in range(count)]
+    weights = [np.ones(window) for _ in starts]
+    for i in range(count - 1):
+        shared = starts[i] + window - starts[i + 1]
+        ramp = np.clip((np.arange(window) + 0.5 - shared / 4) / (shared / 2), 0, 1)
+        weights[i + 1] *= ramp
+        weights[i] *= ramp[::-1]
+    return list(zip(starts, weights))
+
+total = np.zeros(({classes}, *whole.shape[:2]))
+for top, down in windows(whole.shape[0], height):
+    for left, across in windows(whole.shape[1], width):
+        part = np.ascontiguousarray(whole[top : top + height, left : left + width])
+        {run}
+        total[:, top : top + height, left : left + width] += logits[0] * np.outer(down, across)
+classes = total.argmax(0)[: image.shape[0], : image.shape[1]]              # (height, width)"""
+_HEADS = {
+    "onnx": """import json, math, cv2, numpy as np, onnxruntime
+
+session = onnxruntime.InferenceSession({file!r})
+about = session.get_modelmeta().custom_metadata_map
+image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2RGB)""",
+    "torch_export": """import math, cv2, numpy as np, torch
+
+model = torch.export.load({file!r}).module()
+image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2RGB)""",
+}
+_RUNS = {
+    "onnx": '(logits,) = session.run(["logits"], {"images": part[None]})',
+    "torch_export": "logits = model(torch.from_numpy(part)[None]).detach().numpy()",
 }
 _SHOWN_ALREADY = ("epochs", "image_size", "resize", "batch_size")
-_PARTS = {STRETCH: ("", ""), LETTERBOX: (", :, :rows, :columns", "[:, :, :rows, :columns]")}
+_PARTS = {STRETCH: ("", ""), CROP: ("", ""), LETTERBOX: (", :, :rows, :columns", "[:, :, :rows, :columns]")}
 """Of the logits, what shows the image: behind an index of the batch, and of all images."""
 
 
@@ -117,7 +160,9 @@ def model_card(
             *(f"- {line}" for line in parity),
             "",
             "```python",
-            _snippet(kind, trained.resize, file.name, size),
+            _snippet(
+                kind, trained.resize, file.name, size, classes=len(trained.classes), multiple=metadata["multiple"]
+            ),
             "```",
             "",
             "## Intended use",
@@ -129,9 +174,13 @@ def model_card(
     )
 
 
-def _snippet(kind: str, resize: str, file: str, size: str) -> str:
+def _snippet(kind: str, resize: str, file: str, size: str, *, classes: int, multiple: str) -> str:
+    sides = tuple(map(int, size.split("x")))
+    if resize == TILE:
+        head = _HEADS[kind].format(file=file)
+        return _IN_WINDOWS.format(head=head, size=sides, step=1 - OVERLAP, classes=classes, run=_RUNS[kind])
     part, torch_part = _PARTS[resize]
-    resizing = _RESIZING[resize].format(size=tuple(map(int, size.split("x"))))
+    resizing = _RESIZING[resize].format(size=sides, multiple=multiple)
     return _SNIPPETS[kind].format(file=file, resizing=resizing, part=part, torch_part=torch_part)
 
 

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from analysis.model import TrainedModel
 from trainables import commands
 from trainables.config import format_size
+from trainables.data.tiles import OVERLAP
 from trainables.errors import SegsweepError, UsageError
 from trainables.models.base import SegmentationModel
 from trainables.models.timm_backbones import with_constant_padding
-from trainables.options import STRETCH
+from trainables.options import CROP, STRETCH, TILE
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 """By name, the usual ending of a file."""
@@ -208,6 +209,7 @@ def metadata_of(trained: TrainedModel, graph: Graph) -> dict[str, str]:
         "input": f"images: uint8 (batch, height, width, 3), RGB, sides of {graph.least} pixels and more{multiples}",
         "output": "logits: float32 (batch, classes, height, width); the class of a pixel is the largest",
         "input_size": format_size(size),
+        "multiple": str(graph.module.multiple),
         "resize": trained.resize,
         "resizing": _resizing(trained.resize, format_size(size)),
         "normalisation": json.dumps({**trained.normalisation, "where": "inside the graph"}),
@@ -224,6 +226,19 @@ def _resizing(resize: str, size: str) -> str:
         return (
             f"as in training, each image is stretched to {size} (HEIGHTxWIDTH): {how}; the logits are resized "
             "bilinearly (half-pixel centres) to the size of the image"
+        )
+    if resize == CROP:
+        return (
+            f"as in an evaluation, each image keeps its aspect and is resized to cover {size} (HEIGHTxWIDTH), whole: one "
+            f"side is that of {size}, the other as long or longer; {how}; the logits are resized bilinearly (half-pixel "
+            "centres) to the size of the image"
+        )
+    if resize == TILE:
+        return (
+            f"as in an evaluation, windows of {size} (HEIGHTxWIDTH) slide over each image, which is not resized, and "
+            f"overlap by {OVERLAP:.0%} or more; an image that is smaller goes on below and to the right as its reflection "
+            "(cv2.BORDER_REFLECT_101); the logits of windows are averaged, where two neighbours share pixels with a weight "
+            "that is 0 in the quarter of them at a window's border and rises linearly over the half behind it"
         )
     return (
         f"as in training, each image keeps its aspect and is resized to fit within {size} (HEIGHTxWIDTH): {how}; it "

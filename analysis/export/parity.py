@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from analysis.export.graph import Graph, needed
 from analysis.model import TrainedModel
 from analysis.predicting import Predictor
 from trainables.data.base import Image, Mask
-from trainables.data.resizing import fit_image
+from trainables.data.resizing import Size, fit_image, resize_image
 from trainables.latency import Latency, one_thread, time_calls
 from trainables.logits import predicted_class, resize_logits, seen_share
 from trainables.metrics import confusion_matrix, summary
+from trainables.options import CROP, TILE
+from trainables.windows import blended
 
 Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """Images (N, H, W, 3) to logits (N, C, H, W), by the file."""
@@ -115,19 +118,24 @@ def compare(
     same = pixels = 0
     by_file = torch.zeros(classes, classes, dtype=torch.int64)
     as_reported = torch.zeros(classes, classes, dtype=torch.int64)
+
+    def both(images: Tensor) -> Tensor:
+        """Logits by the file, after a look at how many pixels get the same class from the model."""
+        nonlocal same, pixels
+        with torch.no_grad():
+            own = graph.module(images)
+        logits = torch.from_numpy(run(images.numpy()))
+        for one, other in zip(logits, own, strict=True):
+            same += int((predicted_class(one) == predicted_class(other)).sum())
+            pixels += one[0].numel()
+        return logits
+
     for place in range(len(pairs) or NOISE_IMAGES):
         pair = pairs[place]() if pairs else None
         image = pair[0] if pair else rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-        batch = np.ascontiguousarray(fit_image(image, size, trained.resize))[None]
-        with torch.no_grad():
-            own = predicted_class(graph.module(torch.from_numpy(batch))[0])
-        logits = torch.from_numpy(run(batch)[0])
-        same += int((predicted_class(logits) == own).sum())
-        pixels += own.numel()
+        found = torch.cat([predicted_class(band) for band in _logits(both, image, trained.resize, graph, size)])
         if pair:
             target = torch.from_numpy(pair[1])
-            full = (target.shape[0], target.shape[1])
-            found = predicted_class(resize_logits(logits, full, seen=seen_share(full, size, trained.resize)))
             by_file += confusion_matrix(found, target, classes)
             as_reported += confusion_matrix(torch.from_numpy(report(image).classes), target, classes)
         advance()
@@ -139,6 +147,19 @@ def compare(
     by_both = [summary(matrix.numpy())["val/miou"] if pairs else None for matrix in (by_file, as_reported)]
     images = len(pairs) or NOISE_IMAGES
     return Parity(images, pixels, same / pixels, by_both[0], by_both[1], of_model, of_file, runtime)
+
+
+def _logits(run: Callable[[Tensor], Tensor], image: Image, resize: str, graph: Graph, size: Size) -> Iterator[Tensor]:
+    """Logits (C, H, W) of an image as its file's resizing rule has them, in bands of rows."""
+    if resize == TILE:
+        yield from blended(run, image, size, at_once=1, filled=size)
+        return
+    shown = fit_image(image, size, resize)
+    if resize == CROP:
+        shown = resize_image(shown, graph.input_size((shown.shape[0], shown.shape[1])))
+    logits = run(torch.from_numpy(np.ascontiguousarray(shown)[None]))[0]
+    full = (image.shape[0], image.shape[1])
+    yield resize_logits(logits, full, seen=seen_share(full, size, resize))
 
 
 def _percent(share: float) -> str:

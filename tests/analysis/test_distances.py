@@ -98,6 +98,16 @@ def test_what_lies_beside_an_image_is_in_no_mean_of_its_features():
     assert distances._pooled(maps, batch, "letterbox")[:, 0].tolist() == [4.0, 1.0]
 
 
+def test_features_of_windows_are_averaged_over_what_shows_the_image():
+    # Windows of 8x8 over 12x20: 2 rows by 3 columns, at 0 and 4, and at 0, 6 and 12.
+    image = np.arange(12 * 20 * 3, dtype=np.uint16).reshape(12, 20, 3).astype(np.uint8)
+    found = distances._in_windows(lambda images: images[:, :, :, 0].float()[:, None], image, (8, 8))
+    parts = [image[top : top + 8, left : left + 8, 0] for top in (0, 4) for left in (0, 6, 12)]
+    assert found.tolist() == pytest.approx([np.mean([part.mean() for part in parts])])
+    low = distances._in_windows(lambda images: images[:, ::2, ::2, 0].float()[:, None], image[:4], (8, 8))
+    assert low.tolist() == pytest.approx([np.mean([image[:4:2, left : left + 8 : 2, 0].mean() for left in (0, 6, 12)])])
+
+
 def test_the_sample_is_bounded_and_the_same_for_the_same_training_images():
     many = Split("train", tuple(f"i{place}" for place in range(1000)), (None,) * 1000, "ab" * 32)
     chosen = sampled(many)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import json
 import re
@@ -21,14 +22,14 @@ from analysis.export import __main__ as command
 from analysis.export import card
 from analysis.export import graph as graphs
 from analysis.export.graph import ExportError, RawImages, metadata_of, traced
-from analysis.export.parity import Parity, onnx_runner
+from analysis.export.parity import Parity, compare, onnx_runner
 from analysis.predicting import Predictor
 from trainables.data.resizing import content_size, fit_image
 from trainables.latency import Latency
 from trainables.loops import to_input
 from trainables.models import build_model
 from trainables.models.timm_backbones import with_constant_padding
-from trainables.options import LETTERBOX, RESIZES
+from trainables.options import CROP, LETTERBOX, RESIZES, TILE
 
 from ..copies import copy_run
 from .small_run import COUNTS, made_once
@@ -43,6 +44,10 @@ def original(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(original):
     return load_model(original[1])
+
+
+def with_resize(record, resize):
+    return dataclasses.replace(record, config=dataclasses.replace(record.config, resize=resize))
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +90,42 @@ def test_file_says_what_it_is(written, trained):
     assert "0.4000, on the images that chose it" in about["provenance"]
 
 
-@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("resize", [way for way in RESIZES if way != TILE])
 @pytest.mark.parametrize("size", [(40, 90), (90, 60), (33, 48), (64, 96)])
 def test_resizing_on_the_card_gives_the_input_that_the_model_was_trained_on(resize, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     names: dict[str, object] = {"image": image, "cv2": cv2}
-    exec(card._RESIZING[resize].format(size=(32, 48)), names)
+    exec(card._RESIZING[resize].format(size=(32, 48), multiple=1), names)
     np.testing.assert_array_equal(names["inputs"], fit_image(image, (32, 48), resize))
     if resize == LETTERBOX:
         assert (names["rows"], names["columns"]) == content_size(size, (32, 48), resize)
-        assert "rows, :columns" in card._snippet("onnx", resize, "net.onnx", "32x48")
+        assert "rows, :columns" in card._snippet("onnx", resize, "net.onnx", "32x48", classes=3, multiple="1")
+
+
+@pytest.mark.parametrize("size", [(40, 90), (20, 200), (20, 30)])
+def test_windows_on_the_card_are_those_of_an_evaluation(size, trained, graph, monkeypatch, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    tiled = dataclasses.replace(trained, record=with_resize(trained.record, TILE))
+    expected = Predictor(tiled)(image)
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("image.png", image[..., ::-1])
+    code = card._snippet("torch_export", TILE, "net.pt2", "32x48", classes=3, multiple="1")
+    head, _, rest = code.partition("model = ")
+    names: dict[str, object] = {"model": lambda images: graph.module(images)}
+    exec(head + rest.partition("\n")[2].replace("image.jpg", "image.png"), names)
+    # The file enlarges logits to each window; an evaluation does so from the head's resolution: not the same digits.
+    assert (names["classes"] == expected.classes).mean() > 0.99
+    parity = compare(tiled, graph, lambda images: graph.module(torch.from_numpy(images)).detach().numpy(), "itself",
+                     [lambda: (image, expected.classes)])  # fmt: skip
+    assert parity.equal == 1 and parity.file_miou > 0.98 and parity.report_miou == 1
+    assert parity.pixels == expected.tiles * 32 * 48
+
+
+@pytest.mark.parametrize("resize", [CROP, TILE])
+def test_files_of_models_that_were_trained_on_parts_say_how_whole_images_are_seen(resize, trained, graph):
+    about = metadata_of(dataclasses.replace(trained, record=with_resize(trained.record, resize)), graph)
+    assert about["resize"] == resize and "as in an evaluation" in about["resizing"]
+    assert ("windows of 32x48" in about["resizing"]) is (resize == TILE)
 
 
 def test_comparison_on_val_is_told_with_its_numbers(written):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sweep.compiled import plan_space, values_of
 from sweep.config import GoOnConfig, SweepConfig, from_command_line
 from sweep.flags import DEFAULT_ARCHITECTURES, duration, parser
 from trainables.errors import UsageError
@@ -69,9 +70,21 @@ def test_model_may_be_a_head_and_a_backbone() -> None:
 
 
 def test_every_flag_has_a_help_text_and_its_field() -> None:
-    of_command = {"config", "resume", "extend"}
+    of_command = {"config", "resume", "extend", "tile"}  # the last is two of `set_`
     assert vars(parser().parse_args([])).keys() - of_command == {f.name for f in dataclasses.fields(SweepConfig)}
     assert all(action.help for action in parser()._actions)
+
+
+def test_tile_is_a_size_and_a_way_and_contradicts_others() -> None:
+    asked = from_command_line(["--tile", "512", "--set", "batch_size=4"])
+    assert isinstance(asked, SweepConfig)
+    assert asked.set_ == {"batch_size": "4", "image_size": "512x512", "resize": "tile"}
+    space, base = plan_space(asked, (96, 128))
+    assert [values_of(space, base, key) for key in ("image_size", "resize")] == [("512x512",), ("tile",)]
+    with pytest.raises(
+        UsageError, match="--tile 256x300 is --set image_size=256x300 --set resize=tile: leave --set res"
+    ):
+        from_command_line(["--tile", "256x300", "--set", "resize=crop"])
 
 
 @pytest.mark.parametrize(

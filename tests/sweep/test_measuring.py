@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,6 +62,27 @@ def test_costs_of_combinations_are_products_of_what_was_measured() -> None:
         assert one.cost.val_seconds == pytest.approx(expected.val_seconds)
         assert one.cost.memory_bytes == pytest.approx(expected.memory_bytes, rel=1e-6)
         assert cost_of(costs, {**one.settings(), "loss.name": "dice"}) == one.cost
+
+
+def test_ways_that_images_come_to_the_input_have_costs_of_their_own_where_a_space_searches_them() -> None:
+    ways = choice("resize", ["letterbox", "tile"], role="scientific", reason="some")
+    held = full(image_size="96x128")
+    start = tuple({**point, "resize": "letterbox"} for point in held.start)
+    space = dataclasses.replace(held, parameters=(*held.parameters, ways), start=start)
+    asked = probes(space, BASE)
+    names = {f"{model} at 96x128, {way}" for model in MODELS for way in ("letterbox", "tile")}
+    assert {name for name, _ in asked[:4]} == names
+
+    def longer(config: Mapping[str, Any]) -> Cost:
+        found = cost(config)
+        return dataclasses.replace(found, train_seconds=found.train_seconds * (20 if config["resize"] == "tile" else 1))
+
+    costs = combined([config for _, config in asked], [longer(config) for _, config in asked])
+    config = {"model.name": MODELS[0], "image_size": "96x128", "training.freeze": "backbone", "batch_size": 8}
+    slow, quick = (cost_of(costs, {**config, "resize": way}) for way in ("tile", "letterbox"))
+    assert slow is not None and quick is not None
+    assert slow.train_seconds == pytest.approx(20 * quick.train_seconds)
+    assert str(costs[-1]).startswith("fcn_resnet50 at 96x128, tile, batches of ")
 
 
 def test_what_a_space_holds_is_no_part_of_its_costs() -> None:

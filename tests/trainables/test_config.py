@@ -76,7 +76,7 @@ def test_all_faults_are_told_at_once() -> None:
     told = str(error.value)
     for expected in (
         "image_size: each side must be at least 16 pixels",
-        "resize: must be letterbox or stretch, not 'squeeze'",
+        "resize: must be letterbox or stretch or crop or tile, not 'squeeze'",
         "epochs=0: must be >= 1",
         "batch_size=many: must be an integer",
         "seed=-1: must be >= 0",

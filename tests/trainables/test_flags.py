@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from trainables.flags import share, whole
+from trainables.flags import share, tile, whole
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "many", "", "\u00b2"])
@@ -21,3 +21,10 @@ def test_what_is_no_share_is_named(text: str) -> None:
     assert (share("0"), share("0.5"), share("1")) == (0.0, 0.5, 1.0)
     with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' must be a number within 0 .. 1"):
         share(text)
+
+
+@pytest.mark.parametrize("text", ["", "x", "512x", "-3", "5.5", "big", "1x2x3"])
+def test_what_is_no_tile_is_named(text: str) -> None:
+    assert (tile("512"), tile(" 300X8000 ")) == ("512x512", "300x8000")
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text!r} must be pixels, such as 512, or HEIGHTxWIDTH"):
+        tile(text)

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from analysis.report.methods import methods_text
+from analysis.report.methods import RESIZED, methods_text
 from search_spaces.core.parameter import choice
 from sweep.manifest import Budget, SearchRecord
 from sweep.resources import Resources
 from trainables.labels import MAJORITY
+from trainables.options import RESIZES
 
 from ..synthetic_run import make_results, with_verdict
 
@@ -38,6 +39,7 @@ def with_configs(results, *changes):
 def test_how_images_came_to_the_input_is_told_where_it_was_the_same_for_all(results):
     fitted = methods_text(with_configs(results, {"resize": "letterbox"}))
     assert "resized to fit within the model's input with its aspect kept" in fitted and "stretched" not in fitted
+    assert set(RESIZED) == set(RESIZES)
     mixed = methods_text(with_configs(results, {"resize": "letterbox"}, {"resize": "stretch"}))
     assert len(results.labels) > 1 and "stretched" not in mixed and "resized" not in mixed
 
