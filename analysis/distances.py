@@ -16,7 +16,7 @@ from analysis.failures.training_images import LEAST_TRAINING, TrainingImages, me
 from analysis.kept import OnStep, inputs_of, keep_numbers, kept_numbers, key_of_weights, place_of
 from trainables.checkpoint import load_trial, rebuild_model
 from trainables.data.base import Image, SegmentationData
-from trainables.data.cache.scan import class_presence, scan
+from trainables.data.cache.scan import pixels_by_image, scan
 from trainables.data.resizing import Size, fill_image
 from trainables.data.splits.frozen import Split, split_hash
 from trainables.data.tiles import windows
@@ -63,7 +63,7 @@ def training_images(
     """
     if why := _unusable(data, train):
         return TrainingImages(missing=(f"Frequency of the class in training and distance to it are not known: {why}.",))
-    frequency = class_presence(data, train.ids).mean(axis=0)
+    frequency = (pixels_by_image(data, train.ids) > 0).mean(axis=0)
     try:
         if len(train.ids) < LEAST_TRAINING:
             raise DataError(f"it takes {LEAST_TRAINING} of them, and there are {len(train.ids)}")

@@ -10,10 +10,11 @@ from search_spaces import SearchSpace, find_space
 from search_spaces.core.space import shorter_space
 from sweep.verify import load_run_split
 from trainables.config import parse_size
-from trainables.data import SegmentationData
+from trainables.data import SegmentationData, Splits
 from trainables.data.splits.complete import PARTS
-from trainables.data.splits.frozen import TEST_SPLIT_FILE
+from trainables.data.splits.frozen import TEST_SPLIT_FILE, Split
 from trainables.data.splits.given import make_splits
+from trainables.data.splits.stratified import like_before
 from trainables.errors import DataError, SegsweepError
 
 
@@ -52,13 +53,17 @@ def splits_fault(asked: Mapping[str, Any], data: SegmentationData, run_dir: Path
         data: The data set, which is as it was.
         run_dir: The run.
     """
-    try:
-        now = make_splits(data, **asked)
-    except DataError as error:
-        return str(error)
     # A test split that was removed is missed by a report on test, not here.
     there = [part for part in PARTS if part != "test" or (run_dir / TEST_SPLIT_FILE).is_file()]
     then = [load_run_split(run_dir, part) for part in there]
+    try:
+        now = like_before(lambda: make_splits(data, **asked), lambda drawn: not _splits_differ(then, drawn, data))
+    except DataError as error:
+        return str(error)
+    return _splits_differ(then, now, data)
+
+
+def _splits_differ(then: Sequence[Split], now: Splits, data: SegmentationData) -> str:
     for what, differing in (
         ("images", [split.name for split in then if {*split.ids} != {*getattr(now, split.name)}]),
         ("groups", [split.name for split in then if split.groups != tuple(now.group(data, i) for i in split.ids)]),

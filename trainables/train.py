@@ -21,12 +21,12 @@ from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
 from trainables.data.base import SegmentationData, Splits
 from trainables.data.cache.decoded import DataCaches
-from trainables.data.cache.scan import scan
 from trainables.data.check import check
 from trainables.data.flags import add_data_flags
 from trainables.data.reading.names import expanded
-from trainables.data.splits.frozen import SPLITS_FILE, load_split, load_test_split, split_hash
+from trainables.data.splits.frozen import SPLITS_FILE, changed_parts, load_split, load_test_split, split_hash
 from trainables.data.splits.given import make_splits
+from trainables.data.splits.stratified import like_before
 from trainables.data.usual_size import usual_size
 from trainables.errors import INTERRUPTED, CheckpointError, DataError, SegsweepError, UsageError
 from trainables.execution import Execution, TrialData
@@ -208,7 +208,7 @@ def _chosen_data(asked: argparse.Namespace, trial: _Origin | None) -> tuple[Segm
     """
     if asked.data is not None or trial is None:
         data = DATASETS.get(asked.data or "scenes")(root=asked.data_root, download=asked.download)
-        return data, make_splits(data, splits=asked.splits, group_by=asked.group_by, seed=0)
+        return data, _drawn(data, asked, _splits_before(asked.out))
     if not trial.data:
         raise UsageError(
             f"--trial {asked.trial} does not say which images it was trained on, and no run folder is around it: name "
@@ -224,7 +224,7 @@ def _chosen_data(asked: argparse.Namespace, trial: _Origin | None) -> tuple[Segm
     if [info.name for info in data.classes] != list(trial.classes):
         raise _other_data(trial.path, data, "its classes are others")
     if asked.splits is not None or asked.group_by is not None:
-        return data, make_splits(data, splits=asked.splits, group_by=asked.group_by, seed=0)
+        return data, _drawn(data, asked, _splits_before(asked.out))
     run_dir = _run_around(trial.path)
     if (run_dir / SPLITS_FILE).is_file():
         frozen = [load_split(run_dir, "train"), load_split(run_dir, "val"), load_test_split(run_dir)]
@@ -232,13 +232,18 @@ def _chosen_data(asked: argparse.Namespace, trial: _Origin | None) -> tuple[Segm
         train, val, test = (split.ids for split in frozen)
         splits = Splits(train, val, test, origin=f"those of {run_dir}", groups=groups)
     else:
-        splits = make_splits(data, seed=0)
-    records = scan(data, [*splits.train, *splits.val])
-    hashes = {i: (record.image.sha256, record.mask.sha256) for i, record in records.items()}
-    for part, told in trial.data["splits"].items():
-        if split_hash(getattr(splits, part), hashes) != told:
-            raise _other_data(trial.path, data, f"the {part} split is another one, or its files changed")
+        splits = _drawn(data, asked, trial.data["splits"])
+    if changed := changed_parts(data, splits, trial.data["splits"]):
+        raise _other_data(trial.path, data, f"the {changed[0]} split is another one, or its files changed")
     return data, splits
+
+
+def _drawn(data: SegmentationData, asked: argparse.Namespace, before: Mapping[str, str]) -> Splits:
+    """The splits that the flags make, by the rule by which those of before were drawn (their hashes)."""
+    return like_before(
+        lambda: make_splits(data, splits=asked.splits, group_by=asked.group_by, seed=0),
+        lambda splits: not changed_parts(data, splits, before),
+    )
 
 
 def _other_data(trial: Path, data: SegmentationData, why: str) -> UsageError:
@@ -377,16 +382,22 @@ def _compare_data(out: Path, data: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: If they changed.
     """
-    try:
-        before = json.loads((out / DATA_FILE).read_bytes())["splits"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    changed = [part for part, digest in data["splits"].items() if before.get(part) != digest]
+    before = _splits_before(out)
+    changed = [part for part, digest in data["splits"].items() if before and before.get(part) != digest]
     if changed:
         raise CheckpointError(
             f"{out} was trained on other images: {' and '.join(changed)} changed since; restore them, or give another "
             "--out"
         )
+
+
+def _splits_before(out: Path) -> dict[str, str]:
+    """The hashes of the splits of a training that was begun in a folder; empty where there is none."""
+    try:
+        told = json.loads((out / DATA_FILE).read_bytes())["splits"]
+        return {part: told[part] for part in ("train", "val")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 if __name__ == "__main__":

@@ -22,6 +22,9 @@ from sweep.journal import Journal
 from sweep.manifest import SweepManifest, TrackingRecord
 from sweep.objectives import recorded_objectives
 from sweep.session import Session
+from trainables.data import DATASETS
+from trainables.data.splits.given import make_splits
+from trainables.data.splits.stratified import drawn_by
 from trainables.latency import Latency
 
 from ..mini import write
@@ -297,6 +300,16 @@ def test_groups_over_which_splits_were_drawn_can_be_given_again(stage: Stage) ->
     assert code == 2 and "--group-by im(...) (" in errors and "of the run have other images" in errors
     (run_dir / "splits.test.json").unlink()
     assert stage.resume("--group-by", "im(..).") == (0, "")
+
+
+def test_splits_that_were_drawn_by_the_rule_before_can_be_given_again(stage: Stage) -> None:
+    with drawn_by("images"):
+        run_dir = stage.start("--group-by", "im(...)")
+    frozen = json.loads((run_dir / "splits.json").read_text())
+    assert "stratified by class with seed" in frozen["origin"]
+    now = make_splits(DATASETS.get("folder")(root=stage.root), group_by="im(...)")
+    assert "stratified by pixels" in now.origin and {*now.val} != {*frozen["val"]["ids"]}
+    assert stage.resume("--group-by", "im(...)") == (0, "")
 
 
 def test_each_mode_has_a_parser_of_its_own() -> None:

@@ -16,8 +16,9 @@ from trainables.checkpoint import load_trial
 from trainables.config import TrialConfig
 from trainables.data import DATASETS
 from trainables.data.check import check
-from trainables.data.splits.frozen import freeze_splits
+from trainables.data.splits.frozen import changed_parts, freeze_splits
 from trainables.data.splits.given import given_splits
+from trainables.data.splits.stratified import drawn_by
 
 from ..mini import write
 
@@ -223,6 +224,21 @@ def test_trial_without_its_run_takes_the_data_sets_own_splits_only_if_they_are_t
     assert train.main(of_trial(alone, tmp_path / "out")) == 2
     assert "the train split is another one" in capsys.readouterr().err
     assert train.main(of_trial(alone, tmp_path / "out", "--splits", str(tmp_path / "lists"))) == 0
+
+
+def test_what_was_trained_on_splits_of_the_rule_before_finds_them_again(
+    mini_root: Path, tmp_path: Path, capsys: Told
+) -> None:
+    begin = command(mini_root, tmp_path / "first", "--epochs", "1")
+    with drawn_by("images"):
+        assert train.main(begin) == 0
+    assert train.main(begin) == 2, "it ended"
+    assert "holds 1 epochs already" in capsys.readouterr().err
+    model = tmp_path / "first" / "model"
+    assert train.main(of_trial(model / "trial.json", tmp_path / "again")) == 0
+    assert load_trial(tmp_path / "again" / "model").data == load_trial(model).data
+    data = DATASETS.get("folder")(root=mini_root)
+    assert changed_parts(data, data.splits(), load_trial(model).data["splits"]), "the rule of today draws others"
 
 
 def test_training_does_not_go_on_with_masks_that_were_repainted(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trainables.data.base import DATASETS, VOID, ClassInfo, Offender, Splits
 from trainables.data.reading.files import FileData, files_by_stem, require_root, unpaired
-from trainables.data.splits.stratified import FRACTIONS, draw
+from trainables.data.splits.stratified import FRACTIONS, draw, how_drawn
 from trainables.errors import DataError
 
 _CLASSES = (
@@ -105,8 +105,8 @@ class CamVid(FileData):
             train,
             val,
             test,
-            origin=f"blocks of at most {BLOCK_SECONDS:g} s of video dealt out 60/20/20, stratified by class with seed "
-            f"{seed}; {dropped} of {len(ids)} frames lie within {GAP_SECONDS:g} s of another split and are left out",
+            origin=f"blocks of at most {BLOCK_SECONDS:g} s of video dealt out 60/20/20, {how_drawn(seed)}; "
+            f"{dropped} of {len(ids)} frames lie within {GAP_SECONDS:g} s of another split and are left out",
             warnings=(
                 "the official CamVid split is not used: its val lies inside a training sequence, seconds away from "
                 "training frames, so that its scores reward memory; numbers here do not compare with published ones",

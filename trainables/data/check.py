@@ -134,6 +134,7 @@ def check(data: SegmentationData, splits: Splits, *, progress: OnProgress | None
         data,
         {part: counts[part] for part in PARTS if part in known_parts},
         None if unknown else _stored(records.values()),
+        {part: [splits.group(data, image_id) for image_id in members] for part, members in parts.items()},
     )
     return CheckResult(
         name=data.name,

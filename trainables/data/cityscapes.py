@@ -8,7 +8,7 @@ from pathlib import Path
 from trainables.data.base import DATASETS, VOID, ClassInfo, Offender, Splits
 from trainables.data.reading.files import FileData, require_root, unpaired
 from trainables.data.reading.names import check_ids
-from trainables.data.splits.stratified import VAL_SHARE, draw
+from trainables.data.splits.stratified import VAL_SHARE, draw, how_drawn
 from trainables.errors import DataError
 
 _IMAGES, _MASKS = "leftImg8bit", "gtFine"
@@ -89,7 +89,7 @@ class Cityscapes(FileData):
             val,
             tuple(image_id for image_id in self.ids() if self._part_of[image_id] == "val"),
             origin=f"test is the official val of Cityscapes; val is about {VAL_SHARE:.0%} of official train in whole "
-            f"cities ({names}), stratified by class with seed {seed}",
+            f"cities ({names}), {how_drawn(seed)}",
         )
 
 

@@ -24,7 +24,7 @@ from trainables.data.reading.read import ImageReading, MaskReading, exif_orienta
 from trainables.data.reading.stored import color_of
 from trainables.data.splits.complete import completed
 from trainables.data.splits.groups import groups_by
-from trainables.data.splits.stratified import FRACTIONS, draw
+from trainables.data.splits.stratified import FRACTIONS, draw, how_drawn
 from trainables.errors import DataError
 from trainables.words import counted, some_of
 
@@ -216,7 +216,7 @@ class Folder(FileData):
         groups = [self.group(image_id) for image_id in ids]
         together = ", groups kept together" if any(groups) else ""
         train, val, test = draw(self, ids, FRACTIONS, seed=seed, groups=groups if any(groups) else None)
-        return Splits(train, val, test, origin=f"drawn 60/20/20, stratified by class with seed {seed}{together}")
+        return Splits(train, val, test, origin=f"drawn 60/20/20, {how_drawn(seed)}{together}")
 
     def layout(self) -> str:
         """Where the splits come from, without drawing any."""

@@ -9,7 +9,7 @@ from trainables.data.base import DATASETS, VOID, ClassInfo, Splits
 from trainables.data.reading.files import FileData, read_lines
 from trainables.data.reading.names import check_ids
 from trainables.data.reading.published import Published
-from trainables.data.splits.stratified import VAL_SHARE, draw
+from trainables.data.splits.stratified import VAL_SHARE, draw, how_drawn
 from trainables.errors import DataError
 
 _PET, _BACKGROUND, _BORDER = 1, 2, 3
@@ -55,7 +55,7 @@ class OxfordPet(FileData):
             val,
             tuple(sorted(self._test)),
             origin=f"test is the official test of Oxford-IIIT Pet; val is {VAL_SHARE:.0%} of official trainval, "
-            f"stratified by class with seed {seed}",
+            f"{how_drawn(seed)}",
         )
 
 

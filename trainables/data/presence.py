@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from trainables.data.base import VOID, Offender, SegmentationData
 from trainables.data.reading.stored import stored_text
+from trainables.data.splits.complete import PARTS
 from trainables.words import counted, some_of
 
 RARE_IMAGES = 5
@@ -29,7 +30,10 @@ Counts = Mapping[str, npt.NDArray[np.int64]]
 
 
 def shown_faults(
-    data: SegmentationData, counts: Counts, stored: Mapping[int, int] | None
+    data: SegmentationData,
+    counts: Counts,
+    stored: Mapping[int, int] | None,
+    groups: Mapping[str, Sequence[str | None]] | None = None,
 ) -> tuple[list[Offender], list[Offender]]:
     """Errors and warnings about the classes that the splits show; where there is an error, no warning repeats it.
 
@@ -43,6 +47,7 @@ def shown_faults(
         data: The data set.
         counts: Of the splits that have images and whose masks could all be read.
         stored: Pixels of each stored value over all masks; None if some could not be read.
+        groups: The group of each image of the splits, in the order of `counts`; None where images are on their own.
     """
     if len(data.classes) == 1:
         return [_list_of_one(data, stored or {})], []
@@ -63,7 +68,7 @@ def shown_faults(
         if part == "train" or shown:
             kind = _UNLEARNABLE if part == "train" else _UNMEASURABLE
             errors.append(_all_alike(data, part, kind, total, stored))
-    return errors, [*doubt, *_scarce(data, {part: counts[part] for part in counts if part not in told})]
+    return errors, [*doubt, *_scarce(data, counts, told, groups or {})]
 
 
 def _list_of_one(data: SegmentationData, stored: Mapping[int, int]) -> Offender:
@@ -130,21 +135,38 @@ def _all_alike(
     return Offender(kind, where, data.root, f"{detail}; {cure}")
 
 
-def _scarce(data: SegmentationData, counts: Counts) -> Iterator[Offender]:
-    """Classes without a pixel in a split, and those with few."""
+def _scarce(
+    data: SegmentationData, counts: Counts, told: Collection[str], groups: Mapping[str, Sequence[str | None]]
+) -> Iterator[Offender]:
+    """Classes without a pixel in a split, and those with few; splits that an error tells of are left out."""
     for part, pixels in counts.items():
+        if part in told:
+            continue
         images, total, everything = (pixels > 0).sum(axis=0), pixels.sum(axis=0), max(1, int(pixels.sum()))
-        for info, seen, share in zip(data.classes, images.tolist(), (total / everything).tolist(), strict=True):
+        shares = (total / everything).tolist()
+        for class_id, (info, seen, share) in enumerate(zip(data.classes, images.tolist(), shares, strict=True)):
             if not seen:
-                yield Offender(
-                    "class absent from a split", part, data.root, f"class {info.name} has no pixel in {part}"
-                )
+                detail = f"class {info.name} has no pixel in {part}{_in_all(class_id, counts, groups)}"
+                yield Offender("class absent from a split", part, data.root, detail)
             elif seen < RARE_IMAGES or share < RARE_SHARE:
                 detail = (
                     f"class {info.name} in {part}: {counted(seen, 'image')}, {share:.3%} of labelled "
                     f"pixels (rare: fewer than {RARE_IMAGES} images, or less than {RARE_SHARE:.2%})"
                 )
                 yield Offender("rare class", part, data.root, detail)
+
+
+def _in_all(class_id: int, counts: Counts, groups: Mapping[str, Sequence[str | None]]) -> str:
+    """In how many images and groups of all splits a class is: with fewer than there are splits one has to lack it."""
+    if len(counts) < len(PARTS):
+        return ""
+    seen = [(part, row) for part, pixels in counts.items() for row in np.flatnonzero(pixels[:, class_id]).tolist()]
+    if not seen:
+        return ", nor in any other split"
+    units = {(groups[part][row] if part in groups else None) or (part, row) for part, row in seen}
+    together = f" of {counted(len(units), 'group')}" if len(units) < len(seen) else ""
+    few = f", too few for {len(PARTS)} splits" if len(units) < len(PARTS) else ""
+    return f"; it is in {counted(len(seen), 'image')}{together} in all{few}"
 
 
 def _line(number: int, name: str, color: Sequence[int]) -> str:

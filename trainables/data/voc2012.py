@@ -8,7 +8,7 @@ from pathlib import Path
 from trainables.data.base import DATASETS, VOID, ClassInfo, Splits
 from trainables.data.reading.files import FileData, read_list
 from trainables.data.reading.published import Published
-from trainables.data.splits.stratified import FRACTIONS, VAL_SHARE, draw
+from trainables.data.splits.stratified import FRACTIONS, VAL_SHARE, draw, how_drawn
 from trainables.errors import DataError
 
 NAMES = (
@@ -71,15 +71,15 @@ class Voc2012(FileData):
                 kept,
                 val,
                 tuple(sorted(self._val)),
-                origin=f"test is the official val of VOC 2012; val is {VAL_SHARE:.0%} of official train, stratified "
-                f"by class with seed {seed}",
+                origin=f"test is the official val of VOC 2012; val is {VAL_SHARE:.0%} of official train, "
+                f"{how_drawn(seed)}",
             )
         kept, val, test = draw(self, train, FRACTIONS, seed=seed)
         return Splits(
             kept,
             val,
             test,
-            origin=f"drawn 60/20/20 from the {len(train)} ids of official train, stratified by class with seed {seed}",
+            origin=f"drawn 60/20/20 from the {len(train)} ids of official train, {how_drawn(seed)}",
             warnings=(
                 "the official val list (val.txt) is not there: test was drawn from official train, so its numbers "
                 "do not compare with published ones",

@@ -6,6 +6,7 @@ import pytest
 
 from trainables.data import DATASETS
 from trainables.data.cache.decoded import class_pixels
+from trainables.data.cache.scan import pixels_by_image
 from trainables.data.check import check
 from trainables.data.voc2012 import NAMES, palette_color
 from trainables.errors import DataError
@@ -43,7 +44,11 @@ def test_official_val_is_test_and_val_is_drawn_from_train(tiny_voc: Path) -> Non
     data = voc2012(root=tiny_voc)
     splits = data.splits()
     assert splits.test == tuple(f"2007_val{number:03d}" for number in range(6))
-    assert len(splits.val) == 4 and len(splits.train) == 16
+    assert len(splits.val) + len(splits.train) == 20
+    assert len(splits.val) == 5, "a fifth is 4; the classes that are in two images need one more"
+    shown = pixels_by_image(data, splits.train + splits.val) > 0
+    twice = shown[:, shown.sum(axis=0) > 1]
+    assert twice.size and twice[:15].any(axis=0).all() and twice[15:].any(axis=0).all()
     assert all(image_id.startswith("2007_train") for image_id in splits.train + splits.val)
     assert "official val" in splits.origin and not splits.warnings
 
@@ -52,7 +57,10 @@ def test_without_val_list_all_three_are_drawn_and_it_is_said(tiny_voc: Path) -> 
     (tiny_voc / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt").unlink()
     data = voc2012(root=tiny_voc)
     splits = data.splits()
-    assert (len(splits.train), len(splits.val), len(splits.test)) == (12, 4, 4)
+    shown = [pixels_by_image(data, part) > 0 for part in (splits.train, splits.val, splits.test)]
+    assert [len(part) for part in shown] == [10, 5, 5], "12, 4, 4 but for classes that are in three images"
+    enough = sum(part.sum(axis=0) for part in shown) >= 3
+    assert all(part.any(axis=0)[enough].all() for part in shown)
     assert "official val list" in splits.warnings[0]
 
 
@@ -105,7 +113,7 @@ def test_real_images_have_the_documented_statistics(voc_root: Path) -> None:
     splits = data.splits()
     result = check(data, splits)
     assert not result.errors
-    assert ["4 images" in offender.detail for offender in result.warnings] == [True], "sheep in test"
+    assert ["sheep" in o.detail and "4 images" in o.detail for o in result.warnings] == [True, True], "val and test"
     assert sum((data.mask(image_id) == NAMES.index("sheep")).any() for image_id in splits.test) == 4
     assert len(data.ids()) == 635
     assert sorted(splits.train + splits.val + splits.test) == list(data.ids())

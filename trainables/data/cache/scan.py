@@ -116,13 +116,13 @@ def pixels_by_class(data: SegmentationData, record: ImageRecord) -> npt.NDArray[
     return counts
 
 
-def class_presence(data: SegmentationData, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Which class occurs in which image, shape (N, C); images that cannot be read show none."""
+def pixels_by_image(data: SegmentationData, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Pixels of each class in each image, shape (N, C); images that cannot be read show none."""
     records = scan(data, ids)
-    presence = np.zeros((len(ids), len(data.classes)), bool)
+    counts = np.zeros((len(ids), len(data.classes)), np.int64)
     for row, image_id in enumerate(ids):
-        presence[row] = pixels_by_class(data, records[image_id]) > 0
-    return presence
+        counts[row] = pixels_by_class(data, records[image_id])
+    return counts
 
 
 def _read(data: SegmentationData, image_id: str, seen: Mapping[tuple[str, ...], ImageRecord]) -> ImageRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trainables.data.base import SegmentationData, Splits
-from trainables.data.splits.stratified import draw
+from trainables.data.splits.stratified import draw, how_drawn
 
 PARTS = ("train", "val", "test")
 
@@ -37,7 +37,7 @@ def completed(data: SegmentationData, given: Splits, seed: int) -> Splits:
         drawn = draw(data, pool, fractions, seed=seed, groups=[given.group(data, image_id) for image_id in pool])
         lists.update(zip(("train", *missing), drawn, strict=True))
         share = f"{_SHARE:.0%} of the {len(pool)} images of train" + (" each" if len(missing) > 1 else "")
-        said.append(f"{' and '.join(missing)} drawn: {share}, stratified by class with seed {seed}")
+        said.append(f"{' and '.join(missing)} drawn: {share}, {how_drawn(seed)}")
     left = len(data.ids()) - sum(map(len, lists.values()))
     notes = (f"{left} of {len(data.ids())} images are in no split and left out",) if left else ()
     return replace(given, **lists, origin="; ".join(said), warnings=notes)

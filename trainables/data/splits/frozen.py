@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.data.base import SegmentationData, Splits
+from trainables.data.cache.scan import scan
 from trainables.data.reading.names import check_ids
 from trainables.errors import DataError
 from trainables.files import json_bytes, write_atomically
@@ -43,6 +44,19 @@ def split_hash(ids: Sequence[str], hashes: Mapping[str, tuple[str, str]]) -> str
     """
     lines = sorted(f"{image_id} {hashes[image_id][0]} {hashes[image_id][1]}" for image_id in ids)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def changed_parts(data: SegmentationData, splits: Splits, before: Mapping[str, str]) -> list[str]:
+    """The parts whose images or files are others than those of before.
+
+    Args:
+        data: The data set.
+        splits: Of it, now.
+        before: `split_hash` of each part, then.
+    """
+    records = scan(data, [image_id for part in before for image_id in getattr(splits, part)])
+    hashes = {i: (record.image.sha256, record.mask.sha256) for i, record in records.items()}
+    return [part for part, told in before.items() if split_hash(getattr(splits, part), hashes) != told]
 
 
 def freeze_splits(

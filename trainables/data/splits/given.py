@@ -16,7 +16,7 @@ from trainables.data.reading.files import read_lines, read_table
 from trainables.data.reading.names import expanded, printable
 from trainables.data.splits.complete import PARTS, completed
 from trainables.data.splits.groups import groups_by
-from trainables.data.splits.stratified import FRACTIONS, draw
+from trainables.data.splits.stratified import FRACTIONS, draw, how_drawn
 from trainables.errors import DataError
 from trainables.places import OnProgress
 
@@ -72,7 +72,7 @@ def _made(
         return data.splits(seed=seed)
     train, val, test = draw(data, ids, FRACTIONS, seed=seed, groups=[groups[image_id] for image_id in ids])
     together = f"{len(set(groups.values()))} groups ({group_by}) kept together"
-    origin = f"drawn 60/20/20 from all {len(ids)} images, stratified by class with seed {seed}, {together}"
+    origin = f"drawn 60/20/20 from all {len(ids)} images, {how_drawn(seed)}, {together}"
     return Splits(train, val, test, origin=origin, groups=groups)
 
 

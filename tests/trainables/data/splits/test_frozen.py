@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.splits import long_tailed
 from trainables.data import DATASETS, Splits
 from trainables.data.splits.frozen import freeze_splits, load_split, load_test_split
-from trainables.data.splits.stratified import stratified_split
+from trainables.data.splits.stratified import balanced_split, stratified_split
 from trainables.errors import DataError
 
 FRACTIONS = (0.6, 0.2, 0.2)
@@ -75,6 +76,88 @@ def test_rare_classes_are_spread_better_than_by_a_random_draw() -> None:
     assert error(stratified_split(presence, FRACTIONS, seed=0)) < min(drawn)
 
 
+@settings(max_examples=40, deadline=None)
+@given(presences(), st.integers(1, 30), st.integers(0, 5))
+def test_balanced_split_deals_out_whole_groups_once_and_again_the_same(
+    presence: np.ndarray, group_count: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = presence * rng.integers(1, 1000, presence.shape)
+    groups = rng.integers(0, group_count, len(pixels)).tolist()
+    parts = balanced_split(pixels, FRACTIONS, seed=seed, groups=groups)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(pixels)))
+    homes = [{groups[index] for index in part} for part in parts]
+    assert sum(map(len, homes)) == len({*groups})
+    again = balanced_split(pixels, FRACTIONS, seed=seed, groups=groups)
+    assert [part.tolist() for part in parts] == [part.tolist() for part in again]
+
+
+def shares_off(pixels: np.ndarray, parts: list[np.ndarray]) -> float:
+    """Mean relative deviation of parts' shares of class pixels from those asked for."""
+    held = np.array([pixels[part].sum(axis=0) for part in parts]) / pixels.sum(axis=0)
+    return float(np.abs(held / np.array(FRACTIONS)[:, None] - 1).mean())
+
+
+def test_exchanges_end_where_no_move_and_no_swap_lowers_the_imbalance() -> None:
+    rng = np.random.default_rng(3)
+    pixels = np.where(rng.random((20, 4)) < 0.5, rng.lognormal(5, 1, (20, 4)), 0).astype(np.int64)
+    groups = rng.integers(0, 14, 20)
+    units = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+
+    def imbalance(part_of: np.ndarray) -> float:
+        """As the docstring of `exchanged` has it, from the images of each part."""
+        total = 0.0
+        for part, share in enumerate(FRACTIONS):
+            inside = [unit for unit, home in zip(units, part_of, strict=True) if home == part]
+            images = np.concatenate([np.zeros(0, int), *inside]).astype(int)
+            for class_id in range(4):
+                shown = pixels[:, class_id] > 0
+                held = pixels[images, class_id].sum() / pixels[:, class_id].sum()
+                seen = shown[images].sum() / shown.sum()
+                groups_seen = sum(shown[u].any() for u in inside) / sum(shown[u].any() for u in units)
+                total += sum((value / share - 1) ** 2 for value in (held, seen, groups_seen))
+            total += 4 * (len(images) / 20 / share - 1) ** 2
+        return total
+
+    parts = balanced_split(pixels, FRACTIONS, seed=0, groups=groups.tolist())
+    home = {int(index): number for number, part in enumerate(parts) for index in part}
+    drawn = np.array([home[int(unit[0])] for unit in units])
+    least = imbalance(drawn)
+    for one in range(len(units)):
+        for part in range(3):
+            moved = drawn.copy()
+            moved[one] = part
+            assert imbalance(moved) >= least - 1e-9
+        for other in range(one):
+            swapped = drawn.copy()
+            swapped[[one, other]] = drawn[[other, one]]
+            assert imbalance(swapped) >= least - 1e-9
+
+
+def test_pixels_of_classes_are_shared_out_better_than_by_images_and_no_class_is_missing() -> None:
+    for seed in range(3):
+        pixels, groups = long_tailed(seed, grouped=False)
+        by_images = stratified_split(pixels > 0, FRACTIONS, seed=seed, groups=groups)
+        by_pixels = balanced_split(pixels, FRACTIONS, seed=seed, groups=groups)
+        assert shares_off(pixels, by_pixels) < 0.5 * shares_off(pixels, by_images)
+        assert all((pixels[part].sum(axis=0) > 0).all() for part in by_pixels)
+        assert [len(part) for part in by_pixels] == [180, 60, 60]
+
+
+def test_no_part_lacks_a_class_that_dealing_by_images_left_out_of_one() -> None:
+    rng = np.random.default_rng(0)
+    mended = 0
+    for _ in range(20):
+        pixels = np.zeros((12, 5), np.int64)
+        for class_id in range(5):
+            pixels[rng.choice(12, 4, replace=False), class_id] = rng.integers(1, 1000)
+        before = stratified_split(pixels > 0, FRACTIONS, seed=0)
+        mended += any((pixels[part].sum(axis=0) == 0).any() for part in before)
+        assert all((pixels[part].sum(axis=0) > 0).all() for part in balanced_split(pixels, FRACTIONS, seed=0))
+    assert mended
+
+
+@pytest.mark.parametrize("split", [stratified_split, balanced_split])
 @pytest.mark.parametrize(
     ("presence", "fractions", "groups"),
     [
@@ -84,9 +167,11 @@ def test_rare_classes_are_spread_better_than_by_a_random_draw() -> None:
         (np.zeros((4, 2), bool), (0.5, 0.5), [1]),
     ],
 )
-def test_senseless_arguments_are_refused(presence: np.ndarray, fractions: tuple[float, ...], groups: Any) -> None:
+def test_senseless_arguments_are_refused(
+    presence: np.ndarray, fractions: tuple[float, ...], groups: Any, split: Any
+) -> None:
     with pytest.raises(ValueError):
-        stratified_split(presence, fractions, seed=0, groups=groups)
+        split(presence, fractions, seed=0, groups=groups)
 
 
 @pytest.fixture

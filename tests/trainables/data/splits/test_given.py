@@ -63,7 +63,10 @@ def test_missing_val_is_drawn_from_the_train_list(data, lists) -> None:  # type:
     splits = given_splits(data, lists(train=" ".join(IDS[:10]), test=" ".join(IDS[10:])), seed=3)
     assert splits.test == IDS[10:] and sorted(splits.train + splits.val) == list(IDS[:10])
     assert len(splits.val) == 2 and together(data, splits) and not splits.warnings
-    assert "val drawn: 20% of the 10 images of train, stratified by class with seed 3" in splits.origin
+    assert (
+        "val drawn: 20% of the 10 images of train, stratified by pixels and images of each class with seed 3"
+        in splits.origin
+    )
     assert splits == make_splits(data, splits=lists(), seed=3)
 
 
