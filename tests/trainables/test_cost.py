@@ -58,6 +58,7 @@ def test_what_starts_once_in_a_trial_is_not_taken_for_an_epochs_cost(
 ) -> None:
     """On a GPU the first batch waited 21 s for loader processes, and an epoch of 1 s was planned with 867 s."""
     monkeypatch.setattr(cost, "SECONDS", 0.01)  # so that a first batch is long without loader processes, too
+    monkeypatch.setattr("trainables.loaders.start_method", lambda: "spawn")
     found = measure(config(), mini_data, Execution(workers=1))
     batches = len(mini_data.train) // 2
     assert found.train_seconds / batches < 1.0 < found.build_seconds, "a process that loads torch takes seconds"
