@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ..command import REPO, Started, environment, events, ray_processes, run, wait_until
+from ..mini import write
 from .twin import NAME, Twin, flags_of, resume_of
 
 pytestmark = pytest.mark.ray
@@ -76,13 +77,29 @@ def test_a_full_disk_stops_the_sweep_and_costs_no_trial(
     assert Twin(run_dir) == twin
 
 
-def test_loader_processes_work_with_the_shared_memory_of_a_container(mini_root: Path, tmp_path: Path) -> None:
+def test_loader_processes_work_with_the_shared_memory_of_a_container(tmp_path: Path) -> None:
     """2 MB of it, where a batch has 3: without another way torch waits for ever for the batch that found no room."""
     size = ["--set", "image_size=384x512", "--set", "batch_size=4", "--set", "model.name=lraspp_mobilenet_v3_small"]
-    train = ["-m", "trainables.train", "--data", "folder", "--data-root", str(mini_root), "--out", str(tmp_path / "o")]
+    train = ["-m", "trainables.train", "--data", "folder", "--data-root", str(write(tmp_path / "data", count=16))]
+    train += ["--out", str(tmp_path / "out"), "--epochs", "1", "--workers", "2", *size]
     script = 'mount -t tmpfs -o size=2m tmpfs /dev/shm || exit 77; exec "$0" "$@"'
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, sys.executable, *train, "--epochs", "1", "--workers", "2", *size],
+        [
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            script,
+            sys.executable,
+            *train,
+            "--out",
+            str(tmp_path / "out"),
+            "--epochs",
+            "1",
+            "--workers",
+            "2",
+            *size,
+        ],
         cwd=REPO,
         env=environment(),
         capture_output=True,
