@@ -84,22 +84,7 @@ def test_loader_processes_work_with_the_shared_memory_of_a_container(tmp_path: P
     train += ["--out", str(tmp_path / "out"), "--epochs", "1", "--workers", "2", *size]
     script = 'mount -t tmpfs -o size=2m tmpfs /dev/shm || exit 77; exec "$0" "$@"'
     done = subprocess.run(
-        [
-            "unshare",
-            "-m",
-            "sh",
-            "-c",
-            script,
-            sys.executable,
-            *train,
-            "--out",
-            str(tmp_path / "out"),
-            "--epochs",
-            "1",
-            "--workers",
-            "2",
-            *size,
-        ],
+        ["unshare", "-m", "sh", "-c", script, sys.executable, *train],
         cwd=REPO,
         env=environment(),
         capture_output=True,
