@@ -34,7 +34,7 @@ def _reporting(run_dir: Path, pid: int) -> bool:
 MOMENTS: dict[str, Callable[[Path, int], bool]] = {
     "before the first result": lambda run_dir, pid: len(events(run_dir, "suggested")) == 1,
     "in an epoch": lambda run_dir, pid: len(events(run_dir, "result")) >= 1,
-    "while saving": lambda run_dir, pid: any((run_dir / "checkpoints").glob("*/.epoch*.tmp")),
+    "while saving": lambda run_dir, pid: any((run_dir / "checkpoints" / "t001").glob(".epoch*.tmp")),
     "between trials": lambda run_dir, pid: len(events(run_dir, "ended")) >= 2,
     "finishing": _phase("finish"),
     "confirming": _phase("confirm"),
