@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,9 @@ from rich.console import Console
 
 from sweep import answer, progress
 from sweep.candidate import chief_keys
-from sweep.compiled import values_of
 from sweep.conductor import Conductor
 from sweep.deciding import decide
+from sweep.decoding import build_cache
 from sweep.ended_early import end_halted, halted_text, say_interrupted, signals_as_interrupts
 from sweep.floor import why_dead
 from sweep.heartbeat import heartbeat, spent_seconds
@@ -40,12 +38,11 @@ from sweep.verdict import Confirmed, Verdict, current_ablation, last_verdict, wh
 from sweep.views import Views
 from trainables import commands
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_val_counts
-from trainables.config import parse_size
-from trainables.data.cache.decoded import DecodedCache, class_pixels
+from trainables.data.cache.decoded import class_pixels
 from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
 from trainables.errors import SegsweepError
-from trainables.execution import Execution, TrialData
+from trainables.execution import TrialData
 from trainables.labels import BEST
 from trainables.metrics import Collected, sampling_units
 from trainables.paths import within
@@ -84,6 +81,7 @@ class Session:
         started: When the command started, on the monotonic clock.
         warnings: To be shown when there is room.
         tracker: Follows the journal into W&B while trials run.
+        interrupted: Whether a signal ended the trials, and that is written down.
     """
 
     run_dir: Path
@@ -96,6 +94,7 @@ class Session:
     started: float = field(default_factory=time.monotonic)
     warnings: list[str] = field(default_factory=list)
     tracker: Tracker | None = None
+    interrupted: bool = False
 
     def conduct(self) -> int:
         """Runs the sweep until nothing is left and says what came out; returns the exit code."""
@@ -197,13 +196,13 @@ class Session:
         stopped_by = None
         try:
             if self.options.address is None:
-                self._build_cache(execution)
+                build_cache(self.data, self.manifest, self.console)
             with ExitStack() as stack:
                 session = ray_session(
                     address=self.options.address,
                     dashboard=self.options.dashboard,
                     machines=self.machines,
-                    on_stuck=partial(end_halted, self.run_dir),
+                    on_stuck=self._end_stuck,
                 )
                 with self.console.status("starting Ray"):
                     ray = stack.enter_context(session)
@@ -227,36 +226,26 @@ class Session:
                             watch=ray.watch,
                             on_tick=tick,
                         )
-                    except Halted as fault:  # written down before Ray is left, which may never come to its end
+                    except (Halted, Interrupted) as stop:  # written down before Ray is left, which may hang
+                        self.interrupted = isinstance(stop, Interrupted)
                         with suppress(OSError):  # of a full disk, say
-                            conductor.on_interrupt(str(fault))
+                            conductor.on_interrupt(str(stop))
                             views.write()
                         raise
         except (Interrupted, KeyboardInterrupt) as stop:
             stopped_by = str(stop) or "SIGINT"
-            conductor.on_interrupt(stopped_by)
+            if not self.interrupted:
+                conductor.on_interrupt(stopped_by)
         except Halted as fault:
             raise SegsweepError(halted_text(self.run_dir, str(fault))) from None
         views.write()
         return stopped_by
 
-    def _build_cache(self, execution: Execution) -> None:
-        """Decodes the images once, before Ray starts: all trials of this machine share them.
-
-        On a cluster each node builds its own, at the first trial.
-        """
-        data = self.data
-        space, base = self.manifest.space, self.manifest.base
-        for size, resize in itertools.product(values_of(space, base, "image_size"), values_of(space, base, "resize")):
-            limit = execution.cache_bytes
-            cache = DecodedCache(data.data, parse_size(str(size)), limit_bytes=limit, resize=str(resize))
-            self.console.print(str(cache.plan(data.train, data.val)), markup=False, soft_wrap=True)
-            with self.console.status("decoding the images") as status:
-                cache.build(
-                    data.train,
-                    data.val,
-                    progress=lambda done, total: status.update(f"decoding the images: {done}/{total}"),
-                )
+    def _end_stuck(self, fault: str) -> None:
+        """Ends this process, from another thread, where the main one waits for a Ray that has died."""
+        if self.interrupted:
+            say_interrupted(self.console, self.run_dir, flush=lambda: False)
+        end_halted(self.run_dir, fault)
 
     def _refit(self, conductor: Conductor) -> bool:
         """Trains the winner again on train and val, if that is to be done; says whether it was interrupted."""

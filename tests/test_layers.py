@@ -167,7 +167,7 @@ FLOORS = (
         "sweep.publishing",
     ),
     ("sweep.compiled", "sweep.refitting"),
-    ("sweep.preflight", "sweep.predicting", "sweep.packing"),
+    ("sweep.decoding", "sweep.preflight", "sweep.predicting", "sweep.packing"),
     ("sweep.planning",),
     ("sweep.short_budget",),
     ("sweep.answer", "sweep.inputs_view", "sweep.pareto_view", "sweep.ray_view", "sweep.measuring"),

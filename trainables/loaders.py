@@ -64,10 +64,12 @@ class Batch:
         return Batch(self.ids, images, pinned)
 
 
-def _from_arrays(ids: Sequence[str], images: Image, masks: Mask | Sequence[Mask]) -> Batch:
-    if isinstance(masks, np.ndarray):
-        return Batch(ids, torch.from_numpy(images), torch.from_numpy(masks))
-    return Batch(ids, torch.from_numpy(images), [torch.from_numpy(mask) for mask in masks])
+def _from_arrays(ids: Sequence[str], images: Image | Sequence[Image], masks: Mask | Sequence[Mask]) -> Batch:
+    return Batch(
+        ids,
+        torch.from_numpy(images) if isinstance(images, np.ndarray) else images,
+        torch.from_numpy(masks) if isinstance(masks, np.ndarray) else [torch.from_numpy(mask) for mask in masks],
+    )
 
 
 class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):

@@ -34,7 +34,7 @@ def _reporting(run_dir: Path, pid: int) -> bool:
 MOMENTS: dict[str, Callable[[Path, int], bool]] = {
     "before the first result": lambda run_dir, pid: len(events(run_dir, "suggested")) == 1,
     "in an epoch": lambda run_dir, pid: len(events(run_dir, "result")) >= 1,
-    "while saving": lambda run_dir, pid: any((run_dir / "checkpoints").glob("*/.epoch*.tmp")),
+    "while saving": lambda run_dir, pid: any((run_dir / "checkpoints" / "t001").glob(".epoch*.tmp")),
     "between trials": lambda run_dir, pid: len(events(run_dir, "ended")) >= 2,
     "finishing": _phase("finish"),
     "confirming": _phase("confirm"),
@@ -82,7 +82,7 @@ def hit(
         while not MOMENTS[moment](run_dir, pid):
             assert driver.process.poll() is None, f"over before {moment}: {log.read_text()}"
             assert time.monotonic() < deadline, f"never {moment}: {log.read_text()}"
-            time.sleep(0.002)
+            time.sleep(0.002 if moment == "while saving" else 0.03)  # a checkpoint is saved in 20 ms and more
         strike(driver)
         code, seconds = driver.wait(120)
         wait_until(lambda: not ray_processes(), timeout=15, what="the end of Ray's processes")

@@ -7,6 +7,7 @@ import pickle
 from multiprocessing.reduction import ForkingPickler
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,6 +31,15 @@ def test_batch_that_takes_the_pipe_carries_its_content_and_can_be_written_to(who
     assert got.ids == sent.ids and torch.equal(got.images, images)
     assert all(torch.equal(one, other) for one, other in zip(got.masks, sent.masks, strict=True))
     got.images[0] = 7
+
+
+def test_batch_of_images_of_different_sizes_takes_the_pipe_too() -> None:
+    images = [np.full((4, 5, 3), 7, np.uint8), np.full((2, 9, 3), 8, np.uint8)]
+    masks = [torch.ones(4, 5, dtype=torch.uint8), torch.zeros(2, 9, dtype=torch.uint8)]
+    got = pickle.loads(bytes(ForkingPickler.dumps(Batch(["a", "b"], images, masks, piped=True))))
+    for place in (0, 1):
+        np.testing.assert_array_equal(got.images[place], images[place])
+        assert torch.equal(got.masks[place], masks[place])
 
 
 def test_memory_is_short_below_a_gigabyte_or_four_times_what_a_trial_holds(monkeypatch: pytest.MonkeyPatch) -> None:
