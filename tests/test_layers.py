@@ -270,6 +270,17 @@ def test_heavy_libraries_stay_in_their_rooms(name: str) -> None:
             assert name.startswith(rooms), f"{library} may be imported in {', '.join(rooms)} only"
 
 
+OPENS_ITS_OWN = ("trainables/limits.py", "trainables/data/scenes/draw.py", "search_spaces/preview.py")
+"""The one place in which pictures are opened, and files that open what they have written themselves."""
+
+
+def test_pictures_are_opened_where_their_size_is_looked_at() -> None:
+    for name in set(NAMES) - set(OPENS_ITS_OWN):
+        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not {call for call in calls if call.endswith(("Image.open", "cv2.imread"))}, name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_pickled(name: str) -> None:
     tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from typing import Any
 from trainables import commands
 from trainables.augmentations import POLICIES, TRANSFORMS, PolicySpec
 from trainables.errors import ConfigError, UnknownNameError
+from trainables.limits import MAX_PIXELS, max_pixels
 from trainables.losses import LOSSES
 from trainables.models import HEADS, MODELS, min_train_batch
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
@@ -205,7 +206,8 @@ def parse_size(text: str) -> tuple[int, int]:
     """Reads HEIGHTxWIDTH in pixels.
 
     Raises:
-        ValueError: If the text is something else, or a side is below 16 pixels.
+        ValueError: If the text is something else, a side is below 16 pixels, or there are more pixels than any picture
+            may have.
     """
     parts = str(text).lower().split("x")
     if len(parts) != 2 or not all(part.isdigit() for part in parts):
@@ -213,6 +215,10 @@ def parse_size(text: str) -> tuple[int, int]:
     height, width = int(parts[0]), int(parts[1])
     if min(height, width) < 16:
         raise ValueError(f"each side must be at least 16 pixels, not {text}")
+    if height * width > max_pixels():
+        raise ValueError(
+            f"{text} has more than {max_pixels() / 1e6:.0f} million pixels ({MAX_PIXELS} raises the limit)"
+        )
     return height, width
 
 

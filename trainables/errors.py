@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from trainables.redact import redacted
@@ -11,16 +12,21 @@ INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
 
 
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line feed, and those that change the direction of text."""
+
+
 class SegsweepError(Exception):
     """Something failed that the user can fix; commands print it in one block and exit with `exit_code`.
 
-    Its text has no secrets in it (`trainables.redact`), whatever the message was made from.
+    Its text has no secrets in it (`trainables.redact`), and nothing that moves a terminal's cursor or turns its words
+    round, whatever name of somebody else's file the message was made from.
     """
 
     exit_code = 1
 
     def __str__(self) -> str:
-        return redacted(super().__str__())
+        return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), redacted(super().__str__()))
 
 
 class UsageError(SegsweepError):

@@ -26,6 +26,8 @@ MAX_FILE = "SEGSWEEP_MAX_FILE"
 _PIXELS = 89_478_485
 """From here on Pillow warns of a decompression bomb; as RGB a quarter of a gigabyte."""
 _BYTES = 512 * 2**20
+_LEAST_OF_A_BOMB = 20
+"""Times that a bomb is larger unpacked; pictures and weights do not compress so far, empty bytes a thousand times."""
 _RUNS_PROGRAMS = ("EPS", "WMF")
 """Formats that Pillow hands to another program (Ghostscript, Windows)."""
 
@@ -71,13 +73,38 @@ def check_pixels(height: int, width: int, where: object, *, what: str = "image")
     Raises:
         DataError: With the size and how to raise the limit.
     """
-    most = _limit(MAX_PIXELS, _PIXELS, 1000)
+    most = max_pixels()
     if height * width > most:
         raise DataError(
             f"{where}: {what} has {height} x {width} pixels, and more than {most / 1e6:.0f} million are not decoded: "
             f"a small file can fill the memory so. Cut it into tiles; or, if it is meant to be so large, set "
             f"{MAX_PIXELS}={-(-height * width // 10**6)}M"
         )
+
+
+def max_pixels() -> int:
+    """Most pixels of a picture.
+
+    Raises:
+        UsageError: If the variable holds no size.
+    """
+    return _limit(MAX_PIXELS, _PIXELS, 1000)
+
+
+def check_unpacked(packed: int, unpacked: int, where: Path, what: str) -> None:
+    """Refuses what unpacks to more than the limit, unless it is about as large as it is packed.
+
+    Args:
+        packed: Bytes.
+        unpacked: Bytes.
+        where: The file.
+        what: Of it, for messages.
+
+    Raises:
+        DataError: With the size and how to raise the limit.
+    """
+    if unpacked > _LEAST_OF_A_BOMB * packed:
+        _check_bytes(unpacked, where, what)
 
 
 def check_file(path: Path, *, what: str = "file") -> None:
@@ -116,7 +143,7 @@ def check_archive(path: Path, *, together: bool = False) -> None:
 
     Args:
         path: The archive.
-        together: All members will be held at once: they may be as large as the archive, and twice the limit beside it.
+        together: All members will be held at once, and are looked at together (`check_unpacked`).
 
     Raises:
         DataError: With the member, its size and how to raise the limit.
@@ -129,7 +156,7 @@ def check_archive(path: Path, *, together: bool = False) -> None:
                 _check_bytes(member.file_size, path, member.filename)
             unpacked = sum(member.file_size for member in archive.infolist())
             if together:
-                _check_bytes((unpacked - path.stat().st_size) // 2, path, "half of what it unpacks to")
+                check_unpacked(path.stat().st_size, unpacked, path, "what it unpacks to")
     except zipfile.BadZipFile as error:
         raise ValueError(str(error)) from error
 

@@ -16,11 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from analysis.audit.kept_scores import read_scores
 from sweep.manifest import SweepManifest
+from trainables.config import parse_size
 from trainables.data.imports.base import empty_mask
+from trainables.data.imports.hugging_face import _rows, tables
 from trainables.data.imports.labelme import _pixels
 from trainables.data.reading.read import read_image, read_stored_mask, stored_size
 from trainables.errors import DataError, UsageError
@@ -165,6 +169,26 @@ def test_tables_and_texts_of_a_run_are_looked_at_before_they_are_read(
     check_texts(tmp_path, but_not_below=("wandb",))
 
 
+def test_parquet_whose_column_unpacks_to_more_is_refused_by_its_footer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    rows = [{"bytes": bytes(4_000_000), "path": "a"}]
+    table = pyarrow.table({name: pyarrow.array(rows, kind) for name in ("image", "mask")})
+    parquet.write_table(table, tmp_path / "train.parquet", compression="zstd")
+    (found,) = tables(tmp_path)
+    assert len(list(_rows(found))) == 1
+    monkeypatch.setenv(MAX_FILE, "3M")
+    with pytest.raises(DataError, match=rf"train\.parquet: column image\.bytes has 4 MB.*{MAX_FILE}=4M"):
+        list(_rows(found))
+
+
+def test_size_that_a_configuration_asks_for_has_the_same_limit() -> None:
+    assert parse_size("4096x4096") == (4096, 4096)
+    with pytest.raises(ValueError, match=MAX_PIXELS):
+        parse_size("100000x100000")
+
+
 def test_archive_that_unpacks_to_more_is_refused_by_its_directory(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "results.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(4):
@@ -172,7 +196,7 @@ def test_archive_that_unpacks_to_more_is_refused_by_its_directory(tmp_path: Path
     check_archive(tmp_path / "results.npz", together=True)
     whole = (tmp_path / "results.npz").read_bytes()
     places = [place for place in range(len(whole)) if whole[place : place + 4] == b"PK\x01\x02"]
-    for sizes in ([2**30, 100, 100, 100], [400 * 2**20] * 4):
+    for sizes in ([2**30, 100, 100, 100], [400 * 2**20] * 4):  # each of the latter is small enough
         forged = bytearray(whole)
         for place, size in zip(places, sizes, strict=True):
             forged[place + 24 : place + 28] = struct.pack("<I", size)  # uncompressed size in the central directory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import trainables.train
 from sweep import run
 from sweep.journal import Journal
 from sweep.session import Session
+from trainables import commands
 from trainables.data.base import DATASETS
 
 from ..analysis.small_run import make_data, make_run_to_go_on_with, tell_trial
@@ -194,6 +196,54 @@ def test_links_out_of_the_run_folder_are_refused(
     assert f"{place} is a symbolic link" in told and "Traceback" not in told
     assert unharmed(before, scene)
     assert place.is_symlink()
+
+
+OPENING = {
+    "sweep.confirm": (),
+    "sweep.ablate": (),
+    "sweep.refit": (),
+    "sweep.replay": ("0000",),
+    "analysis.audit": (),
+    "analysis.predict": ("data/images",),
+    "analysis.export": (),
+}
+"""The other commands that open a run, with what they need beside its folder."""
+
+
+@pytest.mark.parametrize("spoilt", ["a link", "the manifest", "a table of a gigabyte"])
+def test_every_command_that_opens_a_run_looks_at_it_first(
+    scene: Scene, spoilt: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if spoilt == "a link":
+        (scene.run_dir / "report").mkdir(exist_ok=True)
+        (scene.run_dir / "report" / "tables").symlink_to(scene.victim)
+        expected = "is a symbolic link"
+    elif spoilt == "the manifest":
+        (scene.run_dir / "manifest.json").write_text("[" * 100_000)
+        expected = "manifest.json is damaged"
+    else:
+        (scene.run_dir / "report" / "tables").mkdir(parents=True, exist_ok=True)
+        with (scene.run_dir / "report" / "tables" / "failures.csv").open("wb") as table:
+            table.truncate(2**30)  # a hole: no blocks on the disk
+        expected = "SEGSWEEP_MAX_FILE=1024M"
+    before = scene.snapshot()
+    for module, others in OPENING.items():
+        code = importlib.import_module(module).main([str(scene.run_dir), *others])
+        told = capsys.readouterr().err
+        assert code == 1 and expected in told and "Traceback" not in told, module
+    assert unharmed(before, scene)
+    named = {module for module in commands.SUBCOMMANDS.values() if module not in OPENING}
+    assert named == WITHOUT_A_RUN | {"sweep.run", "analysis.report", "sweep.tracking", "trainables.train"}, "a new one?"
+
+
+WITHOUT_A_RUN = {
+    "trainables.data.init",
+    "trainables.data.check",
+    "trainables.components",
+    "search_spaces.preview",
+    "analysis.failures",
+    "analysis.score",
+}
 
 
 @pytest.mark.parametrize("command", ["resume", "report on val"])

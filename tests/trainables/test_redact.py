@@ -102,6 +102,11 @@ def test_errors_journal_and_logs_hold_none(monkeypatch: pytest.MonkeyPatch, tmp_
     assert secret not in line and "failed ***" in line and "ValueError: ***" in line
 
 
+def test_names_in_errors_cannot_write_on_the_terminal() -> None:
+    told = str(DataError("a\x1b[2Jb\r\u202egnp.exe\tc\nd \x9b é 漢"))
+    assert told == "a\\x1b[2Jb\\r\\u202egnp.exe\tc\nd \\x9b é 漢"
+
+
 def test_content_keeps_its_shape() -> None:
     content = {"a": ["x", ("ray://u:p@h", 1)], "b": {"c": None}, "d": True}
     assert redacted_content(content) == {"a": ["x", ["ray://***@h", 1]], "b": {"c": None}, "d": True}

@@ -19,11 +19,12 @@ from trainables.data.layouts.finding import Said, SaidClass
 from trainables.data.layouts.tree import UNPACKED_FOLDER, files_below, media_files
 from trainables.data.layouts.words import PARTS, folder_name, tokens
 from trainables.errors import DataError
-from trainables.limits import opened_image
+from trainables.limits import check_unpacked, opened_image
 from trainables.words import counted, some_of
 
 if TYPE_CHECKING:
     import pyarrow
+    from pyarrow import parquet
 
 FORMAT = "Hugging Face tables"
 _NAMES = "id2label.json"
@@ -142,6 +143,7 @@ def _batches(table: Table) -> Iterator[pyarrow.RecordBatch]:
     try:
         if table.path.suffix.lower() == ".parquet":
             with parquet.ParquetFile(table.path) as file:
+                _refuse_bombs(file.metadata, table)
                 yield from file.iter_batches(batch_size=_ROWS, columns=columns)
             return
         with pyarrow.memory_map(str(table.path)) as source, ipc.open_stream(source) as batches:
@@ -150,6 +152,16 @@ def _batches(table: Table) -> Iterator[pyarrow.RecordBatch]:
                     yield batch.select(columns).slice(start, _ROWS)
     except pyarrow.ArrowException as error:
         raise DataError(f"{table.path} cannot be read ({error}); fetch it again") from None
+
+
+def _refuse_bombs(metadata: parquet.FileMetaData, table: Table) -> None:
+    """Refuses columns that unpack to more than the memory may hold, by the sizes that the file says."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            if column.path_in_schema.split(".")[0] in (table.image, table.mask):
+                what = f"column {column.path_in_schema}"
+                check_unpacked(column.total_compressed_size, column.total_uncompressed_size, table.path, what)
 
 
 def _schema(path: Path) -> pyarrow.Schema:
