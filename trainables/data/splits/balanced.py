@@ -15,6 +15,8 @@ _CANDIDATES = 256
 """Units of a part that are tried in pairs with as many of another part: those that help most by themselves."""
 _ABSENT = 1e6
 """Imbalance of a class that a part lacks: above what any deviation of shares comes to."""
+_FEW = 1e4
+"""Imbalance of a unit that a part has less than the least."""
 _SIZE = 100
 """Units that are single images can be dealt out in the numbers asked for, so that is done."""
 _GAIN = 1e-9
@@ -53,19 +55,24 @@ def lacking(part_of: npt.NDArray[np.intp], shows: npt.NDArray[np.bool_], parts: 
 
 
 def exchanged(
-    part_of: npt.NDArray[np.intp], quantities: Floats, shows: npt.NDArray[np.bool_], shares: Floats
+    part_of: npt.NDArray[np.intp],
+    quantities: Floats,
+    shows: npt.NDArray[np.bool_],
+    shares: Floats,
+    least: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.intp]:
     """Moves one unit, or swaps two, as long as that lowers the imbalance; the best exchange first.
 
     Imbalance is the sum of squares of the relative deviations from the shares asked for (each quantity of a class has
     the weight 1, the number of images that of all classes together, times `_SIZE` where units are single images), and
-    `_ABSENT` for each class that a part lacks.
+    `_ABSENT` for each class that a part lacks, `_FEW` for each unit that it has less than the least.
 
     Args:
         part_of: Where to begin, shape (U,).
         quantities: `unit_shares`, shape (U, K).
         shows: Whether a unit shows a class that is in enough units for all parts, shape (U, C).
         shares: Of each part, shape (P,).
+        least: Units that a part should have, shape (P,).
 
     Returns:
         The part of each unit. With more than `_CANDIDATES` units in a part the best swap may be among those not tried.
@@ -76,11 +83,14 @@ def exchanged(
     scaled[:, -1] *= np.sqrt(max(1, shows.shape[1]) * (_SIZE if alone else 1))
     goal = scaled.sum(axis=0)
     for _ in range(_STEPS):
+        units = np.bincount(part_of, minlength=len(shares))
         moves = _moves(part_of, scaled, has, shares, goal)
+        moves += _FEW * ((units <= least)[part_of][:, None] - (units < least).astype(float))
         unit, part = np.unravel_index(int(moves.argmin()), moves.shape) if moves.size else (0, 0)
         best, change = (float(moves[unit, part]) if moves.size else 0.0), {int(unit): int(part)}
         for one, other in combinations(range(len(shares)), 2):
             gain, swap = _best_swap(part_of, moves, scaled, has, shares, (one, other))
+            gain -= _FEW * float((units == least)[[one, other]].sum())  # a swap leaves the numbers as they are
             if gain < best:
                 best, change = gain, swap
         if best > -_GAIN:

@@ -18,8 +18,14 @@ from trainables.data.base import SegmentationData
 from trainables.data.cache.scan import pixels_by_image
 from trainables.data.splits.balanced import exchanged, lacking, unit_shares
 
+FRACTIONS = (0.6, 0.2, 0.2)
+"""Shares of train, val and test where all three are drawn."""
+VAL_SHARE = 0.2
+"""Of an official train, where val is drawn from it."""
 RULES = ("pixels", "images")
 """How parts are drawn; the first is that of new splits."""
+LEAST_GROUPS = 8
+"""Groups that test should have where there are three times as many: with fewer a report has no intervals."""
 _STARTS = 10
 """Draws that exchanges begin from, at most: the next one where a part still lacks a class that all could have."""
 _rule: ContextVar[str] = ContextVar("rule of drawn splits", default=RULES[0])
@@ -71,7 +77,8 @@ def balanced_split(
     Begins with `stratified_split`, which knows which classes an image shows but not how large they are, then moves and
     swaps units as long as that lowers the sum of squares of relative deviations (pixels, images and groups of each
     class, images in all). That a part lacks a class which is in as many units as there are parts comes before all
-    deviations, and another beginning is tried.
+    deviations, and another beginning is tried. Of three parts the last is test, which gets at least `LEAST_GROUPS`
+    groups where there are three times as many.
 
     Where one unit holds a larger share of a class than a part should, it seldom gets into that part;
     `benchmarks/splits.py` shows how seldom, and what that does to the score of a fixed model.
@@ -93,10 +100,13 @@ def balanced_split(
     counts, sizes = _unit_counts(pixels > 0, units), np.array([len(unit) for unit in units])
     shows = (counts > 0)[:, (counts > 0).sum(axis=0) >= len(shares)]
     quantities = unit_shares(pixels, units, counts)
+    least = np.zeros(len(shares), np.int64)
+    if groups is not None and len(shares) == len(FRACTIONS) and len(units) >= len(shares) * LEAST_GROUPS:
+        least[-1] = LEAST_GROUPS
     drawn: list[npt.NDArray[np.intp]] = []
     for start in range(_STARTS):
         begun = _deal(counts, sizes, shares, [seed, start] if start else seed)
-        drawn.append(exchanged(begun, quantities, shows, shares))
+        drawn.append(exchanged(begun, quantities, shows, shares, least))
         if not lacking(drawn[-1], shows, len(shares)):
             break
     best = min(drawn, key=lambda part_of: lacking(part_of, shows, len(shares)))
@@ -172,12 +182,6 @@ def _deal(
             wanted[part] -= counts[unit]
             room[part] -= sizes[unit]
     return part_of
-
-
-FRACTIONS = (0.6, 0.2, 0.2)
-"""Shares of train, val and test where all three are drawn."""
-VAL_SHARE = 0.2
-"""Of an official train, where val is drawn from it."""
 
 
 def draw(

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.statistics import MIN_GROUPS
 from benchmarks.splits import long_tailed
 from trainables.data import DATASETS, Splits
 from trainables.data.splits.frozen import freeze_splits, load_split, load_test_split
-from trainables.data.splits.stratified import balanced_split, stratified_split
+from trainables.data.splits.stratified import LEAST_GROUPS, balanced_split, draw, stratified_split
 from trainables.errors import DataError
 
 FRACTIONS = (0.6, 0.2, 0.2)
@@ -155,6 +156,17 @@ def test_no_part_lacks_a_class_that_dealing_by_images_left_out_of_one() -> None:
         mended += any((pixels[part].sum(axis=0) == 0).any() for part in before)
         assert all((pixels[part].sum(axis=0) > 0).all() for part in balanced_split(pixels, FRACTIONS, seed=0))
     assert mended
+
+
+def test_test_gets_as_many_groups_as_an_interval_needs_where_there_are_three_times_as_many(
+    make_folder: Any,
+) -> None:
+    assert LEAST_GROUPS == MIN_GROUPS
+    data = DATASETS.get("folder")(root=make_folder(52, groups=r"a\d\d"))
+    for pairs, expected in ((26, 8), (20, 4)):
+        ids = list(data.ids())[: 2 * pairs]
+        parts = draw(data, ids, FRACTIONS, seed=0, groups=[str(number // 2) for number in range(2 * pairs)])
+        assert len(parts[2]) == 2 * expected
 
 
 @pytest.mark.parametrize("split", [stratified_split, balanced_split])
