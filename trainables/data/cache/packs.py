@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.files import write_atomically
-from trainables.places import OnProgress, cores
+from trainables.places import OnProgress, decoding_threads
 
 Bytes = npt.NDArray[np.uint8]
 """A flat array."""
@@ -258,7 +258,7 @@ class PackStore:
 
         try:
             os.truncate(descriptor, ends[-1])
-            with ThreadPoolExecutor(min(16, cores())) as pool:
+            with ThreadPoolExecutor(decoding_threads(max(sizes.values()))) as pool:
                 checksums = dict(zip(sizes, pool.map(write, sizes), strict=True))
             os.chmod(descriptor, 0o644)
             # Not flushed to the disk: what a power cut tears, the checksums find.
