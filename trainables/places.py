@@ -12,6 +12,10 @@ OnProgress = Callable[[int, int], None]
 
 DEFAULT_LIMIT_BYTES = 8 * 2**30
 """What the cache folder may take by default."""
+DECODING_BYTES = 2**30
+"""What images that are decoded at once may take of the memory, about."""
+COPIES = 5
+"""Times its own bytes that an image takes while it is decoded, turned to RGB, resized and written (measured: 5)."""
 
 
 def cache_root() -> Path:
@@ -34,3 +38,12 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def decoding_threads(image_bytes: int) -> int:
+    """How many images may be decoded at once: 16 at most, one per processor, and as many as `DECODING_BYTES` hold.
+
+    Args:
+        image_bytes: Of the largest image with its mask, decoded.
+    """
+    return max(1, min(16, cores(), DECODING_BYTES // max(1, COPIES * image_bytes)))

@@ -229,16 +229,17 @@ def _resizing(resize: str, size: str) -> str:
         )
     if resize == CROP:
         return (
-            f"as in an evaluation, each image keeps its aspect and is resized to cover {size} (HEIGHTxWIDTH), whole: one "
-            f"side is that of {size}, the other as long or longer; {how}; the logits are resized bilinearly (half-pixel "
-            "centres) to the size of the image"
+            f"as in an evaluation, each image keeps its aspect and is resized to cover {size} (HEIGHTxWIDTH), whole: "
+            f"one side is that of {size}, the other as long or longer; {how}; the logits are resized bilinearly "
+            "(half-pixel centres) to the size of the image"
         )
     if resize == TILE:
         return (
             f"as in an evaluation, windows of {size} (HEIGHTxWIDTH) slide over each image, which is not resized, and "
-            f"overlap by {OVERLAP:.0%} or more; an image that is smaller goes on below and to the right as its reflection "
-            "(cv2.BORDER_REFLECT_101); the logits of windows are averaged, where two neighbours share pixels with a weight "
-            "that is 0 in the quarter of them at a window's border and rises linearly over the half behind it"
+            f"overlap by {OVERLAP:.0%} or more; an image that is smaller goes on below and to the right as its "
+            "reflection (cv2.BORDER_REFLECT_101); the logits of windows are averaged, where two neighbours share "
+            "pixels with a weight that is 0 in the quarter of them at a window's border and rises linearly over the "
+            "half behind it"
         )
     return (
         f"as in training, each image keeps its aspect and is resized to fit within {size} (HEIGHTxWIDTH): {how}; it "

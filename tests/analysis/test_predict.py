@@ -21,13 +21,17 @@ from analysis.predicting import Predictor
 from sweep.journal import Journal
 from sweep.verify import load_run_split
 from trainables.checkpoint import publish, save_checkpoint
-from trainables.data.tiles import windows
+from trainables.data import DATASETS
+from trainables.data.tiles import window_count, windows
 from trainables.errors import CheckpointError, UsageError
 from trainables.files import write_json
+from trainables.loaders import evaluation_loader
 from trainables.logits import WHOLE, enlarged_in_bands, resize_logits
-from trainables.options import LETTERBOX, STRETCH
+from trainables.loops import evaluate
+from trainables.options import LETTERBOX, STRETCH, TILE
 
 from ..copies import copy_run
+from ..mini import write
 from .small_run import CLASSES, made_once, make_model, make_record
 
 IDS = [7, 3, 200]
@@ -182,6 +186,27 @@ def test_tiles_come_to_the_input_as_images_of_their_size_do(resize, expected):
     trained.model.register_forward_pre_hook(lambda model, inputs: shapes.append(tuple(inputs[0].shape[2:])))
     Predictor(trained, tile=(64, 64))(picture(100, 150))
     assert set(shapes) == {expected}
+
+
+@pytest.mark.parametrize("size", [(75, 131), (20, 200), (20, 30)])
+def test_a_model_that_was_trained_on_tiles_predicts_as_it_is_evaluated(size, tmp_path):
+    data = DATASETS.get("folder")(root=write(tmp_path / "data", count=1, sizes=((max(size), max(size)),)))
+    image, trained = picture(*size), stand_in(5, resize=TILE)
+    for path, array in zip(data.paths("im000"), (image, image[..., 0] // 128), strict=True):
+        Image.fromarray(array).save(path)
+    seen = []
+
+    class Keeps:
+        def process(self, image_id, logits, prediction, target):
+            seen.append((prediction.numpy(), float(logits.softmax(0).amax(0).mean())))
+
+    loader = evaluation_loader(
+        data, ["im000"], size=trained.size, batch_size=3, resize=TILE, normalisation=trained.normalisation
+    )
+    evaluate(trained.model, loader, [Keeps()])
+    found = Predictor(trained)(image)
+    assert np.array_equal(found.classes, seen[0][0]) and found.confidence == pytest.approx(seen[0][1], abs=1e-5)
+    assert found.tiles == window_count(size, trained.size)
 
 
 def test_images_that_fit_into_a_tile_are_predicted_whole_and_scaled_tiles_agree_with_them(original):

@@ -21,6 +21,8 @@ from trainables.metrics.scores import BLOCK_PIXELS, ScoreHistogram
 
 IGNORE = VOID
 """Truth value of void pixels: they count in no metric, on neither side."""
+COUNTED_AT_ONCE = 2**22
+"""Pixels whose pairs of classes are numbered at a time: of a large image they take 12 times its mask."""
 
 
 class Collector(Protocol):
@@ -61,7 +63,9 @@ def confusion_matrix(prediction: Tensor, target: Tensor, classes: int) -> Tensor
     if predicted.dtype != torch.uint8 or truth.dtype != torch.uint8:
         _reject_ids_beyond(255, predicted, truth, classes)
     # One count over all pairs of bytes: known ones, void ones and unknown ones come apart without a pass of their own.
-    pairs = torch.bincount(truth.int() * 256 + predicted, minlength=256 * 256).view(256, 256)
+    pairs = torch.zeros(256, 256, dtype=torch.int64, device=predicted.device)
+    for one, other in zip(truth.split(COUNTED_AT_ONCE), predicted.split(COUNTED_AT_ONCE), strict=True):
+        pairs += torch.bincount(one.int() * 256 + other, minlength=256 * 256).view(256, 256)
     known, void = pairs[:classes, :classes], pairs[IGNORE, :classes]
     if known.sum() + void.sum() != predicted.numel():
         raise ValueError(_unknown_ids(predicted, truth, classes))

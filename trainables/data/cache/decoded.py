@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ class CachePlan:
         if self.cached_images < self.images:
             text += (
                 f"; the limit of {_megabytes(self.limit_bytes)} holds the first {self.cached_images}, the others are "
-                "decoded at each use"
+                f"decoded at each use (--cache-limit {math.ceil(self.needed_bytes / 2**30)}G would hold all)"
             )
         return text if self.missing_bytes else f"{text}; nothing to build"
 

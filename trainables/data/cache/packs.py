@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from trainables.files import new_file, write_atomically
 from trainables.kept import foreign, open_kept, read_kept, tell_foreign
-from trainables.places import OnProgress, cores
+from trainables.places import OnProgress, decoding_threads
 
 Bytes = npt.NDArray[np.uint8]
 """A flat array."""
@@ -260,7 +260,7 @@ class PackStore:
 
         try:
             os.truncate(descriptor, ends[-1])
-            with ThreadPoolExecutor(min(16, cores())) as pool:
+            with ThreadPoolExecutor(decoding_threads(max(sizes.values()))) as pool:
                 checksums = dict(zip(sizes, pool.map(write, sizes), strict=True))
             # Not flushed to the disk: what a power cut tears, the checksums find.
             slots = {key: (offsets[key], sizes[key], crc) for key, crc in checksums.items() if crc is not None}

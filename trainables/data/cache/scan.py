@@ -8,6 +8,7 @@ decoded only where no file of their content was decoded before.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +22,10 @@ import numpy.typing as npt
 from trainables.data.base import VOID, SegmentationData
 from trainables.data.near_duplicates import thumbnail
 from trainables.data.reading.memory import recall, remember
-from trainables.data.reading.read import exif_orientation
+from trainables.data.reading.read import exif_orientation, stored_size
 from trainables.data.reading.stored import count_stored
 from trainables.errors import DataError
-from trainables.places import OnProgress, cache_root, cores
+from trainables.places import OnProgress, cache_root, decoding_threads
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
@@ -96,13 +97,22 @@ def scan(
 
     if progress:
         progress(done, len(wanted))
-    with ThreadPoolExecutor(max_workers=min(16, cores())) as pool:
+    with ThreadPoolExecutor(max_workers=decoding_threads(_largest(data, stale))) as pool:
         fresh = dict(zip(stale, pool.map(read, stale), strict=True))
     if fresh:
         entries = {i: {"key": keys[i], "how": _how(data, i), **asdict(record)} for i, record in fresh.items()}
         remember(_memory(data), _KIND, {**known, **entries}, version=_FORMAT)
     records = {i: fresh[i] if i in fresh else _from_json(known[i]) for i in wanted}
     return {i: replace(record, pixels=data.stored_counts(record.pixels)) for i, record in records.items()}
+
+
+def _largest(data: SegmentationData, ids: Sequence[str]) -> int:
+    """Bytes of the image with its mask, decoded, whose file is the largest; 0 where its head cannot be read."""
+    files = {image_id: path for image_id in ids if (path := data.paths(image_id)[0]).is_file()}
+    if not files:
+        return 0
+    largest = max(files, key=lambda image_id: files[image_id].stat().st_size)
+    return 4 * math.prod(stored_size(files[largest], data.page(largest)) or (0,))
 
 
 def pixels_by_class(data: SegmentationData, record: ImageRecord) -> npt.NDArray[np.int64]:

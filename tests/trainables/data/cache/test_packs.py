@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainables import places
 from trainables.data.cache.packs import Bytes, PackStore
 
 SIZES = {"a": 5, "b": 300, "c": 70}
@@ -313,3 +314,9 @@ def test_ten_thousand_entries_are_found_again_in_less_than_a_second(tmp_path: Pa
 
     assert min(find_again() for _ in range(3)) < 1, "the best of three, for other processes may be busy"
     assert maker.made == []
+
+
+def test_fewer_are_made_at_once_where_each_takes_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "cores", lambda: 32)
+    # A photograph of 24 megapixels with its mask: five times 96 MB, twice within 1 GiB.
+    assert [places.decoding_threads(count) for count in (0, 500 * 375 * 4, 24 * 10**6 * 4, 10**9)] == [16, 16, 2, 1]
