@@ -48,6 +48,7 @@ def _help() -> str:
 
 _MEANINGS = {
     "run": "search for the best configuration; go on with a sweep (--resume, --extend)",
+    "status": "say where a sweep stands, while it runs or afterwards, from any terminal",
     "report": "evaluate a run's checkpoints and write its report",
     "init": "look at a folder of images and masks, and describe it",
     "check": "check a data set",

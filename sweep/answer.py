@@ -16,7 +16,7 @@ from rich.text import Text
 
 from search_spaces import Parameter, SearchSpace
 from search_spaces.core.parameter import readable
-from sweep.candidate import Candidates, changes, tell_changes
+from sweep.candidate import Candidates, candidate_text
 from sweep.claims import Outcome
 from sweep.objectives import Objective
 from sweep.pareto_view import show_trade_off
@@ -267,7 +267,10 @@ def show_answer(
         told = escape(_score_text(labels, seeds, dead, objective))
         console.print(f"[bold]{escape(objective.key)}[/bold]  {told}", highlight=False, soft_wrap=True)
         if _is_candidate(labels, dead):
-            told = escape(_candidate_text(labels, candidates, chief, commands.confirm(run_dir), unconfirmed))
+            told = candidate_text(
+                best.label, best.config, labels[BASELINE].config, candidates, chief=chief, unconfirmed=unconfirmed
+            )
+            told = escape(f"{told}. To confirm it: {commands.confirm(run_dir)}")
             console.print(f"[bold]verdict[/bold]   {told}", highlight=False, soft_wrap=True)
     else:
         _show_verdict(console, verdict, objective, unconfirmed)
@@ -341,16 +344,6 @@ def _show_verdict(console: Console, verdict: Verdict, objective: Objective, unco
 def _is_candidate(labels: Mapping[str, TrialView], dead: Mapping[str, str]) -> bool:
     """Whether the best is another than the baseline, and neither learnt nothing."""
     return BASELINE in labels and labels[BEST] is not labels[BASELINE] and not dead.keys() & {BASELINE, BEST}
-
-
-def _candidate_text(
-    labels: Mapping[str, TrialView], candidates: Candidates, chief: Sequence[str], command: str, unconfirmed: str
-) -> str:
-    """What the best is while no fresh seeds have been compared: what it changes, of how many, how to confirm it."""
-    best, baseline = labels[BEST], labels[BASELINE]
-    told = tell_changes(changes(best.config, baseline.config, first=chief))
-    why = f" ({unconfirmed})" if unconfirmed else ""
-    return f"{best.label} ({told}) is {candidates.best()}: a candidate, not confirmed{why}. To confirm it: {command}"
 
 
 def _score_text(

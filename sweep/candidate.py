@@ -72,6 +72,30 @@ def tell_changes(told: Sequence[str]) -> str:
     return some_of(told, CHANGES_TOLD)
 
 
+def candidate_text(
+    label: str,
+    config: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    candidates: Candidates,
+    *,
+    chief: Sequence[str] = (),
+    unconfirmed: str = "",
+) -> str:
+    """What the best is while no fresh seeds have been compared: what it changes, and of how many it is the best.
+
+    Args:
+        label: Of it.
+        config: Its flat configuration.
+        baseline: That of the baseline.
+        candidates: What it was chosen from.
+        chief: Keys that it is described by first.
+        unconfirmed: Why there are no fresh seeds; empty where none were asked for, or they are still to come.
+    """
+    told = tell_changes(changes(config, baseline, first=chief))
+    why = f" ({unconfirmed})" if unconfirmed else ""
+    return f"{label} ({told}) is {candidates.best()}: a candidate, not confirmed{why}"
+
+
 def show_value(value: Any) -> str:
     """A configuration value as text: numbers short, truth values in lower case."""
     if isinstance(value, bool):

@@ -93,6 +93,7 @@ class Conductor:
     ) -> None:
         self.journal = journal
         self.budget = budget
+        self.plan = plan
         self.objective = objective
         self.objectives = (objective, *further)
         self._of_model = of_model

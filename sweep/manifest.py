@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -247,6 +247,18 @@ class SweepManifest:
                 raise _damaged(journal, f"settings of {section}: unknown")
             content[section] |= _budget_from_format_2(new) if section == "budget" else new
         return _validated(content, journal)
+
+    def as_of(self, events: Iterable[Mapping[str, Any]], journal: Path) -> SweepManifest:
+        """The manifest with all settings that the events of a journal changed, in their order.
+
+        Raises:
+            DataError: If one cannot hold.
+        """
+        manifest = self
+        for event in events:
+            if event["event"] == "settings":
+                manifest = manifest.with_settings(event.get("changed"), journal)
+        return manifest
 
 
 def _damaged(path: Path, fault: str) -> DataError:

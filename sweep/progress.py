@@ -1,8 +1,9 @@
-"""What the terminal shows: what will be tried, a live view, the answer."""
+"""What the terminal shows while trials run: a live view, or a line for each trial that ends."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 from rich.console import Console, Group, RenderableType
@@ -11,22 +12,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sweep.candidate import chief_keys
 from sweep.conductor import Conductor
 from sweep.journal import Event
 from sweep.objectives import Objective
 from sweep.phase_kinds import kind_of
 from sweep.plan import NOT_DONE, not_done
+from sweep.tally import Tally, foreseen
+from sweep.tally_view import STATE_STYLES, best_text, found_lines, kept_text, phase_lines
 from sweep.trials import TrialView
+from sweep.verdict import last_verdict
 
-STATE_STYLES = {
-    "running": "cyan",
-    "completed": "green",
-    "stopped": "yellow",
-    "infeasible": "magenta",
-    "failed": "red",
-    "interrupted": "red",
-}
-ROWS = 14
+ROWS = 10
+"""Trials that the live view shows."""
 
 
 class LiveView:
@@ -39,10 +37,10 @@ class LiveView:
         self._started = time.monotonic()
         self._notices: list[str] = []
         self._live: Live | None = None
-        self._epochs, self._seconds = 0, 0.0
-        self._best: TrialView | None = None
+        self._tally = Tally(conductor.table, conductor.objective, conductor.search.context.gpus)
+        self._found: tuple[tuple[int, int], list[Text]] = ((-1, -1), [])
         for event in conductor.journal.events:
-            self._count(event)
+            self._tally.on_event(event)
         conductor.journal.follow(self._on_event, replay=False)
 
     def __enter__(self) -> LiveView:
@@ -56,6 +54,9 @@ class LiveView:
             self._live.__exit__(None, None, None)
             self._live = None
             self._console.print(self.render(final=True))
+        else:
+            for line in self._standing():
+                self._console.print(line, soft_wrap=True)
 
     def notice(self, text: str) -> None:
         """Shows a warning that stays."""
@@ -91,27 +92,45 @@ class LiveView:
         lines: list[RenderableType] = [table]
         if len(shown) < len(trials):
             lines.insert(0, Text(f"... {len(trials) - len(shown)} earlier trials", style="dim"))
-        lines.append(self._summary())
+        lines += self._standing()
         lines += [Text(notice, style="yellow") for notice in self._notices]
         return Group(*lines)
 
-    def _summary(self) -> Text:
+    def _standing(self) -> list[Text]:
+        """Where the sweep stands: the time, trials by phase and state, what may be said so far."""
         conductor = self._conductor
-        objective = conductor.objective
+        about = conductor.limit is not None and conductor.budget.open_ended
+        expected = foreseen(
+            replace(conductor.budget, trials=conductor.search.expected_trials()),
+            conductor.plan,
+            asked_for_more=conductor.confirm.was_asked_for,
+        )
+        return [self._summary(about), *phase_lines(self._tally, expected, about=about), *self._found_lines()]
+
+    def _found_lines(self) -> list[Text]:
+        """What may be said so far; made anew when a trial has begun or ended."""
+        changes = self._conductor.table.changes, len(self._conductor.table.trials)
+        if self._found[0] != changes:
+            verdict = last_verdict(self._conductor.journal.of("verdict"))
+            chief = chief_keys(self._conductor.search.space)
+            self._found = changes, found_lines(self._tally, verdict=verdict, chief=chief)
+        return self._found[1]
+
+    def _summary(self, about: bool) -> Text:
+        conductor = self._conductor
         running = [trial for trial in conductor.table.open() if kind_of(trial.phase).explores]
-        scored = [trial for trial in (self._best, *running) if trial and objective.value(trial.metrics) is not None]
         text = Text()
-        about = "about " if conductor.limit is not None and conductor.budget.open_ended else ""
         ended = len(conductor.table.explored()) - len(running)
-        text.append(f"{ended} of {about}{conductor.search.expected_trials()} trials", style="bold")
-        if scored:
-            best = max(scored, key=self._order)
-            told = objective.show(best.metrics[objective.key])
-            text.append(f"   best so far {told} ({best.label}, epoch {best.epochs})")
+        expected = conductor.search.expected_trials()
+        text.append(f"{ended} of {'about ' if about else ''}{expected} trials", style="bold")
+        if best := best_text(self._tally, ascii_only=self._console.options.ascii_only):
+            text.append(f"   {best}")
         text.append(f"   {_clock(conductor.elapsed())} elapsed")
         left = self._time_left()
         if left is not None:
             text.append(f", at most {_clock(left)} left")
+        if conductor.limit is not None and (kept := kept_text(conductor.limit.kept_for())):
+            text.append(f", {kept}")
         return text
 
     def _time_left(self) -> float | None:
@@ -120,33 +139,17 @@ class LiveView:
             return None
         if self._conductor.limit is not None:
             return max(0.0, self._conductor.limit.left())
-        if not self._epochs:
+        if not self._tally.epochs:
             return None
         budget = self._conductor.budget
-        per_epoch = self._seconds / self._epochs
+        per_epoch = self._tally.seconds / self._tally.epochs
         epochs = sum(budget.max_epochs - trial.epochs for trial in self._conductor.table.open())
         epochs += budget.max_epochs * max(0, budget.trials - len(self._conductor.table.explored()))
         epochs += sum(budget.max_epochs - trial.epochs for trial in self._conductor.search.context.to_finish())
         return float(per_epoch * epochs / self._concurrent)
 
-    def _order(self, trial: TrialView) -> tuple[float, int]:
-        """By score, then the earlier one first."""
-        objective = self._conductor.objective
-        return objective.goodness(trial.metrics[objective.key]), -trial.position
-
-    def _count(self, event: Event) -> None:
-        """Keeps up with how long epochs take, and which of the trials that have ended is the best."""
-        if event["event"] == "result":
-            self._epochs += 1
-            self._seconds += event["seconds"]
-        elif event["event"] == "ended":
-            trial = self._conductor.table.trials[event["trial_id"]]
-            scored = self._conductor.objective.value(trial.metrics) is not None
-            if scored and kind_of(trial.phase).explores and not trial.is_open:
-                self._best = trial if self._best is None else max(self._best, trial, key=self._order)
-
     def _on_event(self, event: Event) -> None:
-        self._count(event)
+        self._tally.on_event(event)
         if event["event"] == "unfinished":
             label = self._conductor.table.trials[event["trial_id"]].label
             self.notice(f"{label} is not trained to its last epoch ({event['trial_id']}): {event['reason']}")

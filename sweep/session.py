@@ -208,6 +208,7 @@ class Session:
                     ray = stack.enter_context(session)
                 local = self.options.address is None
                 show_ray(self.console, url=ray.url, protected=ray.protected, token=ray.token, local=local)
+                self.journal.append("ray", dashboard=ray.url)
                 with progress.LiveView(self.console, conductor, concurrent=resources.concurrent) as view:
 
                     def tick() -> None:
@@ -385,6 +386,4 @@ def with_settings(manifest: SweepManifest, journal: Journal) -> SweepManifest:
     Raises:
         DataError: If one cannot hold.
     """
-    for event in journal.of("settings"):
-        manifest = manifest.with_settings(event.get("changed"), journal.path)
-    return manifest
+    return manifest.as_of(journal.of("settings"), journal.path)

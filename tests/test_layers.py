@@ -144,6 +144,7 @@ FLOORS = (
     ("sweep.manifest", "sweep.forecast"),
     ("sweep.ranking",),
     ("sweep.verify", "sweep.trials", "sweep.refitted", "sweep.verdict", "sweep.schedulers", "sweep.floor"),
+    ("sweep.tally",),
     (
         "sweep.optuna_study",
         "sweep.study_db",
@@ -154,13 +155,14 @@ FLOORS = (
     ),
     ("sweep.phases",),
     ("sweep.conductor",),
-    ("sweep.flags",),
+    ("sweep.flags", "sweep.tally_view", "sweep.heartbeat"),
+    ("sweep.driver",),
+    ("sweep.status",),
     (
         "sweep.config",
         "sweep.again",
         "sweep.progress",
         "sweep.tuner",
-        "sweep.heartbeat",
         "sweep.ended_early",
         "sweep.views",
         "sweep.reporting",
@@ -299,7 +301,10 @@ def test_nothing_is_pickled(name: str) -> None:
         ("sweep, sweep.manifest, analysis", {"ray", "wandb", "optuna", "torch", "pydantic"}),
         ("search_spaces, trainables.trial, analysis.report", {"ray", "wandb", "optuna"}),
         ("sweep.conductor, sweep.journal", {"ray", "wandb"}),
-        ("sweep.run, sweep.config, sweep.flags", {"ray", "wandb", "optuna", "torch", "albumentations", "pydantic"}),
+        (
+            "sweep.run, sweep.config, sweep.flags, sweep.status",
+            {"ray", "wandb", "optuna", "torch", "albumentations", "pydantic"},
+        ),
         ("sweep.objectives, trainables.metrics", {"ray", "wandb", "optuna", "torch", "scipy", "PIL"}),
     ],
 )

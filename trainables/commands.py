@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 SUBCOMMANDS = {
     "run": "sweep.run",
+    "status": "sweep.status",
     "report": "analysis.report",
     "init": "trainables.data.init",
     "check": "trainables.data.check",
@@ -107,6 +108,11 @@ def extend(run_dir: Path, trials: int, *arguments: str) -> str:
 def report(run_dir: Path, *arguments: str) -> str:
     """Writes a run's report; on test unless `--split val` is among the arguments."""
     return command("analysis.report", run_dir.as_posix(), *arguments)
+
+
+def status(run_dir: Path, *arguments: str) -> str:
+    """Says where a sweep stands."""
+    return command("sweep.status", run_dir.as_posix(), *arguments)
 
 
 def confirm(run_dir: Path, *arguments: str) -> str:

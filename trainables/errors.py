@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 
 from trainables.redact import redacted
+from trainables.words import visible
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
-
-
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but tab and line feed, and those that change the direction of text."""
 
 
 class SegsweepError(Exception):
@@ -26,7 +22,7 @@ class SegsweepError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), redacted(super().__str__()))
+        return visible(redacted(super().__str__()))
 
 
 class UsageError(SegsweepError):

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line feed, and those that change the direction of text."""
+
+
+def visible(text: str) -> str:
+    r"""A text in which nothing moves a terminal's cursor or turns its words round; such characters are written out.
+
+    Example:
+        >>> visible("red \x1b[31m")
+        'red \\x1b[31m'
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

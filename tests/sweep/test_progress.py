@@ -33,6 +33,8 @@ from sweep.plan_view import show_costs, show_plan
 from sweep.planning import Asked
 from sweep.progress import LiveView
 from sweep.ray_view import show_ray
+from sweep.tally import Tally, foreseen
+from sweep.tally_view import found_lines, phase_lines, sparkline
 from sweep.verdict import Confirmed, Verdict
 from trainables import commands
 from trainables.cost import Cost
@@ -80,8 +82,8 @@ def test_a_line_for_every_trial_that_ends_where_there_is_no_terminal(tmp_path: P
         conductor = make(journal, budget=Budget(4, 4))
         with LiveView(page, conductor, concurrent=1):
             drive(conductor)
-        lines = text(page).splitlines()
         ended = journal.of("ended")
+        lines = text(page).splitlines()[: len(ended)]
         assert [line.split()[0] for line in lines] == [event["trial_id"] for event in ended]
         for line, event in zip(lines, ended, strict=True):
             assert event["state"] in line
@@ -123,6 +125,26 @@ def test_live_view_shows_trials_best_so_far_and_time_left(tmp_path: Path) -> Non
         assert shown.count("1/4") == 2
         # Two open trials of 3 epochs and four of 4: 22 epochs of 10 s on 2 slots.
         assert "at most 0:01:50 left" in shown
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_sweep_is_summed_up_in_the_words_of_its_status(tmp_path: Path, terminal: bool) -> None:
+    page = console(terminal=terminal)
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        budget = Budget(7, 4, confirm_top=1, confirm_seeds=2)
+        conductor = make(journal, budget=budget)
+        with LiveView(page, conductor, concurrent=1):
+            drive(conductor)
+        tally = Tally(conductor.table, conductor.objective)
+        for event in journal.events:
+            tally.on_event(event)
+    expected = phase_lines(tally, foreseen(budget, None, asked_for_more=False))
+    expected += found_lines(tally, verdict=None, chief=["loss.name"])
+    assert [line.plain.split()[0] for line in expected][:4] == ["search", "finish", "confirm", "candidate"]
+    shown = " ".join(text(page).split())
+    for line in expected:
+        assert " ".join(line.plain.split()) in shown
+    assert sparkline(tally.curve) in shown
 
 
 def test_long_sweeps_show_their_latest_trials(tmp_path: Path) -> None:
