@@ -1,4 +1,4 @@
-"""The command `segsweep`: one program for the modules that `python -m` runs, with the same flags.
+"""The command `segsweep`, one program for the modules that `python -m` runs; and `run_sweep`, `load_run` for Python.
 
 Unlike `python -m` it does not put the current folder on the path, so that a user's folder called `sweep` or `analysis`
 is not imported in place of ours.
@@ -8,8 +8,57 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trainables import commands
+
+if TYPE_CHECKING:
+    from analysis.run import Run
+
+__all__ = ["load_run", "run_sweep"]
+
+
+def run_sweep(*, progress: bool = True, **settings: Any) -> Run:
+    """Runs a sweep to its end, as `python -m sweep.run` does, and gives its run.
+
+    The sweep runs in a process of its own, from any thread and from a notebook as well. An interrupt ends it as Ctrl-C
+    does; `run_sweep(name=..., resume=True)` goes on with it.
+
+    Args:
+        progress: Whether to show its live screen, or its lines where there is no terminal.
+        **settings: The flags of `python -m sweep.run` by their names with underscores, checked as these are:
+            `space="augment"`, `models=["lraspp_mobilenet_v3_large"]`, `time_budget="30m"`, `trials=8`,
+            `set={"optimizer.lr": 0.01}`, `report=False`, `config="sweep.yaml"`.
+
+    Raises:
+        UsageError: If a setting is unknown or makes no sense; nothing was started.
+        SegsweepError: If the sweep cannot start or go on, with the cure.
+        KeyboardInterrupt: On an interrupt; what has been trained is kept.
+
+    Example:
+        >>> from segsweep import run_sweep
+        >>> run = run_sweep(space="augment", time_budget="4m", name="mine")  # doctest: +SKIP
+        >>> run.verdict  # doctest: +SKIP
+        >>> run.best.load_model().model  # doctest: +SKIP
+    """
+    from sweep.from_python import conduct
+
+    return load_run(conduct(settings, progress=progress))
+
+
+def load_run(place: Path | str) -> Run:
+    """A run by its folder, finished or still running (`analysis.run.Run`).
+
+    Args:
+        place: Such as `runs/NAME`.
+
+    Raises:
+        DataError: If it is no run folder.
+    """
+    from analysis.run import load_run as load
+
+    return load(place)
 
 
 def main() -> int:

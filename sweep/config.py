@@ -274,6 +274,19 @@ def _words_of_file(path: Path) -> list[str]:
         raise UsageError(f"--config {path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: expected lines such as 'space: augment'")
+    return words_of_settings(content, f"--config {path}")
+
+
+def words_of_settings(content: Mapping[str, Any], where: str) -> list[str]:
+    """The command line that says the same as settings whose keys are the flags' names, with `-` or `_`.
+
+    Args:
+        content: Values as YAML or Python has them.
+        where: They stand, for messages.
+
+    Raises:
+        UsageError: With every fault.
+    """
     flags = parser(exit_on_error=False)
     defaults = {key.rstrip("_"): value for key, value in vars(flags.parse_args([])).items() if key != "config"}
     words: list[str] = []
@@ -291,16 +304,17 @@ def _words_of_file(path: Path) -> list[str]:
             except argparse.ArgumentError as error:
                 faults.append(f"{key}: {error.message}")
     if faults:
-        raise UsageError(f"--config {path}:\n" + "\n".join(f"  {fault}" for fault in faults))
+        raise UsageError(f"{where}:\n" + "\n".join(f"  {fault}" for fault in faults))
     return words
 
 
 def _words_of_line(flag: str, value: Any, flags: argparse.ArgumentParser) -> list[str]:
-    """The words that say the same as one line of a YAML file.
+    """The words that say the same as one setting.
 
     Raises:
         argparse.ArgumentError: If the value is of a kind that the flag cannot have.
     """
+    value = list(value) if isinstance(value, tuple) else value
     if flag == "set":
         if not isinstance(value, dict):
             raise argparse.ArgumentError(None, "write one line 'key: value' for each below it")

@@ -15,6 +15,9 @@ from rich.markup import escape
 from trainables.errors import INTERRUPTED, SegsweepError
 from trainables.redact import redacted
 
+ERROR = "error"
+"""Begins what is said of an error on stderr."""
+
 
 def guarded(body: Callable[[], int], *, interrupted: str) -> int:
     """Runs a command.
@@ -66,4 +69,6 @@ def leave(code: int) -> NoReturn:
 
 def say_error(text: str) -> None:
     """Shows an error on stderr."""
-    Console(stderr=True, highlight=False).print(f"[bold red]error[/bold red] {escape(redacted(text))}", soft_wrap=True)
+    Console(stderr=True, highlight=False).print(
+        f"[bold red]{ERROR}[/bold red] {escape(redacted(text))}", soft_wrap=True
+    )

@@ -1,4 +1,4 @@
-"""`python -m sweep.status`: equal to what the journal says, whoever writes it; nothing is written, nothing is believed."""
+"""`python -m sweep.status`: equal to what the journal says, whoever writes it; nothing is written or believed."""
 
 from __future__ import annotations
 

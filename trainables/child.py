@@ -1,0 +1,92 @@
+"""Runs a command of ours from Python, in a process of its own: its output is passed on, its error is raised.
+
+A sweep in a process of its own needs no main thread and no signal handlers of its caller, leaves neither Ray nor torch
+in it, and ends no notebook where Ray dies.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import IO, TextIO
+
+from trainables import commands
+from trainables.errors import INTERRUPTED, SegsweepError, UsageError
+from trainables.guarded import ERROR
+
+
+def run_command(module: str, words: Sequence[str], *, progress: bool) -> None:
+    """Runs a command until it ends.
+
+    On a terminal it shows its own live screen; elsewhere, in a notebook say, its lines are printed as they come. An
+    interrupt of the caller ends the command as Ctrl-C does, and goes on when it has ended.
+
+    Args:
+        module: Such as `sweep.run`.
+        words: Of its command line.
+        progress: Whether to show what it says.
+
+    Raises:
+        UsageError: If it ended with exit code 2.
+        SegsweepError: If it failed, with what it said.
+        KeyboardInterrupt: If the caller was interrupted.
+    """
+    on_terminal = progress and sys.stdout is sys.__stdout__ and sys.stdout.isatty()
+    errors: list[str] = []
+    with subprocess.Popen(
+        commands.subprocess_command(module, *words),
+        stdin=subprocess.DEVNULL,
+        stdout=None if on_terminal else subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        readers = [_passed_on(process.stderr, sys.stderr if progress else None, errors)]
+        if process.stdout is not None:
+            readers.append(_passed_on(process.stdout, sys.stdout if progress else None, []))
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)  # a notebook's interrupt is not sent to its children
+            process.wait()
+            raise
+        finally:
+            for reader in readers:
+                reader.join(5)
+    if code:
+        raise _error(module, code, errors)
+
+
+def _passed_on(source: IO[str] | None, target: TextIO | None, kept: list[str]) -> threading.Thread:
+    """Reads lines in a thread, so that the command never waits for a reader."""
+
+    def read() -> None:
+        for line in source or ():
+            kept.append(line.rstrip("\n"))
+            if target is not None:
+                target.write(line)
+                target.flush()
+
+    thread = threading.Thread(target=read, name="output", daemon=True)
+    thread.start()
+    return thread
+
+
+def _error(module: str, code: int, lines: Sequence[str]) -> SegsweepError:
+    starts = [place for place, line in enumerate(lines) if line.startswith(ERROR)]
+    if starts:
+        told = "\n".join(lines[starts[-1] :]).removeprefix(ERROR).lstrip(": ")
+    elif code < 0:
+        told = f"{commands.prog(module)} was ended by {signal.Signals(-code).name}"
+    elif code == INTERRUPTED:
+        told = f"{commands.prog(module)} was interrupted"
+    else:
+        told = ""
+    return UsageError(told) if code == UsageError.exit_code else CommandError(told)
+
+
+class CommandError(SegsweepError):
+    """A command failed; its text is empty where it came to its end, and what failed in it is told by what it wrote."""
