@@ -22,7 +22,7 @@ from sweep.answer import (
     show_space,
     show_time,
 )
-from sweep.candidate import Candidates
+from sweep.candidate import Candidates, chief_keys
 from sweep.claims import Contrast
 from sweep.flags import duration
 from sweep.journal import Journal
@@ -139,9 +139,9 @@ def test_sweep_is_summed_up_in_the_words_of_its_status(tmp_path: Path, terminal:
         for event in journal.events:
             tally.on_event(event)
     expected = phase_lines(tally, foreseen(budget, None, asked_for_more=False))
-    expected += found_lines(tally, verdict=None, chief=["loss.name"])
+    expected += found_lines(tally, verdict=None, chief=chief_keys(SPACE))
     assert [line.plain.split()[0] for line in expected][:4] == ["search", "finish", "confirm", "candidate"]
-    shown = " ".join(text(page).split())
+    shown = " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text(page)).split())
     for line in expected:
         assert " ".join(line.plain.split()) in shown
     assert sparkline(tally.curve) in shown
