@@ -29,7 +29,7 @@ from trainables.data.splits.given import make_splits
 from trainables.data.usual_size import usual_size
 from trainables.errors import SegsweepError, UsageError
 from trainables.files import write_atomically
-from trainables.options import LETTERBOX, RESIZES
+from trainables.options import CROP, RESIZES
 from trainables.registry import Scalar
 from trainables.seeds import derived_seed
 
@@ -133,7 +133,7 @@ def rows(
     size: tuple[int, int],
     *,
     seed: int,
-    resize: str = LETTERBOX,
+    resize: str = CROP,
 ) -> list[Row]:
     """The images as the model would see them without a policy, then with each; a row is one batch where one mixes.
 
@@ -261,7 +261,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--policies", type=int, default=6, metavar="N", help="rows (default: 6)")
     p.add_argument("--images", type=int, default=4, metavar="N", help="columns (default: 4)")
     p.add_argument("--image-size", metavar="HxW", help="what the model sees (default: the data set's)")
-    p.add_argument("--resize", choices=RESIZES, default=LETTERBOX, help="as for a sweep (default: letterbox)")
+    p.add_argument("--resize", choices=RESIZES, default=CROP, help="as for a sweep (default: crop)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all draws (default: 0)")
     p.add_argument("--out", type=expanded, default=Path("preview.png"), metavar="FILE", help="default: preview.png")
     return p

@@ -56,7 +56,7 @@ def inputs_text(space: SearchSpace, base: Mapping[str, Scalar], usual: UsualSize
     if max(factor, 1 / factor) < MUCH:
         return told
     shape = "tall for their width" if factor > 1 else "wide for their height"
-    return f"{told}: what they show becomes {max(factor, 1 / factor):.2f} times as {shape} (resize=letterbox keeps it)"
+    return f"{told}: what they show becomes {max(factor, 1 / factor):.2f} times as {shape} (resize=crop keeps it)"
 
 
 def lost_text(space: SearchSpace, base: Mapping[str, Scalar], data: SegmentationData, ids: Sequence[str]) -> str:

@@ -34,7 +34,7 @@ from trainables.files import write_json
 from trainables.flags import add_execution_flags, default_precision, default_workers, tile, tile_settings
 from trainables.metrics import METRICS
 from trainables.models import ensure_weights, refusal
-from trainables.options import LETTERBOX
+from trainables.options import CROP
 from trainables.overfit import overfit_batch
 from trainables.paths import UnsafePathError, refuse_links
 from trainables.run_folder import MANIFEST_FILE
@@ -126,7 +126,7 @@ def _train(asked: argparse.Namespace) -> int:
     if told := shared_memory.note(execution.workers):
         print(told, file=sys.stderr)
     data, splits = _chosen_data(asked, trial)
-    usual: dict[str, object] = {} if trial is not None else {"resize": LETTERBOX}
+    usual: dict[str, object] = {} if trial is not None else {"resize": CROP}
     if "image_size" not in values:
         usual["image_size"] = format_size(usual_size(data).size)
     config = TrialConfig.from_flat({**usual, **values})

@@ -32,7 +32,7 @@ from trainables.data.small_objects import lost_parts
 from trainables.data.usual_size import usual_size
 from trainables.errors import DataError, SegsweepError, UsageError
 from trainables.files import write_atomically
-from trainables.options import LETTERBOX
+from trainables.options import CROP
 from trainables.words import counted, some_of
 
 _NAMED, _NOTES = 6, 3
@@ -90,7 +90,7 @@ def initialise(root: Path, extra: Said) -> list[str]:
     write_atomically(description, as_yaml(finding).encode())
     names = [f"{info.name} {shares[place]:.1%}" for place, info in enumerate(data.classes)]
     ids = sorted(number for number, place in meaning.ids.items() if place == VOID)
-    lost = lost_parts(data, data.ids(), usual_size(data).size, LETTERBOX)
+    lost = lost_parts(data, data.ids(), usual_size(data).size, CROP)
     notes = [*drawn, *finding.notes, *unlabelled_note(finding)]
     return [
         f"folder  {root}",
