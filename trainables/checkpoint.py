@@ -2,6 +2,8 @@
 
 A checkpoint is a folder of safetensors and JSON. It is written beside its place, its file of SHA-256 sums last, and
 appears by one rename; a folder whose sums do not match is treated as if it were not there.
+
+Only what reads or writes weights loads torch: who finds, checks and copies checkpoints has no use for it.
 """
 
 from __future__ import annotations
@@ -12,27 +14,27 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from trainables import commands
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError
 from trainables.files import write_json
 from trainables.metrics import ImageCounts
-from trainables.models import build_model
 from trainables.paths import UnsafePathError, remove_own
 from trainables.record import TrialRecord
-from trainables.updates import Updater
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from trainables.updates import Updater
 
 MODEL_FILE = "model.safetensors"
 TRAINED_FILE = "trained.safetensors"
@@ -77,6 +79,8 @@ def save_checkpoint(
     Raises:
         CheckpointError: If it cannot be written (disk full, no permission); an older checkpoint stays as it was.
     """
+    from safetensors.torch import save_file
+
     final = folder / f"epoch-{epoch:04d}"
     try:
         temporary = _temporary(final)
@@ -142,6 +146,8 @@ def restore_checkpoint(checkpoint: Path, *, expected: TrialRecord, updater: Upda
     Raises:
         CheckpointError: If it is torn, is of another trial than expected, or has no optimizer state; nothing is loaded.
     """
+    from safetensors.torch import load_file
+
     if not is_whole(checkpoint):
         raise CheckpointError(f"{checkpoint} is torn or altered: its files do not match {SUMS_FILE}")
     state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
@@ -263,6 +269,8 @@ def rebuild_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
     Raises:
         CheckpointError: If a file is missing, or the weights are not those that `trial.json` names.
     """
+    from safetensors.torch import load_file
+
     record = load_trial(folder)
     path = folder / MODEL_FILE
     if not path.is_file() or file_sha256(path) != record.sha256:
@@ -274,6 +282,13 @@ def rebuild_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
         raise CheckpointError(f"{path} is larger than the weights of {record.config.model.name}: it is not its file")
     model.load_state_dict(load_file(path))
     return model.eval(), record
+
+
+def build_model(name: str, classes: Sequence[str], **params: Any) -> nn.Module:
+    """`trainables.models.build_model`, which loads torchvision."""
+    from trainables import models
+
+    return models.build_model(name, classes, **params)
 
 
 def file_sha256(path: Path) -> str:
@@ -288,6 +303,8 @@ def _portable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from torch import Tensor
+
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, dict[str, Any]] = {}
     for index, entries in state["state"].items():
@@ -313,9 +330,11 @@ def _unflatten_optimizer(tensors: Mapping[str, Tensor], rest: Mapping[str, Any])
 
 def _lay_out_as_weights(optimizer: Optimizer) -> None:
     """Gives each state the memory format of its weight, as in a run without interruption; files hold plain ones."""
+    import torch
+
     for weight, entries in optimizer.state.items():
         for key, value in entries.items():
-            if isinstance(value, Tensor) and value.shape == weight.shape:
+            if isinstance(value, torch.Tensor) and value.shape == weight.shape:
                 entries[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 

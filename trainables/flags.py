@@ -51,9 +51,11 @@ def add_workers_flag(group: argparse._ActionsContainer) -> None:
 
 def default_precision(device: str) -> str:
     """bf16 on a GPU that computes in it, otherwise fp32."""
+    if not device.startswith("cuda"):
+        return "fp32"
     import torch
 
-    return "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def default_workers(device: str) -> int:
