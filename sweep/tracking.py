@@ -27,6 +27,9 @@ from trainables.errors import SegsweepError
 from trainables.redact import redacted
 from trainables.run_folder import REPORT_FILE, TABLES_FOLDER, report_folder
 
+# Read when W&B is imported: its own crash reports go to a server of theirs, offline too.
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+
 FLUSH_SECONDS = 5.0
 WRITTEN_FILE = "segsweep-written.txt"
 """In a run's `wandb/`: ids of the W&B runs of trials that are written to their end; a resumed sweep leaves them out."""
