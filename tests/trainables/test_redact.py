@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from sweep.compiled import plan_space
+from sweep.config import SweepConfig, from_command_line
 from sweep.journal import Journal, read_events
 from trainables import commands
 from trainables.config import parse_value
-from trainables.errors import ConfigError, DataError
+from trainables.errors import ConfigError, DataError, UsageError
 from trainables.redact import RedactingFormatter, redacted, redacted_content, redacted_words, secrets_in
 
 SECRETS = {
@@ -119,3 +121,15 @@ def test_configuration_with_a_secret_is_refused_without_telling_it() -> None:
     with pytest.raises(ConfigError, match="environment variable") as caught:
         parse_value("loss.name", values["loss.name"])
     assert "hf_" not in str(caught.value)
+
+
+def test_space_and_project_with_a_secret_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="WANDB_API_KEY") as caught:
+        from_command_line(["--wandb-project", "hf_" + "aB3d" * 8])
+    assert "hf_" not in str(caught.value)
+    config = from_command_line(["--space", "augment"])
+    assert isinstance(config, SweepConfig)
+    plan_space(config, (96, 128))
+    monkeypatch.setenv("MY_TOKEN", "photometric")
+    with pytest.raises(ConfigError, match=r"^augment\.policy: the value looks like a key"):
+        plan_space(config, (96, 128))
