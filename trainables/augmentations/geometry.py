@@ -63,7 +63,11 @@ class Fit(A.DualTransform):  # type: ignore[misc]
         content = tuple(min(side, most) for side, most in zip(full, self.size, strict=True))
         # Of the image as it is only this part is read and resized: it may lie in a mapped file.
         window = [max(1, round(side * part / whole)) for side, part, whole in zip(source, content, full, strict=True)]
-        corner = [self.py_random.randint(0, side - part) for side, part in zip(source, window, strict=True)]
+        # Nothing is drawn where there is no choice: an image that fills the result is augmented as with other ways.
+        corner = [
+            self.py_random.randint(0, side - part) if side > part else 0
+            for side, part in zip(source, window, strict=True)
+        ]
         rows, columns = (slice(first, first + part) for first, part in zip(corner, window, strict=True))
         return {"cut": (rows, columns), "content": content}
 
