@@ -179,8 +179,7 @@ def stored_size(path: Path, page: int = 0) -> tuple[int, int] | None:
             shape = _one_channel(np.load(path, mmap_mode="r", allow_pickle=False)).shape
             return (shape[0], shape[1]) if len(shape) == 2 else None
         with opened_image(path, head=True) as image:
-            if page:
-                image.seek(page)
+            image.seek(page)
             return image.height, image.width
     except (*DAMAGE, DataError):
         return None
@@ -326,7 +325,7 @@ def _array(path: Path) -> npt.NDArray[Any]:
     """The one channel of a `.npy` file."""
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
-        if stored.ndim >= 2:
+        if stored.ndim:
             check_pixels(math.prod(stored.shape[:-1]), stored.shape[-1], path, what="mask")
         array: npt.NDArray[Any] = np.array(stored)
     except FileNotFoundError:
@@ -378,10 +377,9 @@ def _orientation(image: PIL.Image.Image) -> int:
 def _open(path: Path, what: str, page: int = 0) -> tuple[PIL.Image.Image, str]:
     """The decoded file, and the layout of its pixels in the file."""
     try:
-        with opened_image(path, what=what) as image:
-            if page:
-                image.seek(page)
-                check_pixels(image.height, image.width, path, what=what)
+        with opened_image(path, what=what, head=True) as image:
+            image.seek(page)
+            check_pixels(image.height, image.width, path, what=what)
             raw = raw_mode(image)
             image.load()
             return image, raw
