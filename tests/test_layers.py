@@ -47,6 +47,7 @@ ONLY_IN = {
     "optuna": ("sweep/",),
     "albumentations": ("trainables/augmentations/",),
     "pycocotools": ("trainables/data/imports/coco.py",),
+    "tifffile": ("trainables/data/reading/rasters.py",),
     "timm": ("trainables/models/timm_backbones.py",),
     "segmentation_models_pytorch": ("trainables/models/library.py",),
 }
@@ -113,7 +114,7 @@ FLOORS = (
     ("trainables.versions",),
     ("trainables.remembered",),
     ("trainables.registry",),
-    ("trainables.data.reading", "trainables.data.base"),
+    ("trainables.data.reading", "trainables.data.base", "trainables.data.bands"),
     ("trainables.paths", "trainables.plugins"),
     ("trainables.run_folder",),
     ("trainables.data",),
