@@ -24,6 +24,7 @@ from safetensors.numpy import save_file as save_arrays
 
 from trainables import commands
 from trainables.config import TrialConfig
+from trainables.data.bands import MOST_CHANNELS, Bands, any_bands
 from trainables.errors import CheckpointError
 from trainables.files import write_json
 from trainables.metrics import ImageCounts
@@ -159,6 +160,8 @@ def restore_checkpoint(checkpoint: Path, *, expected: TrialRecord, updater: Upda
         raise CheckpointError(f"{checkpoint} was trained on other classes: {_names(record)}\n{_ELSEWHERE}")
     if record.applied.get("images") != expected.applied["images"]:
         raise CheckpointError(f"{checkpoint} was trained on other images, or another split of them\n{_ELSEWHERE}")
+    if _normalised(record) != _normalised(expected):
+        raise CheckpointError(f"{checkpoint} was trained on other bands of its images\n{_ELSEWHERE}")
     if "optimizer" not in state:
         raise CheckpointError(f"{checkpoint} holds a finished trial: there is nothing to go on with")
     updater.evaluated.load_state_dict(load_file(checkpoint / MODEL_FILE))
@@ -276,12 +279,22 @@ def rebuild_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
     if not path.is_file() or file_sha256(path) != record.sha256:
         raise CheckpointError(f"{path} is missing or not the file that {TRIAL_FILE} names")
     params = {**record.config.model.params, "weights": "none"}
-    model = build_model(record.config.model.name, [c.name for c in record.classes], **params)
+    name, names = record.config.model.name, [c.name for c in record.classes]
+    bands = any_bands(_channels(folder, record))
+    model = build_model(name, names, **params) if bands is None else build_for_bands(name, names, bands, **params)
     needed = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if path.stat().st_size > 2 * needed + _HEADER_BYTES:
         raise CheckpointError(f"{path} is larger than the weights of {record.config.model.name}: it is not its file")
     model.load_state_dict(load_file(path))
+    model.normalisation = {key: tuple(values) for key, values in record.normalisation.items()}
     return model.eval(), record
+
+
+def build_for_bands(name: str, classes: Sequence[str], bands: Bands, **params: Any) -> nn.Module:
+    """`trainables.models.build_for_bands`, which loads torchvision."""
+    from trainables import models
+
+    return models.build_for_bands(name, classes, bands, **params)
 
 
 def build_model(name: str, classes: Sequence[str], **params: Any) -> nn.Module:
@@ -336,6 +349,19 @@ def _lay_out_as_weights(optimizer: Optimizer) -> None:
         for key, value in entries.items():
             if isinstance(value, torch.Tensor) and value.shape == weight.shape:
                 entries[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def _channels(folder: Path, record: TrialRecord) -> int:
+    """Of the images that a model takes, by its normalisation."""
+    told: Any = record.normalisation
+    counts = {len(told[key]) for key in ("mean", "std") if isinstance(told, dict) and isinstance(told.get(key), list)}
+    if len(counts) != 1 or not 1 <= min(counts) <= MOST_CHANNELS:
+        raise CheckpointError(f"{folder / TRIAL_FILE}: the normalisation is not a mean and a deviation of each channel")
+    return counts.pop()
+
+
+def _normalised(record: TrialRecord) -> dict[str, list[float]]:
+    return {key: list(values) for key, values in record.normalisation.items()}
 
 
 def _names(record: TrialRecord) -> str:

@@ -19,6 +19,7 @@ from trainables.data.resizing import (
     fill_mask,
     frame_image,
     frame_mask,
+    in_fours,
     resize_image,
     resize_mask,
 )
@@ -152,7 +153,8 @@ class Rotate(A.DualTransform):  # type: ignore[misc]
     def apply(self, img: Image, matrix: npt.NDArray[np.float64], **params: Any) -> Image:
         """Warps the image bilinearly."""
         size = img.shape[1::-1]
-        return as_uint8(cv2.warpAffine(img, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
+        how = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
+        return in_fours(lambda part: as_uint8(cv2.warpAffine(part, matrix, size, **how)), img)
 
     def apply_to_mask(self, mask: Mask, matrix: npt.NDArray[np.float64], **params: Any) -> Mask:
         """Warps the mask by nearest neighbour."""

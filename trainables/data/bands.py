@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from trainables.errors import DataError
 
+MOST_CHANNELS = 512
+"""Of an image."""
+
 STRETCH = (2.0, 98.0)
 """Percentiles of a band that are black and white in a picture."""
 
@@ -98,6 +101,11 @@ class Bands:
             raise DataError(f"not a choice of bands: {content!r}")
         red_green_blue = None if colours is None else (colours[0], colours[1], colours[2])
         return cls(numbers, of, red_green_blue, None if scale is None else (low, high), content.get("pages", False))
+
+
+def any_bands(channels: int) -> Bands | None:
+    """Bands of which only the number is known; None for three, which any model takes."""
+    return None if channels == 3 else Bands(tuple(range(1, channels + 1)), channels)
 
 
 def picture_of(image: npt.NDArray[np.uint8], bands: Bands | None) -> npt.NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.bands import Bands
+from trainables.data.bands import MOST_CHANNELS, Bands
 from trainables.data.reading.opening import DAMAGE, damaged, missing
 from trainables.data.reading.read import DEEP_BITS, picture_channels, to_bytes
 from trainables.errors import DataError
@@ -27,7 +27,6 @@ ARRAYS = (".npy",)
 
 ALPHA_SHARE = 0.9
 """Of the values of a band of transparency, that are the least or the greatest which its type can have, at least."""
-_MOST_BANDS = 512
 _RGB, _PALETTE, _CMYK, _YCBCR = 2, 3, 5, 6
 _LAB = (8, 9, 10)
 _ALPHA = (1, 2)
@@ -226,7 +225,7 @@ def read_raster(path: Path, *, page: int = 0, pages: bool = False) -> tuple[Valu
         values, nodata = picture_channels(path, page), None
     if values.dtype.kind not in "uif" or not values.size:
         raise DataError(f"{path}: image is an array of shape {values.shape} and type {values.dtype}, not of numbers")
-    if values.shape[-1] > _MOST_BANDS:
+    if values.shape[-1] > MOST_CHANNELS:
         raise DataError(f"{path}: image of shape {values.shape} would have {values.shape[-1]} bands")
     if nodata is None:
         return values, np.ones(values.shape, bool)
@@ -237,7 +236,7 @@ def _tiff_values(path: Path, page: int, pages: bool) -> tuple[Values, float | No
     with _tiff(path) as tif:
         chosen: Sequence[Any] = list(tif.pages) if pages else [tif.pages[page]]
         for one in chosen:
-            check_pixels(one.imagelength, one.imagewidth * max(1, int(one.samplesperpixel) // 4), path)
+            check_pixels(one.imagelength, one.imagewidth, path)
         tag = chosen[0].tags.get(_NODATA)
         found = [_bands_last(one.asarray(), one.axes) for one in chosen]
         if pages:
@@ -270,7 +269,7 @@ def _number(text: Any) -> float | None:
 def _array(path: Path) -> Values:
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
-        check_pixels(math.prod(stored.shape) // 4, 1, path)
+        check_pixels(*sorted((1, 1, *stored.shape))[-2:], path)
         values: Values = np.array(stored)
     except FileNotFoundError:
         missing(path, "image")
