@@ -87,7 +87,7 @@ def bands_text(data: SegmentationData, left_out: str) -> str:
     bands = data.bands
     if bands is None:
         return ""
-    known = "" if bands.colours is None else ", but for red, green and blue, which keep those of the weights"
+    known = "" if bands.colours is None else ", but for red, green and blue, which keep the model's own"
     told = f"; {bands}, normalised with the mean and deviation of the training images{known}"
     if bands.channels != RGB:
         told += f"; first convolutions widened from {RGB} channels to {bands.channels}"

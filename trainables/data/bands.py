@@ -70,6 +70,13 @@ class Bands:
         what = f"band {chosen[0]} as grey" if len(set(chosen)) == 1 else f"bands {','.join(map(str, chosen))} as RGB"
         return f"pictures show {what}, each stretched from percentile {low:g} to {high:g} of the image"
 
+    def short_caption(self) -> str:
+        """The same over a picture."""
+        chosen = [self.numbers[place] for place in self.shown]
+        named = f"band {chosen[0]}" if len(set(chosen)) == 1 else f"bands {','.join(map(str, chosen))}"
+        low, high = STRETCH
+        return f"{named} ({low:g}% to {high:g}%)"
+
     def to_json(self) -> dict[str, Any]:
         """Primitives only; `from_json` restores it."""
         return {
@@ -108,35 +115,40 @@ def any_bands(channels: int) -> Bands | None:
     return None if channels == 3 else Bands(tuple(range(1, channels + 1)), channels)
 
 
-def picture_of(image: npt.NDArray[np.uint8], bands: Bands | None) -> npt.NDArray[np.uint8]:
+def picture_of(
+    image: npt.NDArray[np.uint8], bands: Bands | None, *, like: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
     """An image as people see it.
 
     Args:
         image: uint8 of shape (H, W, C), as `SegmentationData.image` gives it.
         bands: What its channels are; None: red, green and blue, which are shown as they are.
+        like: The image (h, w, C) whose percentiles count: that before a change which the picture is to show.
 
     Returns:
         RGB, uint8 of shape (H, W, 3): the channels `Bands.shown`, each stretched linearly so that its percentiles
-        `STRETCH` in this image become 0 and 255. A channel without contrast is shown as it is.
+        `STRETCH` become 0 and 255. A channel without contrast is shown as it is.
     """
     if bands is None:
         return image
     stretched = {}
     for place in dict.fromkeys(bands.shown):
         channel = image[..., place].astype(np.float32)
-        low, high = np.percentile(channel, STRETCH) if channel.size else (0.0, 0.0)
+        source = (image if like is None else like)[..., place]
+        low, high = np.percentile(source, STRETCH) if source.size else (0.0, 0.0)
         if high > low:
             channel = (channel - low) * (255 / (high - low))
         stretched[place] = np.rint(channel).clip(0, 255).astype(np.uint8)
     return np.stack([stretched[place] for place in bands.shown], axis=-1)
 
 
-def grey_of(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """One number for each pixel, uint8 of shape (H, W): the luma of ITU-R BT.601, or the mean of other than 3 channels.
+def grey_of(image: npt.NDArray[np.uint8], bands: Bands | None) -> npt.NDArray[np.uint8]:
+    """One number for each pixel, uint8 of shape (H, W): the luma of ITU-R BT.601, or the mean of bands.
 
     Args:
         image: uint8 of shape (H, W, C).
+        bands: What its channels are; None: red, green and blue.
     """
-    if image.shape[-1] == 3:
+    if bands is None:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     return np.rint(image.mean(axis=-1, dtype=np.float32)).astype(np.uint8)

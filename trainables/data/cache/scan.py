@@ -182,7 +182,7 @@ def _read(data: SegmentationData, image_id: str, seen: Mapping[tuple[str, ...], 
         pixels={} if stored is None else count_stored(stored),
         content="" if shown is None else hashlib.sha256(repr(shown.shape).encode() + shown.tobytes()).hexdigest(),
         orientation=exif_orientation(image_path) if image.exists else 1,
-        thumbnail="" if shown is None else thumbnail(shown),
+        thumbnail="" if shown is None else thumbnail(shown, data.bands),
         moments=() if shown is None or data.bands is None else band_moments(shown),
     )
 

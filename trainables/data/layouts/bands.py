@@ -138,10 +138,8 @@ def _tell(bands: Bands, said: Said, rasters: Sequence[Raster], images: int, note
         left = f" but {_named(clear)}, which is transparency" if clear else ""
         notes.append(f"{what}: the model sees all{left}, in their order; segsweep init chooses with --channels 3,2,1")
     if bands.colours is not None:
-        told = ", ".join(
-            f"{number} {name}" for number, name in zip(bands.colours, ("red", "green", "blue"), strict=True)
-        )
-        notes.append(f"of the bands {told}; {bands.caption()}")
+        red, green, blue = bands.colours
+        notes.append(f"band {red} is red, {green} green and {blue} blue; {bands.caption()}")
     elif said.rgb is not None:
         notes.append(f"red, green and blue are not all among them; {bands.caption()}")
     else:

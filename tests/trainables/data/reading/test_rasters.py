@@ -202,7 +202,7 @@ def test_a_picture_shows_three_bands_from_percentile_to_percentile() -> None:
     assert set(np.unique(shown[..., 1])) == {7}  # without contrast: as it is
     assert picture_of(image[..., :1], Bands((3,), 8)).shape == (10, 10, 3)
     assert picture_of(image[..., :3], None) is not None
-    assert np.array_equal(grey_of(image), np.rint(image.mean(axis=-1)))
+    assert np.array_equal(grey_of(image, Bands((1, 2, 3, 4), 4)), np.rint(image.mean(axis=-1)))
 
 
 @pytest.mark.parametrize(
