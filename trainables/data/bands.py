@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -150,5 +149,7 @@ def grey_of(image: npt.NDArray[np.uint8], bands: Bands | None) -> npt.NDArray[np
         bands: What its channels are; None: red, green and blue.
     """
     if bands is None:
+        import cv2
+
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     return np.rint(image.mean(axis=-1, dtype=np.float32)).astype(np.uint8)
