@@ -134,6 +134,19 @@ def _command_line_without_secrets() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _deaf_to_hangup() -> Iterator[None]:
+    """Processes that are started in the body do not get SIGHUP, which a closed terminal sends to them all.
+
+    It is this process that takes Ray down then; it gets the signal after the body.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def _own_sigterm() -> Iterator[None]:
     """Puts back what SIGTERM did before: Ray replaces it."""
     before = signal.getsignal(signal.SIGTERM)
