@@ -2,8 +2,8 @@
 
     python benchmarks/stock_tune.py [--trials 6] [--epochs 4] [--slots 2] [--size 96x128] [--runs DIR]
 
-Ours is `python -m sweep.run` on the embedded images: the space `lr`, TPE, ASHA, no confirmation, W&B off. Of its journal
-this takes the configurations that the search suggested, and the stock sweep trains the same: Ray Tune's function API,
+Ours is `python -m sweep.run` on the embedded images: the space `lr`, TPE, ASHA, no confirmation, W&B off. The stock
+sweep trains the configurations that the search suggested, as the journal has them: Ray Tune's function API,
 `OptunaSearch` with these points as `points_to_evaluate` and TPE, `ASHAScheduler` with the same rungs (a first one at a
 third of the budget, then three times as far), torchvision's LRASPP-MobileNetV3, a `Dataset` that reads and resizes each
 image in every epoch with torchvision's transforms, a plain loop, and torchvision's way to compute mIoU. It writes a
