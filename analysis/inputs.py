@@ -177,14 +177,14 @@ def _of_bands(known: Mapping[Path, Head], bands: Bands | None) -> list[str]:
         told = f"{counted(more, 'image')} with more bands than red, green and blue: these three are read"
         return [told] if more else []
     strange = [head.bands for head in known.values() if head.bands and head.bands != bands.of]
-    told = [f"the model sees {bands}; {bands.caption()}"]
+    notes = [f"the model sees {bands}; {bands.caption()}"]
     if bands.scale is not None:
-        told.append(f"values from {bands.scale[0]:g} to {bands.scale[1]:g} become 0 to 255, as in training")
+        notes.append(f"values from {bands.scale[0]:g} to {bands.scale[1]:g} become 0 to 255, as in training")
     if strange:
         numbers = some_of(sorted({str(number) for number in strange}), 4)
-        told.append(f"{counted(len(strange), 'image')} with {numbers} bands, not {bands.of} as in training: bands are "
-                    "taken by their numbers")  # fmt: skip
-    return told
+        notes.append(f"{counted(len(strange), 'image')} with {numbers} bands, not {bands.of} as in training: bands are "
+                     "taken by their numbers")  # fmt: skip
+    return notes
 
 
 def _pictures(files: Sequence[tuple[Path, tuple[str, ...]]], known: Mapping[Path, Head]) -> list[Picture]:

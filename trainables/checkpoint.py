@@ -286,7 +286,8 @@ def rebuild_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
     if path.stat().st_size > 2 * needed + _HEADER_BYTES:
         raise CheckpointError(f"{path} is larger than the weights of {record.config.model.name}: it is not its file")
     model.load_state_dict(load_file(path))
-    model.normalisation = {key: tuple(values) for key, values in record.normalisation.items()}
+    normalisation: Any = {key: tuple(values) for key, values in record.normalisation.items()}
+    model.normalisation = normalisation
     return model.eval(), record
 
 

@@ -56,6 +56,12 @@ class Batch:
         images = self.images.numpy() if isinstance(self.images, Tensor) else self.images
         return _from_arrays, (self.ids, images, masks)
 
+    @property
+    def input(self) -> Tensor:
+        """The images where all are of the model's input size: in training, and in evaluations without windows."""
+        assert isinstance(self.images, Tensor)
+        return self.images
+
     def pin_memory(self) -> Batch:
         """A copy in pinned memory, which a GPU can read directly; loaders call this method on batches that have it."""
         masks = self.masks

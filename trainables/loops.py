@@ -65,7 +65,8 @@ def train_one_epoch(
         for batch in group:
             masks = every_nth(stacked(batch.masks), stride).to(device, non_blocking=True).long()
             with updater.autocast():
-                outputs = forward(batch.images) if stride == 1 else forward.on_lattice(batch.images, stride)
+                images = batch.input
+                outputs = forward(images) if stride == 1 else forward.on_lattice(images, stride)
             value = loss(outputs["out"], masks)
             if "aux" in outputs and aux_weight > 0:
                 value = value + aux_weight * loss(outputs["aux"], masks)

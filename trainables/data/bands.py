@@ -132,7 +132,7 @@ def picture_of(
         return image
     stretched = {}
     for place in dict.fromkeys(bands.shown):
-        channel = image[..., place].astype(np.float32)
+        channel: npt.NDArray[Any] = image[..., place].astype(np.float32)
         source = (image if like is None else like)[..., place]
         low, high = np.percentile(source, STRETCH) if source.size else (0.0, 0.0)
         if high > low:
@@ -152,4 +152,4 @@ def grey_of(image: npt.NDArray[np.uint8], bands: Bands | None) -> npt.NDArray[np
         import cv2
 
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
-    return np.rint(image.mean(axis=-1, dtype=np.float32)).astype(np.uint8)
+    return np.asarray(np.rint(image.mean(axis=-1, dtype=np.float32)), np.uint8)

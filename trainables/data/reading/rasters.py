@@ -126,8 +126,8 @@ def pages_of(path: Path) -> int:
     try:
         with _tiff(path) as tif:
             size = tif.pages[0].shape
-            return max(1, sum(page.shape == size and not (place and page.is_reduced)
-                              for place, page in enumerate(tif.pages)))  # fmt: skip
+            whole = [page.shape == size and not (place and page.is_reduced) for place, page in enumerate(tif.pages)]
+            return max(1, sum(map(bool, whole)))
     except DataError:
         return 1
 
@@ -269,7 +269,8 @@ def _number(text: Any) -> float | None:
 def _array(path: Path) -> Values:
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
-        check_pixels(*sorted((1, 1, *stored.shape))[-2:], path)
+        height, width = sorted((1, 1, *stored.shape))[-2:]
+        check_pixels(height, width, path)
         values: Values = np.array(stored)
     except FileNotFoundError:
         missing(path, "image")
