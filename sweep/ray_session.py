@@ -115,7 +115,7 @@ def _init(address: str | None, folder: Path | None, dashboard: bool | None, mach
         # Ray puts the current folder first on its workers' path, where a user's folder called `trainables`
         # would be imported in place of ours.
         mark = marked(folder) if folder else contextlib.nullcontext()
-        with contextlib.chdir(ROOT), _command_line_without_secrets(), mark:
+        with contextlib.chdir(ROOT), _command_line_without_secrets(), _deaf_to_hangup(), mark:
             return ray.init(**options)
     except Exception as error:  # Ray raises plain ones, too
         where = f"the cluster at {address} does not answer" if address else "Ray does not start on this machine"
