@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from trainables.redact import RedactingFormatter, redacted, redacted_content, re
 SECRETS = {
     "password in a URL": ("ray://{}@head:10001", "me:hunter@2"),
     "name in a URL": ("https://{}@github.com/x.git, see a@b.org", "abcdef"),
+    "URL that became a path": ("data root /a/https:/{}@host/x", "u:p"),
     "OpenAI": ("with {} as key", "sk-proj-" + "aB3_" * 6),
     "GitHub": ("{}", "ghp_" + "a1B2" * 9),
     "Hugging Face": ("token {}.", "hf_" + "aB3d" * 8),
@@ -107,6 +109,13 @@ def test_errors_journal_and_logs_hold_none(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_names_in_errors_cannot_write_on_the_terminal() -> None:
     told = str(DataError("a\x1b[2Jb\r\u202egnp.exe\tc\nd \x9b é 漢"))
     assert told == "a\\x1b[2Jb\\r\\u202egnp.exe\tc\nd \\x9b é 漢"
+
+
+def test_long_texts_take_time_in_proportion() -> None:
+    began = time.process_time()
+    for part in ("a", "a.", "http:", "token", "x:/", "@a:/", "eyJ", "bearer ", "-----BEGIN PRIVATE KEY-----"):
+        assert redacted(part * (20_000 // len(part)) + "!").endswith("!") or part.startswith("-")
+    assert time.process_time() - began < 3
 
 
 def test_content_keeps_its_shape() -> None:
