@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.pictures import file_name
+from trainables.data.bands import Bands
 from trainables.data.base import Image
 from trainables.data.layouts.heads import Head, heads
 from trainables.data.layouts.tree import media_files
 from trainables.data.reading.files import IMAGE_SUFFIXES
-from trainables.data.reading.read import read_image
-from trainables.errors import UsageError
+from trainables.data.reading.rasters import Raster, fitting_bits
+from trainables.data.reading.read import DEEP_BITS, read_image
+from trainables.errors import DataError, UsageError
 from trainables.paths import LIST_FILE, UnsafePathError, check_name
 from trainables.words import counted, some_of
 
@@ -44,12 +46,14 @@ class Picture:
         name: From the folder that was given, with slashes; of a page also which.
         place: Names of the folders and of the file that its results have below the output folder, without a suffix.
         page: Which page of the file.
+        raster: What a file of several bands holds; None for an ordinary picture.
     """
 
     path: Path
     name: str
     place: tuple[str, ...]
     page: int = 0
+    raster: Raster | None = None
 
 
 @dataclass(frozen=True)
@@ -61,24 +65,40 @@ class Inputs:
         bits: From which depth images deeper than 8 bits are scaled; None where there are none.
         turned: Whether pictures are turned as their EXIF orientation says.
         notes: What the user must know of how they are read.
+        bands: Which bands of the files the model sees; None: red, green and blue.
     """
 
     pictures: tuple[Picture, ...]
     bits: int | None
     turned: bool
     notes: tuple[str, ...]
+    bands: Bands | None = None
 
     def read(self, picture: Picture) -> Image:
-        """An image as RGB, uint8 of shape (H, W, 3).
+        """An image as RGB, uint8 of shape (H, W, 3), or (H, W, C) with the bands of the model.
 
         Raises:
             DataError: If the file cannot be read.
         """
-        return read_image(picture.path, bits=self.bits, page=picture.page, turned=self.turned)
+        if self.bands is None and picture.raster is not None and not picture.raster.rgb:
+            raise DataError(
+                f"{picture.path}: image has {counted(picture.raster.bands, 'band')}, and the model was trained on red, "
+                "green and blue; save these as a picture"
+            )
+        bands = self.bands
+        if bands is None and picture.raster is not None:
+            bands = Bands((1, 2, 3), picture.raster.bands)
+        return read_image(picture.path, bits=self.bits, page=picture.page, turned=self.turned, bands=bands)
 
 
 def find_inputs(
-    place: Path, *, out: Path, bits: int | None = None, trained_bits: int | None = None, turned: bool = True
+    place: Path,
+    *,
+    out: Path,
+    bits: int | None = None,
+    trained_bits: int | None = None,
+    turned: bool = True,
+    bands: Bands | None = None,
 ) -> Inputs:
     """Finds the images at a place.
 
@@ -89,6 +109,7 @@ def find_inputs(
             where there were none, from the least depth that holds all values.
         trained_bits: The depth of the model's training images, where they were deeper than 8 bits.
         turned: Whether to turn pictures as EXIF says.
+        bands: Which bands of image files the model sees; None: red, green and blue.
 
     Raises:
         UsageError: If there is no image.
@@ -103,13 +124,14 @@ def find_inputs(
     if not files:
         seen = f" (only {_kinds(others)})" if others else ""
         raise UsageError(f"{place} holds no image{seen}: files that end with {', '.join(SUFFIXES)} are read")
-    known = heads(place if place.is_dir() else place.parent, [path for path, _ in files])
+    root, paths = place if place.is_dir() else place.parent, [path for path, _ in files]
+    known = heads(root, paths, pages_are_bands=bands is not None and bands.pages)
     notes = [f"not read: {_kinds(others)}"] if others else []
-    depth, told = _depth(known, bits, trained_bits)
+    depth, told = (trained_bits, []) if bands and bands.scale else _depth(known, bits, trained_bits)
     oriented = sum(head.orientation > 1 for head in known.values())
     if oriented and turned:
         notes.append(f"{counted(oriented, 'image')} turned as EXIF says; masks and overlays are upright")
-    return Inputs(tuple(_pictures(files, known)), depth, turned, (*notes, *told))
+    return Inputs(tuple(_pictures(files, known)), depth, turned, (*notes, *told, *_of_bands(known, bands)), bands)
 
 
 def _files(root: Path, out: Path) -> tuple[list[tuple[Path, tuple[str, ...]]], Counter[str]]:
@@ -134,6 +156,9 @@ def _kinds(others: Mapping[str, int]) -> str:
 
 def _depth(known: Mapping[Path, Head], bits: int | None, trained: int | None) -> tuple[int | None, list[str]]:
     deep = [head.bits for head in known.values() if head.bits is not None]
+    for raster in (head.raster for head in known.values() if head.raster is not None and head.raster.dtype != "uint8"):
+        fitting = fitting_bits(raster.low, raster.high, raster.dtype)
+        deep.append(max(DEEP_BITS) if fitting is None else fitting)  # the file is refused when it is read
     if not deep:
         return None, []
     depth, whose = max(deep), "the least depth that holds all values"
@@ -143,6 +168,23 @@ def _depth(known: Mapping[Path, Head], bits: int | None, trained: int | None) ->
         depth, whose = bits, "as asked for"
     rule = "values of 0 .. 1 times 255" if depth == 0 else f"{depth} bits divided by {2 ** (depth - 8)}"
     return depth, [f"{counted(len(deep), 'image')} deeper than 8 bits: {rule} ({whose}; --bits says otherwise)"]
+
+
+def _of_bands(known: Mapping[Path, Head], bands: Bands | None) -> list[str]:
+    """What a user must know of the bands that are read."""
+    if bands is None:
+        more = sum(head.raster is not None and head.raster.rgb for head in known.values())
+        told = f"{counted(more, 'image')} with more bands than red, green and blue: these three are read"
+        return [told] if more else []
+    strange = [head.bands for head in known.values() if head.bands and head.bands != bands.of]
+    notes = [f"the model sees {bands}; {bands.caption()}"]
+    if bands.scale is not None:
+        notes.append(f"values from {bands.scale[0]:g} to {bands.scale[1]:g} become 0 to 255, as in training")
+    if strange:
+        numbers = some_of(sorted({str(number) for number in strange}), 4)
+        notes.append(f"{counted(len(strange), 'image')} with {numbers} bands, not {bands.of} as in training: bands are "
+                     "taken by their numbers")  # fmt: skip
+    return notes
 
 
 def _pictures(files: Sequence[tuple[Path, tuple[str, ...]]], known: Mapping[Path, Head]) -> list[Picture]:
@@ -156,12 +198,13 @@ def _pictures(files: Sequence[tuple[Path, tuple[str, ...]]], known: Mapping[Path
         place = tuple(map(_safe, (*folders, Path(name).stem if alone else name)))
         pages = known[path].pages
         if pages == 1:
-            found.append(Picture(path, "/".join(parts), _free(place, taken)))
+            found.append(Picture(path, "/".join(parts), _free(place, taken), raster=known[path].raster))
             continue
         width = len(str(pages))
         for page in range(pages):
             which = f"page-{page + 1:0{width}d}"  # as the data layer names them
-            found.append(Picture(path, "/".join((*parts, which)), _free((*place, which), taken), page))
+            name, where = "/".join((*parts, which)), _free((*place, which), taken)
+            found.append(Picture(path, name, where, page, known[path].raster))
     return found
 
 

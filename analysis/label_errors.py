@@ -71,7 +71,7 @@ def label_errors(
     for row in frame[:PICTURED].to_dict("records"):
         mask, predictions = masks_of(row["image_id"])
         said, _ = consensus_of(predictions, len(names))
-        pictures.append(_picture(data.image(row["image_id"]), mask, said, data.classes, row))
+        pictures.append(_picture(data.picture(row["image_id"]), mask, said, data.classes, row))
     return LabelErrors(frame, tuple(pictures))
 
 

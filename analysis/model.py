@@ -18,8 +18,9 @@ from sweep.verify import open_run
 from trainables import plugins
 from trainables.checkpoint import MODEL_FILE, TRIAL_FILE, load_trial, rebuild_model
 from trainables.config import format_size
+from trainables.data.bands import Bands
 from trainables.data.base import DATASETS, ClassInfo, file_ids
-from trainables.errors import CheckpointError, SegsweepError, UsageError
+from trainables.errors import CheckpointError, DataError, SegsweepError, UsageError
 from trainables.labels import BASELINE, BEST
 from trainables.options import CROP, LETTERBOX, STRETCH, TILE
 from trainables.paths import within
@@ -59,8 +60,8 @@ class TrainedModel:
     """A trained model in evaluation mode on the CPU, and all that must be known to use it.
 
     Attributes:
-        model: Images of shape (N, 3, H, W), normalised, to `{"out": logits (N, C, H, W)}`, or with `resize=False` to
-            logits (N, C, h, w) of the head's resolution.
+        model: Normalised images of shape (N, 3, H, W), or with the channels of `bands`, to `{"out": logits
+            (N, C, H, W)}`, or with `resize=False` to logits (N, C, h, w) of the head's resolution.
         record: Its `trial.json`.
         folder: Where it was read.
         ids: The id in the data set's own masks for each class, 0 .. 65535; the places of the classes where they are
@@ -85,7 +86,7 @@ class TrainedModel:
 
     @property
     def normalisation(self) -> dict[str, tuple[float, ...]]:
-        """`mean` and `std` of the red, green and blue channel, for images scaled to 0 .. 1."""
+        """`mean` and `std` of each channel (red, green and blue, or `bands`), for images scaled to 0 .. 1."""
         return {key: tuple(self.record.normalisation[key]) for key in ("mean", "std")}
 
     @property
@@ -113,6 +114,12 @@ class TrainedModel:
             CROP: f"resized to cover {size}",
             TILE: f"in overlapping windows of {size}, not resized",
         }[self.resize]
+
+    @property
+    def bands(self) -> Bands | None:
+        """Which bands of image files its channels are; None: red, green and blue."""
+        told = self.record.data.get("bands")
+        return None if told is None else Bands.from_json(told)
 
     @property
     def image_bits(self) -> int | None:
@@ -214,12 +221,18 @@ def _check_refit(folder: Path, record: TrialRecord, events: Iterable[Event]) -> 
 def _check_normalisation(folder: Path, record: TrialRecord) -> None:
     told: Any = record.normalisation
     try:
+        bands = None if record.data.get("bands") is None else Bands.from_json(record.data["bands"])
+    except DataError as error:
+        raise CheckpointError(f"{folder / TRIAL_FILE}: {error}") from error
+    channels = 3 if bands is None else bands.channels
+    try:
         mean, std = ([float(value) for value in told[key]] for key in ("mean", "std"))
-        good = len(mean) == len(std) == 3 and all(map(math.isfinite, mean + std)) and min(std) > 0
+        good = len(mean) == len(std) == channels and all(map(math.isfinite, mean + std)) and min(std) > 0
     except (KeyError, TypeError, ValueError):
         good = False
     if not good:
-        raise CheckpointError(f"{folder / TRIAL_FILE}: the normalisation is not a mean and a deviation of 3 channels")
+        what = f"a mean and a deviation of {channels} channels"
+        raise CheckpointError(f"{folder / TRIAL_FILE}: the normalisation is not {what}")
 
 
 def _ids(record: TrialRecord, manifest: SweepManifest | None) -> tuple[tuple[int, ...], list[str]]:

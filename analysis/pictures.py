@@ -116,6 +116,7 @@ def failure_picture(
     *,
     title: str,
     captions: Sequence[Caption] = (),
+    shown: str = "image",
 ) -> Pillow.Image:
     """Image, truth, prediction and error map side by side, with titles and a legend of the classes that are present.
 
@@ -129,6 +130,7 @@ def failure_picture(
         classes: Class `i` of the masks is `classes[i]`.
         title: Heading, such as the label and the image id.
         captions: The failures of this image, told below the panels.
+        shown: What stands over the image.
     """
     columns, size = _panel_layout(*truth.shape)
     page_width = max(columns * size[0] + (columns + 1) * GAP, 640)
@@ -138,7 +140,7 @@ def failure_picture(
         image = np.asarray(_resize(image, size, smooth=True))
         truth, prediction = (np.asarray(_resize(mask, size, smooth=False)) for mask in (truth, prediction))
     panels = {
-        "image": _resize(image, size, smooth=True),
+        shown: _resize(image, size, smooth=True),
         "truth": _resize(colourise(truth, classes), size, smooth=False),
         "prediction": _resize(colourise(prediction, classes), size, smooth=False),
         "error map": _resize(error_map(image, truth, prediction), size, smooth=False),
@@ -152,7 +154,7 @@ def failure_picture(
     for place, (name, panel) in enumerate(panels.items()):
         left = GAP + (place % columns) * (size[0] + GAP)
         top = 44 + (place // columns) * (row_height + GAP)
-        draw.text((left, top), name, QUIET, _font(14, name))
+        draw.text((left, top), _fit(name, size[0], 14), QUIET, _font(14, name))
         page.paste(panel, (left, top + 22))
     bottom = panels_bottom
     for row in legend:

@@ -146,6 +146,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         bits=options.bits,
         trained_bits=trained.image_bits,
         turned=options.exif == "turned",
+        bands=trained.bands,
     )
     _tell_model(trained, options, console)
     for note in inputs.notes:

@@ -20,6 +20,7 @@ from analysis.model import TrainedModel
 from analysis.outputs import Names, reserve
 from analysis.pictures import colourise, id_mask, legend
 from analysis.predicting import Prediction
+from trainables.data.bands import picture_of
 from trainables.data.base import ClassInfo, Image, Mask
 from trainables.data.resizing import resize_image, resize_mask
 from trainables.errors import UsageError
@@ -42,7 +43,7 @@ class Results:
     _rows: Any
 
     def __init__(self, files: Mapping[Names, Path], trained: TrainedModel, *, overlays: bool) -> None:
-        self.classes, self.ids = trained.classes, trained.ids
+        self.classes, self.ids, self._bands = trained.classes, trained.ids, trained.bands
         self._files, self._overlays = files, overlays
 
     @classmethod
@@ -97,7 +98,7 @@ class Results:
         mask = id_mask(prediction.classes, self.classes, self.ids)
         write_atomically(self._files[_mask_name(picture)], _encoded(mask, "PNG", compress_level=3))
         if self._overlays:
-            drawn = overlay(image, prediction.classes, self.classes)
+            drawn = overlay(picture_of(image, self._bands), prediction.classes, self.classes)
             write_atomically(self._files[_overlay_name(picture)], _encoded(drawn, "JPEG", quality=90))
 
     def row(

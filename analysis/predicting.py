@@ -67,7 +67,7 @@ class Predictor:
         """Predicts an image.
 
         Args:
-            image: RGB, uint8 of shape (H, W, 3).
+            image: uint8 of shape (H, W, C), with the channels of the model.
 
         Raises:
             DivergedError: If the model's outputs are not finite.

@@ -16,12 +16,14 @@ import numpy as np
 import PIL.Image
 
 import search_spaces  # noqa: F401 - registers the spaces
+from search_spaces.bands import without_colours
 from search_spaces.core.find import find_space
 from search_spaces.core.space import SearchSpace
 from trainables import commands, plugins
 from trainables.augmentations import Policy, PolicySpec, resize
 from trainables.config import format_size, parse_size
 from trainables.data import DATASETS, VOID, ClassInfo, SegmentationData
+from trainables.data.bands import Bands, picture_of
 from trainables.data.base import Image, Mask
 from trainables.data.flags import add_data_flags
 from trainables.data.reading.names import expanded
@@ -29,7 +31,7 @@ from trainables.data.splits.given import make_splits
 from trainables.data.usual_size import usual_size
 from trainables.errors import SegsweepError, UsageError
 from trainables.files import write_atomically
-from trainables.options import LETTERBOX, RESIZES
+from trainables.options import CROP, RESIZES
 from trainables.registry import Scalar
 from trainables.seeds import derived_seed
 
@@ -46,6 +48,9 @@ COLUMN, MARGIN, LINE, FOOT, GAP = 2.1, 2.75, 0.115, 0.45, 0.06
 """Inches: width of an image, width of the text beside it, height of a line of text, of title and legend, between."""
 
 DPI = 150
+
+HIDDEN = 128
+"""What hidden pixels of bands are shown as: which value they are painted with depends on the training images."""
 
 DRAWS = 100
 """Random draws for each policy asked for, after which a space is taken to hold no other."""
@@ -133,20 +138,23 @@ def rows(
     size: tuple[int, int],
     *,
     seed: int,
-    resize: str = LETTERBOX,
+    resize: str = CROP,
+    bands: Bands | None = None,
 ) -> list[Row]:
     """The images as the model would see them without a policy, then with each; a row is one batch where one mixes.
 
     Args:
         chosen: Policies and where they come from.
-        samples: Decoded images (h, w, 3) and masks (h, w).
+        samples: Decoded images (h, w, C) and masks (h, w).
         size: Height and width of the results in pixels.
         seed: Decides every draw.
         resize: How images come to that size, one of `RESIZES`.
+        bands: What the channels of images are; None: red, green and blue.
     """
     made = []
+    hidden = None if bands is None else (HIDDEN,) * bands.channels
     for origin, spec in [("", PolicySpec("none", ())), *chosen]:
-        policy = Policy(spec, size, resize=resize)
+        policy = Policy(spec, size, resize=resize, hidden=hidden)
         line = spec.describe()
         augmented = [
             policy(image, mask, seed=derived_seed("preview", seed, line, column))
@@ -156,7 +164,8 @@ def rows(
         images, masks = (np.stack(arrays) for arrays in zip(*augmented, strict=True))
         images, masks = policy.mix(images, masks, seeds)
         title = f"{spec.family} · {origin}" if origin else "no policy"
-        made.append(Row(title, [item.describe() for item in spec.transforms], list(images), list(masks)))
+        shown = [picture_of(image, bands, like=before) for image, (before, _) in zip(images, samples, strict=True)]
+        made.append(Row(title, [item.describe() for item in spec.transforms], shown, list(masks)))
     return made
 
 
@@ -261,7 +270,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--policies", type=int, default=6, metavar="N", help="rows (default: 6)")
     p.add_argument("--images", type=int, default=4, metavar="N", help="columns (default: 4)")
     p.add_argument("--image-size", metavar="HxW", help="what the model sees (default: the data set's)")
-    p.add_argument("--resize", choices=RESIZES, default=LETTERBOX, help="as for a sweep (default: letterbox)")
+    p.add_argument("--resize", choices=RESIZES, default=CROP, help="as for a sweep (default: crop)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all draws (default: 0)")
     p.add_argument("--out", type=expanded, default=Path("preview.png"), metavar="FILE", help="default: preview.png")
     return p
@@ -295,8 +304,12 @@ def _preview(asked: argparse.Namespace) -> Path:
     data = factory(root=asked.data_root, download=asked.download)
     size = size or usual_size(data).size
     ids = make_splits(data, splits=asked.splits, group_by=asked.group_by, seed=0).train
-    table = rows(chosen, _samples(data, ids, asked.images, asked.seed), size, seed=asked.seed, resize=asked.resize)
     title = f"Policies of space {space.name} on {data.name} at {format_size(size)}"
+    if data.bands is not None:
+        chosen = policies(without_colours(space)[0], asked.policies, seed=asked.seed)
+        title = f"{title}; {data.bands.short_caption()}"
+    samples = _samples(data, ids, asked.images, asked.seed)
+    table = rows(chosen, samples, size, seed=asked.seed, resize=asked.resize, bands=data.bands)
     out: Path = asked.out
     picture = io.BytesIO()
     try:

@@ -13,7 +13,7 @@ from sweep.samplers import check_sampler
 from trainables.config import EARLIER, format_size, parse_value, refuse_secrets
 from trainables.errors import ConfigError, UsageError
 from trainables.models import refusal
-from trainables.options import LETTERBOX
+from trainables.options import CROP, LETTERBOX
 from trainables.paths import check_name
 from trainables.registry import Scalar
 from trainables.seeds import derived_seed
@@ -47,13 +47,13 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
         space = with_seeds(space, config.seed, config.seeds)
     base: dict[str, Scalar] = {
         "image_size": format_size(default_size),
-        "resize": LETTERBOX,
         "epochs": config.max_epochs or DEFAULT_EPOCHS,
         "model.name": config.models[0],
         "model.weights": config.weights,
         "seed": config.seed,
     }
     base.update(known_good_training(config.weights))
+    base["resize"] = _usual_resize(space, base)
     _check_reserved(config, space, base)
     refuse_secrets({**base, **space.fixed})
     for varied in space.parameters:
@@ -69,6 +69,16 @@ def plan_space(config: SweepConfig, default_size: tuple[int, int]) -> tuple[Sear
     for name in sorted(names):
         check_name(name, f"a value of {space.label_by}, which names the labels of space {space.name},")
     return space, base
+
+
+def _usual_resize(space: SearchSpace, base: Mapping[str, Scalar]) -> str:
+    """How images come to the model's input where nobody says it: the way that was measured best (docs/DATA.md).
+
+    Not where the backbone is frozen in every trial: random parts of images would keep its features from being computed
+    once.
+    """
+    frozen = space.parameter("training.freeze") is None and {**base, **space.fixed}.get("training.freeze") == "backbone"
+    return LETTERBOX if frozen else CROP
 
 
 def _check_models(models: Iterable[str], weights: str) -> None:

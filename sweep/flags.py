@@ -16,7 +16,7 @@ from trainables import commands, plugins
 from trainables.data.flags import add_data_flags, add_data_root_flag
 from trainables.data.reading.names import expanded
 from trainables.errors import WeightsError
-from trainables.flags import MOST_PICTURES, add_execution_flags, add_workers_flag, tile, whole
+from trainables.flags import MOST_PICTURES, add_execution_flags, add_tile_flag, add_workers_flag, whole
 from trainables.models import FILE, MODELS, WEIGHTS
 from trainables.models.weight_files import looks_like_file, value_of
 
@@ -91,13 +91,7 @@ def _add_what(what: argparse._ActionsContainer) -> None:
         metavar="KEY=VALUE",
         help="hold a key for all trials, such as image_size=144x192 or optimizer.lr=0.01",
     )
-    what.add_argument(
-        "--tile",
-        type=tile,
-        metavar="512",
-        help="train on random tiles of so many pixels (or HEIGHTxWIDTH), and slide windows of that size over whole "
-        "images in evaluations, without resizing any; the same as --set resize=tile --set image_size=512x512",
-    )
+    add_tile_flag(what)
     what.add_argument(
         "--warm-start",
         type=expanded,

@@ -17,6 +17,7 @@ from trainables.options import CROP, LETTERBOX, TILE
 from trainables.registry import Scalar
 from trainables.words import some_of
 
+RGB = 3
 MUCH = 1.1
 """From which factor between the two sides' scales on stretched images are told to be out of shape."""
 
@@ -56,7 +57,7 @@ def inputs_text(space: SearchSpace, base: Mapping[str, Scalar], usual: UsualSize
     if max(factor, 1 / factor) < MUCH:
         return told
     shape = "tall for their width" if factor > 1 else "wide for their height"
-    return f"{told}: what they show becomes {max(factor, 1 / factor):.2f} times as {shape} (resize=letterbox keeps it)"
+    return f"{told}: what they show becomes {max(factor, 1 / factor):.2f} times as {shape} (resize=crop keeps it)"
 
 
 def lost_text(space: SearchSpace, base: Mapping[str, Scalar], data: SegmentationData, ids: Sequence[str]) -> str:
@@ -74,6 +75,23 @@ def lost_text(space: SearchSpace, base: Mapping[str, Scalar], data: Segmentation
     largest = max((parse_size(str(size)) for size in values_of(space, base, "image_size")), key=math.prod)
     lost = lost_parts(data, ids, largest, str(ways[0]))
     return str(lost) if lost.much else ""
+
+
+def bands_text(data: SegmentationData, left_out: str) -> str:
+    """What is done for images of other channels than red, green and blue, to follow `inputs_text`; empty for others.
+
+    Args:
+        data: The data set.
+        left_out: What of the space is not for such images.
+    """
+    bands = data.bands
+    if bands is None:
+        return ""
+    known = "" if bands.colours is None else ", but for red, green and blue, which keep the model's own"
+    told = f"; {bands}, normalised with the mean and deviation of the training images{known}"
+    if bands.channels != RGB:
+        told += f"; first convolutions widened from {RGB} channels to {bands.channels}"
+    return told + (f"; {left_out}" if left_out else "")
 
 
 def _images(usual: UsualSize) -> str:

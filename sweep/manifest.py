@@ -16,6 +16,7 @@ from sweep.plan import Plan, gpus_of
 from sweep.resources import Resources
 from sweep.versions import Hardware
 from trainables import commands
+from trainables.data.bands import Bands
 from trainables.data.base import ClassInfo
 from trainables.errors import ConfigError, DataError, UsageError
 from trainables.execution import Execution
@@ -75,6 +76,7 @@ class DataRecord:
         warnings: What a reader of the report must know of the data.
         ids: The id in its mask files that stands for each class (`file_ids`); empty in runs that did not keep them.
         image_bits: The depth from which its images deeper than 8 bits are scaled; None where there are none.
+        bands: Which bands of its files the channels of images are; None: red, green and blue.
     """
 
     name: str
@@ -86,6 +88,7 @@ class DataRecord:
     warnings: tuple[str, ...] = ()
     ids: tuple[int, ...] = ()
     image_bits: int | None = None
+    bands: Bands | None = None
 
 
 @dataclass(frozen=True)

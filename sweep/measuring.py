@@ -149,6 +149,7 @@ def measure_latencies(ready: Prepared, execution: Execution, *, console: Console
             len(ready.data.classes),
             device=execution.device,
             precision=execution.precision,
+            channels=ready.data.channels,
             progress=lambda done, total: status.update(f"timing the models: {done}/{total}"),
         )
     measured = [

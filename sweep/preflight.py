@@ -9,21 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search_spaces.augment import reachable
+from search_spaces.bands import without_colours
 from search_spaces.core.space import SearchSpace
 from sweep.compiled import plan_space, values_of
 from sweep.config import SweepConfig
 from sweep.latencies import models_to_time
 from sweep.objectives import Objective, objective_of, on_classes
-from trainables.augmentations import preflight
+from trainables.augmentations import PolicySpec
 from trainables.config import parse_size
 from trainables.cost import BYTES_PER_PARAMETER
 from trainables.data import DATASETS, SegmentationData, Splits
+from trainables.data.bands import Bands
 from trainables.data.check import CheckResult, check
+from trainables.data.resizing import Size
 from trainables.data.splits.given import make_splits
 from trainables.data.usual_size import UsualSize, usual_size
-from trainables.errors import DataError
+from trainables.errors import DataError, UsageError
+from trainables.forked import Forked
 from trainables.metrics import LATENCY, split_key
-from trainables.models import ensure_weights, parameter_count
 from trainables.registry import Scalar
 
 
@@ -41,6 +44,8 @@ class Prepared:
     """The input size where nobody says one."""
     weights: tuple[str, ...] = ()
     """What each model takes of a user's file of weights."""
+    left_out: str = ""
+    """What of the space is not for the data set's images, as a sentence."""
 
 
 def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None = None) -> Prepared:
@@ -58,23 +63,77 @@ def prepare(config: SweepConfig, *, progress: Callable[[int, int], None] | None 
         models_to_time(*planned)
     data = factory(root=config.data_root, download=config.download)
     usual = usual_size(data)
-    space, base = plan_space(config, usual.size)
+    space, base, left_out = plan_for(config, usual.size, data)
     classes = [info.name for info in data.classes]
     objectives = tuple(on_classes(objective_of(key), classes) for key in config.objective)
-    splits = make_splits(data, splits=config.splits, group_by=config.group_by, progress=progress)
-    checked = check(data, splits, progress=progress)
-    checked.raise_for_errors()
-    _check_objectives(objectives, data, checked)
-    for name in ("train", "val", "test"):
-        if not getattr(splits, name):
-            raise DataError(f"the {name} split of {config.data} is empty; a sweep needs images in train, val and test")
+    with Forked(lambda: _check_components(space, base, classes, data.bands)) as components:
+        splits = make_splits(data, splits=config.splits, group_by=config.group_by, progress=progress)
+        checked = check(data, splits, progress=progress)
+        checked.raise_for_errors()
+        _check_objectives(objectives, data, checked)
+        for name in ("train", "val", "test"):
+            if not getattr(splits, name):
+                told = f"the {name} split of {config.data} is empty"
+                raise DataError(f"{told}; a sweep needs images in train, val and test")
+        own = tuple(components.result())
+    return Prepared(space, base, data, splits, checked, objectives, usual, own, left_out)
+
+
+def _check_components(
+    space: SearchSpace, base: Mapping[str, Scalar], classes: Sequence[str], bands: Bands | None
+) -> list[str]:
+    """Tries the transformations, and makes sure that weights are there; says what each model takes of a user's file."""
     for size in values_of(space, base, "image_size"):
-        preflight(reachable(space), parse_size(str(size)), len(data.classes))
+        preflight(reachable(space), parse_size(str(size)), len(classes), bands)
     models = [str(model) for model in values_of(space, base, "model.name")]
+    check_models(models, bands)
     asked = itertools.product(models, values_of(space, base, "model.weights"))
     taken = [(model, ensure_weights(model, str(weights), classes)) for model, weights in asked]
-    own = tuple(f"{model}: {told}" for model, told in taken if told)
-    return Prepared(space, base, data, splits, checked, objectives, usual, own)
+    return [f"{model}: {told}" for model, told in taken if told]
+
+
+def preflight(specs: Iterable[PolicySpec], size: Size, classes: int, bands: Bands | None) -> None:
+    """`trainables.augmentations.preflight`, which loads Albumentations."""
+    from trainables import augmentations
+
+    augmentations.preflight(specs, size, classes, None if bands is None else bands.channels)
+
+
+def ensure_weights(model: str, weights: str, classes: Sequence[str]) -> str:
+    """`trainables.models.ensure_weights`, which loads torchvision."""
+    from trainables import models
+
+    return models.ensure_weights(model, weights, classes)
+
+
+def plan_for(
+    config: SweepConfig, size: tuple[int, int], data: SegmentationData
+) -> tuple[SearchSpace, dict[str, Scalar], str]:
+    """The space and base of a sweep on a data set, and what was left out for its sake, as a sentence or nothing.
+
+    Raises:
+        UsageError: As `plan_space`.
+    """
+    space, base = plan_space(config, size)
+    if data.bands is None:
+        return space, base, ""
+    space, left_out = without_colours(space)
+    return space, base, left_out
+
+
+def check_models(models: Iterable[str], bands: Bands | None) -> None:
+    """Refuses models that cannot take the channels of images.
+
+    Raises:
+        UsageError: One line for each such model.
+    """
+    if bands is None:
+        return
+    from trainables.models.build import why_not_for
+
+    faults = [why for model in dict.fromkeys(models) if (why := why_not_for(model, bands))]
+    if faults:
+        raise UsageError("\n".join(faults))
 
 
 def _check_objectives(objectives: Iterable[Objective], data: SegmentationData, checked: CheckResult) -> None:
@@ -95,6 +154,8 @@ def _check_objectives(objectives: Iterable[Objective], data: SegmentationData, c
 
 def checkpoint_bytes(models: Sequence[str]) -> int:
     """Of a checkpoint in training of the largest of some models, at least."""
+    from trainables.models import parameter_count
+
     return max(parameter_count(model, 21) for model in models) * BYTES_PER_PARAMETER
 
 

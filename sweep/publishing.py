@@ -30,7 +30,8 @@ def source_of(manifest: SweepManifest) -> dict[str, Any]:
     splits = {"train": record.splits.train.hash, "val": record.splits.val.hash}
     how = {"ids": list(record.ids)} if record.ids else {}
     depth = {} if record.image_bits is None else {"image_bits": record.image_bits}
-    return {"name": record.name, "root": record.root, "splits": splits, **how, **depth}
+    bands = {} if record.bands is None else {"bands": record.bands.to_json()}
+    return {"name": record.name, "root": record.root, "splits": splits, **how, **depth, **bands}
 
 
 def publish_labels(

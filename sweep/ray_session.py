@@ -115,7 +115,7 @@ def _init(address: str | None, folder: Path | None, dashboard: bool | None, mach
         # Ray puts the current folder first on its workers' path, where a user's folder called `trainables`
         # would be imported in place of ours.
         mark = marked(folder) if folder else contextlib.nullcontext()
-        with contextlib.chdir(ROOT), _command_line_without_secrets(), mark:
+        with contextlib.chdir(ROOT), _command_line_without_secrets(), _deaf_to_hangup(), mark:
             return ray.init(**options)
     except Exception as error:  # Ray raises plain ones, too
         where = f"the cluster at {address} does not answer" if address else "Ray does not start on this machine"
@@ -131,6 +131,19 @@ def _command_line_without_secrets() -> Iterator[None]:
         yield
     finally:
         ray._private.utils.get_entrypoint_name = entrypoint  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _deaf_to_hangup() -> Iterator[None]:
+    """Processes that are started in the body do not get SIGHUP, which a closed terminal sends to them all.
+
+    It is this process that takes Ray down then; it gets the signal after the body.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

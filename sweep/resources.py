@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.devices import gpu_names
 from trainables.errors import SegsweepError, UsageError
 from trainables.execution import Execution
 from trainables.flags import default_precision, default_workers
@@ -62,10 +63,8 @@ def available(address: str | None) -> Machines:
     if address is not None:
         told = _cluster_resources(address)
         return Machines(int(told.get("CPU", 0)), int(told.get("GPU", 0)))
-    import torch
-
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machines(cpus, torch.cuda.device_count())
+    return Machines(cpus, len(gpu_names()))
 
 
 def _cluster_resources(address: str) -> dict[str, Any]:

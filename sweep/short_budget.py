@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from search_spaces.core.space import shorter_space
-from sweep.compiled import plan_space
 from sweep.config import SweepConfig
 from sweep.plan import MeasuredCost
 from sweep.planning import CONFIRMATIONS, WHOLE
-from sweep.preflight import Prepared
+from sweep.preflight import Prepared, plan_for
 from trainables.models import knows_images
 from trainables.words import counted, time_text
 
@@ -35,8 +34,8 @@ def needed_seconds(cost: MeasuredCost, points: int, slots: int) -> float:
 def shortened(config: SweepConfig, ready: Prepared) -> tuple[SweepConfig, Prepared]:
     """The sweep over the shorter space instead."""
     config = dataclasses.replace(config, space=shorter_space(config.space))
-    space, base = plan_space(config, ready.usual.size)
-    return config, dataclasses.replace(ready, space=space, base=base)
+    space, base, left_out = plan_for(config, ready.usual.size, ready.data)
+    return config, dataclasses.replace(ready, space=space, base=base, left_out=left_out)
 
 
 def told(config: SweepConfig, cost: MeasuredCost, points: int, slots: int) -> str:

@@ -19,7 +19,7 @@ from sweep import answer, plan_view, short_budget
 from sweep.compiled import values_of
 from sweep.config import SweepConfig
 from sweep.flags import AUTO, DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
-from sweep.inputs_view import inputs_text, lost_text
+from sweep.inputs_view import bands_text, inputs_text, lost_text
 from sweep.latencies import MeasuredLatency
 from sweep.manifest import Budget, ObjectiveRecord, SearchRecord, SweepManifest, TrackingRecord
 from sweep.measuring import (
@@ -95,7 +95,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         execution=execution,
         objectives=ready.objectives,
         weights=ready.weights,
-        inputs=inputs_text(ready.space, ready.base, ready.usual),
+        inputs=inputs_text(ready.space, ready.base, ready.usual) + bands_text(ready.data, ready.left_out),
     )
     if lost := lost_text(ready.space, ready.base, ready.data, ready.splits.train):
         console.print(lost, style="yellow", markup=False, soft_wrap=True)

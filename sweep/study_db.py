@@ -34,7 +34,8 @@ class StudyFile:
 
     Optuna makes it, without trials, at the first writing of a process. From then on each writing adds what has
     finished since, in one transaction of SQLite. Optuna's own `add_trials` takes 25 ms for each trial. A file that was
-    removed or changed by others in between is made anew.
+    removed or changed by others in between is made anew. Into tables of another Optuna, which are not known here, it
+    writes all trials itself, each time.
 
     Trials stand in the order in which they were suggested; those after one that finishes late are written again.
 
@@ -80,25 +81,30 @@ class StudyFile:
         temporary.unlink(missing_ok=True)
         storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
         try:
-            optuna.create_study(study_name=self._study.study_name, storage=storage, directions=self._study.directions)
+            made = optuna.create_study(
+                study_name=self._study.study_name, storage=storage, directions=self._study.directions
+            )
+            known = _has_known_tables(temporary)
+            ended = [] if known else [trial for trial in self._study.get_trials(deepcopy=False) if _is_told(trial)]
+            made.add_trials(ended)
         finally:
             storage.remove_session()
             storage.engine.dispose()
         try:
-            count = self._update(temporary)
+            count = self._update(temporary) if known else len(ended)
         except sqlite3.Error as error:
             raise OSError(f"{self._path} cannot be written: {error}") from error
         # SQLite would play back into the new file what a driver that was killed was about to do to the old one.
         self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
         temporary.replace(self._path)
-        self._left = _identity(self._path)
+        self._left = _identity(self._path) if known else None
         return count
 
     def _update(self, path: Path) -> int:
         """Writes the difference; what the file holds is known afterwards, or nothing has changed."""
         trials = self._study.get_trials(deepcopy=False)
         pending = trials[self._seen :]
-        later = [trial for trial in pending if trial.state.is_finished() and "trial_id" in trial.user_attrs]
+        later = [trial for trial in pending if _is_told(trial)]
         same = next(
             (at for at, (old, new) in enumerate(zip(self._later, later, strict=False)) if old != new.number),
             min(len(self._later), len(later)),
@@ -123,6 +129,23 @@ class StudyFile:
 def mirror(study: optuna.Study, path: Path) -> None:
     """Writes the finished trials of a study to a file, whatever was there."""
     StudyFile(study, path).write()
+
+
+def _is_told(trial: FrozenTrial) -> bool:
+    """Whether a trial of the study in memory stands in the file: points of earlier runs do not."""
+    return trial.state.is_finished() and "trial_id" in trial.user_attrs
+
+
+def _has_known_tables(path: Path) -> bool:
+    """Whether Optuna's tables have the columns that are written here, and ask for no others."""
+    with closing(sqlite3.connect(path)) as connection:
+        for table, columns in _TABLES.items():
+            ours = set(columns.split(", "))
+            found = connection.execute(f"PRAGMA table_info({table})").fetchall()
+            asked = {name for _, name, _, needed, default, key in found if needed and default is None and not key}
+            if not asked <= ours <= {name for _, name, *_ in found}:
+                return False
+    return True
 
 
 def _rows(trials: Sequence[FrozenTrial], before: int, texts: dict[tuple[str, BaseDistribution], str]) -> Rows:

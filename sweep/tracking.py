@@ -27,6 +27,9 @@ from trainables.errors import SegsweepError
 from trainables.redact import redacted
 from trainables.run_folder import REPORT_FILE, TABLES_FOLDER, report_folder
 
+# Read when W&B is imported: its own crash reports go to a server of theirs, offline too.
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+
 FLUSH_SECONDS = 5.0
 OFFLINE = " offline"
 """Ends the name of a run from which its id is made, where W&B was left for offline runs."""

@@ -123,6 +123,7 @@ def describe_data(
         warnings=tuple(warnings),
         ids=tuple(file_ids(data)),
         image_bits=data.image_bits,
+        bands=data.bands,
     )
 
 
@@ -204,6 +205,11 @@ def _class_faults(manifest: SweepManifest, data: SegmentationData) -> list[str]:
     then, now = [c.name for c in manifest.data.classes], [c.name for c in data.classes]
     if then != now:
         return [f"classes: {', '.join(then)} then, {', '.join(now)} now"]
+    if manifest.data.bands != data.bands:
+        told = [bands or "red, green and blue" for bands in (manifest.data.bands, data.bands)]
+        return [
+            f"images: {told[0]} then, {told[1]} now, or another range, or other bands said to be red, green and blue"
+        ]
     if manifest.data.values not in (None, values_hash(data)):
         return ["classes: the same names, but other values in the masks stand for them or for void"]
     return []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from trainables.devices import gpu_names
 from trainables.versions import code_version
 
 PACKAGES = (
@@ -61,14 +62,12 @@ def package_versions() -> dict[str, str]:
 
 def describe_hardware() -> Hardware:
     """The machine that this process runs on."""
-    import torch
-
     memory = memory_bytes()
     return Hardware(
         cpu=_processor_name(),
         cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         memory_gib=round(memory / 2**30, 1) if memory else None,
-        gpus=tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())),
+        gpus=gpu_names(),
         platform=platform.platform(),
     )
 

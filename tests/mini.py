@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import tifffile
 from PIL import Image
 from torch import Tensor, nn
 
@@ -42,6 +43,21 @@ def write(root: Path, *, count: int = 40, sizes: tuple[tuple[int, int], ...] = (
         Image.fromarray(mask).save(root / "masks" / f"im{number:03d}.png")
     classes = [{"id": i, "name": name, "color": list(COLORS[i])} for i, name in enumerate(NAMES)]
     (root / "classes.json").write_text(json.dumps({"classes": classes, "void": VOID}), encoding="utf-8")
+    return root
+
+
+def write_bands(root: Path, *, count: int = 12) -> Path:
+    """The data set of `mini` as TIFFs of 5 bands of 12 bits: red, green, blue, noise, and the ball alone."""
+    write(root, count=count)
+    rng = np.random.default_rng(0)
+    for path in sorted((root / "images").glob("*.png")):
+        image = np.asarray(Image.open(path))
+        mask = np.asarray(Image.open(root / "masks" / path.name))
+        noise = rng.integers(0, 4096, mask.shape, np.uint16)
+        ball = np.where(mask == 2, 3000, 300).astype(np.uint16)
+        pixels = np.dstack([image.astype(np.uint16) * 8, noise, ball])
+        tifffile.imwrite(path.with_suffix(".tif"), pixels, photometric="rgb", planarconfig="contig", compression="lzw")
+        path.unlink()
     return root
 
 

@@ -20,6 +20,7 @@ from trainables.errors import WiringError
 from trainables.loaders import EpochBatches, EvaluationSet, TrainingSet
 from trainables.loops import is_channels_last
 from trainables.losses import LOSSES, Loss
+from trainables.models.bands import input_channels
 from trainables.optimizers import SCHEDULES, Schedule, applied_optimizer
 from trainables.registry import Scalar
 from trainables.updates import BACKBONE, DTYPES, Updater, frozen_parameters
@@ -65,6 +66,7 @@ def read_back(built: Built) -> dict[str, Any]:
             "aux_weight": model.aux_weight,
             "parameters": sum(p.numel() for p in model.parameters()),
             "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "inputs": input_channels(model),
             "outputs": _output_channels(model, train.policy.size, built.device),
         },
         "loss": {"name": LOSSES.name_of(built.loss), **built.loss.applied()},
@@ -230,6 +232,6 @@ def _same(wanted: Scalar, found: Any) -> bool:
 def _output_channels(model: nn.Module, size: tuple[int, int], device: torch.device) -> int:
     training = model.training
     model.eval()
-    channels = int(model(torch.zeros(1, 3, *size, device=device))["out"].shape[1])
+    channels = int(model(torch.zeros(1, input_channels(model), *size, device=device))["out"].shape[1])
     model.train(training)
     return channels

@@ -2,6 +2,8 @@
 
 A checkpoint is a folder of safetensors and JSON. It is written beside its place, its file of SHA-256 sums last, and
 appears by one rename; a folder whose sums do not match is treated as if it were not there.
+
+Only what reads or writes weights loads torch: who finds, checks and copies checkpoints has no use for it.
 """
 
 from __future__ import annotations
@@ -12,27 +14,28 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from trainables import commands
 from trainables.config import TrialConfig
+from trainables.data.bands import MOST_CHANNELS, Bands, any_bands
 from trainables.errors import CheckpointError
 from trainables.files import write_json
 from trainables.metrics import ImageCounts
-from trainables.models import build_model
 from trainables.paths import UnsafePathError, remove_own
 from trainables.record import TrialRecord
-from trainables.updates import Updater
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from trainables.updates import Updater
 
 MODEL_FILE = "model.safetensors"
 TRAINED_FILE = "trained.safetensors"
@@ -77,6 +80,8 @@ def save_checkpoint(
     Raises:
         CheckpointError: If it cannot be written (disk full, no permission); an older checkpoint stays as it was.
     """
+    from safetensors.torch import save_file
+
     final = folder / f"epoch-{epoch:04d}"
     try:
         temporary = _temporary(final)
@@ -142,6 +147,8 @@ def restore_checkpoint(checkpoint: Path, *, expected: TrialRecord, updater: Upda
     Raises:
         CheckpointError: If it is torn, is of another trial than expected, or has no optimizer state; nothing is loaded.
     """
+    from safetensors.torch import load_file
+
     if not is_whole(checkpoint):
         raise CheckpointError(f"{checkpoint} is torn or altered: its files do not match {SUMS_FILE}")
     state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
@@ -153,6 +160,8 @@ def restore_checkpoint(checkpoint: Path, *, expected: TrialRecord, updater: Upda
         raise CheckpointError(f"{checkpoint} was trained on other classes: {_names(record)}\n{_ELSEWHERE}")
     if record.applied.get("images") != expected.applied["images"]:
         raise CheckpointError(f"{checkpoint} was trained on other images, or another split of them\n{_ELSEWHERE}")
+    if _normalised(record) != _normalised(expected):
+        raise CheckpointError(f"{checkpoint} was trained on other bands of its images\n{_ELSEWHERE}")
     if "optimizer" not in state:
         raise CheckpointError(f"{checkpoint} holds a finished trial: there is nothing to go on with")
     updater.evaluated.load_state_dict(load_file(checkpoint / MODEL_FILE))
@@ -263,17 +272,37 @@ def rebuild_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
     Raises:
         CheckpointError: If a file is missing, or the weights are not those that `trial.json` names.
     """
+    from safetensors.torch import load_file
+
     record = load_trial(folder)
     path = folder / MODEL_FILE
     if not path.is_file() or file_sha256(path) != record.sha256:
         raise CheckpointError(f"{path} is missing or not the file that {TRIAL_FILE} names")
     params = {**record.config.model.params, "weights": "none"}
-    model = build_model(record.config.model.name, [c.name for c in record.classes], **params)
+    name, names = record.config.model.name, [c.name for c in record.classes]
+    bands = any_bands(_channels(folder, record))
+    model = build_model(name, names, **params) if bands is None else build_for_bands(name, names, bands, **params)
     needed = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if path.stat().st_size > 2 * needed + _HEADER_BYTES:
         raise CheckpointError(f"{path} is larger than the weights of {record.config.model.name}: it is not its file")
     model.load_state_dict(load_file(path))
+    normalisation: Any = {key: tuple(values) for key, values in record.normalisation.items()}
+    model.normalisation = normalisation
     return model.eval(), record
+
+
+def build_for_bands(name: str, classes: Sequence[str], bands: Bands, **params: Any) -> nn.Module:
+    """`trainables.models.build_for_bands`, which loads torchvision."""
+    from trainables import models
+
+    return models.build_for_bands(name, classes, bands, **params)
+
+
+def build_model(name: str, classes: Sequence[str], **params: Any) -> nn.Module:
+    """`trainables.models.build_model`, which loads torchvision."""
+    from trainables import models
+
+    return models.build_model(name, classes, **params)
 
 
 def file_sha256(path: Path) -> str:
@@ -288,6 +317,8 @@ def _portable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from torch import Tensor
+
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, dict[str, Any]] = {}
     for index, entries in state["state"].items():
@@ -313,10 +344,25 @@ def _unflatten_optimizer(tensors: Mapping[str, Tensor], rest: Mapping[str, Any])
 
 def _lay_out_as_weights(optimizer: Optimizer) -> None:
     """Gives each state the memory format of its weight, as in a run without interruption; files hold plain ones."""
+    import torch
+
     for weight, entries in optimizer.state.items():
         for key, value in entries.items():
-            if isinstance(value, Tensor) and value.shape == weight.shape:
+            if isinstance(value, torch.Tensor) and value.shape == weight.shape:
                 entries[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def _channels(folder: Path, record: TrialRecord) -> int:
+    """Of the images that a model takes, by its normalisation."""
+    told: Any = record.normalisation
+    counts = {len(told[key]) for key in ("mean", "std") if isinstance(told, dict) and isinstance(told.get(key), list)}
+    if len(counts) != 1 or not 1 <= min(counts) <= MOST_CHANNELS:
+        raise CheckpointError(f"{folder / TRIAL_FILE}: the normalisation is not a mean and a deviation of each channel")
+    return counts.pop()
+
+
+def _normalised(record: TrialRecord) -> dict[str, list[float]]:
+    return {key: list(values) for key, values in record.normalisation.items()}
 
 
 def _names(record: TrialRecord) -> str:

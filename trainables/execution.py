@@ -57,9 +57,11 @@ class Execution:
     @property
     def is_possible_here(self) -> bool:
         """Whether this machine has such a device."""
+        if not self.device.startswith("cuda"):
+            return True
         import torch
 
-        return not self.device.startswith("cuda") or torch.cuda.is_available()
+        return torch.cuda.is_available()
 
     def __post_init__(self) -> None:
         faults = []

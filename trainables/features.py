@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from trainables.data.base import Image
 from trainables.data.cache.packs import Bytes, PackStore
 from trainables.loops import is_channels_last, to_input
+from trainables.models.bands import input_channels
 from trainables.models.base import SegmentationModel
 from trainables.places import cache_root
 from trainables.updates import DTYPES, autocast
@@ -83,7 +84,7 @@ class FeaturesOnce:
             otherwise="are run through the backbone again",
         )
         self._seconds, self._images = 0.0, 0
-        first = self._run(np.zeros((*size, 3), np.uint8))
+        first = self._run(np.zeros((*size, input_channels(model)), np.uint8))
         self._maps = [
             _Map(name, (found.shape[0], found.shape[1], found.shape[2]), found.dtype) for name, found in first.items()
         ]
@@ -100,7 +101,7 @@ class FeaturesOnce:
         Of several processes one builds, the others wait and use what it made.
 
         Args:
-            images: Each gives an image (H, W, 3) of `size`; called again where its maps are missing.
+            images: Each gives an image (H, W, C) of `size`; called again where its maps are missing.
         """
         by_key = {self._key(image()): image for image in images}
         try:
@@ -120,7 +121,7 @@ class FeaturesOnce:
 
         Args:
             model: The model, or one with the same frozen backbone.
-            images: uint8 of shape (B, *size, 3).
+            images: uint8 of shape (B, *size, C).
             resize: Whether to enlarge the logits to the images' size.
         """
         assert isinstance(model, SegmentationModel)

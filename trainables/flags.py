@@ -49,11 +49,24 @@ def add_workers_flag(group: argparse._ActionsContainer) -> None:
     )
 
 
+def add_tile_flag(group: argparse._ActionsContainer) -> None:
+    """`--tile`; see `tile_settings`."""
+    group.add_argument(
+        "--tile",
+        type=tile,
+        metavar="512",
+        help="train on random tiles of so many pixels (or HEIGHTxWIDTH), and slide windows of that size over whole "
+        "images in evaluations, without resizing any; the same as --set resize=tile --set image_size=512x512",
+    )
+
+
 def default_precision(device: str) -> str:
     """bf16 on a GPU that computes in it, otherwise fp32."""
+    if not device.startswith("cuda"):
+        return "fp32"
     import torch
 
-    return "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def default_workers(device: str) -> int:

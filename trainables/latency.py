@@ -67,9 +67,10 @@ def measure_latency(
     """
     import torch
 
+    from trainables.models.bands import input_channels
     from trainables.updates import DTYPES, autocast
 
-    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
+    image = torch.randn(1, input_channels(model), *size, generator=torch.Generator().manual_seed(0)).to(device)
     on_gpu = device.startswith("cuda")
     wait: Callable[[], None] = torch.cuda.synchronize if on_gpu else (lambda: None)
     name = torch.cuda.get_device_name() if on_gpu else "cpu"
@@ -126,6 +127,7 @@ def time_models(
     *,
     device: str,
     precision: str,
+    channels: int = 3,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Latency]:
     """Times the model of each configuration, with random weights, one after the other in a process of its own.
@@ -135,9 +137,11 @@ def time_models(
         classes: Of the data set.
         device: `cpu` or `cuda`.
         precision: See `measure_latency`.
+        channels: Of the images.
         progress: Called with how many are timed, and of how many.
     """
-    order = {"configs": [dict(one) for one in configs], "classes": classes, "device": device, "precision": precision}
+    order = {"configs": [dict(one) for one in configs], "classes": classes, "device": device}
+    order |= {"precision": precision, "channels": channels}
     command = commands.subprocess_command("trainables.latency", *plugins.flags())
     found: list[Latency] = []
     with tempfile.TemporaryFile("w+") as stdin, tempfile.TemporaryFile("w+") as errors:
@@ -162,11 +166,16 @@ def time_models(
 
 def _time(config: Mapping[str, Any], order: Mapping[str, Any]) -> Latency:
     from trainables.config import TrialConfig
-    from trainables.models import build_model
+    from trainables.data.bands import any_bands
+    from trainables.models import build_for_bands, build_model
 
     asked = TrialConfig.from_flat(config)
     params = {**asked.model.params, "weights": "none"}  # which they are makes no difference to the time
-    model = build_model(asked.model.name, [str(number) for number in range(order["classes"])], **params)
+    name, names = asked.model.name, [str(number) for number in range(order["classes"])]
+    bands = any_bands(int(order["channels"]))
+    model = build_model(name, names, **params) if bands is None else build_for_bands(name, names, bands, **params)
+    if bands is not None:
+        model.normalisation = {"mean": (0.0,) * bands.channels, "std": (1.0,) * bands.channels}
     model = model.to(order["device"])
     return steadiest(
         lambda: measure_latency(model, asked.image_size, device=order["device"], precision=order["precision"])

@@ -37,8 +37,8 @@ class Batch:
 
     Attributes:
         ids: Image ids, length B.
-        images: uint8 of shape (B, H, W, 3); where an evaluation slides windows over them (`tile`), B images of shape
-            (h, w, 3) as they are, read-only.
+        images: uint8 of shape (B, H, W, C); where an evaluation slides windows over them (`tile`), B images of shape
+            (h, w, C) as they are, read-only.
         masks: uint8; for training one tensor (B, H, W), for evaluation B tensors at the masks' original sizes.
         piped: Whether a loader process sends its content through a pipe, not through shared memory.
     """
@@ -55,6 +55,12 @@ class Batch:
         masks = self.masks.numpy() if isinstance(self.masks, Tensor) else [mask.numpy() for mask in self.masks]
         images = self.images.numpy() if isinstance(self.images, Tensor) else self.images
         return _from_arrays, (self.ids, images, masks)
+
+    @property
+    def input(self) -> Tensor:
+        """The images where all are of the model's input size: in training, and in evaluations without windows."""
+        assert isinstance(self.images, Tensor)
+        return self.images
 
     def pin_memory(self) -> Batch:
         """A copy in pinned memory, which a GPU can read directly; loaders call this method on batches that have it."""
@@ -118,7 +124,7 @@ class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):
 
 
 class Sample(NamedTuple):
-    """One augmented image (H, W, 3) and mask (H, W), and the seed that decides whether and with what it is mixed."""
+    """One augmented image (H, W, C) and mask (H, W), and the seed that decides whether and with what it is mixed."""
 
     image_id: str
     image: Image

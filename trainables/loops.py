@@ -65,7 +65,8 @@ def train_one_epoch(
         for batch in group:
             masks = every_nth(stacked(batch.masks), stride).to(device, non_blocking=True).long()
             with updater.autocast():
-                outputs = forward(batch.images) if stride == 1 else forward.on_lattice(batch.images, stride)
+                images = batch.input
+                outputs = forward(images) if stride == 1 else forward.on_lattice(images, stride)
             value = loss(outputs["out"], masks)
             if "aux" in outputs and aux_weight > 0:
                 value = value + aux_weight * loss(outputs["aux"], masks)
@@ -166,7 +167,7 @@ class Forward:
         self._channels_last = is_channels_last(model)
 
     def __call__(self, images: Tensor, **options: bool) -> dict[str, Tensor]:
-        """The model's outputs for images (B, H, W, 3); `resize=False` leaves them at the head's resolution."""
+        """The model's outputs for images (B, H, W, C); `resize=False` leaves them at the head's resolution."""
         if self._features is not None:
             return self._features.outputs(self._model, images, **options)
         inputs = to_input(images, self._normalisation, self._device, channels_last=self._channels_last)
@@ -195,7 +196,7 @@ def on_lattice(logits: Tensor, size: tuple[int, int], stride: int) -> Tensor:
 def to_input(
     images: Tensor, normalisation: Normalisation, device: torch.device | str, *, channels_last: bool = False
 ) -> Tensor:
-    """Turns uint8 images (B, H, W, 3) into normalised float32 (B, 3, H, W) on the device."""
+    """Turns uint8 images (B, H, W, C) into normalised float32 (B, C, H, W) on the device."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     moved = images.to(device, non_blocking=True)
     mean, std = (torch.tensor(normalisation[key], device=moved.device) * 255 for key in ("mean", "std"))
@@ -205,9 +206,9 @@ def to_input(
 
 
 def _normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(images - mean) / std, uint8 to float32 of the same shape (B, H, W, 3), several times as fast on a CPU.
+    """(images - mean) / std, uint8 to float32 of the same shape (B, H, W, C), several times as fast on a CPU.
 
-    A row of W * 3 values is one long vector, where three channels are many short ones; and one image at a time stays
+    A row of W * C values is one long vector, where the channels are many short ones; and one image at a time stays
     in the processor's cache from step to step.
     """
     batch, height, width, channels = images.shape

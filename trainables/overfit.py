@@ -86,9 +86,7 @@ def overfit_batch(trial: Trial, *, steps: int, report: Callable[[int, float], No
 @torch.no_grad()
 def _accuracy(trial: Trial, batch: Batch) -> float:
     """In training mode: the running statistics of BatchNorm need more than these few steps."""
-    images = to_input(
-        batch.images, trial.model.normalisation, trial.device, channels_last=is_channels_last(trial.model)
-    )
+    images = to_input(batch.input, trial.model.normalisation, trial.device, channels_last=is_channels_last(trial.model))
     predicted = trial.model(images)["out"].argmax(dim=1)
     target = stacked(batch.masks).to(trial.device)
     return float((predicted == target)[target != VOID].float().mean())

@@ -24,14 +24,16 @@ class TrialRecord:
         label: Label of the run that the trial represents; empty in a trial's own checkpoints.
         config: The configuration asked for.
         classes: Names and colours in the order of the model's outputs.
-        normalisation: `mean` and `std` of the input's three channels, for images scaled to 0..1.
+        normalisation: `mean` and `std` of each channel of the input, for images scaled to 0..1.
         history: One entry per epoch: `epoch`, `seconds`, `metrics`.
         applied: What was really built, read back from the built objects.
         parameters: Number of the model's parameters, frozen ones and those of an auxiliary head included.
         sha256: Hash of `model.safetensors`.
         data: Where the images came from: `name` of the data set, `root` (text or None) and `splits`, the content hash
             of train and val (`split_hash`); where they are known, `ids` (the id in its mask files for each class) and
-            `image_bits` (the depth of images deeper than 8 bits); of a refit, `refit` (`of`: the trial, `trained_on`).
+            `image_bits` (the depth of images deeper than 8 bits) and `bands` (`trainables.data.bands.Bands`: which
+            bands of files the channels are, where they are not red, green and blue); of a refit, `refit` (`of`: the
+            trial, `trained_on`).
             Empty in a trial's own checkpoints, and in models published before 0.2.
         plugins: `name` and `sha256` of the user's own files, or packages, that some component of `config` comes from.
     """

@@ -37,7 +37,8 @@ _TOKENS = (
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
 )
 _FORMS = re.compile("|".join(_TOKENS))
-_IN_URL = re.compile(r"(?<=://)[^\s/?#'\"]+(?=@)")
+_IN_URL = re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}:/{1,2})[^\s/?#'\"]+(?=@)", re.IGNORECASE)
+"""With one slash, too: as a path a URL loses the other."""
 _AFTER_NAME = re.compile(rf"({_NAMES}(?:\s?=\s?['\"]?|['\"]\s?:\s?['\"]))(?!\*\*\*)[^\s'\"&,;]{{6,}}", re.IGNORECASE)
 _BEARER = re.compile(r"\b(bearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 _WANDB_KEY = re.compile(r"\b[0-9a-f]{40}\b")
@@ -53,10 +54,15 @@ def redacted(text: str) -> str:
         >>> redacted("--set loss.api_key=0123456789")
         '--set loss.api_key=***'
     """
-    of_environment = _of_environment()
+    return _redacted(text, _of_environment())
+
+
+def _redacted(text: str, of_environment: re.Pattern[str] | None) -> str:
+    if len(text) < _SHORTEST and "@" not in text:
+        return text
     if of_environment is not None:
         text = of_environment.sub(HIDDEN, text)
-    text = _IN_URL.sub(HIDDEN, text)
+    text = _IN_URL.sub(rf"\g<1>{HIDDEN}", text)
     text = _FORMS.sub(HIDDEN, text)
     text = _BEARER.sub(rf"\g<1>{HIDDEN}", text)
     return _AFTER_NAME.sub(rf"\g<1>{HIDDEN}", text)
@@ -73,13 +79,16 @@ def redacted_words(words: Iterable[str]) -> tuple[str, ...]:
 
 def redacted_content(content: Any) -> Any:
     """JSON content without the secrets in its texts; keys, numbers and the shape stay."""
-    if isinstance(content, str):
-        return redacted(content)
-    if isinstance(content, Mapping):
-        return {key: redacted_content(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [redacted_content(value) for value in content]
-    return content
+    of_environment = _of_environment()
+
+    def hidden(part: Any) -> Any:
+        if isinstance(part, str):
+            return _redacted(part, of_environment)
+        if isinstance(part, Mapping):
+            return {key: hidden(value) for key, value in part.items()}
+        return [hidden(value) for value in part] if isinstance(part, list | tuple) else part
+
+    return hidden(content)
 
 
 def secrets_in(values: Mapping[str, Any]) -> list[str]:
@@ -100,7 +109,12 @@ def _is_secret(key: str, value: str) -> bool:
 
 
 def _of_environment() -> re.Pattern[str] | None:
-    return _pattern(tuple(sorted({value for name, value in os.environ.items() if _NAMED.search(name)})))
+    return _pattern(tuple(sorted({os.environ.get(name, "") for name in os.environ if _says_secret(name)})))
+
+
+@lru_cache(maxsize=1024)
+def _says_secret(name: str) -> bool:
+    return bool(_NAMED.search(name))
 
 
 @lru_cache(maxsize=8)

@@ -31,10 +31,10 @@ from trainables.data.usual_size import usual_size
 from trainables.errors import INTERRUPTED, CheckpointError, DataError, SegsweepError, UsageError
 from trainables.execution import Execution, TrialData
 from trainables.files import write_json
-from trainables.flags import add_execution_flags, default_precision, default_workers, tile, tile_settings
+from trainables.flags import add_execution_flags, add_tile_flag, default_precision, default_workers, tile_settings
 from trainables.metrics import METRICS
 from trainables.models import ensure_weights, refusal
-from trainables.options import LETTERBOX
+from trainables.options import CROP
 from trainables.overfit import overfit_batch
 from trainables.paths import UnsafePathError, refuse_links
 from trainables.run_folder import MANIFEST_FILE
@@ -63,12 +63,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--set", dest="pairs", action="append", default=[], metavar="KEY=VALUE", help="such as optimizer.lr=0.01"
     )
-    p.add_argument(
-        "--tile",
-        type=tile,
-        metavar="512",
-        help="random tiles of so many pixels (or HEIGHTxWIDTH), windows in evaluations; as for a sweep",
-    )
+    add_tile_flag(p)
     p.add_argument(
         "--overfit-batch",
         nargs="?",
@@ -126,7 +121,7 @@ def _train(asked: argparse.Namespace) -> int:
     if told := shared_memory.note(execution.workers):
         print(told, file=sys.stderr)
     data, splits = _chosen_data(asked, trial)
-    usual: dict[str, object] = {} if trial is not None else {"resize": LETTERBOX}
+    usual: dict[str, object] = {} if trial is not None else {"resize": CROP}
     if "image_size" not in values:
         usual["image_size"] = format_size(usual_size(data).size)
     config = TrialConfig.from_flat({**usual, **values})

@@ -12,9 +12,8 @@ import traceback
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from ray import tune
 
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
@@ -25,7 +24,9 @@ from trainables.execution import Execution, TrialData
 from trainables.machine_faults import machine_fault
 from trainables.places import cache_root
 from trainables.redact import RedactingFormatter, redacted
-from trainables.trial import Trial
+
+if TYPE_CHECKING:
+    from trainables.trial import Trial
 
 LOGS = "logs"
 _CACHE_LOG = logging.getLogger("segsweep.cache")
@@ -90,6 +91,8 @@ class SegmentationTrainable(tune.Trainable):
         self._end()
 
     def _begin(self, config: Mapping[str, Any]) -> None:
+        from trainables.trial import Trial  # loads torch, which the sweep's driver has no use for
+
         self._trial: Trial | None = None
         self._failure: dict[str, Any] | None = None
         self._unreported: deque[dict[str, Any]] = deque()
@@ -124,6 +127,8 @@ class SegmentationTrainable(tune.Trainable):
             handler.close()
             for log in (self._log, _CACHE_LOG):
                 log.removeHandler(handler)
+        import torch
+
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -176,6 +181,7 @@ def _write_to(log: logging.Logger, path: Path) -> None:
 def _cap_gpu_memory() -> None:
     """Holds a trial to its share of a GPU: Ray's fractions are bookkeeping, not isolation."""
     import ray
+    import torch
 
     share = ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0)
     if 0 < share < 1:

@@ -17,7 +17,7 @@ from trainables.augmentations import Policy
 from trainables.config import TrialConfig
 from trainables.data.base import Image
 from trainables.data.cache.decoded import DataCaches, DecodedCache, class_pixels
-from trainables.data.cache.scan import image_sizes
+from trainables.data.cache.scan import band_statistics, image_sizes
 from trainables.data.tiles import tiles_per_epoch
 from trainables.errors import DivergedError
 from trainables.execution import Execution, TrialData
@@ -27,7 +27,8 @@ from trainables.loops import evaluate, train_one_epoch
 from trainables.losses import LOSSES
 from trainables.memory import memory_is_enough_for
 from trainables.metrics import PARAMS, ConfusionMatrix, Counts, ImageCounts, PairCounts, class_metrics, summary
-from trainables.models import build_model
+from trainables.models import build_for_bands, build_model
+from trainables.models.bands import normalisation_of
 from trainables.models.base import SegmentationModel
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
 from trainables.options import TILE
@@ -90,8 +91,14 @@ class Trial:
     def _build_model(self, layout: torch.memory_format) -> None:
         config = self.config
         torch.manual_seed(derived_seed("model", config.seed))
-        classes = [info.name for info in self.data.data.classes]
-        self.model = build_model(config.model.name, classes, **config.model.params).to(self.device)
+        data = self.data.data
+        classes = [info.name for info in data.classes]
+        if data.bands is None:
+            self.model = build_model(config.model.name, classes, **config.model.params).to(self.device)
+        else:
+            self.model = build_for_bands(config.model.name, classes, data.bands, **config.model.params).to(self.device)
+            seen = band_statistics(data, self.data.train)
+            self.model.normalisation = normalisation_of(self.model.normalisation, data.bands, seen)
         self.model.to(memory_format=layout)
         freeze(self.model, config.training.freeze)
         self.loss = LOSSES.get(config.loss.name)(self._class_pixels, **config.loss.params).to(self.device)
@@ -99,7 +106,9 @@ class Trial:
     def _build_data(self, cache: DecodedCache, workers: int) -> None:
         config = self.config
         on_gpu = self.device.type == "cuda"
-        policy = Policy(config.augment, config.image_size, resize=config.resize)
+        means = [round(255 * mean) for mean in self.model.normalisation["mean"]]
+        hidden = None if self.data.data.bands is None else means
+        policy = Policy(config.augment, config.image_size, resize=config.resize, hidden=hidden)
         self.samples = TrainingSet(cache, self.data.train, policy, seed=config.seed, tiles=self._tiles())
         self.train_loader, self.batches = training_loader(
             self.samples, batch_size=config.batch_size, workers=workers, pin_memory=on_gpu

@@ -163,6 +163,8 @@ def curves(cases: Cases, seed: int) -> list[dict[str, float | str]]:
     drawn = _draws(cases.images, DRAWS, np.random.default_rng(seed))
     rows: list[dict[str, float | str]] = []
     for name, values in zip(cases.names, cases.factors.T, strict=True):
+        if np.isnan(values).all():
+            continue
         ends = np.unique(np.nanquantile(values, np.arange(FIFTHS + 1) / FIFTHS))
         for number, (low, high) in enumerate(pairwise(ends)):
             is_last = number == len(ends) - 2

@@ -12,6 +12,7 @@ from scipy import ndimage
 from analysis.audit.components import Parts
 from analysis.audit.pixels import VOID, Flags, Floats, Integers, Mask
 from analysis.audit.types import band_width
+from trainables.data.bands import Bands
 
 NAMES = (
     *("light", "range", "brightness", "contrast", "saturation", "blur", "noise", "size", "thinness", "truncation"),
@@ -32,20 +33,32 @@ EDGE_STEPS, EDGE_SHARE, LEAST_RISE = 5, 0.05, 8
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
-def measure(image: npt.NDArray[np.uint8], truth: Mask, parts: Parts, kinds: npt.NDArray[np.integer]) -> Floats:
+def measure(
+    image: npt.NDArray[np.uint8],
+    truth: Mask,
+    parts: Parts,
+    kinds: npt.NDArray[np.integer],
+    bands: Bands | None = None,
+) -> Floats:
     """The factors of every true component that is no background, in the order of their numbers, shape (K, 13).
 
     Args:
-        image: RGB, shape (H, W, 3).
+        image: Shape (H, W, C).
         truth: Class ids and void, shape (H, W).
         parts: Its components.
         kinds: Background 0, stuff 1 or thing 2 of each class.
+        bands: What its channels are; None: red, green and blue.
     """
     kind_of = np.zeros(256, np.int64)
     kind_of[: len(kinds)] = kinds
     numbers = np.arange(len(parts))
-    grey = (image.astype(np.int64) @ LUMA + 2**14) >> 15
-    saturation = _saturation(image)
+    if bands is None:
+        grey, colours = (image.astype(np.int64) @ LUMA + 2**14) >> 15, image
+    else:
+        grey = np.rint(image.sum(axis=2, dtype=np.int64) / image.shape[2]).astype(np.int64)
+        named = [bands.numbers.index(number) for number in bands.colours or ()]
+        colours = image[..., named]
+    saturation = _saturation(colours) if colours.shape[2] else np.full(truth.shape, np.nan)
 
     def mean_of(values: npt.NDArray[np.generic]) -> Floats:
         return np.bincount(parts.labels.ravel(), values.ravel(), len(parts)) / parts.pixels
@@ -111,19 +124,20 @@ def _surroundings(
 ) -> tuple[Floats, Floats]:
     """Contrast to, and share of things in, what lies the band's width beyond the outline in eight directions."""
     count, step = int(labels.max()) + 1, band_width(labels.shape)
-    colors, seen, known, things = np.zeros((count, 3)), np.zeros(count), np.zeros(count), np.zeros(count)
+    channels = image.shape[2]
+    colors, seen, known, things = np.zeros((count, channels)), np.zeros(count), np.zeros(count), np.zeros(count)
     for down, right in DIRECTIONS:
         for sign in (1, -1):
             here, there = _moved(labels.shape, sign * down * step, sign * right * step)
             beyond = labels[here] != labels[there]
             mine, theirs = labels[here][beyond], truth[there][beyond]
             looks = image[there][beyond]
-            colors += np.stack([np.bincount(mine, looks[:, channel], count) for channel in range(3)], axis=1)
+            colors += np.stack([np.bincount(mine, looks[:, channel], count) for channel in range(channels)], axis=1)
             seen += np.bincount(mine, minlength=count)
             known += np.bincount(mine, theirs != VOID, count)
             things += np.bincount(mine, (theirs != VOID) & (kind_of[theirs] == THING), count)
     sizes = np.bincount(labels.ravel())[:, None]
-    inside = np.stack([np.bincount(labels.ravel(), image[..., one].ravel()) for one in range(3)], axis=1) / sizes
+    inside = np.stack([np.bincount(labels.ravel(), image[..., one].ravel()) for one in range(channels)], axis=1) / sizes
     with np.errstate(invalid="ignore", divide="ignore"):
         outside = colors / seen[:, None]
         apart = np.sqrt(((inside - outside) ** 2).sum(axis=1))

@@ -184,6 +184,7 @@ def look_through(sought: Sought, units: Units) -> Looked:
 
     def of_image(place: int) -> tuple[Floats, list[OfImage]]:
         truth, predictions = sought.masks(trial_ids, place)
+        image = sought.data.image(sought.image_ids[place])
         parts = find_parts(truth)
         found: list[OfImage] = []
         for trial_id, prediction in zip(trial_ids, predictions, strict=True):
@@ -193,7 +194,7 @@ def look_through(sought: Sought, units: Units) -> Looked:
             one = look_at(truth, parts, prediction, kinds)
             failing = _failing(sought, trial_id, place, truth, prediction, one.pairs, kinds)
             found.append((one.pairs, one.types, one.components, failing))
-        return measure(sought.data.image(sought.image_ids[place]), truth, parts, kinds), found
+        return measure(image, truth, parts, kinds, sought.data.bands), found
 
     with ThreadPoolExecutor(max_workers=cores()) as pool:
         for of_factors, found in pool.map(of_image, range(len(sought.image_ids))):

@@ -13,6 +13,7 @@ from analysis.colours import hexadecimal
 from analysis.model import TrainedModel
 from sweep.manifest import SweepManifest
 from sweep.objectives import recorded_objectives
+from trainables.data.bands import Bands
 from trainables.data.tiles import OVERLAP
 from trainables.labels import BEST
 from trainables.options import CROP, LETTERBOX, STRETCH, TILE
@@ -23,16 +24,16 @@ _SNIPPETS = {
 
 session = onnxruntime.InferenceSession({file!r})
 about = session.get_modelmeta().custom_metadata_map
-image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2RGB)
+{reading}
 {resizing}
 (logits,) = session.run(["logits"], {{"images": inputs[None]}})
 logits = cv2.resize(logits[0{part}].transpose(1, 2, 0), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 classes = logits.argmax(-1)                                                # (height, width)
 ids = np.array(json.loads(about["ids"]))[classes]                          # as in the data set's masks""",
-    "torch_export": """import cv2, torch
+    "torch_export": """import cv2, numpy as np, torch
 
 model = torch.export.load({file!r}).module()
-image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2RGB)
+{reading}
 {resizing}
 logits = model(torch.from_numpy(inputs)[None]){torch_part}
 logits = torch.nn.functional.interpolate(logits, image.shape[:2], mode="bilinear", align_corners=False)
@@ -40,16 +41,16 @@ classes = logits[0].argmax(0)                                              # (he
 }
 _RESIZING = {
     STRETCH: """height, width = {size}
-inputs = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # INTER_LINEAR where the image is smaller""",
+inputs = {resized}width, height), interpolation=cv2.INTER_AREA){end}  # INTER_LINEAR where the image is smaller""",
     LETTERBOX: """height, width = {size}
 scale = min(height / image.shape[0], width / image.shape[1])
 rows, columns = (max(1, round(side * scale)) for side in image.shape[:2])
-inputs = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)  # INTER_LINEAR where the image is smaller
+inputs = {resized}columns, rows), interpolation=cv2.INTER_AREA){end}  # INTER_LINEAR where the image is smaller
 inputs = cv2.copyMakeBorder(inputs, 0, height - rows, 0, width - columns, cv2.BORDER_REFLECT_101)""",
     CROP: """height, width = {size}
 scale = max(height / image.shape[0], width / image.shape[1])
 rows, columns = ({multiple} * max(1, round(side * scale / {multiple})) for side in image.shape[:2])
-inputs = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)  # INTER_LINEAR where the image is smaller""",
+inputs = {resized}columns, rows), interpolation=cv2.INTER_AREA){end}  # INTER_LINEAR where the image is smaller""",
 }
 _IN_WINDOWS = """{head}
 height, width = {size}
@@ -79,11 +80,11 @@ _HEADS = {
 
 session = onnxruntime.InferenceSession({file!r})
 about = session.get_modelmeta().custom_metadata_map
-image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2RGB)""",
+{reading}""",
     "torch_export": """import math, cv2, numpy as np, torch
 
 model = torch.export.load({file!r}).module()
-image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2RGB)""",
+{reading}""",
 }
 _RUNS = {
     "onnx": '(logits,) = session.run(["logits"], {"images": part[None]})',
@@ -161,7 +162,13 @@ def model_card(
             "",
             "```python",
             _snippet(
-                kind, trained.resize, file.name, size, classes=len(trained.classes), multiple=metadata["multiple"]
+                kind,
+                trained.resize,
+                file.name,
+                size,
+                classes=len(trained.classes),
+                multiple=metadata["multiple"],
+                bands=trained.bands,
             ),
             "```",
             "",
@@ -174,14 +181,26 @@ def model_card(
     )
 
 
-def _snippet(kind: str, resize: str, file: str, size: str, *, classes: int, multiple: str) -> str:
-    sides = tuple(map(int, size.split("x")))
+def _snippet(
+    kind: str, resize: str, file: str, size: str, *, classes: int, multiple: str, bands: Bands | None = None
+) -> str:
+    reading = 'image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2RGB)'
+    if bands is not None:
+        reading = f'image = np.load("image.npy")  # uint8 (height, width, {bands.channels}), the bands as said above'
     if resize == TILE:
-        head = _HEADS[kind].format(file=file)
+        head, sides = _HEADS[kind].format(file=file, reading=reading), tuple(map(int, size.split("x")))
         return _IN_WINDOWS.format(head=head, size=sides, step=1 - OVERLAP, classes=classes, run=_RUNS[kind])
     part, torch_part = _PARTS[resize]
-    resizing = _RESIZING[resize].format(size=sides, multiple=multiple)
-    return _SNIPPETS[kind].format(file=file, resizing=resizing, part=part, torch_part=torch_part)
+    resizing = _resizing(resize, size, multiple, bands)
+    return _SNIPPETS[kind].format(file=file, reading=reading, resizing=resizing, part=part, torch_part=torch_part)
+
+
+def _resizing(resize: str, size: str, multiple: str, bands: Bands | None) -> str:
+    """The lines that resize an image; bands one by one, as OpenCV takes four channels at most."""
+    how = {"resized": "cv2.resize(image, (", "end": ""}
+    if bands is not None:
+        how = {"resized": "np.dstack([cv2.resize(band, (", "end": " for band in np.moveaxis(image, -1, 0)])"}
+    return _RESIZING[resize].format(size=tuple(map(int, size.split("x"))), multiple=multiple, **how)
 
 
 def _data(trained: TrainedModel, manifest: SweepManifest | None) -> list[str]:

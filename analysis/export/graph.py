@@ -66,10 +66,10 @@ class RawImages(nn.Module):
         if isinstance(self.model, SegmentationModel):
             self.model.multiple = 1  # others are not let in
         for name, values in trained.normalisation.items():
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1) * 255)
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1) * 255)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, C, H, W) of uint8 RGB images (N, H, W, 3)."""
+        """Logits (N, K, H, W) of uint8 images (N, H, W, C): RGB, or the bands of the model."""
         pixels = images.permute(0, 3, 1, 2).float()
         logits: Tensor = self.model((pixels - self.mean) / self.std)["out"]
         return logits
@@ -107,13 +107,14 @@ def traced(trained: TrainedModel) -> Graph:
     for least, multiple in _ways(module.multiple):
         sides = {place + 1: _side(name, multiple, least) for place, name in enumerate(("height", "width"))}
         height, width = (math.ceil(side / multiple) * multiple for side in _EXAMPLE)
-        example = (torch.zeros(2, height, width + (height == width) * multiple, 3, dtype=torch.uint8),)
+        channels = module.mean.shape[1]
+        example = (torch.zeros(2, height, width + (height == width) * multiple, channels, dtype=torch.uint8),)
         shapes = {"images": {0: torch.export.Dim("batch", min=1, max=4096), **sides}}
         try:
             with _quiet(), torch.no_grad():
                 program = torch.export.export(module, example, dynamic_shapes=shapes)
                 # Some graphs hold the sizes of the example, and say so only when they are run.
-                program.module()(torch.zeros(1, 2 * least, 3 * least, 3, dtype=torch.uint8))
+                program.module()(torch.zeros(1, 2 * least, 3 * least, channels, dtype=torch.uint8))
         except Exception as error:
             fault = error
         else:
@@ -201,12 +202,16 @@ def metadata_of(trained: TrainedModel, graph: Graph) -> dict[str, str]:
     """What a user of the file must know, by key; lists and numbers as JSON."""
     record, size = trained.record, graph.input_size(trained.size)
     multiples = f", multiples of {graph.module.multiple}" if graph.module.multiple > 1 else ""
+    channels, what = len(trained.normalisation["mean"]), _channels(trained)
+    bands = {} if trained.bands is None else {"bands": json.dumps(trained.bands.to_json())}
     return {
         "segsweep.format": "1",
         "classes": json.dumps([info.name for info in trained.classes]),
         "ids": json.dumps(trained.ids),
         "colors": json.dumps([info.color for info in trained.classes]),
-        "input": f"images: uint8 (batch, height, width, 3), RGB, sides of {graph.least} pixels and more{multiples}",
+        "input": f"images: uint8 (batch, height, width, {channels}), {what}, sides of {graph.least} pixels and more"
+        f"{multiples}",
+        **bands,
         "output": "logits: float32 (batch, classes, height, width); the class of a pixel is the largest",
         "input_size": format_size(size),
         "multiple": str(graph.module.multiple),
@@ -218,6 +223,23 @@ def metadata_of(trained: TrainedModel, graph: Graph) -> dict[str, str]:
         "checkpoint_sha256": record.sha256,
         "provenance": "\n".join(trained.provenance.lines()),
     }
+
+
+def _channels(trained: TrainedModel) -> str:
+    """What the channels of an image are, and how files become them."""
+    bands = trained.bands
+    if bands is None:
+        return "RGB"
+    pages = ", each page of a file one" if bands.pages else ""
+    if bands.scale is not None:
+        scale = f"values from {bands.scale[0]:g} to {bands.scale[1]:g} as 0 to 255, those beyond clipped"
+    elif trained.image_bits is None:
+        scale = "8 bits as they are"
+    elif trained.image_bits == 0:
+        scale = "values of 0 to 1 times 255, rounded"
+    else:
+        scale = f"values deeper than 8 bits divided by {2 ** (trained.image_bits - 8)} and rounded down"
+    return f"{bands} in this order{pages} ({scale}; no data is 0)"
 
 
 def _resizing(resize: str, size: str) -> str:

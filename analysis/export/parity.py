@@ -24,7 +24,7 @@ from trainables.options import CROP, TILE
 from trainables.windows import blended
 
 Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
-"""Images (N, H, W, 3) to logits (N, C, H, W), by the file."""
+"""Images (N, H, W, C) to logits (N, K, H, W), by the file."""
 NOISE_IMAGES = 8
 """Images of random numbers that are compared where there is no val to read."""
 LEAST_EQUAL = 0.99
@@ -109,10 +109,11 @@ def compare(
         graph: What was written.
         run: Runs the file.
         runtime: What that is called.
-        pairs: Read an image, uint8 (H, W, 3), and its mask, uint8 (H, W); without any, noise is compared.
+        pairs: Read an image, uint8 (H, W, C), and its mask, uint8 (H, W); without any, noise is compared.
         advance: Called after each image.
     """
     size, classes = graph.input_size(trained.size), len(trained.classes)
+    channels = len(trained.normalisation["mean"])
     report = Predictor(trained)
     rng = np.random.default_rng(0)
     same = pixels = 0
@@ -132,14 +133,14 @@ def compare(
 
     for place in range(len(pairs) or NOISE_IMAGES):
         pair = pairs[place]() if pairs else None
-        image = pair[0] if pair else rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        image = pair[0] if pair else rng.integers(0, 256, (*size, channels), dtype=np.uint8)
         found = torch.cat([predicted_class(band) for band in _logits(both, image, trained.resize, graph, size)])
         if pair:
             target = torch.from_numpy(pair[1])
             by_file += confusion_matrix(found, target, classes)
             as_reported += confusion_matrix(torch.from_numpy(report(image).classes), target, classes)
         advance()
-    noise = rng.integers(0, 256, (1, *size, 3), dtype=np.uint8)
+    noise = rng.integers(0, 256, (1, *size, channels), dtype=np.uint8)
     tensor = torch.from_numpy(noise)
     with one_thread(), torch.no_grad():
         of_model = time_calls(lambda: graph.module(tensor))

@@ -46,6 +46,7 @@ def measure_checkpoints(
             iou_limit=iou_limit,
             confusions=[evaluation.confusions[place] for evaluation in trials.values()],
             image=data.image(image_ids[place]),
+            bands=data.bands,
         )
 
     found = measure_split(

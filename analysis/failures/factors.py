@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from analysis.failures.components import Components, Integers
 from analysis.failures.kinds import Kind, Kinds
+from trainables.data.bands import Bands, grey_of
 from trainables.data.base import VOID, Image
 
 
@@ -80,15 +81,17 @@ LEAST_RISE = 8.0
 
 
 def measure_factors(
-    image: Image, truth: Components, kinds: Kinds, width: int
+    image: Image, truth: Components, kinds: Kinds, width: int, bands: Bands | None = None
 ) -> tuple[Integers, npt.NDArray[np.float64]]:
     """Measures every factor of every true component but those of background.
 
     Args:
-        image: RGB, uint8 of shape (H, W, 3).
+        image: uint8 of shape (H, W, C).
         truth: Components of its true mask.
         kinds: Of the classes.
         width: How far beyond its outline a component's surroundings begin, in pixels.
+        bands: What the image's channels are; None: red, green and blue. Grey is the mean of bands, contrast the
+            distance in all of them, and saturation is measured where it is known which are red, green and blue.
 
     Returns:
         The numbers of the components, shape (K,), and their factors, shape (K, len(FACTORS)); NaN where one cannot be
@@ -102,8 +105,7 @@ def measure_factors(
     count = len(truth)
     is_known = truth.values != VOID
     kind = np.where(is_known, kinds[np.where(is_known, truth.values, 0)], Kind.BACKGROUND)
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    saturation = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[..., 1]
+    grey = grey_of(image, bands).astype(np.float32)
     runs = _runs(truth)
     contrast, crowding = _surroundings(image, truth, runs, kind, width)
     contour, on_border = _contours(truth)
@@ -115,7 +117,7 @@ def measure_factors(
         "range": np.full(count, grey.std() / max(1.0, grey.mean())),
         "brightness": runs.means(grey) / max(1.0, grey.mean()) - 1,
         "contrast": contrast,
-        "saturation": runs.means(saturation) / 255,
+        "saturation": _saturation(image, runs, bands),
         "blur": np.full(count, blur),
         "noise": np.full(count, noise),
         "size": np.log10(truth.pixels / truth.labels.size),
@@ -127,6 +129,15 @@ def measure_factors(
     }
     own = np.flatnonzero(kind > Kind.BACKGROUND)
     return own, np.stack([factors[factor.name][own] for factor in FACTORS], axis=1)
+
+
+def _saturation(image: Image, runs: _Runs, bands: Bands | None) -> npt.NDArray[np.float64]:
+    """Mean saturation of each component (HSV); NaN where nobody knows which bands are red, green and blue."""
+    if bands is not None:
+        if bands.places is None:
+            return np.full(len(runs.pixels), np.nan)
+        image = np.ascontiguousarray(image[..., list(bands.places)])
+    return runs.means(cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[..., 1]) / 255
 
 
 def blur_of(grey: npt.NDArray[np.float32]) -> float:
@@ -219,9 +230,9 @@ def _surroundings(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Contrast and crowding: what lies `width` pixels beyond the outline, in eight directions.
 
-    Contrast is the distance of the mean colours over the sum of their lengths (Michelson's, in RGB), which does not
-    change with the exposure; crowding the share of what is there that belongs to other things. Void is left out of
-    crowding; contrast takes it as it looks.
+    Contrast is the distance of the mean colours over the sum of their lengths (Michelson's, in all channels), which
+    does not change with the exposure; crowding the share of what is there that belongs to other things. Void is left
+    out of crowding; contrast takes it as it looks.
     """
     labels, count = truth.labels, len(truth)
     inner, outer = [], []
@@ -235,13 +246,14 @@ def _surroundings(
         other = (rows + there[0].start) * labels.shape[1] + columns + there[1].start
         inner += [one, other]
         outer += [other, one]
-    inside = np.stack([runs.means(image[..., channel]) for channel in range(3)], axis=1)
+    inside = np.stack([runs.means(image[..., channel]) for channel in range(image.shape[2])], axis=1)
     if not inner:
         return np.full(count, np.nan), np.full(count, np.nan)
     mine, beyond = labels.ravel()[np.concatenate(inner)], np.concatenate(outer)
     beside = labels.ravel()[beyond]
-    colors = image.reshape(-1, 3)[beyond]
-    around = np.stack([np.bincount(mine, colors[:, channel], count) for channel in range(3)], axis=1)
+    channels = image.shape[2]
+    colors = image.reshape(-1, channels)[beyond]
+    around = np.stack([np.bincount(mine, colors[:, channel], count) for channel in range(channels)], axis=1)
     seen = truth.values[beside] != VOID
     with np.errstate(invalid="ignore", divide="ignore"):
         outside = around / np.bincount(mine, minlength=count)[:, None]

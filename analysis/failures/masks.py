@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.base import VOID, Image, Mask
+from analysis.failures.mask_faults import MaskFaults
+from trainables.data.base import Image, Mask
 from trainables.data.layouts.describe import read_said, with_ids
 from trainables.data.layouts.finding import Meaning
 from trainables.data.layouts.meaning import meaning_of_said
-from trainables.data.reading.files import class_ids, strange_text
+from trainables.data.reading.files import class_ids
 from trainables.data.reading.read import read_image, read_stored_mask
 from trainables.data.reading.stored import (
     as_declared,
@@ -30,13 +31,9 @@ from trainables.data.reading.stored import (
     with_transparency,
 )
 from trainables.errors import DataError, UsageError
-from trainables.limits import opened_image
 
 IDS = ("auto", "stored", "positions")
 """What single values in predictions are: those of the truth's files, the places of the classes, or found out."""
-
-_SHOWN = 20
-"""Faults that are listed one by one."""
 
 _TRUTH, _IMAGES = "truth", "images"
 
@@ -138,7 +135,7 @@ def open_masks(
 
     Raises:
         UsageError: If a folder does not exist.
-        DataError: If files have no partner, sizes differ, or values have no meaning; lists every fault.
+        DataError: If files have no partner, sizes differ, or values have no meaning; tells every fault by its kind.
     """
     folders = {_TRUTH: truth, **{_key(name): folder for name, folder in predictions.items()}}
     if images is not None:
@@ -146,8 +143,8 @@ def open_masks(
     absent = [str(folder) for folder in folders.values() if not folder.is_dir()]
     if absent:
         raise UsageError(f"no such folder: {', '.join(absent)}")
-    files, notes = _paired(folders)
-    faults = _Faults("these masks cannot be compared")
+    faults = MaskFaults(folders.values())
+    files, notes = _paired(folders, faults)
     scanned = {name: _scan(own, faults) for name, own in files.items() if name != _IMAGES}
     meanings = {_TRUTH: _truth_meaning(description)}
     for name, folder in predictions.items():
@@ -157,11 +154,12 @@ def open_masks(
     sizes = {image_id: scan.size for image_id, scan in scanned[_TRUTH].items()}
     for name, own in scanned.items():
         for image_id, scan in own.items():
-            faults.add(_value_faults(files[name][image_id], scan, meanings[name], is_truth=name == _TRUTH))
-            faults.add(_size_faults(files[name][image_id], scan.size, "its truth", sizes.get(image_id)))
+            path, meaning = files[name][image_id], meanings[name]
+            faults.values(image_id, path, meaning.meant(scan.pixels), meaning.known, is_truth=name == _TRUTH)
+            faults.size(image_id, path, scan.size, sizes.get(image_id))
     for image_id, path in files.get(_IMAGES, {}).items():
-        faults.add(_image_faults(path, sizes.get(image_id)))
-    faults.check()
+        faults.image(image_id, path, sizes.get(image_id))
+    faults.raise_for_any()
     opened = {name: MaskFolder(folders[name], files[name], meanings[name]) for name in scanned}
     return MaskFolders(
         image_ids=tuple(files[_TRUTH]),
@@ -190,35 +188,13 @@ class _Scan:
     pixels: Mapping[int, int]
 
 
-class _Faults:
-    """Faults of files, told together."""
-
-    def __init__(self, what: str, cure: str = "") -> None:
-        self._what, self._cure = what, cure
-        self._lines: list[str] = []
-
-    def add(self, lines: Iterable[str]) -> None:
-        self._lines += lines
-
-    def check(self) -> None:
-        """Raises if there are any.
-
-        Raises:
-            DataError: Listing them.
-        """
-        if self._lines:
-            more = len(self._lines) - _SHOWN
-            lines = [*self._lines[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
-            raise DataError(f"{self._what}:\n  " + "\n  ".join(lines) + self._cure)
-
-
-def _scan(files: Mapping[str, Path], faults: _Faults) -> dict[str, _Scan]:
+def _scan(files: Mapping[str, Path], faults: MaskFaults) -> dict[str, _Scan]:
     found = {}
     for image_id, path in files.items():
         try:
             stored = read_stored_mask(path)
         except DataError as error:
-            faults.add([str(error)])
+            faults.add("unreadable mask", image_id, path, str(error).removeprefix(f"{path}: "))
             continue
         found[image_id] = _Scan((stored.shape[0], stored.shape[1]), count_stored(stored))
     return found
@@ -255,38 +231,6 @@ def _fits(found: Iterable[Mapping[int, int]], meaning: ValueMeaning) -> bool:
     return all(meaning.meant(pixels).keys() <= meaning.known.keys() for pixels in found)
 
 
-def _value_faults(path: Path, scan: _Scan, meaning: ValueMeaning, *, is_truth: bool) -> list[str]:
-    meant = meaning.meant(scan.pixels)
-    strange = {value: count for value, count in meant.items() if value not in meaning.known}
-    faults = []
-    for colored in (False, True):
-        of_kind = {value: count for value, count in strange.items() if is_color(value) == colored}
-        if of_kind:
-            what = "colours" if colored else "ids"
-            faults.append(f"{path}: holds the {what} {strange_text(of_kind, meaning.known)}")
-    if not is_truth and any(meaning.known.get(value) == VOID for value in meant):
-        faults.append(
-            f"{path}: holds void, which a prediction must not; if its values are the places of the classes, say "
-            "--ids positions"
-        )
-    return faults
-
-
-def _size_faults(path: Path, size: tuple[int, int], other: str, expected: tuple[int, int] | None) -> list[str]:
-    """That a file has another size; nothing where the other file's is not known, which is a fault of its own."""
-    if expected is None or size == expected:
-        return []
-    return [f"{path}: is {size[0]}x{size[1]}, {other} {expected[0]}x{expected[1]} (HEIGHTxWIDTH)"]
-
-
-def _image_faults(path: Path, expected: tuple[int, int] | None) -> list[str]:
-    try:
-        with opened_image(path, head=True) as image:
-            return _size_faults(path, (image.height, image.width), "its masks", expected)
-    except (OSError, ValueError, SyntaxError) as error:
-        return [f"{path}: image cannot be decoded ({error}); replace it by a whole copy"]
-
-
 def _class_pixels(scans: Iterable[_Scan], meaning: ValueMeaning, count: int) -> npt.NDArray[np.int64]:
     pixels = np.zeros(256, np.int64)
     for scan in scans:
@@ -300,12 +244,12 @@ def _key(name: str) -> str:
     return f"prediction {name}"
 
 
-def _paired(folders: Mapping[str, Path]) -> tuple[dict[str, dict[str, Path]], list[str]]:
+def _paired(folders: Mapping[str, Path], faults: MaskFaults) -> tuple[dict[str, dict[str, Path]], list[str]]:
     """Files of each folder by image id, the same ids in each, and how names were made to fit."""
-    files = {name: _files(folder) for name, folder in folders.items()}
+    files = {name: _files(folder, faults) for name, folder in folders.items()}
+    faults.raise_for_any()
     if not files[_TRUTH]:
         raise DataError(f"{folders[_TRUTH]} is empty: expected masks as PNG")
-    faults = _Faults("the folders do not match", "\ngive each file its partners")
     truth, note = _core_ids(files[_TRUTH], [own for name, own in files.items() if name != _TRUTH])
     notes = [f"{folders[_TRUTH]}: {note}"] if note else []
     paired = {_TRUTH: truth}
@@ -314,20 +258,20 @@ def _paired(folders: Mapping[str, Path]) -> tuple[dict[str, dict[str, Path]], li
             continue
         fitted, note = _fitted(own, truth.keys())
         if fitted is None:
-            faults.add(_unpaired(folders[name], own, folders[_TRUTH], truth))
+            faults.partners("image" if name == _IMAGES else "prediction", own, truth)
             continue
         paired[name] = fitted
         notes += [f"{folders[name]}: {note}"] if note else []
-    faults.check()
+    faults.raise_for_any()
     return paired, notes
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _files(folder: Path, faults: MaskFaults) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith("."):
             if path.stem in found:
-                raise DataError(f"{folder}: {found[path.stem].name} and {path.name} share a name, keep one of them")
+                faults.add("two files of one name", path.stem, path, f"beside {found[path.stem].name}")
             found[path.stem] = path
     return found
 
@@ -384,10 +328,3 @@ def _common_beginning(texts: Sequence[str]) -> str:
 def _affix_text(prefix: str, suffix: str) -> str:
     parts = [f"the {what} {text}" for what, text in (("prefix", prefix), ("suffix", suffix)) if text]
     return " and ".join(parts)
-
-
-def _unpaired(folder: Path, own: Mapping[str, Path], truth: Path, ids: Mapping[str, Path]) -> list[str]:
-    return [
-        *(f"{folder} has no {stem}, which is in {truth}" for stem in sorted(ids.keys() - own.keys())),
-        *(f"{truth} has no {stem}, which is in {folder}" for stem in sorted(own.keys() - ids.keys())),
-    ]

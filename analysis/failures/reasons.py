@@ -238,6 +238,8 @@ def _curves(table: ComponentTable, *, resamples: int, seed: int) -> list[tuple[o
     rows: list[tuple[object, ...]] = []
     for place, factor in enumerate(table.of):
         values = table.factors[:, place]
+        if not np.isfinite(values).any():
+            continue  # nobody knows which bands are red, green and blue
         edges = np.unique(np.nanquantile(values, np.linspace(0, 1, BINS + 1)))
         bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(0, len(edges) - 2))
         for number in range(len(edges) - 1):

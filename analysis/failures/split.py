@@ -24,6 +24,7 @@ from analysis.failures.factors import measure_factors
 from analysis.failures.kinds import Kinds
 from analysis.failures.measure import RegionFailure, boundary_width, failing_regions
 from analysis.failures.names import ErrorType
+from trainables.data.bands import Bands
 from trainables.data.base import Image, Mask
 from trainables.metrics import confusion_matrix
 from trainables.places import cores
@@ -102,6 +103,7 @@ def measure_image(
     connectivity: int = CONNECTIVITY,
     confusions: Sequence[npt.NDArray[np.int64]] | None = None,
     image: Image | None = None,
+    bands: Bands | None = None,
 ) -> list[ImageFailures]:
     """What each of several predictions did on one image; the truth's components are found and measured once.
 
@@ -113,14 +115,15 @@ def measure_image(
         iou_limit: A region fails at or below it.
         connectivity: Of components, 4 or 8.
         confusions: The image's confusion matrix for each prediction where they are known already.
-        image: RGB of shape (H, W, 3): the factors of its components are measured as well.
+        image: Of shape (H, W, C): the factors of its components are measured as well.
+        bands: What its channels are; None: red, green and blue.
 
     Raises:
         ValueError: If the shapes differ, a mask holds an unknown id, or a prediction holds void.
     """
     of_truth = find_components(truth, connectivity=connectivity)
     width = boundary_width((truth.shape[0], truth.shape[1]))
-    factors = None if image is None else measure_factors(image, of_truth, kinds, width)[1]
+    factors = None if image is None else measure_factors(image, of_truth, kinds, width, bands)[1]
     measured = []
     for place, prediction in enumerate(predictions):
         if confusions is None:

@@ -41,11 +41,13 @@ class Source:
         image: RGB, uint8 of shape (H, W, 3); None where there are no images.
         truth: Class ids or void, uint8 of shape (H, W).
         prediction: The same of one of the predictions, by its key (`Measured.prediction_keys`).
+        shown: What stands over the image in pictures.
     """
 
     image: Callable[[str], Image] | None
     truth: Callable[[str], Mask]
     prediction: Callable[[str, str], Mask]
+    shown: str = "image"
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,12 @@ def build_gallery(
     """
     written = WrittenFiles(report_dir, FOLDER, before=before)
     written.clear()
-    source = Source(data.image, data.mask, lambda key, image_id: results.evaluations[key].prediction(image_id))
+    source = Source(
+        data.picture,
+        data.mask,
+        lambda key, image_id: results.evaluations[key].prediction(image_id),
+        "image" if data.bands is None else f"image: {data.bands.short_caption()}",
+    )
     rows = region_rows(results)
     failing = _pictures(rows, results)
     chosen = sorted(failing, key=lambda picture: picture.rank)[:limit]
@@ -270,7 +277,7 @@ def _draw_image(
         for wanted in (wanted for wanted in own if wanted.key == key):
             rows = sorted(wanted.rows, key=lambda row: row["iou"])
             if image is not None and wanted.names in files:
-                _save(measured, wanted, rows, image, truth, prediction, files[wanted.names])
+                _save(measured, wanted, rows, image, truth, prediction, files[wanted.names], source.shown)
             if embed:
                 for name in dict.fromkeys(row["class"] for row in rows):
                     uri = pictures.class_error_uri(small_truth, small, class_ids[name])
@@ -292,6 +299,7 @@ def _save(
     truth: Mask,
     prediction: Mask,
     path: Path,
+    shown: str,
 ) -> None:
     labels = [label for label in measured.labels if any(row["label"] == label for row in rows)]
     picture = pictures.failure_picture(
@@ -305,6 +313,7 @@ def _save(
             for row in rows
             if row["label"] == labels[0]
         ],
+        shown=shown,
     )
     pictures.save_picture(picture, path, measured.classes)
 

@@ -129,7 +129,7 @@ class Confirm(Phase):
     def _foreseen(self) -> list[TrialView]:
         """The baseline and the best so far; the baseline stands in for those that are not there yet."""
         table = self.context.table
-        baseline = table.explored_labels().get(BASELINE, [])[:1]
+        baseline = list(table.explored_labels().get(BASELINE, ()))[:1]
         candidates = [table.trials[one] for one in self._arms or ()] or [*baseline, *self._candidates()]
         missing = max(0, 1 + self.top - len(candidates)) if self._arms is None else 0
         return [*candidates, *(list(baseline) * missing)]

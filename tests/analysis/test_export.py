@@ -95,7 +95,7 @@ def test_file_says_what_it_is(written, trained):
 def test_resizing_on_the_card_gives_the_input_that_the_model_was_trained_on(resize, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     names: dict[str, object] = {"image": image, "cv2": cv2}
-    exec(card._RESIZING[resize].format(size=(32, 48), multiple=1), names)
+    exec(card._resizing(resize, "32x48", "1", None), names)
     np.testing.assert_array_equal(names["inputs"], fit_image(image, (32, 48), resize))
     if resize == LETTERBOX:
         assert (names["rows"], names["columns"]) == content_size(size, (32, 48), resize)

@@ -72,7 +72,7 @@ def _alter_best(run_dir: Path) -> None:
         (_alter_journal, "journal.jsonl: line 1 does not match its seal"),
         (_lose_a_line, "journal.jsonl: line 6 does not match its seal"),
         (_tear_manifest, "manifest.json"),
-        (_swap_splits, "splits.json"),
+        (_swap_splits, "the train split is not the one that the sweep began with"),
         (_alter_best, "not the files that the sweep published"),
     ],
     ids=["journal altered", "journal without a line", "manifest torn", "splits altered", "best altered"],

@@ -14,13 +14,28 @@ NAME = "mine"
 RESUME = ["--resume", "--name", NAME, "--wandb", "disabled", "--no-dashboard"]
 
 
+SPACE = """
+description: Which policy?
+extends: augment
+parameters:
+  optimizer.lr: {low: 1.0e-8, high: 0.1, log: true, default: 0.02}
+start:
+  - {}
+  - {augment.policy: geometric}
+  - {augment.policy: photometric}
+  - {augment.policy: all, optimizer.lr: 1.0e-8}
+"""
+"""The last starting point learns nothing, so that it is stopped."""
+
+
 def flags_of(root: Path, runs: Path) -> list[str]:
     """Of the sweep: four trials of four epochs, of which one is stopped; two configurations with two fresh seeds."""
-    data = ["--data", "folder", "--data-root", str(root), "--set", "image_size=48x64"]
-    learning = ["--set", "batch_size=4", "--set", "optimizer.lr=0.02"]  # so that trials differ
+    runs.mkdir(exist_ok=True)
+    (runs / "space.yaml").write_text(SPACE)
+    data = ["--data", "folder", "--data-root", str(root), "--set", "image_size=48x64", "--set", "batch_size=4"]
     budget = ["--trials", "4", "--max-epochs", "4", "--confirm", "2", "--concurrent", "1"]
     rest = ["--runs-dir", str(runs), "--name", NAME, "--wandb", "disabled", "--no-dashboard"]
-    return ["--space", "augment", *data, *learning, *budget, *rest]
+    return ["--space", str(runs / "space.yaml"), *data, *budget, *rest]
 
 
 def resume_of(runs: Path) -> list[str]:

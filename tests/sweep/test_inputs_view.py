@@ -45,8 +45,8 @@ def test_a_size_of_the_users_or_of_the_data_set_needs_no_reason() -> None:
 @pytest.mark.parametrize(
     ("size", "shape"),
     [
-        ("256x256", ": what they show becomes 1.33 times as tall for their width (resize=letterbox keeps it)"),
-        ("96x256", ": what they show becomes 2.00 times as wide for their height (resize=letterbox keeps it)"),
+        ("256x256", ": what they show becomes 1.33 times as tall for their width (resize=crop keeps it)"),
+        ("96x256", ": what they show becomes 2.00 times as wide for their height (resize=crop keeps it)"),
         ("192x256", ""),
     ],
 )

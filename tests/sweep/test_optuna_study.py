@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from search_spaces import SPACES, SearchSpace
 from search_spaces.core.parameter import Parameter, When, choice
 from search_spaces.core.parameter import number as real
+from sweep import study_db
 from sweep.objectives import objective_of
 from sweep.optuna_study import INFEASIBLE, Suggestions
 from sweep.samplers import MOST_GRID_POINTS, SAMPLERS, Draw, check_sampler
@@ -192,7 +193,12 @@ def test_starting_point_is_taken_as_it_is() -> None:
     assert trial.params == point
 
 
-def test_mirror_is_an_sqlite_study_with_the_same_trials(tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [True, False], ids=["by difference", "tables of another Optuna"])
+def test_mirror_is_an_sqlite_study_with_the_same_trials(
+    known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not known:
+        monkeypatch.setitem(study_db._TABLES, "trials", "trial_id, number, study_id, state, began, completed")
     study = make()
     for number in range(7):
         live(study, number)

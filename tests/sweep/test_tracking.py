@@ -196,12 +196,15 @@ def test_online_without_a_login_becomes_offline_with_one_warning(clean: None) ->
     program = (
         "from sweep.tracking import resolve_mode\n"
         "told = []\n"
-        "print([resolve_mode(mode, warn=told.append) for mode in ('online', 'offline', 'disabled')], len(told), told)"
+        "print([resolve_mode(mode, warn=told.append) for mode in ('online', 'offline', 'disabled')], len(told), told)\n"
+        "import wandb\n"
+        "print('reports crashes:', wandb.env.error_reporting_enabled())"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout.startswith("['offline', 'offline', 'disabled'] 1 ")
     assert "wandb login" in done.stdout
+    assert "reports crashes: False" in done.stdout
 
 
 def test_key_in_the_environment_is_a_login(monkeypatch: pytest.MonkeyPatch) -> None:

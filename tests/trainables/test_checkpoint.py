@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -139,7 +140,7 @@ def test_failed_save_leaves_the_older_checkpoint_and_no_trace(
     trial, older = trained
     before = bytes_of(older)
     trial.run_epoch()
-    real, left = checkpoints.save_file, [writes]
+    real, left = safetensors.torch.save_file, [writes]
 
     def fails_later(tensors: dict[str, torch.Tensor], path: Path) -> None:
         if left[0] == 0:
@@ -148,7 +149,7 @@ def test_failed_save_leaves_the_older_checkpoint_and_no_trace(
         left[0] -= 1
         real(tensors, path)
 
-    monkeypatch.setattr(checkpoints, "save_file", fails_later)
+    monkeypatch.setattr(safetensors.torch, "save_file", fails_later)
     expected = CheckpointError if isinstance(error, OSError) else type(error)
     with pytest.raises(expected) as told:
         trial.save(older.parent)
@@ -159,7 +160,7 @@ def test_failed_save_leaves_the_older_checkpoint_and_no_trace(
     assert bytes_of(older) == before
     assert latest_checkpoint(older.parent) == older
 
-    monkeypatch.setattr(checkpoints, "save_file", real)
+    monkeypatch.setattr(safetensors.torch, "save_file", real)
     assert trial.save(older.parent).name == "epoch-0002"
 
 

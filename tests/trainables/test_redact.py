@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from sweep.compiled import plan_space
+from sweep.config import SweepConfig, from_command_line
 from sweep.journal import Journal, read_events
 from trainables import commands
 from trainables.config import parse_value
-from trainables.errors import ConfigError, DataError
+from trainables.errors import ConfigError, DataError, UsageError
 from trainables.redact import RedactingFormatter, redacted, redacted_content, redacted_words, secrets_in
 
 SECRETS = {
     "password in a URL": ("ray://{}@head:10001", "me:hunter@2"),
     "name in a URL": ("https://{}@github.com/x.git, see a@b.org", "abcdef"),
+    "URL that became a path": ("data root /a/https:/{}@host/x", "u:p"),
     "OpenAI": ("with {} as key", "sk-proj-" + "aB3_" * 6),
     "GitHub": ("{}", "ghp_" + "a1B2" * 9),
     "Hugging Face": ("token {}.", "hf_" + "aB3d" * 8),
@@ -107,6 +111,13 @@ def test_names_in_errors_cannot_write_on_the_terminal() -> None:
     assert told == "a\\x1b[2Jb\\r\\u202egnp.exe\tc\nd \\x9b é 漢"
 
 
+def test_long_texts_take_time_in_proportion() -> None:
+    began = time.process_time()
+    for part in ("a", "a.", "http:", "token", "x:/", "@a:/", "eyJ", "bearer ", "-----BEGIN PRIVATE KEY-----"):
+        assert redacted(part * (20_000 // len(part)) + "!").endswith("!") or part.startswith("-")
+    assert time.process_time() - began < 3
+
+
 def test_content_keeps_its_shape() -> None:
     content = {"a": ["x", ("ray://u:p@h", 1)], "b": {"c": None}, "d": True}
     assert redacted_content(content) == {"a": ["x", ["ray://***@h", 1]], "b": {"c": None}, "d": True}
@@ -119,3 +130,15 @@ def test_configuration_with_a_secret_is_refused_without_telling_it() -> None:
     with pytest.raises(ConfigError, match="environment variable") as caught:
         parse_value("loss.name", values["loss.name"])
     assert "hf_" not in str(caught.value)
+
+
+def test_space_and_project_with_a_secret_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="WANDB_API_KEY") as caught:
+        from_command_line(["--wandb-project", "hf_" + "aB3d" * 8])
+    assert "hf_" not in str(caught.value)
+    config = from_command_line(["--space", "augment"])
+    assert isinstance(config, SweepConfig)
+    plan_space(config, (96, 128))
+    monkeypatch.setenv("MY_TOKEN", "photometric")
+    with pytest.raises(ConfigError, match=r"^augment\.policy: the value looks like a key"):
+        plan_space(config, (96, 128))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
 import shutil
 import sys
 import types
@@ -379,6 +380,39 @@ def test_timms_weights_without_network_are_told_with_the_cure(hub: Path) -> None
         with pytest.raises(WeightsError, match=r"no ImageNet weights for timm's test_resnet.*--weights none") as caught:
             attempt()
         assert "\n" not in str(caught.value)
+    place_by_hand(str(caught.value), random_state(timm.create_model("test_resnet")))
+    ensure_weights(TIMM, "imagenet")
+
+
+def place_by_hand(told: str, state: dict[str, Tensor]) -> None:
+    """Does what the message says, without the network: weights of one's own are what the address gives."""
+    for address, place in re.findall(r"(https://\S+) as (\S+?)(?=,? )", told):
+        assert address.startswith("https://huggingface.co/") and address.endswith(Path(place).name)
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        if place.endswith(".json"):
+            Path(place).write_text('{"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}')
+        else:
+            save_file(state, place)
+    for word, ref in re.findall(r"with the word (\S+) in (\S+?),", told):
+        Path(ref).parent.mkdir(parents=True, exist_ok=True)
+        Path(ref).write_text(word)
+
+
+@pytest.mark.parametrize("name", ["smp/unet_mobilenet_v2", "unet_mit_b0"])
+def test_the_librarys_weights_without_network_are_told_with_a_place_that_works(name: str, hub: Path) -> None:
+    encoders = pytest.importorskip("segmentation_models_pytorch").encoders
+    encoder = name.removeprefix("smp/").partition("_")[2]
+    state = random_state(encoders.get_encoder(encoder, weights=None))
+    with pytest.raises(
+        WeightsError, match=f"no ImageNet weights for {encoder} of segm.*, or copy https.*none"
+    ) as caught:
+        ensure_weights(name, "imagenet")
+    assert str(hub) in str(caught.value)
+    place_by_hand(str(caught.value), state)
+    model = build_model(name, ("a", "b"), weights="imagenet")
+    assert model.predefined.startswith(f"imagenet: smp-hub/{encoder} tensors sha256:")
+    held = {tensor.numpy().tobytes() for tensor in model.state_dict().values()}
+    assert sum(tensor.numpy().tobytes() in held for tensor in state.values()) > 0.9 * len(state)
 
 
 def test_timms_models_without_weights_are_told(hub: Path) -> None:

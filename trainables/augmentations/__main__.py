@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trainables.augmentations import MAGNITUDES, POLICIES, TRANSFORMS, TRIVIAL, PolicySpec, family_transforms
+from trainables.augmentations.transforms import only_rgb
 from trainables.components import markdown_table, print_document
 
 _INTRODUCTION = """# Augmentation
@@ -55,6 +56,14 @@ There is no snow, because snow on the ground cannot be painted without knowing w
 """
 
 
+_BANDS = """## Images of other channels than red, green and blue
+
+These are refused for other channels ([DATA.md](DATA.md#bands)), and spaces leave them out and say so; all others do the
+same to every band. Of bands, `contrast` takes the mean of all for grey, and `dropout` paints what the model is
+normalised with.
+"""
+
+
 def augmentation_markdown() -> str:
     """The whole document."""
     example = PolicySpec.from_flat({"policy": "geometric", "scale_crop.p": 0, "shift.p": 0}).describe()
@@ -67,6 +76,8 @@ def augmentation_markdown() -> str:
         markdown_table(
             ("name", "what it does", "limit", "at 0", "at 1", "default", "why not more"), map(_row, TRANSFORMS)
         ),
+        _BANDS,
+        markdown_table(("name", "why"), ((f"`{name}`", only_rgb(name)) for name in TRANSFORMS if only_rgb(name))),
         _VOID,
     ]).rstrip() + "\n"  # fmt: skip
 

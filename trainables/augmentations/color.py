@@ -25,7 +25,7 @@ YIQ = np.array([GREY, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
 class ColorMatrix(A.ImageOnlyTransform):  # type: ignore[misc]
-    """An affine map of (R, G, B), the same at every pixel; results are rounded and clipped to 0 .. 255.
+    """An affine map of the channels, the same at every pixel; results are rounded and clipped to 0 .. 255.
 
     Args:
         limit: Largest value drawn, either way.
@@ -42,11 +42,11 @@ class ColorMatrix(A.ImageOnlyTransform):  # type: ignore[misc]
 
     def apply(self, img: Image, value: float, **params: Any) -> Image:
         """Maps every pixel."""
-        return as_uint8(cv2.transform(img, self.matrix(value, mean_color(img))))
+        return _mapped(img, self.matrix(value, mean_color(img)))
 
     @abstractmethod
     def matrix(self, value: float, mean: Vector) -> Matrix:
-        """The map of shape (3, 4), offset last, for an image whose mean colour is `mean`."""
+        """The map of shape (C, C + 1), offset last, for an image whose mean colour is `mean`, of shape (C,)."""
 
 
 class ColorMatrices(A.Sequential):  # type: ignore[misc]
@@ -54,17 +54,31 @@ class ColorMatrices(A.Sequential):  # type: ignore[misc]
 
     def __call__(self, *args: Any, **data: Any) -> dict[str, Any]:
         """Draws from every member as it would by itself, then maps every pixel once."""
-        product, mean = np.eye(3, 4), mean_color(data["image"])
+        mean = mean_color(data["image"])
+        product = np.eye(len(mean), len(mean) + 1)
         for member in self.transforms:
             if member.should_apply():
                 step = member.matrix(**member.get_params(), mean=product @ [*mean, 1])
-                product = step[:, :3] @ product + [[0, 0, 0, offset] for offset in step[:, 3]]
-        return {**data, "image": as_uint8(cv2.transform(data["image"], product))}
+                offset = step[:, -1:]
+                product = step[:, :-1] @ product
+                product[:, -1:] += offset
+        return {**data, "image": _mapped(data["image"], product)}
 
 
 def mean_color(image: Image) -> Vector:
-    """Mean R, G and B of an image of shape (H, W, 3)."""
-    return np.array(cv2.mean(image)[:3])
+    """Mean of each channel of an image of shape (H, W, C)."""
+    if image.shape[2] <= 4:
+        return np.array(cv2.mean(image)[: image.shape[2]])
+    return np.asarray(image.mean(axis=(0, 1)))
+
+
+def _mapped(image: Image, matrix: Matrix) -> Image:
+    return as_uint8(cv2.transform(image, matrix)).reshape(image.shape)
+
+
+def _grey_weights(channels: int) -> Vector:
+    """What grey is of that many channels: luma of three, the mean of others."""
+    return GREY if channels == 3 else np.full(channels, 1 / channels)
 
 
 def _linear(matrix: Matrix) -> Matrix:
@@ -76,7 +90,7 @@ class Brightness(ColorMatrix):
 
     def matrix(self, value: float, mean: Vector) -> Matrix:
         """A multiple of the identity."""
-        return np.eye(3, 4) * (1 + value)
+        return np.eye(len(mean), len(mean) + 1) * (1 + value)
 
 
 class Contrast(ColorMatrix):
@@ -84,7 +98,8 @@ class Contrast(ColorMatrix):
 
     def matrix(self, value: float, mean: Vector) -> Matrix:
         """A multiple of the identity, and what keeps the mean grey where it is."""
-        return np.hstack([np.eye(3) * (1 + value), np.full((3, 1), -value * (GREY @ mean))])
+        grey = _grey_weights(len(mean)) @ mean
+        return np.hstack([np.eye(len(mean)) * (1 + value), np.full((len(mean), 1), -value * grey)])
 
 
 class Saturation(ColorMatrix):
@@ -128,5 +143,8 @@ class Noise(A.ImageOnlyTransform):  # type: ignore[misc]
         """Adds the noise."""
         cv2.setRNGSeed(seed)
         noise = np.empty(img.shape, np.int16)
-        cv2.randn(noise, (0, 0, 0), (deviation,) * 3)
-        return as_uint8(cv2.add(img, noise, dtype=cv2.CV_8U))
+        if img.shape[2] == 3:
+            cv2.randn(noise, (0, 0, 0), (deviation,) * 3)
+        else:
+            cv2.randn(noise.reshape(img.shape[0], -1), (0,), (deviation,))
+        return as_uint8(cv2.add(img, noise, dtype=cv2.CV_8U)).reshape(img.shape)

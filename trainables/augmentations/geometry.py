@@ -19,6 +19,7 @@ from trainables.data.resizing import (
     fill_mask,
     frame_image,
     frame_mask,
+    in_fours,
     resize_image,
     resize_mask,
 )
@@ -63,7 +64,11 @@ class Fit(A.DualTransform):  # type: ignore[misc]
         content = tuple(min(side, most) for side, most in zip(full, self.size, strict=True))
         # Of the image as it is only this part is read and resized: it may lie in a mapped file.
         window = [max(1, round(side * part / whole)) for side, part, whole in zip(source, content, full, strict=True)]
-        corner = [self.py_random.randint(0, side - part) for side, part in zip(source, window, strict=True)]
+        # Nothing is drawn where there is no choice: an image that fills the result is augmented as with other ways.
+        corner = [
+            self.py_random.randint(0, side - part) if side > part else 0
+            for side, part in zip(source, window, strict=True)
+        ]
         rows, columns = (slice(first, first + part) for first, part in zip(corner, window, strict=True))
         return {"cut": (rows, columns), "content": content}
 
@@ -148,7 +153,8 @@ class Rotate(A.DualTransform):  # type: ignore[misc]
     def apply(self, img: Image, matrix: npt.NDArray[np.float64], **params: Any) -> Image:
         """Warps the image bilinearly."""
         size = img.shape[1::-1]
-        return as_uint8(cv2.warpAffine(img, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
+        how = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
+        return in_fours(lambda part: as_uint8(cv2.warpAffine(part, matrix, size, **how)), img)
 
     def apply_to_mask(self, mask: Mask, matrix: npt.NDArray[np.float64], **params: Any) -> Mask:
         """Warps the mask by nearest neighbour."""

@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import albumentations as A
@@ -20,10 +20,10 @@ from trainables.augmentations.geometry import Fit, ScaleCrop
 from trainables.augmentations.magnitudes import MAGNITUDES
 from trainables.augmentations.mixing import Mixing
 from trainables.augmentations.spec import PolicySpec, TransformSpec
-from trainables.augmentations.transforms import Built, limit_built
+from trainables.augmentations.transforms import HIDDEN_COLOR, Built, limit_built, only_rgb
 from trainables.data.base import VOID, Image, Mask
 from trainables.data.resizing import Size, fit_image
-from trainables.errors import WiringError
+from trainables.errors import UsageError, WiringError
 from trainables.options import CUTTING, STRETCH
 
 FLIPS: Mapping[str, Callable[[Image], Image]] = {"hflip": lambda image: image[:, ::-1]}
@@ -37,18 +37,29 @@ class Policy:
         spec: What to apply.
         size: Height and width of the results in pixels.
         resize: How an image comes to that size, one of `RESIZES`.
+        hidden: What hidden pixels of images with other channels than red, green and blue are painted with, one value
+            for each channel. None: images are RGB.
 
     Raises:
+        UsageError: If a transformation is only for red, green and blue, and images are something else.
         WiringError: If Albumentations ignores an argument.
     """
 
-    def __init__(self, spec: PolicySpec, size: Size, *, resize: str = STRETCH) -> None:
+    def __init__(
+        self, spec: PolicySpec, size: Size, *, resize: str = STRETCH, hidden: Sequence[int] | None = None
+    ) -> None:
         self.spec = spec
         self.size = size
+        self.hidden = hidden
+        self.channels = 3 if hidden is None else len(hidden)
+        if hidden is not None and (refused := refused_for_bands(spec)):
+            raise UsageError(refused)
         with library_warnings_are_errors(spec.describe()):
             self._built: dict[str, Built] = {
                 item.name: TRANSFORMS.get(item.name)(size, **item.settings()) for item in spec.transforms
             }
+            if hidden is not None:
+                _hide_with(self._built.values(), hidden)
             self._fit = Fit(size, resize)
             self._compose = A.Compose(_steps(self._built, self._fit))
         self._mixings = [built for built in self._built.values() if isinstance(built, Mixing)]
@@ -57,12 +68,12 @@ class Policy:
         """Transforms an image and its mask in step.
 
         Args:
-            image: RGB of shape (h, w, 3).
+            image: Of shape (h, w, C).
             mask: Class ids or `VOID` of shape (h, w).
             seed: >= 0; the same seed gives the same result whatever ran before and in whatever process.
 
         Returns:
-            Image of shape (*size, 3) and mask of shape `size`.
+            Image of shape (*size, C) and mask of shape `size`.
         """
         # Compose.set_random_seed(seed) would seed every transformation alike: all would draw the same first number,
         # so that of two transformations with p=0.5 either both are applied or none. They must share one stream.
@@ -74,11 +85,11 @@ class Policy:
         """Every image that the policy can make of one, if they can be counted: it flips, or does nothing.
 
         Args:
-            image: RGB of shape (h, w, 3).
+            image: Of shape (h, w, C).
             most: More than so many are not counted.
 
         Returns:
-            Images of shape (*size, 3); None if there are more, or no end of them.
+            Images of shape (*size, C); None if there are more, or no end of them.
         """
         if self._mixings or self.resize in CUTTING or any(name not in FLIPS for name in self._built):
             return None
@@ -102,7 +113,7 @@ class Policy:
         """Exchanges regions between the samples of a batch; donors are the samples as they came in.
 
         Args:
-            images: RGB of shape (B, H, W, 3).
+            images: Of shape (B, H, W, C).
             masks: Class ids or `VOID` of shape (B, H, W).
             seeds: One per sample, >= 0: decides whether it is mixed, with which other sample, and where.
 
@@ -161,6 +172,21 @@ class Policy:
     def names(self) -> list[str]:
         """The transformations that were built, in the order of application."""
         return list(self._built)
+
+
+def refused_for_bands(spec: PolicySpec) -> str:
+    """Which transformations of a policy are only for red, green and blue, and why; empty if none is."""
+    refused = [f"{item.name} ({why})" for item in spec.transforms if (why := only_rgb(item.name))]
+    if not refused:
+        return ""
+    off = " ".join(f"--set augment.{item.name}.p=0" for item in spec.transforms if only_rgb(item.name))
+    return f"images have other channels than red, green and blue, which is not for {', '.join(refused)}: {off}"
+
+
+def _hide_with(parts: Iterable[Built], color: Sequence[int]) -> None:
+    for part in parts:
+        if getattr(part, "fill", None) == HIDDEN_COLOR:
+            part.fill = tuple(color)  # type: ignore[union-attr]
 
 
 def verify_applied(spec: PolicySpec, policy: Policy) -> None:

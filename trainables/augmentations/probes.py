@@ -13,12 +13,17 @@ import numpy.typing as npt
 from trainables.augmentations import TRANSFORMS
 from trainables.augmentations.geometry import as_uint8
 from trainables.augmentations.magnitudes import MAGNITUDES
-from trainables.augmentations.policy import Policy, library_warnings_are_errors, verify_applied
+from trainables.augmentations.policy import (
+    Policy,
+    library_warnings_are_errors,
+    refused_for_bands,
+    verify_applied,
+)
 from trainables.augmentations.spec import PolicySpec
 from trainables.augmentations.transforms import TRIVIAL
 from trainables.data.base import VOID, Image, Mask
 from trainables.data.resizing import Size
-from trainables.errors import WiringError
+from trainables.errors import UsageError, WiringError
 
 SIDE = 128
 """Longer side of the drawn images in pixels: enough for every fault, and a whole space takes less than a second."""
@@ -36,6 +41,9 @@ SEEDS = range(8)
 
 BATCH = 4
 """Images of a drawn batch."""
+
+HIDDEN = 124
+"""What hidden pixels of probes with other channels than red, green and blue are painted with."""
 
 PIECE = 6
 """Pixels that make a piece of a cell; a seam may leave less on its other side."""
@@ -56,7 +64,7 @@ class Probe:
     """A quilt of single-coloured cells, whose mask can be recomputed from the image.
 
     Attributes:
-        image: RGB of shape (H, W, 3).
+        image: Of shape (H, W, C): red, green and blue in turn.
         mask: Of shape (H, W).
         ids: The ids in the mask, each with its colour.
     """
@@ -66,10 +74,10 @@ class Probe:
     ids: dict[int, tuple[int, int, int]]
 
     @classmethod
-    def draw(cls, size: Size, cells: Mask, ids: dict[int, tuple[int, int, int]]) -> Probe:
+    def draw(cls, size: Size, cells: Mask, ids: dict[int, tuple[int, int, int]], channels: int) -> Probe:
         """Stretches cells of ids to an image and its mask of that size."""
         mask = as_uint8(cv2.resize(cells, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
-        return cls(_colors(ids)[mask], mask, ids)
+        return cls(_colors(ids, channels)[mask], mask, ids)
 
     def sample(self) -> tuple[Image, Mask]:
         """Copies of image and mask: a transformation may work in place."""
@@ -77,16 +85,19 @@ class Probe:
 
     def agrees(self, image: Image, mask: Mask) -> npt.NDArray[np.bool_]:
         """Where a pixel has the colour of its id, nearer than any two colours are to each other."""
-        return np.asarray(cv2.absdiff(image, _colors(self.ids)[mask]).max(axis=2) < COLOR_STEP // 2)
+        return np.asarray(
+            cv2.absdiff(image, _colors(self.ids, image.shape[2])[mask]).reshape(image.shape).max(axis=2)
+            < COLOR_STEP // 2
+        )
 
 
-def _colors(ids: dict[int, tuple[int, int, int]]) -> npt.NDArray[np.uint8]:
+def _colors(ids: dict[int, tuple[int, int, int]], channels: int) -> npt.NDArray[np.uint8]:
     table = np.zeros((VOID + 1, 3), np.uint8)
     table[list(ids)] = list(ids.values())
-    return table
+    return table[:, [channel % 3 for channel in range(channels)]]
 
 
-def preflight(specs: Iterable[PolicySpec], size: Size, classes: int) -> None:
+def preflight(specs: Iterable[PolicySpec], size: Size, classes: int, channels: int | None = None) -> None:
     """Tries every transformation of some policies, alone, always on and at full magnitude, before a sweep uses them.
 
     Of each: what was built is what was asked for; image and mask stay in step; what comes from beyond the border is
@@ -97,15 +108,24 @@ def preflight(specs: Iterable[PolicySpec], size: Size, classes: int) -> None:
         specs: Policies that a sweep can reach.
         size: Height and width of training images; the drawn images have its aspect, up to 2:1.
         classes: Number of classes of the data set.
+        channels: Of its images; None: red, green and blue.
 
     Raises:
+        UsageError: If one is only for red, green and blue, and images are something else.
         WiringError: Naming every transformation and fault.
     """
+    specs = list(specs)
+    if channels is not None:
+        everything = PolicySpec("free", tuple(item for spec in specs for item in spec.transforms))
+        if refused := refused_for_bands(everything):
+            raise UsageError(refused)
     reached = {item.name for spec in specs for item in spec.transforms}
     if "trivial" in reached:
         reached |= set(TRIVIAL)
     height, width = (max(SIDE // 2, round(side * SIDE / max(size))) for side in size)
-    faults = [fault for name in TRANSFORMS if name in reached for fault in _faults(name, (height, width), classes)]
+    faults = [
+        fault for name in TRANSFORMS if name in reached for fault in _faults(name, (height, width), classes, channels)
+    ]
     if faults:
         raise WiringError(
             "augmentations do not do what they say; leave them out (--set augment.NAME.p=0) or fix them:\n"
@@ -113,11 +133,11 @@ def preflight(specs: Iterable[PolicySpec], size: Size, classes: int) -> None:
         )
 
 
-def _faults(name: str, size: Size, classes: int) -> list[str]:
+def _faults(name: str, size: Size, classes: int, channels: int | None) -> list[str]:
     """Everything that is wrong with a transformation."""
     try:
         with library_warnings_are_errors(name):
-            always, sometimes = (Policy(_alone(name, p), size) for p in (1.0, 0.5))
+            always, sometimes = (_built(_alone(name, p), size, channels) for p in (1.0, 0.5))
             for policy in (always, sometimes):
                 verify_applied(policy.spec, policy)
             if always.mixes:
@@ -129,35 +149,42 @@ def _faults(name: str, size: Size, classes: int) -> list[str]:
     return [f"{name}: {fault}" for fault in dict.fromkeys(found)]
 
 
+def _built(spec: PolicySpec, size: Size, channels: int | None) -> Policy:
+    return Policy(spec, size, hidden=None if channels is None else (HIDDEN,) * channels)
+
+
 def _alone(name: str, p: float) -> PolicySpec:
     full = {"magnitude": 1.0} if name in MAGNITUDES else {}
     return PolicySpec.from_list([{"transform": name, "p": p, **full}])
 
 
 @functools.cache
-def _quilt(size: Size, classes: int, *, seed: int = 0) -> Probe:
+def _quilt(size: Size, classes: int, channels: int, *, seed: int = 0) -> Probe:
     """Up to four of the classes, as far apart as their ids can be, and void, in no order."""
     ids = np.unique(np.linspace(0, classes - 1, 4).round().astype(np.uint8))
     colors = ((50, 70, 60), (110, 90, 120), (140, 160, 130), (190, 170, 210), (90, 130, 40))
     known = dict(zip([*map(int, ids), VOID], colors, strict=False))
     cells = np.random.default_rng(seed).choice([*ids, *ids, VOID], (CELLS, CELLS)).astype(np.uint8)
-    return Probe.draw(size, cells, known)
+    return Probe.draw(size, cells, known, channels)
 
 
 @functools.cache
-def _unique(size: Size) -> Probe:
+def _unique(size: Size, channels: int) -> Probe:
     """Every cell an id of its own, from 1."""
     cells = np.arange(1, UNIQUE_CELLS**2 + 1, dtype=np.uint8).reshape(UNIQUE_CELLS, UNIQUE_CELLS)
     known = {
         int(cells[row, column]): (40 + COLOR_STEP * row, 40 + COLOR_STEP * column, 128)
         for row, column in np.ndindex(*cells.shape)
     }
-    return Probe.draw(size, cells, known)
+    return Probe.draw(size, cells, known, channels)
 
 
 def _sample_faults(policy: Policy, classes: int) -> Iterator[str]:
     """What a transformation does wrong to an image and its mask."""
-    quilt, unique = _quilt(policy.size, classes), _unique(policy.size)
+    quilt, unique = (
+        _quilt(policy.size, classes, policy.channels),
+        _unique(policy.size, policy.channels),
+    )
     alone = classes - 1
     for seed in SEEDS:
         image, mask = policy(*quilt.sample(), seed=seed)
@@ -206,16 +233,16 @@ def _edge_correlation(before: Image, after: Image, seen: npt.NDArray[np.bool_]) 
     return float((first * second).sum()) / norm if norm > 0 else 1.0
 
 
-def _batch(size: Size, classes: int) -> tuple[Image, Mask]:
-    quilts = [_quilt(size, classes, seed=index) for index in range(BATCH)]
+def _batch(size: Size, classes: int, channels: int) -> tuple[Image, Mask]:
+    quilts = [_quilt(size, classes, channels, seed=index) for index in range(BATCH)]
     return np.stack([quilt.image for quilt in quilts]), np.stack([quilt.mask for quilt in quilts])
 
 
 def _batch_faults(policy: Policy, classes: int) -> Iterator[str]:
     """What a mixing does wrong to a batch: pixels move with their labels, exactly, or not at all."""
-    colors = _quilt(policy.size, classes)
+    colors = _quilt(policy.size, classes, policy.channels)
     for seed in SEEDS:
-        mixed = policy.mix(*_batch(policy.size, classes), range(BATCH * seed, BATCH * (seed + 1)))
+        mixed = policy.mix(*_batch(policy.size, classes, policy.channels), range(BATCH * seed, BATCH * (seed + 1)))
         agreeing = np.mean([colors.agrees(image, mask) for image, mask in zip(*mixed, strict=True)])
         if agreeing < 1:
             yield f"images and masks are out of step: {agreeing:.1%} of the pixels agree"
@@ -226,12 +253,12 @@ Draw = Callable[[Policy, int], bytes]
 
 
 def _changed(policy: Policy, seed: int) -> bytes:
-    image, mask = policy(*_unique(policy.size).sample(), seed=seed)
+    image, mask = policy(*_unique(policy.size, policy.channels).sample(), seed=seed)
     return bytes(image.tobytes() + mask.tobytes())
 
 
 def _mixed(policy: Policy, seed: int) -> bytes:
-    images, masks = policy.mix(*_batch(policy.size, BATCH), [seed, *range(BATCH - 1)])
+    images, masks = policy.mix(*_batch(policy.size, BATCH, policy.channels), [seed, *range(BATCH - 1)])
     return bytes(images[0].tobytes() + masks[0].tobytes())
 
 
@@ -245,7 +272,8 @@ def _draw_faults(name: str, always: Policy, sometimes: Policy, draw: Draw) -> It
     if varies and len(set(first)) == 1:
         yield "draws the same for every seed, so in every epoch, for every sample and in every worker"
         return
-    untouched = draw(Policy(PolicySpec("none", ()), always.size), 0)
+    channels = None if always.hidden is None else always.channels
+    untouched = draw(_built(PolicySpec("none", ()), always.size, channels), 0)
     changed = [draw(sometimes, seed) != untouched for seed in SEEDS]
     if len(set(changed)) == 1:
         yield f"ignores its probability: at p=0.5 {'all' if changed[0] else 'none'} of {len(changed)} draws changed it"

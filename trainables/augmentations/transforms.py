@@ -33,6 +33,7 @@ def transformation(
     *,
     magnitude: Magnitude | None = None,
     limit_built: Callable[[Any], float] = lambda built: float(built.limit),
+    only_rgb: str = "",
 ) -> Callable[[Callable[..., Built]], Callable[..., Built]]:
     """Registers a transformation together with the way to read its limit back from what was built.
 
@@ -43,9 +44,11 @@ def transformation(
         name: For configurations: `augment.NAME.p`, `augment.NAME.magnitude`.
         magnitude: What a magnitude in 0 .. 1 means, unless `MAGNITUDES` says it.
         limit_built: Reads the limit from what was built.
+        only_rgb: Why it is only for images of red, green and blue; empty: it is for any channels.
     """
 
     def decorate(factory: Callable[..., Built]) -> Callable[..., Built]:
+        factory.only_rgb = only_rgb  # type: ignore[attr-defined]
         meaning = MAGNITUDES.get(name) or magnitude
         if meaning is None:
             return TRANSFORMS.register(name)(factory)
@@ -61,6 +64,11 @@ def transformation(
         return registered
 
     return decorate
+
+
+def only_rgb(name: str) -> str:
+    """Why a transformation is only for images of red, green and blue; empty: it is for any channels."""
+    return str(getattr(TRANSFORMS.get(name), "only_rgb", ""))
 
 
 def limit_built(name: str, built: Built) -> float:
@@ -98,19 +106,23 @@ def shadow(size: Size, p: float, limit: float) -> Built:
     return Shadow(limit, p)
 
 
-@transformation("fog")
+_VEIL = "its veil has the colour that eyes see"
+_MIXES = "it mixes red, green and blue"
+
+
+@transformation("fog", only_rgb=_VEIL)
 def fog(size: Size, p: float, limit: float) -> Built:
     """Light grey by Koschmieder's law, in patches, densest at the top: optical depth there uniform in [0, limit]."""
     return Fog(limit, p)
 
 
-@transformation("rain")
+@transformation("rain", only_rgb=_VEIL)
 def rain(size: Size, p: float, limit: float) -> Built:
     """Thin bright streaks along one slant, their number uniform in [0, limit]."""
     return Rain(limit, p)
 
 
-@transformation("glare")
+@transformation("glare", only_rgb=_VEIL)
 def glare(size: Size, p: float, limit: float) -> Built:
     """Round veil of a low sun, its centre in the upper half and covered by a share uniform in [0, limit]."""
     return Glare(limit, p)
@@ -128,13 +140,13 @@ def contrast(size: Size, p: float, limit: float) -> Built:
     return Contrast(limit, p)
 
 
-@transformation("saturation")
+@transformation("saturation", only_rgb=_MIXES)
 def saturation(size: Size, p: float, limit: float) -> Built:
     """Distance from the pixel's own grey times a uniform factor in [1 - limit, 1 + limit]."""
     return Saturation(limit, p)
 
 
-@transformation("hue")
+@transformation("hue", only_rgb=_MIXES)
 def hue(size: Size, p: float, limit: float) -> Built:
     """Chroma turned at constant luma (in YIQ) by a uniform angle in [-limit, limit] degrees."""
     return Hue(limit, p)
@@ -158,7 +170,9 @@ def noise(size: Size, p: float, limit: float) -> Built:
     return Noise(limit, p)
 
 
-@transformation("jpeg", limit_built=lambda built: float(built.quality_range[0]))
+@transformation(
+    "jpeg", limit_built=lambda built: float(built.quality_range[0]), only_rgb="JPEG keeps red, green and blue"
+)
 def jpeg(size: Size, p: float, limit: float) -> Built:
     """JPEG compression with a quality uniform in [limit, 100]."""
     return A.ImageCompression(compression_type="jpeg", quality_range=(int(limit), 100), p=p)
@@ -198,7 +212,7 @@ def _trivial_limit(built: Any) -> float:
     return magnitudes[0] if agree else math.nan
 
 
-@transformation("trivial", limit_built=_trivial_limit)
+@transformation("trivial", limit_built=_trivial_limit, only_rgb="it draws from changes of colours, too")
 def trivial(size: Size, p: float, limit: float) -> Built:
     """One transformation per image, drawn uniformly (or none), its strength uniform up to the same share of its range.
 

@@ -44,8 +44,9 @@ class Veil(A.ImageOnlyTransform):  # type: ignore[misc]
     def apply(self, img: Image, opacity: Opacity, **params: Any) -> Image:
         """Lays the veil over the image; opacity in steps of 1/255."""
         veil = cv2.resize((255 * opacity).round().astype(np.uint8), img.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        seen = cv2.multiply(img, cv2.merge([255 - veil] * 3), scale=1 / 255)
-        return as_uint8(cv2.add(seen, cv2.transform(veil, np.array(self.color)[:, None] / 255)))
+        seen = cv2.multiply(img, cv2.merge([255 - veil] * img.shape[2]), scale=1 / 255)
+        color = np.resize(self.color, img.shape[2])
+        return as_uint8(cv2.add(seen, cv2.transform(veil, color[:, None] / 255))).reshape(img.shape)
 
     @abstractmethod
     def opacity(self, strength: float, size: Size) -> Opacity:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from trainables.data.bands import Bands, picture_of
 from trainables.registry import Registry
 
 VOID = 255
@@ -79,6 +80,8 @@ class SegmentationData(ABC):
     """Height and width in pixels that training resizes to by default."""
     image_bits: int | None = None
     """From how many bits images deeper than 8 are scaled (`read_image`); None where there are none."""
+    bands: Bands | None = None
+    """Which bands of its files the channels of images are; None: red, green and blue."""
     assumed_void: int | None = None
     """The stored id that counts as void by default only: the data set's own description does not say what it is."""
 
@@ -92,11 +95,24 @@ class SegmentationData(ABC):
 
     @abstractmethod
     def image(self, image_id: str) -> Image:
-        """The RGB image, uint8 of shape (H, W, 3).
+        """The RGB image, uint8 of shape (H, W, 3), or (H, W, C) where `bands` says so.
 
         Raises:
             DataError: If the file is missing, truncated or not an image.
         """
+
+    @property
+    def channels(self) -> int:
+        """Of its images."""
+        return 3 if self.bands is None else self.bands.channels
+
+    def picture(self, image_id: str) -> Image:
+        """The image as people see it, RGB, uint8 of shape (H, W, 3); see `picture_of`.
+
+        Raises:
+            DataError: As `image`.
+        """
+        return picture_of(self.image(image_id), self.bands)
 
     @abstractmethod
     def mask(self, image_id: str) -> Mask:

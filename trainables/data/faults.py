@@ -109,15 +109,19 @@ class Paragraph:
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) and path != self.root else str(path)
 
 
-def paragraphs(offenders: Iterable[Offender], root: Path, *, described: bool) -> list[Paragraph]:
+def paragraphs(
+    offenders: Iterable[Offender], root: Path, *, described: bool, cures: Mapping[str, str] | None = None
+) -> list[Paragraph]:
     """The offenders by kind, in the order in which the kinds come first.
 
     Args:
         offenders: Of one data set.
         root: Its folder.
         described: Whether users say what its classes are.
+        cures: What to do about each kind; None: as in a data set.
     """
-    cures = {**CURES, **_DESCRIBED} if described else CURES
+    if cures is None:
+        cures = {**CURES, **_DESCRIBED} if described else CURES
     by_kind: dict[str, list[Offender]] = defaultdict(list)
     for offender in offenders:
         by_kind[offender.kind].append(offender)

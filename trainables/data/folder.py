@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -110,6 +111,7 @@ class Folder(FileData):
         self.classes = meaning.classes
         self.assumed_void = meaning.assumed_void
         self.image_bits = self.finding.image_bits
+        self.bands = self.finding.bands
         self.void_colors: tuple[Color, ...] = tuple(
             color_of(color) for color, place in meaning.colors.items() if place >= len(self.classes)
         )
@@ -142,7 +144,9 @@ class Folder(FileData):
             how["bits"] = self.finding.image_bits
         if page := self.page(image_id):
             how["page"] = page
-        if self._turned(image_id):
+        if self.bands is not None:
+            how["bands"] = self.bands
+        elif self._turned(image_id):
             how["turned"] = True
         return how
 
@@ -158,7 +162,8 @@ class Folder(FileData):
     def decoding(self) -> str:
         """Depth, orientation and palettes, where they are not those of plain files."""
         found = self.finding
-        parts = {"bits": found.image_bits, "exif": found.exif, "palette": found.said.palette}
+        bands = None if found.bands is None else json.dumps(found.bands.to_json())
+        parts = {"bits": found.image_bits, "bands": bands, "exif": found.exif, "palette": found.said.palette}
         return " ".join(f"{key}={value}" for key, value in parts.items() if value is not None)
 
     def orientation_settled(self, image_id: str) -> bool:

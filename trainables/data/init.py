@@ -32,7 +32,7 @@ from trainables.data.small_objects import lost_parts
 from trainables.data.usual_size import usual_size
 from trainables.errors import DataError, SegsweepError, UsageError
 from trainables.files import write_atomically
-from trainables.options import LETTERBOX
+from trainables.options import CROP
 from trainables.words import counted, some_of
 
 _NAMED, _NOTES = 6, 3
@@ -90,11 +90,12 @@ def initialise(root: Path, extra: Said) -> list[str]:
     write_atomically(description, as_yaml(finding).encode())
     names = [f"{info.name} {shares[place]:.1%}" for place, info in enumerate(data.classes)]
     ids = sorted(number for number, place in meaning.ids.items() if place == VOID)
-    lost = lost_parts(data, data.ids(), usual_size(data).size, LETTERBOX)
-    notes = [*drawn, *finding.notes, *unlabelled_note(finding)]
+    lost = lost_parts(data, data.ids(), usual_size(data).size, CROP)
+    notes = [*drawn, *(n for n in finding.notes if n not in finding.of_bands), *unlabelled_note(finding)]
     return [
         f"folder  {root}",
         f"images  {counted(len(pairing.pairs), 'image')} in {pairing.images}",
+        *(f"bands  {note}" for note in finding.of_bands),
         f"masks  {meaning.kind or _kinds([fact.kind for fact in facts])} in {pairing.masks}",
         f"classes  {len(data.classes)}: {some_of(names, _NAMED)}",
         f"void  {span(ids) if ids else 'none'}: {shares[VOID]:.1%} of pixels",
@@ -145,6 +146,16 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--exif", choices=("turned", "stored"), help="on which picture masks were drawn")
     made.add_argument("--palette", choices=("ids", "colours"), help="what masks with a palette say")
+    made.add_argument(
+        "--channels",
+        metavar="BANDS",
+        help="the bands of image files that a model sees, in its order, such as 4,3,2 (the first is 1), or all",
+    )
+    made.add_argument("--rgb", metavar="BANDS", help="the bands that are red, green and blue, such as 3,2,1")
+    made.add_argument(
+        "--range", metavar="LOW,HIGH", help="the values of images that become 0 and 255; write --range=-10,20"
+    )
+    made.add_argument("--pages", choices=("bands",), help="each page of an image file is a band of it")
     made.add_argument("--groups", metavar="RULE", help="what stays in one split, as in docs/DATA.md")
     return made
 
@@ -161,6 +172,10 @@ def _said(options: argparse.Namespace) -> Said:
         groups=options.groups,
         exif=options.exif,
         palette=options.palette,
+        channels=None if options.channels is None else _channels(options.channels),
+        rgb=None if options.rgb is None else _rgb(options.rgb),
+        scale=None if options.range is None else _range(options.range),
+        pages=options.pages,
         source=Said.source if options.classes is None else "--classes",
     )
 
@@ -197,6 +212,36 @@ def _void(text: str | None) -> tuple[tuple[int, ...] | None, tuple[tuple[int, in
     if len(ids) + len(colors) < len(entries):
         raise UsageError(f"--void {text}: give ids or #rrggbb with commas between, or none")
     return (ids if ids else None), colors
+
+
+def _channels(text: str) -> tuple[int, ...]:
+    """None of them named means all."""
+    return () if text.strip().lower() == "all" else _numbers("--channels", text)
+
+
+def _rgb(text: str) -> tuple[int, int, int]:
+    numbers = _numbers("--rgb", text)
+    if len(numbers) != 3:
+        raise UsageError(f"--rgb {text}: give the three bands that are red, green and blue, such as 3,2,1")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    entries = [entry.strip() for entry in text.split(",")]
+    numbers = tuple(int(entry) for entry in entries if re.fullmatch(r"[1-9]\d{0,3}", entry))
+    if len(numbers) < len(entries) or len(set(numbers)) < len(numbers):
+        raise UsageError(f"{flag} {text}: give numbers of bands with commas between, each once; the first band is 1")
+    return numbers
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(entry) for entry in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not -float("inf") < low < high < float("inf"):
+        raise UsageError(f"--range {text}: give two numbers, the less one first, such as 0,3000")
+    return low, high
 
 
 def _color(text: str) -> tuple[int, int, int]:

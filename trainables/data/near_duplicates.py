@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from trainables.data.bands import Bands, grey_of
 from trainables.data.base import Image
 
 SIDE = 16
@@ -26,13 +27,14 @@ FLAT = 2.0
 _ROWS = 2048
 
 
-def thumbnail(image: Image) -> str:
+def thumbnail(image: Image, bands: Bands | None = None) -> str:
     """The picture in small, for `ImageRecord.thumbnail`: base64 of 16 x 16 grey levels.
 
     Args:
-        image: RGB, uint8 of shape (H, W, 3).
+        image: uint8 of shape (H, W, C).
+        bands: What its channels are; None: red, green and blue.
     """
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    grey = grey_of(image, bands)
     small: npt.NDArray[np.uint8] = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8)
     return base64.b64encode(small.tobytes()).decode("ascii")
 

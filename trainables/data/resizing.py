@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import cv2
@@ -52,11 +53,27 @@ def _nearest(numerator: int, denominator: int) -> int:
     return (2 * numerator + denominator) // (2 * denominator)
 
 
-def resize_image(image: Image, size: Size) -> Image:
-    """Resizes an RGB image, antialiased: mean over the source area when shrinking, bilinear when enlarging.
+def in_fours(change: Callable[[Image], Image], image: Image) -> Image:
+    """What a function of OpenCV makes of an image with any number of channels, four of them at a time.
+
+    With more, some of its functions refuse and others compute something else; of one channel they drop the axis.
 
     Args:
-        image: uint8 of shape (H, W, 3).
+        change: Treats every channel by itself and alike.
+        image: uint8 of shape (H, W, C).
+    """
+    channels = image.shape[2]
+    if 2 <= channels <= 4:
+        return change(image)
+    parts = [change(np.ascontiguousarray(image[..., first : first + 4])) for first in range(0, channels, 4)]
+    return np.concatenate([part[..., None] if part.ndim == 2 else part for part in parts], axis=-1)
+
+
+def resize_image(image: Image, size: Size) -> Image:
+    """Resizes an image, antialiased: mean over the source area when shrinking, bilinear when enlarging.
+
+    Args:
+        image: uint8 of shape (H, W, C).
         size: Height and width wanted.
     """
     height, width = size
@@ -64,7 +81,7 @@ def resize_image(image: Image, size: Size) -> Image:
         return image
     shrinks = height <= image.shape[0] and width <= image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+    return in_fours(lambda part: np.asarray(cv2.resize(part, (width, height), interpolation=method), np.uint8), image)
 
 
 def resize_mask(mask: Mask, size: Size) -> Mask:
@@ -86,7 +103,7 @@ def frame_image(image: Image, frame: Frame) -> Image:
     """An image with a frame of its own reflection around it."""
     if not any(frame):
         return image
-    return cast("Image", cv2.copyMakeBorder(image, *frame, cv2.BORDER_REFLECT_101))
+    return in_fours(lambda part: cast("Image", cv2.copyMakeBorder(part, *frame, cv2.BORDER_REFLECT_101)), image)
 
 
 def frame_mask(mask: Mask, frame: Frame) -> Mask:
@@ -98,12 +115,12 @@ def fit_image(image: Image, canvas: Size, resize: str) -> Image:
     """An image as a model's input: resized to its `content_size`, the rest of the input filled by its reflection.
 
     Args:
-        image: uint8 of shape (h, w, 3).
+        image: uint8 of shape (h, w, C).
         canvas: Height and width of the input.
         resize: One of `RESIZES`.
 
     Returns:
-        uint8 of shape (*canvas, 3); larger where the image's content is.
+        uint8 of shape (*canvas, C); larger where the image's content is.
     """
     return fill_image(resize_image(image, content_size((image.shape[0], image.shape[1]), canvas, resize)), canvas)
 

@@ -89,7 +89,7 @@ def _ramp(window: int, shared: int) -> Weights:
     if shared <= 0:
         return np.ones(window, np.float32)
     centres = np.arange(window, dtype=np.float32) + 0.5
-    return np.clip((centres - shared / 4) / (shared / 2), 0, 1)
+    return np.asarray(np.clip((centres - shared / 4) / (shared / 2), 0, 1), np.float32)
 
 
 def windows(image: Size, window: Size, overlap: float = OVERLAP) -> tuple[Side, Side]:

@@ -16,6 +16,7 @@ from trainables.registry import Registry
 if TYPE_CHECKING:
     from trainables.models.base import SegmentationModel
     from trainables.models.build import (
+        build_for_bands,
         build_model,
         ensure_weights,
         parameter_count,
@@ -31,6 +32,7 @@ __all__ = [
     "WEIGHTS",
     "Head",
     "SegmentationModel",
+    "build_for_bands",
     "build_model",
     "ensure_weights",
     "knows_images",
@@ -110,7 +112,14 @@ __getattr__ = lazy.attributes(
     __name__,
     {
         "base": ["SegmentationModel"],
-        "build": ["build_model", "ensure_weights", "parameter_count", "predefined_categories", "why_refused"],
+        "build": [
+            "build_for_bands",
+            "build_model",
+            "ensure_weights",
+            "parameter_count",
+            "predefined_categories",
+            "why_refused",
+        ],
         "heads": ["Head"],
     },
 )

@@ -18,6 +18,8 @@ AuxWeight = Annotated[float, Range(0, 1)]
 class SegmentationModel(nn.Module):
     """Images of shape (N, 3, H, W) to `{"out": logits (N, C, H, W)}`, for any H and W of 32 pixels and more.
 
+    After `trainables.models.bands.widen` images have as many channels as that says.
+
     Where torchvision has the same model, parameters are named as there, so that its weights files fit.
 
     Args:

@@ -8,11 +8,15 @@ from functools import lru_cache
 import torch
 from torch import nn
 
+from trainables.data.bands import Bands
 from trainables.errors import SegsweepError, UnknownNameError
 from trainables.models import FILE, MODELS, WEIGHTS
 from trainables.models.architectures import Architecture, architecture
+from trainables.models.bands import RGB, widen
 from trainables.models.base import SegmentationModel
-from trainables.models.weights import ensure_file
+from trainables.models.own_weights import load_own
+from trainables.models.weight_files import path_of
+from trainables.models.weights import described, ensure_file
 from trainables.registry import Scalar
 
 _TRIED_SIZES = ((96, 128), (97, 131))
@@ -33,6 +37,39 @@ def build_model(name: str, class_names: Sequence[str], **params: Scalar) -> Segm
         WeightsError: If predefined weights were asked for and cannot be obtained.
     """
     return MODELS.get(name)(class_names, **params)
+
+
+def build_for_bands(name: str, class_names: Sequence[str], bands: Bands, **params: Scalar) -> SegmentationModel:
+    """Builds a model for images of other channels than red, green and blue, by the rule of `trainables.models.bands`.
+
+    Args:
+        name: As for `build_model`.
+        class_names: As there.
+        bands: What the channels are. What they are normalised with is the caller's to set.
+        **params: As there.
+
+    Raises:
+        UsageError: If the model cannot take so many channels.
+    """
+    model = build_model(name, class_names, **params)
+    if bands.channels == RGB:
+        return model
+    weights = str(params.get("weights", "none"))
+    widen(model, bands, fresh=weights == "none")
+    if weights.startswith(FILE):
+        _load_wide(model, weights, name)
+    if model.predefined:
+        model.predefined = f"{model.predefined}, for {bands.channels} channels"
+    return model
+
+
+def _load_wide(model: SegmentationModel, weights: str, name: str) -> None:
+    """Takes what a user's file has of a model of this many channels, where it is of one."""
+    path = path_of(weights)
+    loaded = load_own(model, path, name)
+    inputs = {f"{key}.weight" for key, layer in model.named_modules() if getattr(layer, "in_channels", RGB) != RGB}
+    if not inputs & set(loaded.fresh):
+        model.predefined = f"{described('file', path)}, {loaded}"
 
 
 def ensure_weights(model_name: str, weights: str, class_names: Sequence[str] = ("class",)) -> str:
@@ -76,6 +113,18 @@ def predefined_categories(model_name: str) -> tuple[str, ...]:
         UsageError: If it has no such weights.
     """
     return tuple(_architecture(model_name).whole_weights.meta["categories"])
+
+
+@lru_cache
+def why_not_for(name: str, bands: Bands) -> str:
+    """Why a model cannot take images of other channels than red, green and blue; empty if it can."""
+    try:
+        model = _outline(name, 2)
+        with torch.random.fork_rng(devices=[]), next(model.parameters()).device:
+            widen(model, bands, fresh=True)
+    except SegsweepError as error:
+        return str(error)
+    return ""
 
 
 @lru_cache

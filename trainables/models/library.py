@@ -18,6 +18,7 @@ from trainables.errors import UsageError, WeightsError
 from trainables.models import FILE, WEIGHTS
 from trainables.models.backbones import Features
 from trainables.models.base import SegmentationModel, Weights
+from trainables.models.hub_files import by_hand
 from trainables.models.own_weights import load_own
 from trainables.models.weight_files import path_of
 from trainables.models.weights import described, tensors_digest
@@ -227,11 +228,23 @@ def _with_weights(encoder: str, make: Callable[[str | None], Any], *, imagenet: 
             if imagenet:
                 raise WeightsError(
                     f"no ImageNet weights for {encoder} of segmentation_models.pytorch ({told}); connect to the "
-                    "network once, or train from scratch with --weights none"
+                    f"network once{_by_hand(encoder)}, or train from scratch with --weights none"
                 ) from error
             raise UsageError(
                 f"segmentation_models.pytorch cannot build this on {encoder} ({told}): take another encoder"
             ) from error
+
+
+def _by_hand(encoder: str) -> str:
+    """Where an encoder's weights come from and where they go, to stand within an error; empty where it has none."""
+    if encoder.startswith("tu-"):
+        from trainables.models.timm_backbones import weights_by_hand
+
+        return weights_by_hand(encoder.removeprefix("tu-"))
+    told = segmentation_models().encoders.encoders.get(encoder, {}).get("pretrained_settings", {}).get("imagenet")
+    if told is None:
+        return ""
+    return f", or {by_hand(told['repo_id'], ['config.json', 'model.safetensors'], told['revision'])}"
 
 
 def _loaded(encoder: str, body: nn.Module) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trainables.errors import UsageError, WeightsError
 from trainables.models import EXTRA
 from trainables.models.backbones import Backbone, Features
+from trainables.models.hub_files import by_hand
 from trainables.models.weights import tensors_digest
 
 _DILATED_STRIDE = 16
@@ -126,9 +127,21 @@ def extractor(name: str, levels: Sequence[str], *, dilated: bool, pretrained: bo
             raise
         raise WeightsError(
             f"no ImageNet weights for timm's {name}: {' '.join(str(error).split())[:200]}; connect to the network "
-            "once, or train from scratch with --weights none"
+            f"once{weights_by_hand(name)}, or train from scratch with --weights none"
         ) from error
     return TimmFeatures(body, ordered)
+
+
+def weights_by_hand(name: str) -> str:
+    """Where the weights of a model of timm's come from and where they go, to stand within an error.
+
+    Empty of a model that has none.
+    """
+    told = timm().get_pretrained_cfg(name)
+    if told is None or not told.hf_hub_id:
+        return ""
+    repository, _, revision = told.hf_hub_id.partition("@")
+    return f", or {by_hand(repository, ['model.safetensors'], revision or 'main')}"
 
 
 class ConstantPadding(nn.Module):

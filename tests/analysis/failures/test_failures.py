@@ -415,7 +415,7 @@ def test_command_line_holds_the_masks_of_a_few_images_at_a_time(folders, monkeyp
 def test_command_line_refuses_an_image_of_another_size(folders, capsys):
     write_masks(folders / "images", {stem: np.zeros((5, 6, 3), np.uint8) for stem in ("one", "two")})
     assert command.main(arguments(folders, "--images", str(folders / "images"))) == 1
-    assert "is 5x6, its masks 90x120" in capsys.readouterr().err
+    assert "image of another size, 2 images: 5x6, its masks 90x120" in capsys.readouterr().err
 
 
 def test_command_line_lists_every_offender(folders, capsys):
@@ -423,20 +423,20 @@ def test_command_line_lists_every_offender(folders, capsys):
     Image.fromarray(np.full(SHAPE, 10, np.uint8)).save(folders / "model" / "three.png")
     assert command.main(arguments(folders, "--images", str(folders / "images"))) == 1
     told = capsys.readouterr().err
-    assert "images has no two" in told
-    assert "truth has no three" in told
+    assert "truth without image: two" in told
+    assert "prediction without truth: three" in told
 
     (folders / "model" / "three.png").unlink()
     Image.fromarray(np.full((5, 6), 10, np.uint8)).save(folders / "model" / "one.png")
     Image.fromarray(np.full(SHAPE, 77, np.uint8)).save(folders / "model" / "two.png")
     assert command.main(arguments(folders)) == 1
     told = capsys.readouterr().err
-    assert "is 5x6, its truth 90x120" in told
-    assert "holds the ids 77" in told
+    assert "5x6, its truth 90x120" in told
+    assert "holds 77 (" in told
 
     write_masks(folders / "void", {"one": np.zeros(SHAPE, np.uint8), "two": np.full(SHAPE, 10, np.uint8)})
     assert command.main([*arguments(folders), "--predictions", str(folders / "void")]) == 1
-    assert "holds void" in capsys.readouterr().err
+    assert "void in a prediction: " in capsys.readouterr().err
 
 
 def test_command_line_refuses_folders_and_limits_that_make_no_sense(folders, capsys):

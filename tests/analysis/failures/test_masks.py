@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from analysis.failures import __main__ as command
+from analysis.failures.mask_faults import CURES
 from analysis.failures.masks import open_masks, read_classes
 from trainables.data.base import VOID
 from trainables.errors import DataError, UsageError
@@ -116,7 +118,7 @@ def test_transparent_pixels_over_no_class_are_void(root):
     assert (truth[:3] == VOID).all()
     assert (truth[3:] == mask_of(0)[3:]).all()
     Image.fromarray(colors).save(root / "model" / "s0.png")
-    with pytest.raises(DataError, match=r"s0\.png: holds void"):
+    with pytest.raises(DataError, match="void in a prediction: s0"):
         opened(root)
 
 
@@ -145,7 +147,7 @@ def test_what_the_places_of_a_single_file_could_mean_is_decided_for_the_folder(r
     write(root / "model", lambda number: shifted(number) if number else np.zeros(SHAPE, np.uint8))
     masks = opened(root)
     assert (masks.predictions["model"].mask("s2") == shifted(2)).all()
-    with pytest.raises(DataError, match="holds the ids 1 "):
+    with pytest.raises(DataError, match=r"holds 1 \(81 pixels\)"):
         opened(root, ids="stored")
 
 
@@ -165,7 +167,7 @@ def test_void_in_the_truth_is_void_and_in_a_prediction_an_error(root):
     write(root / "model", lambda number: IDS[shifted(number)])
     assert (opened(root).truth.mask("s0")[:3] == VOID).all()
     Image.fromarray(truth).save(root / "model" / "s0.png")
-    with pytest.raises(DataError, match=r"s0.png: holds void, .*--ids positions"):
+    with pytest.raises(DataError, match=r"(?s)void in a prediction: s0 .*--ids positions"):
         opened(root)
 
 
@@ -177,20 +179,120 @@ def test_every_fault_is_told_at_once(root):
     write(root / "photos", lambda number: np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(DataError) as told:
         opened(root, images=root / "photos")
-    text = str(told.value)
-    assert "s0.png: is 5x6, its truth 24x32 (HEIGHTxWIDTH)" in text
-    assert "s1.png: holds the ids 77" in text
-    assert "s2.png: mask cannot be decoded" in text
-    assert text.count("is 9x9, its masks 24x32") == 2
-    write(root / "grey", lambda number: np.full((*SHAPE, 3), (1, 2, 3), np.uint8))
-    with pytest.raises(DataError, match=r"holds the colours \(1, 2, 3\)"):
-        opened(root, "grey")
+    kinds = [line.strip().split(":")[0] for line in str(told.value).splitlines()[1:] if line[2] != " "]
+    assert kinds == [
+        "unreadable mask",
+        "size mismatch",
+        "ids that are no class in a prediction",
+        "image of another size, 2 images",
+    ]
+    assert "5x6, its truth 24x32 (HEIGHTxWIDTH)" in str(told.value), "the unreadable truth has no follower"
+
+
+def test_faults_of_one_kind_are_one_paragraph_and_all_are_kept(root):
+    write(root / "model", lambda number: IDS[shifted(number)])
     for number in range(30):
         Image.fromarray(IDS[mask_of(0)]).save(root / "model" / f"more{number}.png")
     with pytest.raises(DataError) as told:
         opened(root)
-    assert f"{root / 'truth'} has no more0, which is in {root / 'model'}" in str(told.value)
-    assert "and 10 more" in str(told.value)
+    head, kind, *files, hidden, cure, place = str(told.value).splitlines()
+    assert (head, kind) == (
+        "these masks cannot be compared, 30 faults:",
+        "  prediction without truth, 30 images:",
+    )
+    assert files == [f"    more{number} (model/more{number}.png)" for number in (0, 1, 10, 11, 12)]
+    assert hidden.strip() == "and 25 more" and "take it out of the folder" in cure
+    kept = json.loads(Path(place.strip().removeprefix("all are in ")).read_text())
+    assert len(kept["errors"]) == 30
+
+
+def spoil(root, name, content):
+    Image.fromarray(content).save(root / name)
+
+
+FAULTS = {
+    "prediction without truth": lambda root: spoil(root, "model/more.png", IDS[mask_of(0)]),
+    "truth without prediction": lambda root: (root / "model" / "s1.png").unlink(),
+    "image without truth": lambda root: spoil(root, "photos/more.png", COLORS[mask_of(0)]),
+    "truth without image": lambda root: (root / "photos" / "s1.png").unlink(),
+    "two files of one name": lambda root: spoil(root, "model/s1.bmp", IDS[mask_of(0)]),
+    "size mismatch": lambda root: spoil(root, "model/s1.png", IDS[mask_of(0)][:12, :16]),
+    "image of another size": lambda root: spoil(root, "photos/s1.png", COLORS[mask_of(0)][:12, :16]),
+    "unreadable image": lambda root: (root / "photos" / "s1.png").write_bytes(b"no image"),
+    "ids outside the class list": lambda root: spoil(root, "truth/s1.png", np.full(SHAPE, 77, np.uint8)),
+    "colours outside the class list": lambda root: spoil(
+        root, "model/s1.png", np.full((*SHAPE, 3), (1, 2, 3), np.uint8)
+    ),
+    "ids that are no class in a prediction": lambda root: spoil(root, "model/s1.png", np.full(SHAPE, 77, np.uint8)),
+    "void in a prediction": lambda root: spoil(root, "model/s1.png", np.full(SHAPE, 255, np.uint8)),
+    "unreadable mask": lambda root: Image.fromarray(COLORS[mask_of(1)]).save(root / "model" / "s1.png", "JPEG"),
+}
+
+
+def again(root, name):
+    content = {"photos": COLORS, "model": IDS, "truth": IDS}[name.split("/")[0]][mask_of(1)]
+    return lambda: spoil(root, name, content)
+
+
+def mended(root, kind):
+    """What each cure asks for, done: every alternative of it."""
+    classes = json.loads((root / "classes.json").read_text())
+
+    def describe(**more):
+        (root / "classes.json").write_text(json.dumps({**classes, **more}))
+
+    def declare(**more):
+        describe(classes=[*classes["classes"], {"name": "more", "color": [9, 9, 9], "id": 77} | more])
+
+    def enlarge():
+        small = Image.open(root / "model" / "s1.png")
+        small.resize(SHAPE[::-1], Image.Resampling.NEAREST).save(root / "model" / "s1.png")
+
+    return {
+        "prediction without truth": [
+            lambda: (again(root, "truth/more.png")(), again(root, "photos/more.png")()),
+            (root / "model" / "more.png").unlink,
+        ],
+        "truth without prediction": [again(root, "model/s1.png"), lambda: (root / "truth/s1.png").unlink()],
+        "image without truth": [(root / "photos" / "more.png").unlink],
+        "truth without image": [again(root, "photos/s1.png"), None],
+        "two files of one name": [(root / "model" / "s1.bmp").unlink],
+        "size mismatch": [again(root, "model/s1.png"), enlarge],
+        "image of another size": [again(root, "photos/s1.png"), None],
+        "unreadable image": [again(root, "photos/s1.png"), None],
+        "ids outside the class list": [declare, lambda: describe(void=[77])],
+        "colours outside the class list": [lambda: declare(color=[1, 2, 3])],
+        "ids that are no class in a prediction": [declare],
+        "void in a prediction": [again(root, "model/s1.png")],
+        "unreadable mask": [again(root, "model/s1.png")],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_each_fault_is_told_by_its_kind_and_its_cure_mends_it(root, kind):
+    write(root / "model", lambda number: IDS[shifted(number)])
+    write(root / "photos", lambda number: COLORS[mask_of(number)])
+    FAULTS[kind](root)
+    for cure in mended(root, kind):
+        kept = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        with pytest.raises(DataError) as told:
+            opened(root, images=root / "photos")
+        assert f"\n  {kind}: " in str(told.value)
+        assert CURES.get(kind, "export it from its source as PNG") in str(told.value)
+        if cure is not None:
+            cure()
+        if kind == "truth without prediction" and not (root / "truth/s1.png").exists():
+            (root / "photos" / "s1.png").unlink()
+        opened(root, images=None if cure is None else root / "photos")
+        for path in root.rglob("*"):
+            if path.is_file() and path not in kept:
+                path.unlink()
+        for path, content in kept.items():
+            path.write_bytes(content)
+
+
+def test_every_cure_is_tried() -> None:
+    assert {*CURES} <= {*FAULTS}
 
 
 def test_folders_that_cannot_be_used_are_refused(root):
@@ -201,7 +303,7 @@ def test_folders_that_cannot_be_used_are_refused(root):
         open_masks(root / "empty", {"model": root / "truth"}, read_classes(root / "classes.json"))
     write(root / "model", lambda number: IDS[shifted(number)])
     Image.fromarray(IDS[mask_of(0)]).save(root / "model" / "s0.bmp")
-    with pytest.raises(DataError, match=r"s0\.bmp and s0\.png share a name"):
+    with pytest.raises(DataError, match=r"two files of one name: s0 .*beside s0\.bmp"):
         opened(root)
 
 

@@ -73,16 +73,16 @@ def test_zoom_keeps_the_aspect_and_fills_what_the_image_has_room_for(size: tuple
     assert 0.5 * (1 - rounding) <= factor <= 2 * (1 + rounding)
 
 
-KEEPING = (STRETCH, LETTERBOX)
-
-
 @pytest.mark.parametrize("family", ["none", "geometric", "trivial", "all"])
 @pytest.mark.parametrize("size", [(30, 40), (60, 80), (90, 120)])
 def test_an_image_of_the_inputs_aspect_is_augmented_alike_either_way(family: str, size: tuple[int, int]) -> None:
     spec = PolicySpec.from_flat({"policy": family})
     for seed in range(4):
-        stretched, fitted = (Policy(spec, SIZE, resize=one)(photo(size), blobs(size), seed=seed) for one in KEEPING)
-        assert np.array_equal(stretched[0], fitted[0]) and np.array_equal(stretched[1], fitted[1])
+        stretched, *others = (
+            Policy(spec, SIZE, resize=one)(photo(size), blobs(size), seed=seed) for one in (STRETCH, LETTERBOX, CROP)
+        )
+        for other in others:
+            assert np.array_equal(stretched[0], other[0]) and np.array_equal(stretched[1], other[1])
 
 
 @pytest.mark.parametrize(("resize", "size", "content"), [

@@ -45,6 +45,7 @@ class _Entry(NamedTuple):
 
     use: _Use
     image_id: str
+    channels: int
     image_size: Size
     mask_size: Size
     hashes: tuple[str, str]
@@ -53,11 +54,11 @@ class _Entry(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        return 3 * self.image_size[0] * self.image_size[1] + self.mask_size[0] * self.mask_size[1]
+        return self.channels * self.image_size[0] * self.image_size[1] + self.mask_size[0] * self.mask_size[1]
 
     def split(self, flat: Bytes) -> tuple[Image, Mask]:
-        pixels = 3 * self.image_size[0] * self.image_size[1]
-        return flat[:pixels].reshape(*self.image_size, 3), flat[pixels:].reshape(self.mask_size)
+        pixels = self.channels * self.image_size[0] * self.image_size[1]
+        return flat[:pixels].reshape(*self.image_size, self.channels), flat[pixels:].reshape(self.mask_size)
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class DecodedCache:
             )
 
     def train_arrays(self, image_id: str) -> tuple[Image, Mask]:
-        """Image (h, w, 3) and mask (h, w) to cut from: no side longer than `DETAIL` times that of its `content_size`.
+        """Image (h, w, C) and mask (h, w) to cut from: no side longer than `DETAIL` times that of its `content_size`.
 
         Smaller ones keep their original size. Read-only, because they may be the mapped file itself.
 
@@ -180,7 +181,7 @@ class DecodedCache:
         return image, mask
 
     def eval_arrays(self, image_id: str) -> tuple[Image, Mask]:
-        """Image (H, W, 3) at the training size and mask (h, w) at its original size; copies that the caller may change.
+        """Image (H, W, C) at the training size and mask (h, w) at its original size; copies that the caller may change.
 
         With `letterbox` the image takes the upper left part of it (`content_size`); with `crop` and `tile` it is whole,
         and may be larger.
@@ -234,7 +235,7 @@ class DecodedCache:
                     page = f" {page}" if (page := self.data.page(image_id)) else ""
                     what = f"{decoding} {image.sha256} {mask.sha256} {sizes}{page}"
                     key = hashlib.sha256(what.encode()).hexdigest()[:32]
-                    yield _Entry(use, image_id, *sizes, (image.sha256, mask.sha256), key)
+                    yield _Entry(use, image_id, self.data.channels, *sizes, (image.sha256, mask.sha256), key)
 
     def _fitting(self, entries: Sequence[_Entry]) -> Sequence[_Entry]:
         return entries[: fitting_prefix([entry.bytes for entry in entries], self.limit_bytes)]

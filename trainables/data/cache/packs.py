@@ -191,10 +191,11 @@ class PackStore:
         """Deletes what builders that were killed left, and torn packs."""
         whole = {pack.name for pack in self._packs()}
         for path in self.folder.iterdir():
-            if path.lstat().st_uid != os.geteuid():
-                continue  # of another user, whose packs we do not read
-            if path.suffix == _UNFINISHED or (path.suffix in (_DATA, _INDEX) and path.stem not in whole):
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if path.lstat().st_uid != os.geteuid():
+                    continue  # of another user, whose packs we do not read
+                if path.suffix == _UNFINISHED or (path.suffix in (_DATA, _INDEX) and path.stem not in whole):
+                    path.unlink()
 
     def _make_room(self, sizes: Mapping[str, int], limit_bytes: int) -> dict[str, int]:
         """Evicts what must go, and gives the missing entries that fit, in their order."""

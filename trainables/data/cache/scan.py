@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.base import VOID, SegmentationData
+from trainables.data.base import VOID, Image, SegmentationData
 from trainables.data.near_duplicates import thumbnail
 from trainables.data.reading.memory import recall, remember
 from trainables.data.reading.read import exif_orientation, stored_size
@@ -58,6 +58,8 @@ class ImageRecord:
     """How the camera held the image (`exif_orientation`)."""
     thumbnail: str = ""
     """The picture in small (`trainables.data.near_duplicates`); empty if it cannot be read."""
+    moments: tuple[tuple[int, int, int], ...] = ()
+    """Of each channel (`band_moments`), where the data set says which bands they are."""
 
 
 def image_sizes(data: SegmentationData, ids: Sequence[str]) -> list[tuple[int, int]]:
@@ -126,6 +128,37 @@ def pixels_by_class(data: SegmentationData, record: ImageRecord) -> npt.NDArray[
     return counts
 
 
+def band_moments(image: Image) -> tuple[tuple[int, int, int], ...]:
+    """Pixels, sum of values and sum of squares of each channel of an image (H, W, C).
+
+    Pixels that are 0 in every channel are left out: no data, or the black border of a scene.
+    """
+    seen = image[image.any(axis=-1)].astype(np.uint64)
+    sums, squares = seen.sum(axis=0), (seen**2).sum(axis=0)
+    return tuple((len(seen), int(total), int(square)) for total, square in zip(sums, squares, strict=True))
+
+
+def band_statistics(data: SegmentationData, ids: Sequence[str]) -> tuple[tuple[float, float], ...]:
+    """Mean and standard deviation of each channel over the pixels of images, on the scale 0 .. 1.
+
+    Args:
+        data: A data set that has `bands`.
+        ids: The images, of which those that cannot be read are passed over: those that a model learns from.
+
+    Returns:
+        One pair for each channel; a deviation is at least one grey level, so that it can be divided by.
+    """
+    found = [record.moments for record in scan(data, ids).values() if record.moments]
+    told = []
+    for channel in range(data.channels):
+        pixels, total, squares = (sum(moments[channel][place] for moments in found) for place in range(3))
+        mean = total / max(1, pixels)
+        # Whole numbers up to here, so that the difference of two large ones loses nothing.
+        variance = (pixels * squares - total * total) / max(1, pixels * pixels)
+        told.append((mean / 255, max(1.0, math.sqrt(variance)) / 255))
+    return tuple(told)
+
+
 def pixels_by_image(data: SegmentationData, ids: Sequence[str]) -> npt.NDArray[np.int64]:
     """Pixels of each class in each image, shape (N, C); images that cannot be read show none."""
     records = scan(data, ids)
@@ -149,7 +182,8 @@ def _read(data: SegmentationData, image_id: str, seen: Mapping[tuple[str, ...], 
         pixels={} if stored is None else count_stored(stored),
         content="" if shown is None else hashlib.sha256(repr(shown.shape).encode() + shown.tobytes()).hexdigest(),
         orientation=exif_orientation(image_path) if image.exists else 1,
-        thumbnail="" if shown is None else thumbnail(shown),
+        thumbnail="" if shown is None else thumbnail(shown, data.bands),
+        moments=() if shown is None or data.bands is None else band_moments(shown),
     )
 
 
@@ -208,4 +242,5 @@ def _from_json(entry: dict[str, Any]) -> ImageRecord:
 
     pixels = {int(stored): count for stored, count in entry["pixels"].items()}
     image, mask = file_record(entry["image"]), file_record(entry["mask"])
-    return ImageRecord(image, mask, pixels, entry["content"], entry["orientation"], entry["thumbnail"])
+    moments = tuple((count, total, squares) for count, total, squares in entry.get("moments", ()))
+    return ImageRecord(image, mask, pixels, entry["content"], entry["orientation"], entry["thumbnail"], moments)

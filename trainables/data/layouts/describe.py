@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from trainables.data.bands import Bands
 from trainables.data.base import VOID, Color
 from trainables.data.layouts.finding import Finding, Said, SaidClass
 from trainables.data.layouts.meaning import MOST_CLASSES
@@ -28,9 +30,10 @@ HEAD = "# written by segsweep init"
 _KEYS = (
     *("classes", "void", "void_colors", "images", "masks", "groups"),
     *("reduce_zero_label", "first_id", "exif", "palette", "image_bits", "values"),
+    *("channels", "rgb", "range", "pages"),
 )
 _CLASS_KEYS = ("id", "name", "color")
-_CHOICES = {"exif": ("turned", "stored"), "palette": ("ids", "colours"), "values": ("ids",)}
+_CHOICES = {"exif": ("turned", "stored"), "palette": ("ids", "colours"), "values": ("ids",), "pages": ("bands",)}
 
 
 def description_file(root: Path) -> Path | None:
@@ -83,6 +86,10 @@ def read_said(path: Path) -> Said:
         palette=content.get("palette"),
         image_bits=content.get("image_bits"),
         values=content.get("values"),
+        channels=_channels(content.get("channels")),
+        rgb=None if "rgb" not in content else tuple(content["rgb"]),
+        scale=None if "range" not in content else (float(content["range"][0]), float(content["range"][1])),
+        pages=content.get("pages"),
         source=path.name,
     )
 
@@ -119,9 +126,48 @@ def as_yaml(finding: Finding) -> str:
         "exif": finding.exif,
         "palette": said.palette,
         "image_bits": finding.image_bits,
+        **_bands(finding.bands),
     }
     lines += [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in extra.items() if value is not None]
     return "\n".join(lines) + "\n"
+
+
+def _bands(bands: Bands | None) -> dict[str, Any]:
+    if bands is None:
+        return {}
+    return {
+        "channels": list(bands.numbers),
+        "rgb": None if bands.colours is None else list(bands.colours),
+        "range": None if bands.scale is None else list(bands.scale),
+        "pages": "bands" if bands.pages else None,
+    }
+
+
+def _channels(value: Any) -> tuple[int, ...] | None:
+    return None if value is None else () if value == "all" else tuple(value)
+
+
+def _band_faults(content: Mapping[str, Any]) -> list[str]:
+    faults = []
+    channels, rgb, scale = content.get("channels", "all"), content.get("rgb", [1, 2, 3]), content.get("range", [0, 1])
+    if channels != "all" and not (_are_bands(channels) and channels):
+        faults.append('channels: must be "all", or a list of bands, each once, such as [4, 3, 2]; the first band is 1')
+    if not (_are_bands(rgb) and len(rgb) == 3):
+        faults.append("rgb: must be the bands that are red, green and blue, such as [3, 2, 1]; the first band is 1")
+    if not _is_range(scale):
+        faults.append("range: must be two numbers, the less one first, such as [0, 3000]")
+    return faults
+
+
+def _are_bands(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_id(v) and v >= 1 for v in value) and len(set(value)) == len(value)
+
+
+def _is_range(value: Any) -> bool:
+    if not (isinstance(value, list) and len(value) == 2):
+        return False
+    numbers = [v for v in value if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
+    return len(numbers) == 2 and numbers[0] < numbers[1]
 
 
 def _is_yaml(path: Path) -> bool:
@@ -206,7 +252,7 @@ def _faults(content: Any) -> list[str]:
         faults.append("first_id: must be an integer")
     if "reduce_zero_label" in content and not isinstance(content["reduce_zero_label"], bool):
         faults.append("reduce_zero_label: must be true or false")
-    return [*faults, *_class_list_faults(content)]
+    return [*faults, *_band_faults(content), *_class_list_faults(content)]
 
 
 def _class_list_faults(content: Mapping[str, Any]) -> list[str]:

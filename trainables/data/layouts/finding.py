@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from trainables import commands
+from trainables.data.bands import Bands
 from trainables.data.base import ClassInfo, Color
 from trainables.data.reading.read import PaletteUse
 from trainables.errors import DataError
@@ -43,6 +44,14 @@ class Said:
     image_bits: int | None = None
     values: Literal["ids"] | None = None
     """Masks hold ids, so that the colours of classes are for pictures only."""
+    channels: tuple[int, ...] | None = None
+    """The bands of image files that a model sees, from 1; none of them named: all."""
+    rgb: tuple[int, int, int] | None = None
+    """The bands that are red, green and blue."""
+    scale: tuple[float, float] | None = None
+    """The values that become 0 and 255."""
+    pages: Literal["bands"] | None = None
+    """Each page of an image file is a band of it."""
     source: str = "classes.json"
     """Where the classes come from, for messages."""
 
@@ -138,5 +147,9 @@ class Finding:
     exif: ExifUse | None
     oriented: frozenset[str]
     """The images that carry an EXIF orientation."""
+    bands: Bands | None
+    """Which bands of the image files a model sees; None: red, green and blue as in ordinary pictures."""
     notes: tuple[str, ...]
     """How it was read where that is not a matter of course."""
+    of_bands: tuple[str, ...] = ()
+    """Those of the notes that are about the bands of images."""

@@ -12,13 +12,15 @@ from typing import Any
 import PIL.Image
 
 from trainables.data.reading.memory import recall, remember
-from trainables.data.reading.read import DAMAGE, deep_bits, exif_orientation
+from trainables.data.reading.opening import DAMAGE
+from trainables.data.reading.rasters import TIFFS, Raster, is_raster, pages_of, raster_of
+from trainables.data.reading.read import deep_bits, exif_orientation
 from trainables.errors import DataError
 from trainables.limits import opened_image
 from trainables.places import cache_root, cores
 
 _KIND = "files"
-_FORMAT = 1
+_FORMAT = 2
 
 _PAGED = (".tif", ".tiff", ".gif")
 _REDUCED = 254
@@ -36,33 +38,56 @@ class Head:
     size: tuple[int, int] | None = None
     """Height and width as stored, of the first page."""
     orientation: int = 1
+    channels: int = 0
+    """How many a picture has that PIL reads, transparency among them."""
+    raster: Raster | None = None
+    """What a file of several bands holds; None for an ordinary picture."""
+
+    @property
+    def bands(self) -> int:
+        """How many bands the file has; 0 where it cannot be read."""
+        return self.channels if self.raster is None else self.raster.bands
 
 
-def heads(root: Path, paths: Sequence[Path]) -> dict[Path, Head]:
-    """The heads of files; those that cannot be read have none of it."""
+def heads(root: Path, paths: Sequence[Path], *, pages_are_bands: bool = False) -> dict[Path, Head]:
+    """The heads of files; those that cannot be read have none of it.
+
+    Args:
+        root: The data root, under which they are remembered.
+        paths: The files.
+        pages_are_bands: Whether each page of a file is a band of it.
+    """
     place = cache_root() / "heads" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
     known = recall(place, _KIND, version=_FORMAT)
-    keys = {path: _key(path) for path in paths}
+    keys = {path: _key(path) + ("|bands" if pages_are_bands else "") for path in paths}
     fresh = [path for path in paths if keys[path] not in known]
     with ThreadPoolExecutor(max_workers=min(16, cores())) as pool:
-        found = dict(zip(fresh, pool.map(head_of, fresh), strict=True))
+        found = dict(
+            zip(fresh, pool.map(lambda path: head_of(path, pages_are_bands=pages_are_bands), fresh), strict=True)
+        )
     if found:
         kept = {key: known[key] for key in keys.values() if key in known}
         remember(place, _KIND, {**kept, **{keys[path]: asdict(head) for path, head in found.items()}}, version=_FORMAT)
     return {path: found[path] if path in found else _from_json(known[keys[path]]) for path in paths}
 
 
-def head_of(path: Path) -> Head:
+def head_of(path: Path, *, pages_are_bands: bool = False) -> Head:
     """The head of one file."""
+    if (pages_are_bands and path.suffix.lower() in TIFFS) or is_raster(path):
+        raster = raster_of(path, pages=pages_are_bands)
+        if raster is not None:
+            pages = 1 if pages_are_bands else pages_of(path)
+            return Head(pages, None, raster.size, channels=raster.bands, raster=raster)
     if path.suffix.lower() == ".npy":
         return Head()
     try:
         with opened_image(path, head=True) as image:
             size = image.height, image.width
+            channels = len(image.getbands()) if image.mode in ("L", "LA", "RGB", "RGBA") else 3
             pages = _pages(image) if path.suffix.lower() in _PAGED else 1
     except (*DAMAGE, DataError):
         return Head()
-    return Head(pages, _bits(path, pages), size, exif_orientation(path))
+    return Head(pages, _bits(path, pages), size, exif_orientation(path), channels)
 
 
 def _pages(image: PIL.Image.Image) -> int:
@@ -99,5 +124,7 @@ def _key(path: Path) -> str:
 
 
 def _from_json(entry: Mapping[str, Any]) -> Head:
-    size = entry["size"]
-    return Head(entry["pages"], entry["bits"], (size[0], size[1]) if size else None, entry["orientation"])
+    size, raster = entry["size"], entry["raster"]
+    found = None if raster is None else Raster(**{**raster, "size": (raster["size"][0], raster["size"][1])})
+    where = (size[0], size[1]) if size else None
+    return Head(entry["pages"], entry["bits"], where, entry["orientation"], entry["channels"], found)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from trainables.data.layouts.bands import bands_of, depth_of
 from trainables.data.layouts.finding import (
     ExifUse,
     Finding,
@@ -44,7 +45,8 @@ def recognise(root: Path, said: Said, *, described: bool) -> Finding:
     if described:
         files, said = _as_ever(files, said, notes)
     pairing = find_pairs(root, files, said, looks_like_mask)
-    known = heads(root, sorted({pair.image for pair in pairing.pairs.values()}))
+    pages_are_bands = said.pages == "bands"
+    known = heads(root, sorted({pair.image for pair in pairing.pairs.values()}), pages_are_bands=pages_are_bands)
     pairing = _with_pages(root, pairing, known)
     if said.complete:
         meaning = meaning_of_said(said)
@@ -54,10 +56,13 @@ def recognise(root: Path, said: Said, *, described: bool) -> Finding:
         meaning = meaning_of_masks(root, survey(root, masks, palette=palette), said)
         if said.classes is None:
             notes.append(f"{_numbered(meaning)}; segsweep init writes them down, and takes names with --classes")
-    bits = said.image_bits if said.image_bits is not None else _bits(known, notes)
+    of_bands: list[str] = []
+    bands = bands_of(root, known, said, of_bands)
+    bits = depth_of(root, known, bands, said, notes if bands is None else of_bands)
     exif = said.exif or _exif(root, pairing, known, notes, ask=not described)
     oriented = frozenset(i for i, pair in pairing.pairs.items() if known[pair.image].orientation > 1)
-    return Finding(root, said, pairing, meaning, bits, exif, oriented, (*pairing.notes, *notes, *meaning.notes))
+    told = (*pairing.notes, *of_bands, *notes, *meaning.notes)
+    return Finding(root, said, pairing, meaning, bits, exif, oriented, bands, told, tuple(of_bands))
 
 
 def _as_ever(files: Sequence[MediaFile], said: Said, notes: list[str]) -> tuple[Sequence[MediaFile], Said]:
@@ -107,7 +112,7 @@ def _with_pages(root: Path, pairing: Pairing, known: Mapping[Path, Head]) -> Pai
                     f"{pair.image.name} has {counted(pages, 'page')} and its mask {pair.mask.name} {of_mask}; pages "
                     "are read as images of their own, each with a page of the mask, so save one mask a page, or move "
                     "the files with pages away and look again",
-                    (((), "when that is done"),),
+                    _pages_answers(pages, of_mask),
                 ),
             )
         width = len(str(pages))
@@ -119,15 +124,11 @@ def _with_pages(root: Path, pairing: Pairing, known: Mapping[Path, Head]) -> Pai
     return replace(pairing, pairs=dict(sorted(pairs.items())), notes=(*pairing.notes, note))
 
 
-def _bits(known: Mapping[Path, Head], notes: list[str]) -> int | None:
-    deep = [head.bits for head in known.values() if head.bits is not None]
-    if not deep:
-        return None
-    bits = max(deep)
-    rule = "times 255" if bits == 0 else f"divided by {2 ** (bits - 8)}" if bits > 8 else "as they are"
-    reach = "0 to 1" if bits == 0 else f"up to {bits} bits"
-    notes.append(f"{counted(len(deep), 'image')} deeper than 8 bits, with values {reach}: read {rule}")
-    return bits
+def _pages_answers(of_image: int, of_mask: int) -> tuple[tuple[tuple[str, ...], str], ...]:
+    done = ((), "when that is done")
+    if of_mask > 1:
+        return (done,)
+    return (("--pages", "bands"), f"the {of_image} pages of an image are its bands"), done
 
 
 def _exif(root: Path, pairing: Pairing, known: Mapping[Path, Head], notes: list[str], *, ask: bool) -> ExifUse | None:

@@ -13,7 +13,7 @@ import PIL.ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from trainables.data.base import VOID, Image, Mask, SegmentationData
-from trainables.data.reading.read import DAMAGE
+from trainables.data.reading.opening import DAMAGE
 from trainables.errors import DataError
 from trainables.limits import opened_image
 
@@ -50,14 +50,16 @@ def contact_sheet(data: SegmentationData, presence: npt.NDArray[np.bool_], capti
     colors[: len(data.classes)] = [info.color for info in data.classes]
     for image_id in _chosen(list(data.ids()), presence):
         try:
-            image, mask = data.image(image_id), data.mask(image_id)
+            image, mask = data.picture(image_id), data.mask(image_id)
         except DataError:
             # The check says what is wrong with it.
             continue
         rows.append((image_id, mask.shape, _pictures(image, mask, colors)))
     columns = max(1, (3 * _CELL + 2 * _GAP) // 250)
     legend = -(-len(captions) // columns)
-    height = 2 * _GAP + sum(pictures[0].height + _LINE + _GAP for _, _, pictures in rows) + legend * _LINE
+    about = [] if data.bands is None else [f"{data.bands}; {data.bands.caption()}"]
+    lines = legend + len(about)
+    height = 2 * _GAP + sum(pictures[0].height + _LINE + _GAP for _, _, pictures in rows) + lines * _LINE
     sheet = PIL.Image.new("RGB", (3 * _CELL + 4 * _GAP, height), _PAPER)
     draw = PIL.ImageDraw.Draw(sheet)
     font = PIL.ImageFont.load_default(_TEXT)
@@ -74,6 +76,8 @@ def contact_sheet(data: SegmentationData, presence: npt.NDArray[np.bool_], capti
         if place >= len(data.classes):
             draw.line((left, down + 17, left + 16, down + 3), _HATCH)
         draw.text((left + 24, down + 2), caption, _INK, font)
+    for line in about:
+        draw.text((_GAP, top + legend * _LINE + 2), line, _INK, font)
     out = io.BytesIO()
     info = PngInfo()
     info.add_text("Software", SOFTWARE)

@@ -13,7 +13,8 @@ import numpy as np
 
 from trainables.data.base import StoredMask
 from trainables.data.reading.memory import recall, remember
-from trainables.data.reading.read import PaletteUse, raw_mode, read_stored_mask
+from trainables.data.reading.opening import raw_mode
+from trainables.data.reading.read import PaletteUse, read_stored_mask
 from trainables.data.reading.stored import TRANSPARENT, count_stored, is_color
 from trainables.errors import DataError
 from trainables.limits import opened_image

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-import struct
-import tokenize
-import warnings
-import zlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypedDict
+from typing import Any, Literal, TypedDict
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from trainables.data.bands import Bands
 from trainables.data.base import Image, Mask, StoredMask
 from trainables.data.reading.lossy import lossy_format
+from trainables.data.reading.opening import DAMAGE, damaged, missing, opened, raw_mode, wide_channels
 from trainables.data.reading.stored import LARGEST_ID, TRANSPARENT, pack_channels
 from trainables.errors import DataError
 from trainables.limits import check_pixels, opened_image
@@ -32,6 +28,7 @@ class ImageReading(TypedDict, total=False):
     bits: int | None
     page: int
     turned: bool
+    bands: Bands | None
 
 
 class MaskReading(TypedDict, total=False):
@@ -40,12 +37,6 @@ class MaskReading(TypedDict, total=False):
     page: int
     palette: PaletteUse
 
-
-DAMAGE = (
-    *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error),
-    *(tokenize.TokenError, MemoryError),
-)
-"""What PIL and NumPy raise on files that are truncated, damaged or not images."""
 
 _ORIENTATION = 0x0112
 """The EXIF tag."""
@@ -67,12 +58,11 @@ DEEP_BITS = (8, 10, 12, 14, 16)
 _FEW_BITS = {"L;2": 85, "L;4": 17}
 """By what decoders multiply grey of few bits, so that it fills 0..255."""
 
-# What PIL warns of is either an error here, or told in our own words.
-warnings.filterwarnings("ignore", module=r"PIL\.")
 
-
-def read_image(path: Path, *, bits: int | None = None, page: int = 0, turned: bool = False) -> Image:
-    """Reads an image as RGB, the pixels as they are stored.
+def read_image(
+    path: Path, *, bits: int | None = None, page: int = 0, turned: bool = False, bands: Bands | None = None
+) -> Image:
+    """Reads an image as RGB, the pixels as they are stored, or certain bands of it.
 
     Grey, palette, CMYK and Lab images are converted; an alpha channel is dropped, which leaves the colours beneath it;
     the orientation that a camera notes in EXIF is applied only where that is asked for.
@@ -82,15 +72,20 @@ def read_image(path: Path, *, bits: int | None = None, page: int = 0, turned: bo
         bits: How many bits the values of images deeper than 8 bits have; they are divided so that 8 are left (floating
             point numbers: 0 stands for 0..1). None refuses such images.
         page: Which page of a file of several.
-        turned: Turn the picture as its EXIF orientation says.
+        turned: Turn the picture as its EXIF orientation says; files read by their bands have none.
+        bands: Which bands to read instead of red, green and blue (`trainables.data.reading.rasters.read_bands`).
 
     Returns:
-        uint8 of shape (H, W, 3).
+        uint8 of shape (H, W, 3), or (H, W, C) with C bands.
 
     Raises:
         DataError: If the file is missing, truncated, not an image, or deeper than 8 bits while `bits` is None.
     """
-    image, raw = _open(path, "image", page)
+    if bands is not None:
+        from trainables.data.reading.rasters import read_bands
+
+        return read_bands(path, bands, bits=bits, page=page)
+    image, raw = opened(path, "image", page)
     if is_deep(image.mode, raw):
         if bits is None:
             raise DataError(
@@ -177,13 +172,18 @@ def stored_size(path: Path, page: int = 0) -> tuple[int, int] | None:
     try:
         if path.suffix.lower() == ".npy":
             shape = _one_channel(np.load(path, mmap_mode="r", allow_pickle=False)).shape
-            return (shape[0], shape[1]) if len(shape) == 2 else None
+            return (shape[0], shape[1]) if len(shape) == 2 else _raster_size(path)
         with opened_image(path, head=True) as image:
-            if page:
-                image.seek(page)
+            image.seek(page)
             return image.height, image.width
     except (*DAMAGE, DataError):
-        return None
+        return _raster_size(path)
+
+
+def _raster_size(path: Path) -> tuple[int, int] | None:
+    from trainables.data.reading.rasters import raster_size
+
+    return raster_size(path)
 
 
 def is_deep(mode: str, raw: str) -> bool:
@@ -206,10 +206,10 @@ def deep_bits(path: Path, page: int = 0) -> int | None:
         with opened_image(path, head=True) as image:
             if not is_deep(image.mode, raw_mode(image)):
                 return None
-        opened, raw = _open(path, "image", page)
+        image, raw = opened(path, "image", page)
     except (*DAMAGE, DataError):
         return None
-    pixels = _deep_pixels(path, opened, raw, page)
+    pixels = _deep_pixels(path, image, raw, page)
     low, high = float(np.min(pixels)), float(np.max(pixels))
     if pixels.dtype.kind == "f" and low >= 0 and high <= 1:
         return 0
@@ -220,16 +220,6 @@ def deep_bits(path: Path, page: int = 0) -> int | None:
             "16 bits per channel"
         )
     return fitting[0]
-
-
-def raw_mode(image: PIL.Image.Image) -> str:
-    """The layout of the pixels in the file (PIL's raw mode), where PIL tells it."""
-    for tile in getattr(image, "tile", ()):
-        arguments = tile[3]
-        first = arguments[0] if isinstance(arguments, Sequence) and not isinstance(arguments, str) else arguments
-        if isinstance(first, str):
-            return first
-    return ""
 
 
 def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -247,11 +237,21 @@ def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 def _deep_pixels(path: Path, image: PIL.Image.Image, raw: str, page: int) -> npt.NDArray[Any]:
     """Values of an image deeper than 8 bits, shape (H, W) or (H, W, 3)."""
     if image.mode in ("RGB", "RGBA"):
-        return _wide_channels(path, page)[..., :3]
+        return wide_channels(path, page)[..., :3]
     return np.asarray(image)
 
 
 def _scaled(path: Path, pixels: npt.NDArray[Any], bits: int) -> Image:
+    grey = to_bytes(path, pixels, bits)
+    return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=-1) if grey.ndim == 2 else grey)
+
+
+def to_bytes(path: Path, pixels: npt.NDArray[Any], bits: int) -> Image:
+    """Values of so many bits divided so that 8 are left; with 0 those of 0..1 times 255. Any shape.
+
+    Raises:
+        DataError: If some are outside that range; names the file.
+    """
     if bits == 0:
         scaled = np.rint(pixels.astype(np.float64) * 255)
     else:
@@ -259,28 +259,27 @@ def _scaled(path: Path, pixels: npt.NDArray[Any], bits: int) -> Image:
     if not (np.isfinite(scaled).all() and scaled.min(initial=0) >= 0 and scaled.max(initial=0) <= 255):
         top = "1" if bits == 0 else str((1 << bits) - 1)
         raise DataError(f"{path}: image has values outside 0..{top}, the range of the others; save it with 8 bits")
-    grey = scaled.astype(np.uint8)
-    return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=-1) if grey.ndim == 2 else grey)
+    return np.asarray(scaled.astype(np.uint8))
 
 
-def _wide_channels(path: Path, page: int) -> npt.NDArray[Any]:
-    """Channels of 16 bits in the order red, green, blue(, alpha); PIL would keep the high bytes only."""
-    content = np.frombuffer(path.read_bytes(), np.uint8)
-    flags = cv2.IMREAD_UNCHANGED
-    if page:
-        _, pages = cv2.imdecodemulti(content, flags, range=(page, page + 1))
-        pixels = pages[0] if pages else None
-    else:
-        pixels = cv2.imdecode(content, flags)
-    if pixels is None or pixels.ndim != 3 or pixels.shape[-1] not in (3, 4):
-        raise DataError(f"{path}: its channels of 16 bits cannot be decoded; save it with 8 bits per channel")
-    order = [2, 1, 0, 3][: pixels.shape[-1]]
-    return np.asarray(pixels[..., order])
+def picture_channels(path: Path, page: int = 0) -> npt.NDArray[Any]:
+    """The channels of a picture as its file keeps them, shape (H, W, B): grey, RGB, each perhaps with transparency.
+
+    Raises:
+        DataError: If the file is missing or damaged.
+    """
+    image, raw = opened(path, "image", page)
+    if image.mode in ("RGB", "RGBA") and ";16" in raw:
+        return wide_channels(path, page)
+    if image.mode not in ("L", "LA", "RGB", "RGBA") and not image.mode.startswith(("I", "F")):
+        image = _rgb(image)
+    pixels: npt.NDArray[Any] = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def _wide_colors(path: Path, page: int) -> npt.NDArray[np.uint8]:
     """Colours of 16 bits a channel as the 8 bits that they were made from."""
-    pixels = _wide_channels(path, page)
+    pixels = wide_channels(path, page)
     largest = int(pixels.max(initial=0))
     if largest <= 255:
         narrow = pixels
@@ -326,13 +325,13 @@ def _array(path: Path) -> npt.NDArray[Any]:
     """The one channel of a `.npy` file."""
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
-        if stored.ndim >= 2:
+        if stored.ndim:
             check_pixels(math.prod(stored.shape[:-1]), stored.shape[-1], path, what="mask")
         array: npt.NDArray[Any] = np.array(stored)
     except FileNotFoundError:
-        _missing(path, "mask")
+        missing(path, "mask")
     except DAMAGE as error:
-        raise _damaged(path, "mask", error) from None
+        raise damaged(path, "mask", error) from None
     channel = _one_channel(array)
     if channel.ndim != 2 or channel.dtype.kind not in "biuf":
         raise DataError(
@@ -360,7 +359,7 @@ def _narrow(path: Path, values: npt.NDArray[Any]) -> StoredMask:
 
 
 def _open_mask(path: Path, page: int) -> tuple[PIL.Image.Image, str]:
-    image, raw = _open(path, "mask", page)
+    image, raw = opened(path, "mask", page)
     lossy = lossy_format(image, path)
     if lossy:
         raise DataError(f"{path}: mask is {lossy}, which changes ids and colours; export it from its source as PNG")
@@ -373,29 +372,3 @@ def _orientation(image: PIL.Image.Image) -> int:
     except DAMAGE:
         return 1
     return int(noted) if noted in range(2, 9) else 1
-
-
-def _open(path: Path, what: str, page: int = 0) -> tuple[PIL.Image.Image, str]:
-    """The decoded file, and the layout of its pixels in the file."""
-    try:
-        with opened_image(path, what=what) as image:
-            if page:
-                image.seek(page)
-                check_pixels(image.height, image.width, path, what=what)
-            raw = raw_mode(image)
-            image.load()
-            return image, raw
-    except FileNotFoundError:
-        _missing(path, what)
-    except DAMAGE as error:
-        raise _damaged(path, what, error) from None
-
-
-def _damaged(path: Path, what: str, error: Exception) -> DataError:
-    # Readers name the path again, which stands before it anyway.
-    reason = str(error).replace(repr(str(path)), "").strip().removesuffix(":") or type(error).__name__
-    return DataError(f"{path}: {what} cannot be decoded ({reason}); replace it by a whole copy")
-
-
-def _missing(path: Path, what: str) -> NoReturn:
-    raise DataError(f"{path}: {what} is missing; restore the file or take its id out of the lists") from None

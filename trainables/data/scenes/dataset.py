@@ -111,13 +111,15 @@ def scenes(*, root: Path | None = None, download: bool = False) -> Scenes:
 
 def _foreign(place: Path) -> bool:
     """Whether another user could have written a folder of scenes; it is told."""
-    for path in (place, *place.rglob("*")) if place.exists() else ():
-        status = path.lstat()
-        own = status.st_uid in (os.geteuid(), 0)
-        fault = foreign(status) if stat.S_ISREG(status.st_mode) else "" if own else "is another user's"
-        if fault:
-            tell_foreign(path, fault)
-            return True
+    # Gone where another builder is just replacing it.
+    with contextlib.suppress(FileNotFoundError):
+        for path in (place, *place.rglob("*")) if place.exists() else ():
+            status = path.lstat()
+            own = status.st_uid in (os.geteuid(), 0)
+            fault = foreign(status) if stat.S_ISREG(status.st_mode) else "" if own else "is another user's"
+            if fault:
+                tell_foreign(path, fault)
+                return True
     return False
 
 
