@@ -156,7 +156,7 @@ class Status:
         if self.state == RUNNING:
             return f"running ({self.driver.evidence}; {ago})"
         if self.state == FINISHED:
-            return f"finished, its report on val included ({ago})"
+            return f"finished ({ago})"
         if self.state == INTERRUPTED:
             return f"interrupted ({self.events[-1].get('reason', '')}; {ago})"
         seen = f", last seen {time_text(self.driver.age)} ago" if self.driver.age is not None else ""

@@ -120,7 +120,7 @@ def found_lines(
     if best is None and baseline is None:
         return []
     if best is None:
-        told = "none: at full budget nothing tried scores higher than the baseline"
+        told = "none: of what has come to full budget nothing scores higher than the baseline"
     elif baseline is None:
         told = f"{best.label} ({best.trial_id}) leads at full budget; the baseline has not come to its end"
     else:

@@ -34,7 +34,8 @@ def run_command(module: str, words: Sequence[str], *, progress: bool) -> None:
         SegsweepError: If it failed, with what it said.
         KeyboardInterrupt: If the caller was interrupted.
     """
-    on_terminal = progress and sys.stdout is sys.__stdout__ and sys.stdout.isatty()
+    screen = sys.__stdout__
+    on_terminal = progress and screen is not None and sys.stdout is screen and screen.isatty()
     errors: list[str] = []
     with subprocess.Popen(
         commands.subprocess_command(module, *words),
