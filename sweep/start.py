@@ -146,7 +146,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         try:
             return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
         except BaseException:
-            if not journal.events:  # Ray does not start, say: there is nothing to go on with
+            if len(journal.events) == len(journal.of("ray")):  # no trial: there is nothing to go on with
                 shutil.rmtree(run_dir, ignore_errors=True)
             raise
 
