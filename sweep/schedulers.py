@@ -266,7 +266,8 @@ def comparison_note(scheduler: str, max_epochs: int) -> str:
     A schedule spans the full budget whether or not a trial is stopped, so that at a rung all schedules are equally far;
     but one that decays late, as one-cycle and cosine do, has the best of its curve before it.
     """
-    spans = f"learning-rate schedules span all {max_epochs} epochs"
+    epochs_text = "the one epoch" if max_epochs == 1 else f"all {max_epochs} epochs"
+    spans = f"learning-rate schedules span {epochs_text}"
     epochs = SCHEDULERS.get(scheduler)(max_epochs).epochs()
     if not epochs:
         return f"{spans}; every trial runs to its end"

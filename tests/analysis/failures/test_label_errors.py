@@ -166,7 +166,7 @@ def test_a_run_says_it_of_test_alone_and_without_what_learnt_nothing():
     dropped = {**TRUTH, "07": np.where(TRUTH["07"] == 1, 0, TRUTH["07"]).astype(np.uint8)}
     data = SimpleNamespace(
         mask=dropped.__getitem__,
-        image=lambda i: np.zeros((96, 128, 3), np.uint8),
+        picture=lambda i: np.zeros((96, 128, 3), np.uint8),
         classes=[ClassInfo(name, (9, 9, 9 * place)) for place, name in enumerate(NAMES)],
     )
     made = {

@@ -110,11 +110,19 @@ def scan(
 
 def _largest(data: SegmentationData, ids: Sequence[str]) -> int:
     """Bytes of the image with its mask, decoded, whose file is the largest; 0 where its head cannot be read."""
-    files = {image_id: path for image_id in ids if (path := data.paths(image_id)[0]).is_file()}
+    files = {image_id: data.paths(image_id)[0] for image_id in ids}
     if not files:
         return 0
-    largest = max(files, key=lambda image_id: files[image_id].stat().st_size)
+    largest = max(files, key=lambda image_id: _file_bytes(files[image_id]))
     return 4 * math.prod(stored_size(files[largest], data.page(largest)) or (0,))
+
+
+def _file_bytes(path: Path) -> int:
+    """0 where it is not there, or has no name that a file can have."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def pixels_by_class(data: SegmentationData, record: ImageRecord) -> npt.NDArray[np.int64]:
