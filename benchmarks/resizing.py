@@ -16,13 +16,15 @@ that shows every image as `letterbox` does has no row: CamVid's images fill an i
 
 Each finished run is one line of `--runs`; started again, the command measures what is missing. Seeds come one after the
 other, so that an interrupted measurement has all ways with the first of them. After `--minutes` no run is begun. What
-was measured on different devices is never compared: each has tables of its own. On a GPU everything is float32 without
-TF32. `--short` takes fewer and smaller images, 2 seeds and 2 epochs: it shows that the command works, nothing else.
+was measured on different devices or splits is never compared: each device has tables of its own. On a GPU everything is
+float32 without TF32. `--short` takes fewer and smaller images, 2 seeds and 2 epochs: it shows that the command works,
+nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import multiprocessing
@@ -153,6 +155,11 @@ class Bench:
             self._splits[name] = split(name, self.root, self.images)
         return self._splits[name]
 
+    def drawn(self, name: str) -> str:
+        """A hash of which images of a data set are trained on, and which are validated on."""
+        data = self.split(name)
+        return hashlib.sha256(json.dumps([data.train, data.val]).encode()).hexdigest()[:12]
+
     def has(self, name: str) -> bool:
         """Whether a data set is there."""
         try:
@@ -180,7 +187,7 @@ class Bench:
         matrix = ConfusionMatrix(len(data.data.classes))
         evaluate(trial.updater.evaluated, loader, [matrix], device=trial.device, precision=trial.precision)
         found = {"miou": summary(matrix.value())[MIOU], "seconds": seconds, "on": machine(self.device)}
-        return {**key_of(job, called(self.device), self.images), **found}
+        return {**key_of(job, called(self.device), self), **found}
 
 
 _HERE: list[tuple[Bench, float]] = []
@@ -214,9 +221,9 @@ def called(device: str) -> str:
     return torch.cuda.get_device_name() if device.startswith("cuda") else device
 
 
-def key_of(job: Job, device: str, images: int) -> dict[str, Any]:
-    """What a run is; one of other options or on another device has another."""
-    of_job = {"data": job.data, "size": job.size, "way": job.way, "seed": job.seed, "images": images}
+def key_of(job: Job, device: str, bench: Bench) -> dict[str, Any]:
+    """What a run is; one of other options, on other images or another device has another."""
+    of_job = {"data": job.data, "size": job.size, "way": job.way, "seed": job.seed, "split": bench.drawn(job.data)}
     return {**of_job, "config": job.config, "device": device}
 
 
@@ -228,8 +235,8 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
             run = json.loads(line)
         except ValueError:
             continue
-        names = ("data", "size", "way", "seed", "images", "config", "device")
-        found[json.dumps({name: run[name] for name in names})] = run
+        names = ("data", "size", "way", "seed", "split", "config", "device")
+        found[json.dumps({name: run.get(name) for name in names})] = run
     return found
 
 
@@ -278,7 +285,7 @@ def table(jobs: Sequence[Job], runs: Mapping[str, Mapping[str, Any]], device: st
         found: dict[int, float] = {}
         for one in jobs:
             if (one.data, one.size, one.way) == (job.data, job.size, job.way):
-                run = runs.get(json.dumps(key_of(one, device, bench.images)))
+                run = runs.get(json.dumps(key_of(one, device, bench)))
                 found |= {} if run is None else {one.seed: float(run["miou"])}
         return found
 
@@ -348,7 +355,7 @@ def main() -> int:
     there = read(options.runs)
     if not options.table:
         device = called(options.device)
-        missing = [job for job in jobs if json.dumps(key_of(job, device, plan.images)) not in there]
+        missing = [job for job in jobs if json.dumps(key_of(job, device, bench)) not in there]
         print(machine(options.device), flush=True)
         for run in measured(missing, bench, parallel=options.parallel, until=until):
             with options.runs.open("a", encoding="utf-8") as file:
