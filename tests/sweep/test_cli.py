@@ -318,7 +318,7 @@ def test_plan_says_how_trials_are_executed_and_compared(sweep: Command, mini_roo
 def test_transformations_that_do_not_do_what_they_say_stop_a_sweep_before_it_starts(
     sweep: Command, mini_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(specs: object, size: tuple[int, int], classes: int) -> None:
+    def broken(specs: object, size: tuple[int, int], classes: int, channels: int | None) -> None:
         raise WiringError(f"rotate: mask not in step at {size}, {classes} classes")
 
     monkeypatch.setattr("sweep.preflight.preflight", broken)
