@@ -20,6 +20,13 @@ from sweep.objectives import objective_of
 
 OBJECTIVE = "val/miou"
 SPACE: SearchSpace = SPACES.get("loss")(["lraspp_mobilenet_v3_large"], "none")
+BASE = {
+    "image_size": "32x32",
+    "epochs": 4,
+    "model.name": "lraspp_mobilenet_v3_large",
+    "model.weights": "none",
+    "seed": 0,
+}
 SECONDS = 10.0
 """Of every epoch."""
 
@@ -106,8 +113,7 @@ def make(journal: Journal, **changes: Any) -> Conductor:
     """A conductor of 12 trials of 4 epochs; TPE learns after the starting points."""
     options: dict[str, Any] = {
         "space": SPACE,
-        "base": {"image_size": "32x32", "epochs": 4, "model.name": "lraspp_mobilenet_v3_large", "model.weights": "none",
-                 "seed": 0},
+        "base": BASE,
         "budget": Budget(trials=12, max_epochs=4),
         "sampler": "tpe",
         "scheduler": "asha",

@@ -43,17 +43,10 @@ from trainables.execution import Execution, TrialData
 from trainables.words import time_text
 
 from ..spaces import PREDEFINED_ONLY, own_weights
-from .simulated import OBJECTIVE, SPACE, drive, make, scores, troubled
+from .simulated import BASE, OBJECTIVE, SPACE, drive, make, scores, troubled
 
 AWKWARD = "RuntimeError: [enforce fail] cannot write [/tmp/x] (a [bold]word[/bold]"
 """What libraries say; to Rich it looks like markup."""
-BASE = {
-    "image_size": "32x32",
-    "epochs": 4,
-    "model.name": "lraspp_mobilenet_v3_large",
-    "model.weights": "none",
-    "seed": 0,
-}
 
 
 def console(*, terminal: bool = False) -> Console:

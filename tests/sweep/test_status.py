@@ -26,16 +26,9 @@ from trainables import commands
 
 from ..copies import copy_run
 from ..manifests import make_manifest
-from .simulated import OBJECTIVE, SPACE, Clock, drive, make, troubled
+from .simulated import BASE, OBJECTIVE, SPACE, Clock, drive, make, troubled
 
 BUDGET = Budget(8, 4, time_budget=1000.0, confirm_top=1, confirm_seeds=3)
-BASE = {
-    "image_size": "32x32",
-    "epochs": 4,
-    "model.name": "lraspp_mobilenet_v3_large",
-    "model.weights": "none",
-    "seed": 0,
-}
 
 
 @pytest.fixture(scope="module")
