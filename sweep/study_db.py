@@ -33,9 +33,8 @@ class StudyFile:
     """The file of a study in memory.
 
     Optuna makes it, without trials, at the first writing of a process. From then on each writing adds what has
-    finished since, in one transaction of SQLite. Optuna's own `add_trials` takes 25 ms for each trial. A file that was
-    removed or changed by others in between is made anew. Into tables of another Optuna, which are not known here, it
-    writes all trials itself, each time.
+    finished since, in one transaction of SQLite. A file that was removed or changed by others in between is made anew.
+    Into tables of another Optuna, which are not known here, Optuna writes all trials itself, each time.
 
     Trials stand in the order in which they were suggested; those after one that finishes late are written again.
 

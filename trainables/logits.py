@@ -46,7 +46,7 @@ def resize_logits(logits: Tensor, size: Size, *, seen: Share = WHOLE) -> Tensor:
     """
     if seen == WHOLE and tuple(logits.shape[-2:]) == size:
         return logits
-    # From logits that lie channels last a CPU takes 3.5 times as long.
+    # From logits that lie channels last a CPU takes longer.
     if seen == WHOLE:
         return functional.interpolate(logits[None].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
     # Torch's `interpolate` with a scale factor copies a side that keeps its number of pixels, whatever the factor.
