@@ -38,7 +38,9 @@ def test_views_the_report_and_a_lost_checkpoint_are_made_good(twin: Twin, tmp_pa
 
 def _alter_journal(run_dir: Path) -> None:
     path = run_dir / "journal.jsonl"
-    path.write_text(path.read_text().replace('"label":"baseline"', '"label":"better"'))
+    lines = path.read_text().splitlines(keepends=True)
+    lines[3] = lines[3].replace("{", '{"label":"better",', 1)
+    path.write_text("".join(lines))
 
 
 def _lose_a_line(run_dir: Path) -> None:
@@ -69,7 +71,7 @@ def _alter_best(run_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (_alter_journal, "journal.jsonl: line 1 does not match its seal"),
+        (_alter_journal, "journal.jsonl: line 4 does not match its seal"),
         (_lose_a_line, "journal.jsonl: line 6 does not match its seal"),
         (_tear_manifest, "manifest.json"),
         (_swap_splits, "the train split is not the one that the sweep began with"),
