@@ -13,7 +13,9 @@ from analysis.model import TrainedModel
 from trainables.data.base import Image, Mask
 from trainables.data.resizing import Size, content_size, fit_image
 from trainables.data.tiles import OVERLAP, window_count
+from trainables.data.void import mask_type
 from trainables.errors import DivergedError
+from trainables.loaders import mask_array
 from trainables.logits import enlarged_in_bands, predicted_class, seen_share
 from trainables.loops import Forward
 from trainables.options import TILE
@@ -27,7 +29,7 @@ class Prediction:
     """What a model sees in an image.
 
     Attributes:
-        classes: The class of each pixel, uint8 of shape (H, W).
+        classes: The class of each pixel, shape (H, W).
         confidence: Mean over the pixels of the probability of that class (softmax; not calibrated).
         tiles: How many parts the image was predicted in; 1 is whole.
     """
@@ -59,6 +61,7 @@ class Predictor:
             raise ValueError(f"overlap {overlap} must lie within 0 .. 0.9")
         self.size, self.resize, self.overlap = trained.size, trained.resize, overlap
         self.tile = self.size if tile is None and self.resize == TILE else tile
+        self._mask_type = mask_type(len(trained.classes))
         self._device = torch.device(device)
         self._forward = Forward(trained.model.to(device).eval(), trained.normalisation, self._device, None)
 
@@ -98,11 +101,11 @@ class Predictor:
 
     def _joined(self, image: Image, bands: Iterator[Tensor], tiles: int) -> Prediction:
         height, width = image.shape[:2]
-        classes = np.empty((height, width), np.uint8)
+        classes = np.empty((height, width), self._mask_type)
         confidence, top = 0.0, 0
         for band in bands:
             bottom = top + band.shape[1]
-            classes[top:bottom] = predicted_class(band).cpu().numpy()
+            classes[top:bottom] = mask_array(predicted_class(band))
             confidence += float(_largest_probability(band).sum(dtype=torch.float64))
             top = bottom
         return Prediction(classes, confidence / (height * width), tiles)

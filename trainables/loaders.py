@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -39,7 +40,7 @@ class Batch:
         ids: Image ids, length B.
         images: uint8 of shape (B, H, W, C); where an evaluation slides windows over them (`tile`), B images of shape
             (h, w, C) as they are, read-only.
-        masks: uint8; for training one tensor (B, H, W), for evaluation B tensors at the masks' original sizes.
+        masks: `mask_tensor`s; for training one tensor (B, H, W), for evaluation B tensors at the masks' original sizes.
         piped: Whether a loader process sends its content through a pipe, not through shared memory.
     """
 
@@ -74,7 +75,7 @@ def _from_arrays(ids: Sequence[str], images: Image | Sequence[Image], masks: Mas
     return Batch(
         ids,
         torch.from_numpy(images) if isinstance(images, np.ndarray) else images,
-        torch.from_numpy(masks) if isinstance(masks, np.ndarray) else [torch.from_numpy(mask) for mask in masks],
+        mask_tensor(masks) if isinstance(masks, np.ndarray) else [mask_tensor(mask) for mask in masks],
     )
 
 
@@ -120,7 +121,7 @@ class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):
             [sample.mix_seed for sample in samples],
         )
         ids = [sample.image_id for sample in samples]
-        return Batch(ids, torch.from_numpy(images), torch.from_numpy(masks), self.piped)
+        return Batch(ids, torch.from_numpy(images), mask_tensor(masks), self.piped)
 
 
 class Sample(NamedTuple):
@@ -147,9 +148,9 @@ class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Any, Tensor]]):
         image_id = self.ids[index]
         if self.cache.resize == TILE:
             whole, mask = self.cache.whole_arrays(image_id)
-            return image_id, whole, torch.from_numpy(mask)
+            return image_id, whole, mask_tensor(mask)
         image, mask = self.cache.eval_arrays(image_id)
-        return image_id, torch.from_numpy(image), torch.from_numpy(mask)
+        return image_id, torch.from_numpy(image), mask_tensor(mask)
 
     def collate(self, samples: Sequence[tuple[str, Any, Tensor]]) -> Batch:
         """Stacks the images, unless they are as they are; masks keep their sizes."""
@@ -278,6 +279,17 @@ def evaluation_loader(
         **together,
         **_workers(workers),
     )
+
+
+def mask_tensor(mask: Mask | npt.NDArray[np.int32]) -> Tensor:
+    """A mask, or several in one array, for torch, which does little with 16 bits: uint8 or int32 of the same shape."""
+    return torch.from_numpy(mask.astype(np.int32) if mask.dtype == np.uint16 else mask)
+
+
+def mask_array(classes: Tensor) -> Mask:
+    """The way back: class ids, uint8 or int32 of any shape, as a mask."""
+    array = classes.cpu().numpy()
+    return array if array.dtype == np.uint8 else array.astype(np.uint16)
 
 
 def stacked(masks: Tensor | Sequence[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from trainables.data.base import VOID
+from trainables.data.void import void_id
 from trainables.loaders import Batch, stacked
 from trainables.loops import is_channels_last, to_input, train_one_epoch
 from trainables.optimizers import Constant
@@ -87,6 +87,6 @@ def overfit_batch(trial: Trial, *, steps: int, report: Callable[[int, float], No
 def _accuracy(trial: Trial, batch: Batch) -> float:
     """In training mode: the running statistics of BatchNorm need more than these few steps."""
     images = to_input(batch.input, trial.model.normalisation, trial.device, channels_last=is_channels_last(trial.model))
-    predicted = trial.model(images)["out"].argmax(dim=1)
+    logits = trial.model(images)["out"]
     target = stacked(batch.masks).to(trial.device)
-    return float((predicted == target)[target != VOID].float().mean())
+    return float((logits.argmax(dim=1) == target)[target != void_id(logits.shape[1])].float().mean())

@@ -7,7 +7,7 @@ Adding a metric is one registered function: it is then a column of `comparison` 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -15,6 +15,9 @@ import numpy as np
 
 from trainables.metrics.arrays import Counts, Floats, mean_over_split_classes, weighted_sum
 from trainables.registry import Registry
+
+MATRIX_VALUES = 2**25
+"""Of replicates' confusion matrices that are worked on at once: 256 MiB."""
 
 Needs = Literal["confusion", "scores", "regions"]
 """A collector: `PerImageConfusion`, `ScoreHistogram`, `RegionConfidence`."""
@@ -69,6 +72,17 @@ class Replicates:
     def matrices(self) -> Floats:
         """Confusion matrices of the replicates, shape (R, C, C)."""
         return weighted_sum(self.weights, self.collected.confusions)
+
+    def blocks(self) -> Iterator[Replicates]:
+        """The same replicates, so many at a time that their matrices fit into `MATRIX_VALUES`."""
+        most = max(1, MATRIX_VALUES // max(1, self.split.size))
+        if len(self.weights) <= most:
+            yield self
+            return
+        for start in range(0, len(self.weights), most):
+            block = Replicates(self.collected, self.weights[start : start + most])
+            block.__dict__["split"] = self.split
+            yield block
 
 
 def show_proportion(value: float) -> str:
@@ -209,14 +223,17 @@ def confusion_metric(
 
 
 def _whole(function: Callable[[Counts], Floats], replicates: Replicates) -> Floats:
-    return function(replicates.matrices)
+    return np.concatenate([function(block.matrices) for block in replicates.blocks()])
 
 
 def _class_mean(function: Callable[[Counts], Floats], replicates: Replicates) -> Floats:
-    matrices, split = replicates.matrices, replicates.split
-    return mean_over_split_classes(
-        function(matrices), matrices.sum(axis=-1) > 0, split.sum(axis=1) > 0, function(split)
-    )
+    split = replicates.split
+    in_split, of_split = split.sum(axis=1) > 0, function(split)
+    means = [
+        mean_over_split_classes(function(matrices), matrices.sum(axis=-1) > 0, in_split, of_split)
+        for matrices in (block.matrices for block in replicates.blocks())
+    ]
+    return np.concatenate(means)
 
 
 def _of_classes(function: Callable[[Counts], Floats], collected: Collected) -> Floats:

@@ -1,0 +1,133 @@
+"""Three hundred classes from kept evaluations to the report, predictions of any images, and scores of any masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics import confusion_matrix, jaccard_score
+
+from analysis import load_model, predict, score
+from analysis.audit import __main__ as audit
+from analysis.evaluate import evaluate_checkpoints
+from analysis.export.graph import metadata_of, traced
+from analysis.failures import __main__ as failures_command
+from analysis.failures.label_errors import suspect
+from analysis.pictures import failure_picture, legend, mask_uri
+from analysis.report.__main__ import main as report
+from sweep.verify import load_run_split
+from trainables.data import SegmentationData
+
+from .small_run import MANY, PLACES, made_once
+
+Made = tuple[SegmentationData, Path]
+VOID = 65535
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory):
+    """A run on 300 classes, with its report on val."""
+    with made_once(tmp_path_factory, many=True) as (data, run):
+        assert report([str(run), "--split", "val", "--save-predictions"]) == 0
+        yield data, run
+
+
+def tables(run: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(run / "report" / "val" / "tables" / f"{name}.csv", dtype={"trial_id": str})
+
+
+def test_the_report_holds_what_scikit_learn_counts_in_the_kept_masks(made: Made) -> None:
+    data, run = made
+    split = load_run_split(run, "val")
+    evaluations = evaluate_checkpoints(run, {"best": run / "best" / "best"}, data, split)
+    (evaluation,) = evaluations.values()
+    truth, guess = [], []
+    for image_id in split.ids:
+        mask, prediction = data.mask(image_id), evaluation.prediction(image_id)
+        assert prediction.dtype == mask.dtype == np.uint16 and set(np.unique(mask)) == {*PLACES, VOID}
+        saved = Image.open(run / "report" / "val" / "predictions" / "best" / f"{image_id}.png")
+        np.testing.assert_array_equal(np.asarray(saved), prediction)
+        truth.append(mask[mask != VOID])
+        guess.append(prediction[mask != VOID])
+    true, found = np.concatenate(truth), np.concatenate(guess)
+    right = confusion_matrix(true, found, labels=range(len(MANY)))
+    np.testing.assert_array_equal(evaluation.confusions.sum(axis=0), right)
+    per_class = tables(run, "per_class").query("label == 'best'")
+    assert per_class["class"].tolist() == [info.name for info in MANY]
+    assert per_class["pixels"].tolist() == right.sum(axis=1).tolist()
+    iou = tables(run, "comparison").set_index("label").loc["best", "iou"]
+    assert iou == pytest.approx(jaccard_score(true, found, average="macro", zero_division=0))
+
+
+def test_the_page_stays_small(made: Made) -> None:
+    _, run = made
+    page = (run / "report" / "val" / "report.html").read_text(encoding="utf-8")
+    assert len(page) < 3_000_000 and "class 250" not in page.split('data-table="per_class"')[0]
+
+
+def test_the_audit_counts_the_same(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit.main([str(made[1]), "--split", "val"]) == 0, capsys.readouterr()
+
+
+def test_predictions_are_those_of_the_evaluation_in_16_bits(made: Made, tmp_path: Path) -> None:
+    data, run = made
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    ids = load_run_split(run, "val").ids[:2]
+    for image_id in ids:
+        (photos / f"{image_id}.png").write_bytes(data.paths(image_id)[0].read_bytes())
+    assert predict.main([str(run), str(photos), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    for image_id in ids:
+        saved = run / "report" / "val" / "predictions" / "best" / f"{image_id}.png"
+        assert (
+            np.asarray(Image.open(tmp_path / "out" / "masks" / f"{image_id}.png")) == np.asarray(Image.open(saved))
+        ).all()
+
+
+def test_any_masks_are_scored_and_their_failures_found(made: Made, tmp_path: Path) -> None:
+    data, run = made
+    for folder in ("truth", "model"):
+        (tmp_path / folder).mkdir()
+    for image_id in load_run_split(run, "val").ids:
+        (tmp_path / "truth" / f"{image_id}.png").write_bytes(data.paths(image_id)[1].read_bytes())
+        saved = run / "report" / "val" / "predictions" / "best" / f"{image_id}.png"
+        (tmp_path / "model" / f"{image_id}.png").write_bytes(saved.read_bytes())
+    given = ["--truth", str(tmp_path / "truth"), "--predictions", str(tmp_path / "model"), "--classes",
+             str(data.root / "classes.json"), "--no-report"]  # fmt: skip
+    assert score.main([*given, "--out", str(tmp_path / "scores")]) == 0
+    scored = pd.read_csv(tmp_path / "scores" / "scores.csv")["iou"][0]
+    assert scored == pytest.approx(tables(run, "comparison").set_index("label").loc["best", "iou"])
+    assert failures_command.main([*given[:-1], "--out", str(tmp_path / "failures")]) == 0
+    wanted = tables(run, "error_types").query("label == 'best'")[["type", "pixels"]]
+    found = pd.read_csv(tmp_path / "failures" / "error_types.csv")[["type", "pixels"]]
+    assert dict(found.to_numpy()) == dict(wanted.to_numpy())
+
+
+def test_an_exported_file_knows_every_class(made: Made) -> None:
+    trained = load_model(made[1])
+    about = metadata_of(trained, traced(trained), trained.size)
+    assert json.loads(about["ids"]) == list(range(300)) and len(json.loads(about["classes"])) == 300
+
+
+def test_pictures_show_the_classes_that_are_there(made: Made) -> None:
+    data, _ = made
+    image_id = data.ids()[0]
+    mask = data.mask(image_id)
+    prediction = np.where(mask == VOID, 299, mask).astype(np.uint16)
+    picture = failure_picture(data.image(image_id), mask, prediction, MANY, title=image_id)
+    assert picture.height < 700 and mask_uri(mask, MANY).startswith("data:image/png")
+    assert legend(MANY).size == (640, 26 * 254 + 24)
+    crowd = np.arange(40 * 56).reshape(40, 56).astype(np.uint16) % 300
+    assert failure_picture(data.image(image_id)[:40, :56], crowd, crowd, MANY, title="all").height < 900
+
+
+def test_label_errors_name_pairs_of_classes_beyond_a_byte() -> None:
+    mask = np.full((60, 80), 299, np.uint16)
+    said = mask.copy()
+    said[10:40, 10:60] = 256
+    found = suspect(mask, [said] * 3, 300)
+    assert found.masked.tolist() == [299] and found.said.tolist() == [256] and found.pixels.tolist() == [1500]
