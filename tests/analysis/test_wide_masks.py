@@ -109,7 +109,7 @@ def test_any_masks_are_scored_and_their_failures_found(made: Made, tmp_path: Pat
 
 def test_an_exported_file_knows_every_class(made: Made) -> None:
     trained = load_model(made[1])
-    about = metadata_of(trained, traced(trained), trained.size)
+    about = metadata_of(trained, traced(trained))
     assert json.loads(about["ids"]) == list(range(300)) and len(json.loads(about["classes"])) == 300
 
 

@@ -77,14 +77,14 @@ def confusion_matrix(prediction: Tensor, target: Tensor, classes: int) -> Tensor
 
 def _count_pairs(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
     """`confusion_matrix` of more classes than there are bytes: void is a row of its own, which is left out."""
-    rows = torch.where(truth == void_id(classes), classes, truth)
-    for ids, most in ((predicted, classes - 1), (rows, classes)):
-        if ids.numel() and (ids.min() < 0 or ids.max() > most):
+    rows = torch.where(truth == void_id(classes), -1, truth)
+    for ids, least in ((predicted, 0), (rows, -1)):
+        if ids.numel() and (ids.min() < least or ids.max() >= classes):
             raise ValueError(_unknown_ids(predicted, truth, classes))
     pairs = torch.zeros((classes + 1) * classes, dtype=torch.int64, device=predicted.device)
     for one, other in zip(rows.split(COUNTED_AT_ONCE), predicted.split(COUNTED_AT_ONCE), strict=True):
-        pairs += torch.bincount(one.long() * classes + other, minlength=len(pairs))
-    return pairs.view(classes + 1, classes)[:classes].clone()
+        pairs += torch.bincount((one.long() + 1) * classes + other, minlength=len(pairs))
+    return pairs.view(classes + 1, classes)[1:].clone()
 
 
 def _reject_ids_beyond(largest: int, predicted: Tensor, truth: Tensor, classes: int) -> None:
