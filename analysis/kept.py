@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import re
@@ -106,16 +107,21 @@ class Evaluation:
 
     def histogram_blocks(self, class_id: int) -> Iterator[npt.NDArray[np.int32]]:
         """The same, some images at a time in their order, as they were written."""
-        with np.load(self.folder / RESULTS_FILE, allow_pickle=False) as arrays:
-            for name in arrays.files:
-                if name.startswith(f"histograms/{class_id}/"):
-                    yield arrays[name]
+        for number in itertools.count():
+            name = f"histograms/{class_id}/{number}"
+            if name not in self._arrays:
+                return
+            yield self._arrays[name]
 
     def score_totals(self, class_id: int) -> npt.NDArray[np.int64]:
         """Score histogram of one class over all images, shape (2, SCORE_CELLS); read at each use."""
-        with np.load(self.folder / RESULTS_FILE, allow_pickle=False) as arrays:
-            totals: npt.NDArray[np.int64] = arrays[f"totals/{class_id}"]
-            return totals
+        totals: npt.NDArray[np.int64] = self._arrays[f"totals/{class_id}"]
+        return totals
+
+    @functools.cached_property
+    def _arrays(self) -> Any:
+        """The file, open: to find its members takes longer than to read one where there are many classes."""
+        return np.load(self.folder / RESULTS_FILE, allow_pickle=False)
 
     @functools.cached_property
     def _places(self) -> dict[str, int]:
