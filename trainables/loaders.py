@@ -20,6 +20,7 @@ from trainables.data.cache.decoded import DecodedCache
 from trainables.data.cache.scan import image_sizes
 from trainables.data.resizing import content_size
 from trainables.data.tiles import in_runs
+from trainables.data.void import mask_type
 from trainables.loader_processes import start_method, without_main
 from trainables.options import CROP, STRETCH, TILE
 from trainables.plugins import TakesPluginsAlong
@@ -229,7 +230,7 @@ def training_loader(
         workers: Loader processes; no influence on what is loaded.
         pin_memory: Whether batches are copied to memory that a GPU can read directly (pinned).
     """
-    samples.piped = _are_piped(samples.cache.size, batch_size, workers)
+    samples.piped = _are_piped(samples.cache, samples.cache.size, batch_size, workers)
     batches = EpochBatches(len(samples), batch_size, seed=samples.seed)
     options: dict[str, Any] = {"batch_sampler": batches, "collate_fn": samples.collate, "pin_memory": pin_memory}
     return _Loader(samples, **options, **_workers(workers)), batches
@@ -269,7 +270,7 @@ def evaluation_loader(
         shown = [content_size(size, cache.size, cache.resize) for size in image_sizes(cache.data, ids)]
         together = {"batch_sampler": list(in_runs(shown, batch_size))}
         size = max(shown, key=math.prod, default=size)
-    images.piped = _are_piped(size, batch_size, workers)
+    images.piped = _are_piped(cache, size, batch_size, workers)
     return EvaluationLoader(
         images,
         normalisation=normalisation,
@@ -297,8 +298,9 @@ def stacked(masks: Tensor | Sequence[Tensor]) -> Tensor:
     return masks if isinstance(masks, Tensor) else torch.stack(list(masks))
 
 
-def _are_piped(size: tuple[int, int], batch_size: int, workers: int) -> bool:
-    return workers > 0 and shared_memory.is_short(batch_size * size[0] * size[1] * 4, workers)  # RGB and the mask
+def _are_piped(cache: DecodedCache, size: tuple[int, int], batch_size: int, workers: int) -> bool:
+    of_mask = mask_tensor(np.empty(0, mask_type(len(cache.data.classes)))).element_size()
+    return workers > 0 and shared_memory.is_short(batch_size * size[0] * size[1] * (3 + of_mask), workers)
 
 
 def _workers(workers: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,14 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from analysis import load_model, predict, score
-from analysis.audit import __main__ as audit
+from analysis import predict, score
+from analysis.audit.components import find_parts
+from analysis.audit.factors import measure as factors_of
+from analysis.audit.images import look_at
 from analysis.evaluate import evaluate_checkpoints
-from analysis.export.graph import metadata_of, traced
 from analysis.failures import __main__ as failures_command
 from analysis.failures.label_errors import suspect
+from analysis.failures.split import measure_image
 from analysis.pictures import failure_picture, legend, mask_uri
 from analysis.report.__main__ import main as report
 from sweep.verify import load_run_split
@@ -69,10 +70,6 @@ def test_the_page_stays_small(made: Made) -> None:
     assert len(page) < 3_000_000 and "class 250" not in page.split('data-table="per_class"')[0]
 
 
-def test_the_audit_counts_the_same(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    assert audit.main([str(made[1]), "--split", "val"]) == 0, capsys.readouterr()
-
-
 def test_predictions_are_those_of_the_evaluation_in_16_bits(made: Made, tmp_path: Path) -> None:
     data, run = made
     photos = tmp_path / "photos"
@@ -107,12 +104,6 @@ def test_any_masks_are_scored_and_their_failures_found(made: Made, tmp_path: Pat
     assert dict(found.to_numpy()) == dict(wanted.to_numpy())
 
 
-def test_an_exported_file_knows_every_class(made: Made) -> None:
-    trained = load_model(made[1])
-    about = metadata_of(trained, traced(trained))
-    assert json.loads(about["ids"]) == list(range(300)) and len(json.loads(about["classes"])) == 300
-
-
 def test_pictures_show_the_classes_that_are_there(made: Made) -> None:
     data, _ = made
     image_id = data.ids()[0]
@@ -123,6 +114,38 @@ def test_pictures_show_the_classes_that_are_there(made: Made) -> None:
     assert legend(MANY).size == (640, 26 * 254 + 24)
     crowd = np.arange(40 * 56).reshape(40, 56).astype(np.uint16) % 300
     assert failure_picture(data.image(image_id)[:40, :56], crowd, crowd, MANY, title="all").height < 900
+
+
+def test_what_is_measured_does_not_depend_on_the_ids() -> None:
+    """The report's measures and the audit's, of three classes and of the same among 300."""
+    rng = np.random.default_rng(0)
+    truth, guess = (np.kron(rng.integers(0, most, (8, 11)), np.ones((7, 6), int)).astype(np.uint8) for most in (4, 3))
+    truth[truth == 3] = 255
+    image = rng.integers(0, 256, (*truth.shape, 3)).astype(np.uint8)
+    few, many = np.arange(3), np.full(300, 2)
+    many[list(PLACES)] = few
+    place = np.zeros(256, np.uint16)
+    place[:3], place[255] = PLACES, VOID
+    (own,) = measure_image(truth, [guess], "abc", few, image=image)
+    (wide,) = measure_image(place[truth], [place[guess]], [str(one) for one in range(300)], many, image=image)
+    np.testing.assert_array_equal(wide.confusion[np.ix_(PLACES, PLACES)], own.confusion)
+    mapped = np.column_stack([own.counts[:, 0], place[own.counts[:, 1:3]], own.counts[:, 3]])
+    np.testing.assert_array_equal(wide.counts, mapped)
+    np.testing.assert_array_equal(wide.factors, own.factors)
+    np.testing.assert_array_equal(wide.components.type_pixels, own.components.type_pixels)
+    taken = own.components.taken_for
+    np.testing.assert_array_equal(wide.components.taken_for, np.where(taken < 0, -1, place[taken]))
+    assert [(one.class_id, one.iou, one.boundary_fraction) for one in wide.regions] == [
+        (place[one.class_id], one.iou, one.boundary_fraction) for one in own.regions
+    ]
+    parts = find_parts(truth), find_parts(place[truth])
+    by_audit = look_at(truth, parts[0], guess, few), look_at(place[truth], parts[1], place[guess], many)
+    np.testing.assert_array_equal(by_audit[1].pairs[np.ix_(PLACES, PLACES)], own.confusion)
+    for found, counts in zip(by_audit, (own.counts, wide.counts), strict=True):
+        assert sorted(map(tuple, found.types.tolist())) == sorted(map(tuple, counts.tolist()))
+    np.testing.assert_array_equal(
+        factors_of(image, place[truth], parts[1], many), factors_of(image, truth, parts[0], few)
+    )
 
 
 def test_label_errors_name_pairs_of_classes_beyond_a_byte() -> None:
