@@ -124,10 +124,11 @@ def test_what_is_measured_does_not_depend_on_the_ids() -> None:
     image = rng.integers(0, 256, (*truth.shape, 3)).astype(np.uint8)
     few, many = np.arange(3), np.full(300, 2)
     many[list(PLACES)] = few
-    place = np.zeros(256, np.uint16)
+    place = np.zeros(256, np.int64)
     place[:3], place[255] = PLACES, VOID
     (own,) = measure_image(truth, [guess], "abc", few, image=image)
-    (wide,) = measure_image(place[truth], [place[guess]], [str(one) for one in range(300)], many, image=image)
+    of_many = [place[mask].astype(np.uint16) for mask in (truth, guess)]
+    (wide,) = measure_image(of_many[0], of_many[1:], [str(one) for one in range(300)], many, image=image)
     np.testing.assert_array_equal(wide.confusion[np.ix_(PLACES, PLACES)], own.confusion)
     mapped = np.column_stack([own.counts[:, 0], place[own.counts[:, 1:3]], own.counts[:, 3]])
     np.testing.assert_array_equal(wide.counts, mapped)
@@ -138,13 +139,13 @@ def test_what_is_measured_does_not_depend_on_the_ids() -> None:
     assert [(one.class_id, one.iou, one.boundary_fraction) for one in wide.regions] == [
         (place[one.class_id], one.iou, one.boundary_fraction) for one in own.regions
     ]
-    parts = find_parts(truth), find_parts(place[truth])
-    by_audit = look_at(truth, parts[0], guess, few), look_at(place[truth], parts[1], place[guess], many)
+    parts = find_parts(truth), find_parts(of_many[0])
+    by_audit = look_at(truth, parts[0], guess, few), look_at(of_many[0], parts[1], of_many[1], many)
     np.testing.assert_array_equal(by_audit[1].pairs[np.ix_(PLACES, PLACES)], own.confusion)
     for found, counts in zip(by_audit, (own.counts, wide.counts), strict=True):
         assert sorted(map(tuple, found.types.tolist())) == sorted(map(tuple, counts.tolist()))
     np.testing.assert_array_equal(
-        factors_of(image, place[truth], parts[1], many), factors_of(image, truth, parts[0], few)
+        factors_of(image, of_many[0], parts[1], many), factors_of(image, truth, parts[0], few)
     )
 
 
