@@ -41,7 +41,7 @@ from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_val_count
 from trainables.data.cache.decoded import class_pixels
 from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
-from trainables.errors import SegsweepError
+from trainables.errors import MachineError, SegsweepError
 from trainables.execution import TrialData
 from trainables.labels import BEST
 from trainables.metrics import Collected, sampling_units
@@ -266,6 +266,10 @@ class Session:
         except KeyboardInterrupt:
             conductor.on_interrupt("the refit was interrupted")
             return True
+        except MachineError:
+            if self.tracker is not None:
+                self.tracker.close(timeout=30)
+            raise
         return False
 
     def _warn(self, text: str) -> None:

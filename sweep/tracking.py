@@ -22,8 +22,10 @@ from sweep.verdict import Verdict, named
 from sweep.verify import open_run
 from trainables import commands
 from trainables.config import TrialConfig
-from trainables.data.reading.names import expanded
-from trainables.errors import SegsweepError
+from trainables.data.flags import add_run
+from trainables.errors import DataError
+from trainables.flags import command_parser
+from trainables.guarded import guarded
 from trainables.redact import redacted
 from trainables.run_folder import REPORT_FILE, TABLES_FOLDER, report_folder
 
@@ -249,25 +251,23 @@ def verdict_summary(event: Event | None) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m sweep.tracking RUN`: writes the run's report to W&B, that on test, or where there is none on val."""
-    flags = argparse.ArgumentParser(prog=commands.prog("sweep.tracking"), description=main.__doc__)
-    flags.add_argument("run", type=expanded, metavar="RUN", help="folder of the run, such as runs/NAME")
+    flags = command_parser("sweep.tracking", main.__doc__)
+    add_run(flags)
     flags.add_argument("--wandb", choices=("offline", "online"), default="offline")
     flags.add_argument("--wandb-project", metavar="NAME", help="default: the sweep's own")
     asked = flags.parse_args(arguments)
+    return guarded(lambda: _write_report(asked), interrupted="interrupted")
 
+
+def _write_report(asked: argparse.Namespace) -> int:
     def warn(text: str) -> None:
         print(text, file=sys.stderr)
 
-    try:
-        manifest = open_run(asked.run)
-    except SegsweepError as error:
-        warn(str(error))
-        return error.exit_code
+    manifest = open_run(asked.run)
     reports = [report_folder(asked.run, split) for split in ("test", "val")]
     report = next((one for one in reports if (one / REPORT_FILE).is_file()), None)
     if report is None:
-        warn(f"{reports[0]} holds no report yet: {commands.report(asked.run)}")
-        return 1
+        raise DataError(f"{reports[0]} holds no report yet: {commands.report(asked.run)}")
     tracker = Tracker(
         asked.run,
         sweep=manifest.name,
