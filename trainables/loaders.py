@@ -32,19 +32,36 @@ IMAGENET_NORMALISATION: Normalisation = {"mean": (0.485, 0.456, 0.406), "std": (
 
 
 @dataclass(frozen=True)
+class FeatureMaps:
+    """What a frozen backbone made of a batch of images.
+
+    Attributes:
+        maps: By name, each of shape (B, C, h, w), as `SegmentationModel.decode` takes them.
+        size: Height and width of the images.
+    """
+
+    maps: Mapping[str, Tensor]
+    size: tuple[int, int]
+
+    def pin_memory(self) -> FeatureMaps:
+        """A copy in pinned memory."""
+        return FeatureMaps({name: found.pin_memory() for name, found in self.maps.items()}, self.size)
+
+
+@dataclass(frozen=True)
 class Batch:
     """Images as the model's input and their masks.
 
     Attributes:
         ids: Image ids, length B.
-        images: uint8 of shape (B, H, W, C); where an evaluation slides windows over them (`tile`), B images of shape
-            (h, w, C) as they are, read-only.
+        images: uint8 of shape (B, H, W, C), or what a frozen backbone made of them; where an evaluation slides windows
+            over them (`tile`), B images of shape (h, w, C) as they are, read-only.
         masks: uint8; for training one tensor (B, H, W), for evaluation B tensors at the masks' original sizes.
         piped: Whether a loader process sends its content through a pipe, not through shared memory.
     """
 
     ids: Sequence[str]
-    images: Tensor | Sequence[Image]
+    images: Tensor | FeatureMaps | Sequence[Image]
     masks: Tensor | Sequence[Tensor]
     piped: bool = False
 
@@ -57,16 +74,21 @@ class Batch:
         return _from_arrays, (self.ids, images, masks)
 
     @property
-    def input(self) -> Tensor:
-        """The images where all are of the model's input size: in training, and in evaluations without windows."""
-        assert isinstance(self.images, Tensor)
+    def is_input(self) -> bool:
+        """Whether all images are of the model's input size: in training, and in evaluations without windows."""
+        return isinstance(self.images, Tensor | FeatureMaps)
+
+    @property
+    def input(self) -> Tensor | FeatureMaps:
+        """The images where they are that."""
+        assert isinstance(self.images, Tensor | FeatureMaps)
         return self.images
 
     def pin_memory(self) -> Batch:
         """A copy in pinned memory, which a GPU can read directly; loaders call this method on batches that have it."""
         masks = self.masks
         pinned = masks.pin_memory() if isinstance(masks, Tensor) else [mask.pin_memory() for mask in masks]
-        images = self.images.pin_memory() if isinstance(self.images, Tensor) else self.images
+        images = self.input.pin_memory() if self.is_input else self.images
         return Batch(self.ids, images, pinned)
 
 
@@ -78,7 +100,7 @@ def _from_arrays(ids: Sequence[str], images: Image | Sequence[Image], masks: Mas
     )
 
 
-class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):
+class TrainingSet(TakesPluginsAlong, Dataset[Any]):
     """Augmented samples; item (epoch, index) draws from a seed of its own, whatever process asks for it.
 
     Args:
@@ -102,17 +124,21 @@ class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self.ids) else 0
 
-    def __getitem__(self, item: tuple[int, int]) -> Sample:
-        epoch, index = item
-        place = int(np.searchsorted(self._ends, index, side="right"))
-        image_id = self.ids[place]
-        tile = index - (int(self._ends[place - 1]) if place else 0)
-        parts = (self.seed, epoch, image_id, *((tile,) if tile else ()))
+    def __getitem__(self, item: tuple[int, int]) -> Any:
+        image_id, parts = self.drawn_for(item)
         image, mask = self.cache.train_arrays(image_id)
         image, mask = self.policy(image, mask, seed=derived_seed("augment", *parts))
         return Sample(image_id, image, mask, derived_seed("mix", *parts))
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
+    def drawn_for(self, item: tuple[int, int]) -> tuple[str, tuple[str | int, ...]]:
+        """The image of an item, and what the seeds of its sample are derived from."""
+        epoch, index = item
+        place = int(np.searchsorted(self._ends, index, side="right"))
+        image_id = self.ids[place]
+        tile = index - (int(self._ends[place - 1]) if place else 0)
+        return image_id, (self.seed, epoch, image_id, *((tile,) if tile else ()))
+
+    def collate(self, samples: Sequence[Any]) -> Batch:
         """Stacks samples into a batch and mixes them where the policy does; each draws from its own seed."""
         images, masks = self.policy.mix(
             np.stack([sample.image for sample in samples]),
@@ -260,12 +286,25 @@ def evaluation_loader(
     """
     cache = data if isinstance(data, DecodedCache) else DecodedCache(data, size, limit_bytes=0, resize=resize)
     images = EvaluationSet(cache, ids)
+    return loader_of(images, batch_size=batch_size, normalisation=normalisation, workers=workers, pin_memory=pin_memory)
+
+
+def loader_of(
+    images: EvaluationSet,
+    *,
+    batch_size: int,
+    normalisation: Normalisation,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> EvaluationLoader:
+    """`evaluation_loader` of images as they are read."""
+    cache, size = images.cache, images.cache.size
     together: dict[str, Any] = {"batch_size": batch_size}
     if cache.resize == TILE:
         # Windows are read where they are seen: whole images would go through the pipes of loader processes.
         together, workers = {"batch_size": 1}, 0
     elif cache.resize == CROP:
-        shown = [content_size(size, cache.size, cache.resize) for size in image_sizes(cache.data, ids)]
+        shown = [content_size(size, cache.size, cache.resize) for size in image_sizes(cache.data, images.ids)]
         together = {"batch_sampler": list(in_runs(shown, batch_size))}
         size = max(shown, key=math.prod, default=size)
     images.piped = _are_piped(size, batch_size, workers)
