@@ -18,6 +18,7 @@ from trainables.config import TrialConfig
 from trainables.data.base import Image
 from trainables.data.cache.decoded import DataCaches, DecodedCache, class_pixels
 from trainables.data.cache.scan import band_statistics, image_sizes
+from trainables.data.resizing import content_size
 from trainables.data.tiles import tiles_per_epoch
 from trainables.errors import DivergedError
 from trainables.execution import Execution, TrialData
@@ -31,7 +32,7 @@ from trainables.models import build_for_bands, build_model
 from trainables.models.bands import normalisation_of
 from trainables.models.base import SegmentationModel
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
-from trainables.options import TILE
+from trainables.options import TILE, way_of
 from trainables.plugins import used_by
 from trainables.record import TrialRecord
 from trainables.seeds import derived_seed
@@ -109,7 +110,14 @@ class Trial:
         means = [round(255 * mean) for mean in self.model.normalisation["mean"]]
         hidden = None if self.data.data.bands is None else means
         policy = Policy(config.augment, config.image_size, resize=config.resize, hidden=hidden)
-        self.samples = TrainingSet(cache, self.data.train, policy, seed=config.seed, tiles=self._tiles())
+        self.samples = TrainingSet(
+            cache,
+            self.data.train,
+            policy,
+            seed=config.seed,
+            tiles=self._tiles(),
+            class_tiles=config.training.class_tiles,
+        )
         self.train_loader, self.batches = training_loader(
             self.samples, batch_size=config.batch_size, workers=workers, pin_memory=on_gpu
         )
@@ -125,10 +133,11 @@ class Trial:
 
     def _tiles(self) -> list[int]:
         """How many samples an epoch draws from each image of train; empty where it is one from each."""
-        if self.config.resize != TILE:
+        tile, resize = self.config.image_size, self.config.resize
+        if way_of(resize) != TILE:
             return []
         sizes = image_sizes(self.data.data, self.data.train)
-        return [tiles_per_epoch(size, self.config.image_size) for size in sizes]
+        return [tiles_per_epoch(content_size(size, tile, resize), tile) for size in sizes]
 
     def _features(self, cache: DecodedCache, execution: Execution) -> FeaturesOnce | None:
         """The feature maps of a frozen backbone, where each image has few and all of them find room in the cache."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from trainables.augmentations import TRANSFORMS
 from trainables.augmentations.color import ColorMatrices, ColorMatrix
-from trainables.augmentations.geometry import Fit, ScaleCrop
+from trainables.augmentations.geometry import AROUND, Fit, ScaleCrop
 from trainables.augmentations.magnitudes import MAGNITUDES
 from trainables.augmentations.mixing import Mixing
 from trainables.augmentations.spec import PolicySpec, TransformSpec
@@ -24,7 +24,7 @@ from trainables.augmentations.transforms import HIDDEN_COLOR, Built, limit_built
 from trainables.data.base import VOID, Image, Mask
 from trainables.data.resizing import Size, fit_image
 from trainables.errors import UsageError, WiringError
-from trainables.options import CUTTING, STRETCH
+from trainables.options import CUTTING, STRETCH, way_of
 
 FLIPS: Mapping[str, Callable[[Image], Image]] = {"hflip": lambda image: image[:, ::-1]}
 """Transformations with one result for each image, by name."""
@@ -36,7 +36,7 @@ class Policy:
     Args:
         spec: What to apply.
         size: Height and width of the results in pixels.
-        resize: How an image comes to that size, one of `RESIZES`.
+        resize: How an image comes to that size, one of `RESIZES`, or `tile@SCALE` for images that have that scale.
         hidden: What hidden pixels of images with other channels than red, green and blue are painted with, one value
             for each channel. None: images are RGB.
 
@@ -64,13 +64,17 @@ class Policy:
             self._compose = A.Compose(_steps(self._built, self._fit))
         self._mixings = [built for built in self._built.values() if isinstance(built, Mixing)]
 
-    def __call__(self, image: Image, mask: Mask, *, seed: int) -> tuple[Image, Mask]:
+    def __call__(
+        self, image: Image, mask: Mask, *, seed: int, around: tuple[int, int] | None = None
+    ) -> tuple[Image, Mask]:
         """Transforms an image and its mask in step.
 
         Args:
             image: Of shape (h, w, C).
             mask: Class ids or `VOID` of shape (h, w).
             seed: >= 0; the same seed gives the same result whatever ran before and in whatever process.
+            around: Row and column of a pixel that lies in the part which is cut out, where one is (`CUTTING`); what
+                moves the part afterwards, such as a rotation, may move it out again.
 
         Returns:
             Image of shape (*size, C) and mask of shape `size`.
@@ -78,7 +82,8 @@ class Policy:
         # Compose.set_random_seed(seed) would seed every transformation alike: all would draw the same first number,
         # so that of two transformations with p=0.5 either both are applied or none. They must share one stream.
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        result = self._compose(image=image, mask=mask)
+        place = {} if around is None else {AROUND: around}
+        result = self._compose(image=image, mask=mask, **place)
         return result["image"], result["mask"]
 
     def views(self, image: Image, *, most: int = 4) -> list[Image] | None:
@@ -91,7 +96,7 @@ class Policy:
         Returns:
             Images of shape (*size, C); None if there are more, or no end of them.
         """
-        if self._mixings or self.resize in CUTTING or any(name not in FLIPS for name in self._built):
+        if self._mixings or way_of(self.resize) in CUTTING or any(name not in FLIPS for name in self._built):
             return None
         views = [fit_image(image, self.size, self.resize)]
         for name, built in self._built.items():
