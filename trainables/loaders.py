@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -18,9 +19,9 @@ from trainables.data.base import Image, Mask, SegmentationData
 from trainables.data.cache.decoded import DecodedCache
 from trainables.data.cache.scan import image_sizes
 from trainables.data.resizing import content_size
-from trainables.data.tiles import in_runs
+from trainables.data.tiles import in_runs, pixels_of_classes
 from trainables.loader_processes import start_method, without_main
-from trainables.options import CROP, STRETCH, TILE
+from trainables.options import CROP, STRETCH, TILE, way_of
 from trainables.plugins import TakesPluginsAlong
 from trainables.seeds import derived_seed
 
@@ -109,16 +110,26 @@ class TrainingSet(TakesPluginsAlong, Dataset[Any]):
         policy: Makes a sample of an image.
         seed: Of the trial.
         tiles: How many samples each image gives in an epoch; one each by default.
+        class_tiles: The share of samples whose part of an image shows a class, see `TrainingOptions`.
     """
 
     def __init__(
-        self, cache: DecodedCache, ids: Sequence[str], policy: Policy, *, seed: int, tiles: Sequence[int] = ()
+        self,
+        cache: DecodedCache,
+        ids: Sequence[str],
+        policy: Policy,
+        *,
+        seed: int,
+        tiles: Sequence[int] = (),
+        class_tiles: float = 0.0,
     ) -> None:
         self.cache = cache
         self.ids = ids
         self.policy = policy
         self.seed = seed
+        self.class_tiles = class_tiles
         self.piped = False
+        self._pixels: dict[str, dict[int, npt.NDArray[np.int64]]] = {}
         self._ends = np.cumsum(tiles or [1] * len(ids))
 
     def __len__(self) -> int:
@@ -127,7 +138,8 @@ class TrainingSet(TakesPluginsAlong, Dataset[Any]):
     def __getitem__(self, item: tuple[int, int]) -> Any:
         image_id, parts = self.drawn_for(item)
         image, mask = self.cache.train_arrays(image_id)
-        image, mask = self.policy(image, mask, seed=derived_seed("augment", *parts))
+        around = self._around(image_id, mask, derived_seed("class_tile", *parts)) if self.class_tiles else None
+        image, mask = self.policy(image, mask, seed=derived_seed("augment", *parts), around=around)
         return Sample(image_id, image, mask, derived_seed("mix", *parts))
 
     def drawn_for(self, item: tuple[int, int]) -> tuple[str, tuple[str | int, ...]]:
@@ -137,6 +149,19 @@ class TrainingSet(TakesPluginsAlong, Dataset[Any]):
         image_id = self.ids[place]
         tile = index - (int(self._ends[place - 1]) if place else 0)
         return image_id, (self.seed, epoch, image_id, *((tile,) if tile else ()))
+
+    def _around(self, image_id: str, mask: Mask, seed: int) -> tuple[int, int] | None:
+        """A pixel that the part of an image has to show, of a class drawn among those in its mask; None: any part."""
+        generator = np.random.default_rng(seed)
+        if generator.random() >= self.class_tiles:
+            return None
+        if image_id not in self._pixels:
+            self._pixels[image_id] = pixels_of_classes(mask, seed=derived_seed("class_pixels", image_id))
+        of_classes = list(self._pixels[image_id].values())
+        if not of_classes:
+            return None
+        row, column = generator.choice(of_classes[generator.integers(len(of_classes))])
+        return int(row), int(column)
 
     def collate(self, samples: Sequence[Any]) -> Batch:
         """Stacks samples into a batch and mixes them where the policy does; each draws from its own seed."""
@@ -159,7 +184,7 @@ class Sample(NamedTuple):
 
 
 class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Any, Tensor]]):
-    """Images as the model's input (`fit_image`), or for `tile` as they are, masks untouched."""
+    """Images as the model's input (`fit_image`), or for `tile` at their `content_size`, masks untouched."""
 
     def __init__(self, cache: DecodedCache, ids: Sequence[str]) -> None:
         self.cache = cache
@@ -171,7 +196,7 @@ class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Any, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[str, Tensor | Image, Tensor]:
         image_id = self.ids[index]
-        if self.cache.resize == TILE:
+        if way_of(self.cache.resize) == TILE:
             whole, mask = self.cache.whole_arrays(image_id)
             return image_id, whole, torch.from_numpy(mask)
         image, mask = self.cache.eval_arrays(image_id)
@@ -206,7 +231,7 @@ class EvaluationLoader(_Loader):
 
     @property
     def resize(self) -> str:
-        """How its images came to the model's input size, one of `RESIZES`."""
+        """How its images came to the model's input size, one of `RESIZES` or `tile@SCALE`."""
         return str(self._cache.resize)
 
     @property
@@ -279,7 +304,7 @@ def evaluation_loader(
         size: Height and width of the model's input.
         batch_size: Images, or windows of one (`tile`), per forward pass; no influence on the result beyond rounding.
             With `crop` only neighbours of one size are in a pass together.
-        resize: How images come to that size, one of `RESIZES`.
+        resize: How images come to that size, one of `RESIZES` or `tile@SCALE`.
         normalisation: Channel statistics of the model; carried by the loader for `evaluate`.
         workers: Loader processes.
         pin_memory: As for `training_loader`.
@@ -300,7 +325,7 @@ def loader_of(
     """`evaluation_loader` of images as they are read."""
     cache, size = images.cache, images.cache.size
     together: dict[str, Any] = {"batch_size": batch_size}
-    if cache.resize == TILE:
+    if way_of(cache.resize) == TILE:
         # Windows are read where they are seen: whole images would go through the pipes of loader processes.
         together, workers = {"batch_size": 1}, 0
     elif cache.resize == CROP:
