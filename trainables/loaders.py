@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from trainables import shared_memory
 from trainables.augmentations import Policy
@@ -20,7 +20,7 @@ from trainables.data.cache.decoded import DecodedCache
 from trainables.data.cache.scan import image_sizes
 from trainables.data.resizing import content_size
 from trainables.data.tiles import in_runs, pixels_of_classes
-from trainables.loader_processes import start_method, without_main
+from trainables.loader_processes import start_method, with_own_errors, without_main
 from trainables.options import CROP, STRETCH, TILE, way_of
 from trainables.plugins import TakesPluginsAlong
 from trainables.seeds import derived_seed
@@ -84,6 +84,27 @@ class Batch:
         """The images where they are that."""
         assert isinstance(self.images, Tensor | FeatureMaps)
         return self.images
+
+    def sent(self) -> Batch:
+        """What a loader process hands over: its tensors in shared memory, or for the pipe where there is no room.
+
+        Another program may fill the shared memory at any time, and what writes into a full one is killed. torch's queue
+        would move tensors only after it has taken the batch, in a thread in which an error is lost: then the loader
+        waits for ever.
+        """
+        if self.piped or get_worker_info() is None:
+            return self
+        tensors = [one for one in (self.images, self.masks) if isinstance(one, Tensor)]
+        if not isinstance(self.masks, Tensor):
+            tensors += self.masks
+        if not shared_memory.has_room(sum(one.nbytes for one in tensors)):
+            return replace(self, piped=True)
+        try:
+            for one in tensors:
+                one.share_memory_()
+        except RuntimeError:  # no more open files, say
+            return replace(self, piped=True)
+        return self
 
     def pin_memory(self) -> Batch:
         """A copy in pinned memory, which a GPU can read directly; loaders call this method on batches that have it."""
@@ -171,7 +192,7 @@ class TrainingSet(TakesPluginsAlong, Dataset[Any]):
             [sample.mix_seed for sample in samples],
         )
         ids = [sample.image_id for sample in samples]
-        return Batch(ids, torch.from_numpy(images), torch.from_numpy(masks), self.piped)
+        return Batch(ids, torch.from_numpy(images), torch.from_numpy(masks), self.piped).sent()
 
 
 class Sample(NamedTuple):
@@ -205,15 +226,17 @@ class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Any, Tensor]]):
     def collate(self, samples: Sequence[tuple[str, Any, Tensor]]) -> Batch:
         """Stacks the images, unless they are as they are; masks keep their sizes."""
         ids, images, masks = zip(*samples, strict=True)
-        return Batch(ids, torch.stack(images) if isinstance(images[0], Tensor) else images, masks, self.piped)
+        whole = torch.stack(images) if isinstance(images[0], Tensor) else images
+        return Batch(ids, whole, masks, self.piped).sent()
 
 
 class _Loader(DataLoader[Any]):
-    """Whose processes start without the program's main module."""
+    """Whose processes start without the program's main module, and whose errors are those of its data."""
 
     def __iter__(self) -> Any:
         with without_main():
-            return super().__iter__()
+            batches = super().__iter__()
+        return with_own_errors(batches) if self.num_workers else batches
 
 
 class EvaluationLoader(_Loader):
