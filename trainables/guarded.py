@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from rich.console import Console
@@ -64,6 +65,24 @@ def ignoring_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def holding_signals() -> Iterator[None]:
+    """Ctrl-C and what else interrupts this process is heard after the body: what the body does is done as a whole."""
+    here = threading.current_thread() is threading.main_thread()
+    heard: list[tuple[int, FrameType | None]] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if here else ()
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, lambda *signalled: heard.append(signalled))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number, frame in heard:
+            handlers[signal.Signals(number)](number, frame)
 
 
 def leave(code: int) -> NoReturn:
