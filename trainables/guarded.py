@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import threading
@@ -29,6 +30,7 @@ def guarded(body: Callable[[], int], *, interrupted: str) -> int:
     Returns:
         The exit code: the body's own, that of a `SegsweepError`, 1 if a file could not be written, 130 after Ctrl-C.
     """
+    _print_whatever_comes()
     try:
         return body()
     except SegsweepError as error:
@@ -40,6 +42,13 @@ def guarded(body: Callable[[], int], *, interrupted: str) -> int:
     except KeyboardInterrupt:
         Console(stderr=True).print(interrupted, markup=False, soft_wrap=True)
         return INTERRUPTED
+
+
+def _print_whatever_comes() -> None:
+    """A character that a terminal cannot show, such as one of a class name, is printed as `?` instead of a crash."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 @contextmanager
