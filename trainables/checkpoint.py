@@ -290,8 +290,8 @@ def rebuild_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
         model.load_state_dict(load_file(path))
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path} does not fit {name} as this project and its packages build it here: they are of other versions than "
-            "those that trained it, which manifest.json of its run names; use these"
+            f"{path} does not fit {name} as this project and its packages build it here: they are of other versions "
+            "than those that trained it, which manifest.json of its run names; use these"
         ) from error
     normalisation: Any = {key: tuple(values) for key, values in record.normalisation.items()}
     model.normalisation = normalisation

@@ -15,7 +15,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-import transformers
 from PIL import Image
 from timm.layers import Conv2dSame
 
@@ -31,8 +30,7 @@ from analysis.predicting import Predictor
 from trainables.data.resizing import content_size, fit_image
 from trainables.latency import Latency
 from trainables.loops import to_input
-from trainables.models import SegmentationModel, build_model
-from trainables.models.mit import MixTransformerFeatures
+from trainables.models import build_model
 from trainables.models.timm_backbones import with_constant_padding
 from trainables.options import CROP, LETTERBOX, RESIZES, TILE
 
@@ -241,15 +239,12 @@ def test_tensorflows_padding_is_constant_where_strides_divide_the_sides():
         assert torch.equal(fixed(images)["out"], model(images)["out"])
 
 
-NORMALISATION = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
-
-
 class Small(torch.nn.Module):
     """A model of one layer between two convolutions."""
 
     def __init__(self, layer):
         super().__init__()
-        self.normalisation = NORMALISATION
+        self.normalisation = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
         self.first, self.layer, self.last = torch.nn.Conv2d(3, 8, 3, padding=1), layer, torch.nn.LazyConv2d(3, 1)
 
     def forward(self, images, *, resize=True):
@@ -257,19 +252,9 @@ class Small(torch.nn.Module):
         return {"out": torch.nn.functional.interpolate(logits, images.shape[-2:], mode="bilinear")}
 
 
-def small_mit():
-    config = transformers.SegformerConfig(depths=[1] * 4, hidden_sizes=[8, 16, 20, 32])
-    features = MixTransformerFeatures(transformers.SegformerModel(config), ("stride4", "out"))
-    model = SegmentationModel(
-        features, torch.nn.Conv2d(32, 3, 1), name="small", head_input="out", normalisation=NORMALISATION
-    )
-    return model.eval()
-
-
 KINDS = {
     "padding that depends on the size": (lambda: Small(Conv2dSame(8, 8, 3, stride=2)), 32),
     "pooling to several cells": (lambda: Small(torch.nn.AdaptiveAvgPool2d(3)), 1),
-    "attention in stages": (small_mit, 1),
     "patches": (lambda: build_model("linear_test_vit", ["left", "right", "dot"]), 16),
 }
 

@@ -143,9 +143,9 @@ class MixTransformer:
                 told = error
                 break
         raise WeightsError(
-            f"no ImageNet weights for {self.name} ({type(told).__name__}: {' '.join(str(told).split())[:200]}); connect "
-            f"to the network once, or {by_hand(self.repository, [_FILES[0]])} (or its {_FILES[1]}, beside it), or train "
-            "from scratch with --weights none"
+            f"no ImageNet weights for {self.name} ({type(told).__name__}: {' '.join(str(told).split())[:200]}); "
+            f"connect to the network once, or {by_hand(self.repository, [_FILES[0]])} (or its {_FILES[1]}, beside it), "
+            "or train from scratch with --weights none"
         ) from told
 
 
