@@ -54,6 +54,7 @@ ONLY_IN = {
     "tifffile": ("trainables/data/reading/rasters.py",),
     "timm": ("trainables/models/timm_backbones.py",),
     "segmentation_models_pytorch": ("trainables/models/library.py",),
+    "transformers": ("trainables/models/mit.py",),
 }
 BY_NAME = {
     "module": "trainables.registry, which loads the modules that registries name",
