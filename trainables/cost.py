@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables import commands, plugins
+from trainables.allocator import keep_freed_memory, return_freed_memory
 from trainables.data import DATASETS
 from trainables.data.cache.scan import image_sizes
 from trainables.data.tiles import counted_tiles, window_count
@@ -296,8 +297,9 @@ def _forget_peak() -> None:
     """
     import torch
 
+    gc.collect()
+    return_freed_memory()
     if torch.cuda.is_available():
-        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -330,6 +332,7 @@ def _device_bytes(execution: Execution) -> int:
 
 def main() -> int:
     """Measures what an order on the standard input asks for; prints one line of JSON per configuration."""
+    keep_freed_memory()
     plugins.load_given(sys.argv[1:])
     order = json.load(sys.stdin)
     data = DATASETS.get(order["data"]["name"])(root=order["data"]["root"] and Path(order["data"]["root"]))
