@@ -5,8 +5,8 @@
 Runs a sweep of the embedded images (without flags the one that `python -m sweep.run` makes of nothing) on a terminal of
 its own and notes when each of its status lines appears. What its slots did is from its journal, from the first step of
 training to the end of the last trial: slot-seconds in epochs (training and validation), between the epochs of a trial
-(checkpoint, the result's way to the driver and back), at the start of trials (from the suggestion to the first step) and
-without a trial. The share in epochs is the efficiency.
+(checkpoint, the result's way to the driver and back), at the start of trials (suggestion to first step) and without a
+trial. The share in epochs is the efficiency.
 """
 
 from __future__ import annotations
