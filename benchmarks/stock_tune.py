@@ -4,8 +4,8 @@
 
 In each round, one after the other: Ray alone (`import ray; ray.init()`, a process that ends then); ours, which is
 `python -m sweep.run` on the embedded images (space `lr`, TPE, ASHA, no confirmation, W&B off, without the report on
-val unless `--report`); and `benchmarks/stock_sweep.py` with the configurations that ours suggested, its rungs, images and
-batches. A busy machine slows a round alike: ratios are of one round, and the last lines have their medians. Ray's
+val unless `--report`); and `benchmarks/stock_sweep.py` with the configurations that ours suggested, its rungs, images
+and batches. A busy machine slows a round alike: ratios are of one round, the last lines have their medians. Ray's
 workers have the niceness of the command in all three: with Ray's own 15 they stand still where anything else runs.
 
 Wall is from the start of a command to its end; CPU is that of all its processes. `inside` is the time within epochs

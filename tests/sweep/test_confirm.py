@@ -19,7 +19,7 @@ from sweep.manifest import Budget
 from sweep.objectives import Objective, objective_of
 from sweep.phases.confirm import confirm_id, confirming, fresh_seed, repeated
 from sweep.planning import Asked, make_plan
-from sweep.ranking import configuration
+from sweep.ranking import configuration, identity_of
 from sweep.verdict import Verdict, why_unconfirmed
 from trainables.labels import BASELINE, BEST
 from trainables.metrics import sampling_units
@@ -147,7 +147,7 @@ def test_more_trials_ask_again_and_keep_the_seeds_that_are_there(tmp_path: Path)
         known = {configuration(trial) for trial in conductor.table.explored()}
 
         def new_is_better(config: Mapping[str, Any], epoch: int) -> dict[str, Any]:
-            held = tuple(sorted((key, value) for key, value in config.items() if key != "seed"))
+            held = identity_of(config)
             return {"metrics": {OBJECTIVE: lucky(config, epoch)["metrics"][OBJECTIVE] + 0.2 * (held not in known)}}
 
         drive(conductor, outcome=new_is_better)
