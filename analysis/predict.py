@@ -20,7 +20,7 @@ from trainables import commands, plugins
 from trainables.data.reading.names import expanded
 from trainables.data.reading.read import DEEP_BITS
 from trainables.errors import INTERRUPTED, SegsweepError, UsageError
-from trainables.options import LETTERBOX, STRETCH, TILE
+from trainables.options import LETTERBOX, STRETCH, TILE, way_of
 from trainables.words import counted, some_of
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _tell_model(trained: TrainedModel, options: argparse.Namespace, console: Con
         console.print(f"{'' if place else 'model':<9} {_printable(line)}", markup=False, soft_wrap=True)
     whole = f"{trained.resizing}, as in training"
     if options.tile is None:
-        how = f"each image {'' if trained.resize == TILE else 'whole, '}{whole}"
+        how = f"each image {'' if way_of(trained.resize) == TILE else 'whole, '}{whole}"
     else:
         tile = format_size(options.tile)
         how = f"in tiles of {tile} that overlap by {options.overlap:.0%}; images that fit into one are {whole}"

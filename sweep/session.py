@@ -79,6 +79,8 @@ class Session:
         options: Of this command.
         console: Where to say things.
         started: When the command started, on the monotonic clock.
+        extended: What the manifest becomes when Ray has started, where this command asks for more trials: one that
+            fails before can be typed again.
         warnings: To be shown when there is room.
         tracker: Follows the journal into W&B while trials run.
         interrupted: Whether a signal ended the trials, and that is written down.
@@ -92,6 +94,7 @@ class Session:
     options: Options
     console: Console
     started: float = field(default_factory=time.monotonic)
+    extended: SweepManifest | None = None
     warnings: list[str] = field(default_factory=list)
     tracker: Tracker | None = None
     interrupted: bool = False
@@ -209,6 +212,7 @@ class Session:
                 local = self.options.address is None
                 show_ray(self.console, url=ray.url, protected=ray.protected, token=ray.token, local=local)
                 self.journal.append("ray", dashboard=ray.url)
+                self.write_extension()
                 with progress.LiveView(self.console, conductor, concurrent=resources.concurrent) as view:
 
                     def tick() -> None:
@@ -241,6 +245,12 @@ class Session:
             raise SegsweepError(halted_text(self.run_dir, str(fault))) from None
         views.write()
         return stopped_by
+
+    def write_extension(self) -> None:
+        """Writes down that there are more trials to try, if this command asks for some."""
+        if self.extended is not None:
+            self.journal.append("extended", trials=self.extended.budget.trials)
+            self.extended.save(self.run_dir)
 
     def _end_stuck(self, fault: str) -> None:
         """Ends this process, from another thread, where the main one waits for a Ray that has died."""

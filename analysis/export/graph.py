@@ -23,7 +23,7 @@ from trainables.data.tiles import OVERLAP
 from trainables.errors import SegsweepError, UsageError
 from trainables.models.base import SegmentationModel
 from trainables.models.timm_backbones import with_constant_padding
-from trainables.options import CROP, STRETCH, TILE
+from trainables.options import CROP, STRETCH, TILE, scale_of, way_of
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 """By name, the usual ending of a file."""
@@ -255,13 +255,16 @@ def _resizing(resize: str, size: str) -> str:
             f"one side is that of {size}, the other as long or longer; {how}; the logits are resized bilinearly "
             "(half-pixel centres) to the size of the image"
         )
-    if resize == TILE:
+    if way_of(resize) == TILE:
+        scale = scale_of(resize)
+        seen = "not resized" if scale == 1 else f"resized to {scale:g} of its height and width ({how})"
+        after = "" if scale == 1 else "; the averaged logits are resized bilinearly to the size of the image"
         return (
-            f"as in an evaluation, windows of {size} (HEIGHTxWIDTH) slide over each image, which is not resized, and "
+            f"as in an evaluation, windows of {size} (HEIGHTxWIDTH) slide over each image, which is {seen}, and "
             f"overlap by {OVERLAP:.0%} or more; an image that is smaller goes on below and to the right as its "
             "reflection (cv2.BORDER_REFLECT_101); the logits of windows are averaged, where two neighbours share "
             "pixels with a weight that is 0 in the quarter of them at a window's border and rises linearly over the "
-            "half behind it"
+            f"half behind it{after}"
         )
     return (
         f"as in training, each image keeps its aspect and is resized to fit within {size} (HEIGHTxWIDTH): {how}; it "

@@ -102,14 +102,16 @@ def test_resizing_on_the_card_gives_the_input_that_the_model_was_trained_on(resi
         assert "rows, :columns" in card._snippet("onnx", resize, "net.onnx", "32x48", classes=3, multiple="1")
 
 
-@pytest.mark.parametrize("size", [(40, 90), (20, 200), (20, 30)])
-def test_windows_on_the_card_are_those_of_an_evaluation(size, trained, graph, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("size", "resize"), [((40, 90), TILE), ((20, 200), TILE), ((20, 30), TILE), ((75, 231), f"{TILE}@0.5")]
+)
+def test_windows_on_the_card_are_those_of_an_evaluation(size, resize, trained, graph, monkeypatch, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    tiled = dataclasses.replace(trained, record=with_resize(trained.record, TILE))
+    tiled = dataclasses.replace(trained, record=with_resize(trained.record, resize))
     expected = Predictor(tiled)(image)
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("image.png", image[..., ::-1])
-    code = card._snippet("torch_export", TILE, "net.pt2", "32x48", classes=3, multiple="1")
+    code = card._snippet("torch_export", resize, "net.pt2", "32x48", classes=3, multiple="1")
     head, _, rest = code.partition("model = ")
     names: dict[str, object] = {"model": lambda images: graph.module(images)}
     exec(head + rest.partition("\n")[2].replace("image.jpg", "image.png"), names)
@@ -121,11 +123,12 @@ def test_windows_on_the_card_are_those_of_an_evaluation(size, trained, graph, mo
     assert parity.pixels == expected.tiles * 32 * 48
 
 
-@pytest.mark.parametrize("resize", [CROP, TILE])
+@pytest.mark.parametrize("resize", [CROP, TILE, f"{TILE}@0.5"])
 def test_files_of_models_that_were_trained_on_parts_say_how_whole_images_are_seen(resize, trained, graph):
     about = metadata_of(dataclasses.replace(trained, record=with_resize(trained.record, resize)), graph)
     assert about["resize"] == resize and "as in an evaluation" in about["resizing"]
-    assert ("windows of 32x48" in about["resizing"]) is (resize == TILE)
+    assert ("windows of 32x48" in about["resizing"]) is (resize != CROP)
+    assert ("resized to 0.5 of its height and width" in about["resizing"]) is (resize not in (CROP, TILE))
 
 
 def test_comparison_on_val_is_told_with_its_numbers(written):
