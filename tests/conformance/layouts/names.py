@@ -75,7 +75,10 @@ def folders_that_say_more_than_their_role(root: Path) -> Outcome:
 def splits_in_folders_that_say_more(root: Path) -> Outcome:
     """As in ISIC 2018."""
     words = {"train": "Training", "val": "Validation", "test": "Test"}
-    image, mask = "ISIC2018_Task1-2_{part}_Input/{name}.jpg", "ISIC2018_Task1_{part}_GroundTruth/{name}_segmentation.png"
+    image, mask = (
+        "ISIC2018_Task1-2_{part}_Input/{name}.jpg",
+        "ISIC2018_Task1_{part}_GroundTruth/{name}_segmentation.png",
+    )
     return parted(root, image, mask, words)
 
 
