@@ -114,7 +114,6 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
             aux_weight=trial.model.aux_weight,
             normalisation=trial.model.normalisation,
             device=trial.device,
-            features=trial.features,
         )
         _wait_for(execution)
         return (time.perf_counter() - began) / len(trained)
@@ -131,7 +130,6 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
             [matrix],
             device=trial.device,
             precision=trial.precision,
-            features=trial.features,
         )
         _wait_for(execution)
         return (time.perf_counter() - began) / seen

@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import albumentations as A
@@ -22,12 +22,9 @@ from trainables.augmentations.mixing import Mixing
 from trainables.augmentations.spec import PolicySpec, TransformSpec
 from trainables.augmentations.transforms import HIDDEN_COLOR, Built, limit_built, only_rgb
 from trainables.data.base import VOID, Image, Mask
-from trainables.data.resizing import Size, fit_image
+from trainables.data.resizing import Size
 from trainables.errors import UsageError, WiringError
-from trainables.options import CUTTING, STRETCH, way_of
-
-FLIPS: Mapping[str, Callable[[Image], Image]] = {"hflip": lambda image: image[:, ::-1]}
-"""Transformations with one result for each image, by name."""
+from trainables.options import STRETCH
 
 
 class Policy:
@@ -85,24 +82,6 @@ class Policy:
         place = {} if around is None else {AROUND: around}
         result = self._compose(image=image, mask=mask, **place)
         return result["image"], result["mask"]
-
-    def views(self, image: Image, *, most: int = 4) -> list[Image] | None:
-        """Every image that the policy can make of one, if they can be counted: it flips, or does nothing.
-
-        Args:
-            image: Of shape (h, w, C).
-            most: More than so many are not counted.
-
-        Returns:
-            Images of shape (*size, C); None if there are more, or no end of them.
-        """
-        if self._mixings or way_of(self.resize) in CUTTING or any(name not in FLIPS for name in self._built):
-            return None
-        views = [fit_image(image, self.size, self.resize)]
-        for name, built in self._built.items():
-            flipped = [np.ascontiguousarray(FLIPS[name](view)) for view in views]
-            views = [*(views if built.p < 1 else ()), *(flipped if built.p > 0 else ())]
-        return views if len(views) <= most else None
 
     @property
     def resize(self) -> str:
@@ -177,6 +156,11 @@ class Policy:
     def names(self) -> list[str]:
         """The transformations that were built, in the order of application."""
         return list(self._built)
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Of each transformation that was built, in the order of application."""
+        return {name: float(built.p) for name, built in self._built.items()}
 
 
 def refused_for_bands(spec: PolicySpec) -> str:
