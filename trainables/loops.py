@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.data.base import Image
+from trainables.data.resizing import Size
 from trainables.errors import DivergedError
 from trainables.loaders import Batch, EvaluationLoader, FeatureMaps, Normalisation, stacked
 from trainables.logits import predicted_class, resize_logits, seen_share
@@ -21,7 +22,7 @@ from trainables.metrics import Collector
 from trainables.models.base import SegmentationModel
 from trainables.pixel_classes import predicted_at
 from trainables.updates import DTYPES, Updater, autocast, training_mode
-from trainables.windows import blended
+from trainables.windows import in_tiles
 
 
 def train_one_epoch(
@@ -92,7 +93,7 @@ def evaluate(
     Logits are enlarged bilinearly, in one step from the head's resolution, to each mask's original size before the
     class is decided, so that a score does not depend on the size that the model was trained at. What lies beside an
     image in the model's input is left out there. An image that the loader gives as it is (`tile`) is seen in windows
-    (`blended`).
+    (`in_tiles`).
 
     Args:
         model: Called with `resize=False` it returns `out`, logits of shape (B, C, h, w) of any resolution; put into
@@ -119,10 +120,10 @@ def evaluate(
             raise DivergedError("the model's outputs are not finite")
         return outputs
 
-    def in_windows(image: Image, *, keep: bool) -> tuple[Tensor, Tensor]:
-        """Logits, empty unless they are to be kept, and classes of an image as it is."""
+    def in_windows(image: Image, size: Size, *, keep: bool) -> tuple[Tensor, Tensor]:
+        """Logits, empty unless they are to be kept, and classes of an image that is seen in parts."""
         kept, classes = [], []
-        for band in blended(run, image, loader.size, at_once=loader.at_once, filled=loader.size):
+        for band in in_tiles(run, image, loader.size, size, at_once=loader.at_once):
             kept += [band] if keep else []
             classes.append(predicted_class(band))
         return torch.cat(kept, dim=1) if kept else torch.empty(0), torch.cat(classes)
@@ -134,7 +135,7 @@ def evaluate(
             target = mask.to(device, non_blocking=True)
             size = (target.shape[0], target.shape[1])
             if outputs is None:
-                full, prediction = in_windows(batch.images[place], keep=reads_logits)
+                full, prediction = in_windows(batch.images[place], size, keep=reads_logits)
             else:
                 seen = seen_share(size, input_size(batch.input), loader.resize)
                 full = resize_logits(outputs[place], size, seen=seen) if reads_logits else torch.empty(0)

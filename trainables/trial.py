@@ -16,6 +16,7 @@ from trainables.augmentations import Policy
 from trainables.config import TrialConfig
 from trainables.data.cache.decoded import DataCaches, DecodedCache, class_pixels
 from trainables.data.cache.scan import band_statistics, image_sizes
+from trainables.data.resizing import content_size
 from trainables.data.tiles import tiles_per_epoch
 from trainables.errors import DivergedError
 from trainables.execution import Execution, TrialData
@@ -29,7 +30,7 @@ from trainables.metrics import PARAMS, ConfusionMatrix, Counts, ImageCounts, Pai
 from trainables.models import build_for_bands, build_model
 from trainables.models.bands import normalisation_of
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
-from trainables.options import TILE
+from trainables.options import TILE, way_of
 from trainables.plugins import used_by
 from trainables.record import TrialRecord
 from trainables.seeds import derived_seed
@@ -106,7 +107,14 @@ class Trial:
         means = [round(255 * mean) for mean in self.model.normalisation["mean"]]
         hidden = None if self.data.data.bands is None else means
         policy = Policy(config.augment, config.image_size, resize=config.resize, hidden=hidden)
-        self.samples = TrainingSet(cache, self.data.train, policy, seed=config.seed, tiles=self._tiles())
+        self.samples = TrainingSet(
+            cache,
+            self.data.train,
+            policy,
+            seed=config.seed,
+            tiles=self._tiles(),
+            class_tiles=config.training.class_tiles,
+        )
         images, workers = EvaluationSet(cache, self.data.val), execution.workers
         self.features: FeaturesOnce | None = None
         if config.training.freeze == "backbone":
@@ -128,10 +136,11 @@ class Trial:
 
     def _tiles(self) -> list[int]:
         """How many samples an epoch draws from each image of train; empty where it is one from each."""
-        if self.config.resize != TILE:
+        tile, resize = self.config.image_size, self.config.resize
+        if way_of(resize) != TILE:
             return []
         sizes = image_sizes(self.data.data, self.data.train)
-        return [tiles_per_epoch(size, self.config.image_size) for size in sizes]
+        return [tiles_per_epoch(content_size(size, tile, resize), tile) for size in sizes]
 
     def _build_updates(self) -> None:
         config = self.config

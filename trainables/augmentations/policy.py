@@ -16,7 +16,7 @@ import numpy as np
 
 from trainables.augmentations import TRANSFORMS
 from trainables.augmentations.color import ColorMatrices, ColorMatrix
-from trainables.augmentations.geometry import Fit, ScaleCrop
+from trainables.augmentations.geometry import AROUND, Fit, ScaleCrop
 from trainables.augmentations.magnitudes import MAGNITUDES
 from trainables.augmentations.mixing import Mixing
 from trainables.augmentations.spec import PolicySpec, TransformSpec
@@ -33,7 +33,7 @@ class Policy:
     Args:
         spec: What to apply.
         size: Height and width of the results in pixels.
-        resize: How an image comes to that size, one of `RESIZES`.
+        resize: How an image comes to that size, one of `RESIZES`, or `tile@SCALE` for images that have that scale.
         hidden: What hidden pixels of images with other channels than red, green and blue are painted with, one value
             for each channel. None: images are RGB.
 
@@ -61,13 +61,17 @@ class Policy:
             self._compose = A.Compose(_steps(self._built, self._fit))
         self._mixings = [built for built in self._built.values() if isinstance(built, Mixing)]
 
-    def __call__(self, image: Image, mask: Mask, *, seed: int) -> tuple[Image, Mask]:
+    def __call__(
+        self, image: Image, mask: Mask, *, seed: int, around: tuple[int, int] | None = None
+    ) -> tuple[Image, Mask]:
         """Transforms an image and its mask in step.
 
         Args:
             image: Of shape (h, w, C).
             mask: Class ids or `VOID` of shape (h, w).
             seed: >= 0; the same seed gives the same result whatever ran before and in whatever process.
+            around: Row and column of a pixel that lies in the part which is cut out, where one is (`CUTTING`); what
+                moves the part afterwards, such as a rotation, may move it out again.
 
         Returns:
             Image of shape (*size, C) and mask of shape `size`.
@@ -75,7 +79,8 @@ class Policy:
         # Compose.set_random_seed(seed) would seed every transformation alike: all would draw the same first number,
         # so that of two transformations with p=0.5 either both are applied or none. They must share one stream.
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        result = self._compose(image=image, mask=mask)
+        place = {} if around is None else {AROUND: around}
+        result = self._compose(image=image, mask=mask, **place)
         return result["image"], result["mask"]
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from trainables.augmentations.policy import Policy
 from trainables.data.base import Image, Mask
 from trainables.data.resizing import fit_image, fit_mask
-from trainables.options import CUTTING
+from trainables.options import CUTTING, way_of
 
 FLIPS: Mapping[str, Callable[[Image], Image]] = {"hflip": lambda image: image[:, ::-1]}
 """Transformations with one result for each image or mask, by name."""
@@ -57,7 +57,7 @@ class Views:
 
 def views_of(policy: Policy, *, most: int) -> Views | None:
     """The images that a policy makes of one; None if there are more than `most`, or no end of them."""
-    if policy.mixes or policy.resize in CUTTING or any(name not in FLIPS for name in policy.names):
+    if policy.mixes or way_of(policy.resize) in CUTTING or any(name not in FLIPS for name in policy.names):
         return None
     views = Views(policy)
     return views if len(views.all) <= most else None

@@ -26,7 +26,7 @@ from trainables.data.cache.packs import Bytes, PackStore, fitting_prefix
 from trainables.data.cache.scan import pixels_by_class, scan
 from trainables.data.resizing import Size, content_size, fill_image, resize_image, resize_mask
 from trainables.errors import DataError
-from trainables.options import STRETCH
+from trainables.options import STRETCH, TILE, way_of
 from trainables.places import OnProgress, cache_root
 
 DETAIL = 2
@@ -172,7 +172,8 @@ class DecodedCache:
     def train_arrays(self, image_id: str) -> tuple[Image, Mask]:
         """Image (h, w, C) and mask (h, w) to cut from: no side longer than `DETAIL` times that of its `content_size`.
 
-        Smaller ones keep their original size. Read-only, because they may be the mapped file itself.
+        Smaller ones keep their original size; with `tile` all have their `content_size`. Read-only, because they may be
+        the mapped file itself.
 
         Raises:
             DataError: If the files must be decoded and cannot be.
@@ -195,7 +196,7 @@ class DecodedCache:
         return np.require(image, requirements=["C", "W"]), np.require(mask, requirements=["C", "W"])
 
     def whole_arrays(self, image_id: str) -> tuple[Image, Mask]:
-        """Image (h, w, 3) at its `content_size`, read-only, maybe the mapped file itself; its mask as a copy.
+        """Image (h, w, C) at its `content_size`, read-only, maybe the mapped file itself; its mask as a copy.
 
         Raises:
             DataError: If the files must be decoded and cannot be.
@@ -251,7 +252,8 @@ class DecodedCache:
         content = content_size(image, self.size, self.resize)
         if use == "evaluation":
             return content, mask
-        most = (DETAIL * content[0], DETAIL * content[1])
+        detail = 1 if way_of(self.resize) == TILE else DETAIL
+        most = (detail * content[0], detail * content[1])
         return (min(image[0], most[0]), min(image[1], most[1])), (min(mask[0], most[0]), min(mask[1], most[1]))
 
 
