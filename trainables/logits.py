@@ -100,13 +100,18 @@ def enlarged_in_bands(
         yield wide[:, above[part]].lerp_(wide[:, below[part]], share[part, None])
 
 
+def ids_type(classes: int) -> torch.dtype:
+    """The type of ids of so many classes as tensors."""
+    return torch.uint8 if mask_type(classes) == np.uint8 else torch.int32
+
+
 def predicted_class(logits: Tensor) -> Tensor:
     """The class of the largest logit, the first where several are equal: (C, H, W) to (H, W).
 
     On the CPU many times as fast as `torch.argmax` over the first axis. uint8, or int32 where classes do not fit into
     it, as a loader's masks.
     """
-    kind = torch.uint8 if mask_type(len(logits)) == np.uint8 else torch.int32
+    kind = ids_type(len(logits))
     if logits.device.type != "cpu":
         return logits.argmax(dim=0).to(kind)
     if logits.stride(0) == 1:  # channels last: the scores of a pixel lie side by side

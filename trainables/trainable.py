@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from trainables.allocator import keep_freed_memory, return_freed_memory
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
 from trainables.data.cache.decoded import DataCaches
-from trainables.errors import DivergedError, InfeasibleError, SegsweepError
+from trainables.errors import DivergedError, InfeasibleError, LoaderDiedError, SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.machine_faults import machine_fault
 from trainables.places import cache_root
@@ -39,7 +40,7 @@ class SegmentationTrainable(tune.Trainable):
     Tune's configuration of a trial holds `trial_id`, `config` (flat keys) and `reported` (epochs whose results the
     journal already has). A step's result holds `epoch`, `seconds` and `metrics`; or `infeasible` or `failed` with the
     reason, and then the trial is done; or `machine` with what is to be mended before it can go on. Only the death of
-    the worker is left to Tune, which starts the trial again.
+    the worker, or of a process that loads images for it, is left to Tune, and then the trial is handed out again.
     """
 
     def setup(self, config: dict[str, Any], *, data: TrialData, run_dir: str, execution: Execution) -> None:
@@ -48,6 +49,7 @@ class SegmentationTrainable(tune.Trainable):
         self._run_dir = Path(run_dir)
         self._execution = execution
         self._caches = DataCaches()
+        keep_freed_memory()
         if execution.device == "cuda":
             _cap_gpu_memory()
         self._begin(config)
@@ -70,6 +72,8 @@ class SegmentationTrainable(tune.Trainable):
         try:
             entry = self._trial.run_epoch()
             self._trial.save(self._folder)
+        except LoaderDiedError:
+            raise
         except Exception as error:
             return self._failed(error)
         return self._result(entry)
@@ -130,6 +134,7 @@ class SegmentationTrainable(tune.Trainable):
         import torch
 
         gc.collect()
+        return_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from analysis import load_model, predict
 from analysis.audit import factors as audit
 from analysis.audit.components import find_parts
 from analysis.export import card
-from analysis.export.graph import metadata_of, onnx_bytes, traced
+from analysis.export.graph import Graph, onnx_bytes, traced
+from analysis.export.metadata import metadata_of
 from analysis.export.parity import compare, onnx_runner
 from analysis.failures.components import find_components
 from analysis.failures.factors import FACTORS, measure_factors
@@ -34,13 +36,13 @@ from trainables.config import TrialConfig
 from trainables.data.bands import Bands
 from trainables.data.folder import Folder, find
 from trainables.data.layouts.finding import Said
-from trainables.data.resizing import fit_image
+from trainables.data.resizing import fit_image, resize_image
 from trainables.errors import CheckpointError, DataError
 from trainables.execution import TrialData
 from trainables.loaders import evaluation_loader
 from trainables.loops import evaluate
 from trainables.metrics import ConfusionMatrix
-from trainables.options import LETTERBOX
+from trainables.options import LETTERBOX, TILE
 from trainables.trial import Trial
 
 ORDER = (5, 4, 3, 2, 1)
@@ -70,6 +72,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         told = {"name": "folder", "root": str(root), "ids": [0, 1, 2], "image_bits": 12, "bands": data.bands.to_json()}
         publish(trial.save(place / "checkpoints"), place / "model", label="best", data=told)
         yield Made(data, place / "model", load_model(place / "model"))
+
+
+@pytest.fixture(scope="module")
+def graph(made: Made) -> Graph:
+    return traced(made.model)
 
 
 def test_prediction_reads_the_bands_of_training_and_gives_the_masks_of_evaluation(made: Made, tmp_path: Path) -> None:
@@ -120,8 +127,7 @@ def test_model_of_pictures_takes_the_three_colours_and_no_others(tmp_path: Path)
         inputs.read(inputs.pictures[0])
 
 
-def test_exported_file_computes_what_the_model_computes_on_five_bands(made: Made) -> None:
-    graph = traced(made.model)
+def test_exported_file_computes_what_the_model_computes_on_five_bands(made: Made, graph: Graph) -> None:
     metadata = metadata_of(made.model, graph)
     assert metadata["input"].startswith("images: uint8 (batch, height, width, 5), bands 5,4,3,2,1 of 5 in this order")
     assert "divided by 16" in metadata["input"]
@@ -141,6 +147,32 @@ def test_exported_file_computes_what_the_model_computes_on_five_bands(made: Made
     assert "uint8 (height, width, 5)" in card._snippet(
         "onnx", LETTERBOX, "m.onnx", "48x64", classes=3, multiple="1", bands=made.data.bands
     )
+
+
+@pytest.mark.parametrize(("size", "resize"), [((40, 150), TILE), ((90, 140), f"{TILE}@0.5")])
+def test_windows_over_five_bands_are_those_of_an_evaluation_by_the_file_and_by_the_card(
+    made: Made, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], resize: str
+) -> None:
+    record = made.model.record
+    tiled = dataclasses.replace(
+        made.model, record=dataclasses.replace(record, config=dataclasses.replace(record.config, resize=resize))
+    )
+    image = resize_image(made.data.image("im000"), size)
+    expected = Predictor(tiled)(image)
+    assert expected.tiles > 1
+
+    def by_file(images: np.ndarray) -> np.ndarray:
+        return np.asarray(graph.module(torch.from_numpy(images)).detach())
+
+    parity = compare(tiled, graph, by_file, "itself", [lambda: (image, expected.classes)])
+    assert parity.equal == 1 == parity.report_miou and parity.file_miou is not None and parity.file_miou > 0.95
+    monkeypatch.chdir(tmp_path)
+    np.save("image.npy", image)
+    code = card._snippet("torch_export", resize, "net.pt2", "48x64", classes=3, multiple="1", bands=made.data.bands)
+    head, _, rest = code.partition("model = ")
+    names: dict[str, object] = {"model": graph.module}
+    exec(head + rest.partition("\n")[2], names)
+    assert (names["classes"] == expected.classes).mean() > 0.98
 
 
 @pytest.mark.parametrize("wrong", [{"numbers": [1, 2]}, {"numbers": [9] * 5}, None])
