@@ -64,7 +64,7 @@ class Predictor:
         self.tile = self._trained_tile() if self._as_trained else tile
         self._mask_type = mask_type(len(trained.classes))
         self._device = torch.device(device)
-        self._forward = Forward(trained.model.to(device).eval(), trained.normalisation, self._device, None)
+        self._forward = Forward(trained.model.to(device).eval(), trained.normalisation, self._device)
 
     @torch.inference_mode()
     def __call__(self, image: Image) -> Prediction:
