@@ -44,12 +44,12 @@ SETTLING = 10
 
 
 @contextmanager
-def made_once(factory: pytest.TempPathFactory, *, many: bool = False) -> Iterator[tuple[SegmentationData, Path]]:
+def made_once(factory: pytest.TempPathFactory) -> Iterator[tuple[SegmentationData, Path]]:
     """Data and a run for a module, with a cache of their own; tests work on copies of the run."""
     with pytest.MonkeyPatch.context() as patch:
         root = factory.mktemp("small")
         patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
-        data = make_data(root / "data", many=many)
+        data = make_data(root / "data")
         yield data, make_run(root / "runs" / "small", data)
 
 

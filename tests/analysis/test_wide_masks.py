@@ -21,9 +21,12 @@ from analysis.failures.split import measure_image
 from analysis.pictures import failure_picture, legend, mask_uri
 from analysis.report.__main__ import main as report
 from sweep.verify import load_run_split
+from trainables import checkpoint
 from trainables.data import SegmentationData
 
-from .small_run import MANY, PLACES, made_once
+from ..mini import TinyNet
+from . import small_run
+from .small_run import MANY, PLACES
 
 Made = tuple[SegmentationData, Path]
 VOID = 65535
@@ -32,8 +35,14 @@ VOID = 65535
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory):
     """A run on 300 classes, with its report on val."""
-    with made_once(tmp_path_factory, many=True) as (data, run):
-        assert report([str(run), "--split", "val", "--save-predictions"]) == 0
+    root = tmp_path_factory.mktemp("wide")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGSWEEP_CACHE", str(root / "cache"))
+        for module in (small_run, checkpoint):
+            patch.setattr(module, "build_model", lambda name, classes, **more: TinyNet(len(classes), name=name, **more))
+        data = small_run.make_data(root / "data", many=True)
+        run = small_run.make_run(root / "runs" / "wide", data, labels={"baseline": "0000", "best": "0001-finish"})
+        assert report([str(run), "--split", "val", "--save-predictions", "--top", "0"]) == 0
         yield data, run
 
 

@@ -25,7 +25,9 @@ from trainables.loaders import evaluation_loader, mask_array, mask_tensor
 from trainables.logits import predicted_class
 from trainables.loops import evaluate
 from trainables.losses import LOSSES
-from trainables.metrics import ConfusionMatrix, PairCounts, ScoreHistogram, average_precision
+from trainables.metrics import ConfusionMatrix, PairCounts, ScoreHistogram, all_metrics, average_precision, registry
+from trainables.metrics.one_class import class_metric
+from trainables.metrics.registry import ConfusionsAlone, Replicates
 from trainables.metrics.collectors import confusion_matrix
 from trainables.trial import Trial
 
@@ -128,6 +130,17 @@ def test_average_precision_of_classes_beyond_a_byte_is_that_of_scikit_learn() ->
         of_class = logits.softmax(dim=0)[class_id][known]
         right = average_precision_score((truth == class_id)[known], of_class)
         assert average_precision(scores.totals()[class_id]) == pytest.approx(right, abs=2e-3)
+
+
+def test_replicates_in_blocks_have_the_values_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    collected = ConfusionsAlone(rng.integers(0, 9, (6, 5, 5)) * rng.integers(0, 2, (6, 5, 1)))
+    replicates = Replicates(collected, rng.integers(0, 3, (7, 6)).astype(float))
+    metrics = [one for one in all_metrics() if one.needs == {"confusion"}] + [class_metric("iou", "d", "abcde")]
+    whole = [metric(replicates) for metric in metrics]
+    monkeypatch.setattr(registry, "MATRIX_VALUES", 2 * 25)
+    for metric, values in zip(metrics, whole, strict=True):
+        np.testing.assert_array_equal(metric(replicates), values)
 
 
 def test_a_trial_learns_saves_and_is_measured(wide: SegmentationData, tiny_model: None, tmp_path: Path) -> None:

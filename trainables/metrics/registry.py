@@ -7,6 +7,7 @@ Adding a metric is one registered function: it is then a column of `comparison` 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
@@ -73,16 +74,14 @@ class Replicates:
         """Confusion matrices of the replicates, shape (R, C, C)."""
         return weighted_sum(self.weights, self.collected.confusions)
 
-    def blocks(self) -> Iterator[Replicates]:
-        """The same replicates, so many at a time that their matrices fit into `MATRIX_VALUES`."""
-        most = max(1, MATRIX_VALUES // max(1, self.split.size))
+    def blocks(self) -> Iterator[Floats]:
+        """The same matrices, so many at a time that they fit into `MATRIX_VALUES`."""
+        most = max(1, MATRIX_VALUES // max(1, math.prod(self.collected.confusions.shape[1:])))
         if len(self.weights) <= most:
-            yield self
+            yield self.matrices
             return
         for start in range(0, len(self.weights), most):
-            block = Replicates(self.collected, self.weights[start : start + most])
-            block.__dict__["split"] = self.split
-            yield block
+            yield weighted_sum(self.weights[start : start + most], self.collected.confusions)
 
 
 def show_proportion(value: float) -> str:
@@ -223,7 +222,7 @@ def confusion_metric(
 
 
 def _whole(function: Callable[[Counts], Floats], replicates: Replicates) -> Floats:
-    return np.concatenate([function(block.matrices) for block in replicates.blocks()])
+    return np.concatenate([function(matrices) for matrices in replicates.blocks()])
 
 
 def _class_mean(function: Callable[[Counts], Floats], replicates: Replicates) -> Floats:
@@ -231,7 +230,7 @@ def _class_mean(function: Callable[[Counts], Floats], replicates: Replicates) ->
     in_split, of_split = split.sum(axis=1) > 0, function(split)
     means = [
         mean_over_split_classes(function(matrices), matrices.sum(axis=-1) > 0, in_split, of_split)
-        for matrices in (block.matrices for block in replicates.blocks())
+        for matrices in replicates.blocks()
     ]
     return np.concatenate(means)
 
