@@ -26,9 +26,9 @@ from trainables.logits import predicted_class
 from trainables.loops import evaluate
 from trainables.losses import LOSSES
 from trainables.metrics import ConfusionMatrix, PairCounts, ScoreHistogram, all_metrics, average_precision, registry
-from trainables.metrics.one_class import class_metric
-from trainables.metrics.registry import ConfusionsAlone, Replicates
 from trainables.metrics.collectors import confusion_matrix
+from trainables.metrics.one_class import class_metric
+from trainables.metrics.registry import METRICS, ConfusionsAlone, Replicates
 from trainables.trial import Trial
 
 WIDE = 300
@@ -136,7 +136,9 @@ def test_replicates_in_blocks_have_the_values_of_all_at_once(monkeypatch: pytest
     rng = np.random.default_rng(0)
     collected = ConfusionsAlone(rng.integers(0, 9, (6, 5, 5)) * rng.integers(0, 2, (6, 5, 1)))
     replicates = Replicates(collected, rng.integers(0, 3, (7, 6)).astype(float))
-    metrics = [one for one in all_metrics() if one.needs == {"confusion"}] + [class_metric("iou", "d", "abcde")]
+    metrics = [one for one in all_metrics() if one.needs == {"confusion"}] + [
+        class_metric(METRICS.get("iou"), "d", "abcde")
+    ]
     whole = [metric(replicates) for metric in metrics]
     monkeypatch.setattr(registry, "MATRIX_VALUES", 2 * 25)
     for metric, values in zip(metrics, whole, strict=True):
