@@ -40,7 +40,7 @@ def failures_section(material: Material) -> Section:
     shown = measured.classes
     if len(shown) > MOST_CLASSES:
         named = {row["class"] for row in (*rows, *changes)}
-        shown = [info for info in shown if info.name in named]
+        shown = tuple(info for info in shown if info.name in named)
     labels = [label for label in measured.labels if any(row["label"] == label for row in gallery.rows)]
     keys = measured.prediction_keys
     before, after = (measured.told(label) for label in measured.pair)
