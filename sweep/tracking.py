@@ -250,8 +250,10 @@ def verdict_summary(event: Event | None) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m sweep.tracking RUN`: writes the run's report to W&B, that on test, or where there is none on val."""
-    flags = command_parser("sweep.tracking", main.__doc__)
+    """Runs the command; returns its exit code."""
+    flags = command_parser(
+        "sweep.tracking", "Write a run's report to W&B: that on test, or where there is none that on val."
+    )
     add_run(flags)
     flags.add_argument("--wandb", choices=("offline", "online"), default="offline")
     flags.add_argument("--wandb-project", metavar="NAME", help="default: the sweep's own")
