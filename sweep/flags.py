@@ -12,6 +12,7 @@ from sweep.objectives import DEFAULT as DEFAULT_OBJECTIVE
 from sweep.objectives import forms
 from sweep.samplers import SAMPLERS
 from sweep.schedulers import SCHEDULERS
+from sweep.tracking.flags import add_track_flag
 from trainables import commands, plugins
 from trainables.data.flags import add_data_flags, add_data_root_flag
 from trainables.data.reading.names import expanded
@@ -211,7 +212,7 @@ def _add_keep(keep: argparse._ActionsContainer, mode: Mode) -> None:
 
 
 def add_report_flags(keep: argparse._ActionsContainer) -> None:
-    """Flags of the report on val at the end, and of Weights & Biases."""
+    """Flags of the report on val at the end, and of the trackers that follow the trials."""
     keep.add_argument(
         "--report", action=argparse.BooleanOptionalAction, default=True, help="the report on val at the end (default)"
     )
@@ -227,7 +228,8 @@ def add_report_flags(keep: argparse._ActionsContainer) -> None:
         choices=("offline", "online", "disabled"),
         help="Weights & Biases (default: offline, no account needed)",
     )
-    keep.add_argument("--wandb-project", metavar="NAME", help="default: segsweep")
+    keep.add_argument("--wandb-project", metavar="NAME", help="default: segsweep; MLflow's experiment, too")
+    add_track_flag(keep)
 
 
 def duration(text: str) -> float:

@@ -144,7 +144,7 @@ class Status:
         shown.append(line("logs", self._logs_text()))
         if self.dashboard:
             shown.append(line("dashboard", f"{self.dashboard} (on the machine of the sweep)"))
-        shown.append(line("W&B", self._tracking_text()))
+        shown.append(line("trackers", self._tracking_text()))
         if self.report is not None:
             shown.append(line("report", str(self.report)))
         if self.resume:
@@ -194,11 +194,11 @@ class Status:
         return told
 
     def _tracking_text(self) -> str:
-        tracking = self.manifest.tracking
-        if tracking.wandb == "disabled":
-            return "disabled"
-        place = f"project {tracking.project}, {self.run_dir / 'wandb'}"
-        return f"{tracking.wandb}, {place}"
+        tracking, told = self.manifest.tracking, []
+        if tracking.wandb != "disabled":
+            told.append(f"W&B {tracking.wandb} (project {tracking.project}), {self.run_dir / 'wandb'}")
+        told += [f"{name}, {place or self.run_dir / name}" for name, place in tracking.others.items()]
+        return "; ".join(told) or "none"
 
     def _foreseen(self) -> Mapping[str, Any]:
         asked = any(event["event"] == "confirm_asked" for event in self.events)
@@ -250,6 +250,7 @@ class Status:
             "logs": str(self.run_dir / "logs"),
             "dashboard": self.dashboard,
             "wandb": {"mode": manifest.tracking.wandb, "project": manifest.tracking.project},
+            "trackers": dict(manifest.tracking.others),
             "report": None if report is None else str(report),
             "resume": self.resume or None,
         }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import threading
@@ -33,6 +34,7 @@ def guarded(body: Callable[[], int], *, interrupted: str, elsewhere: str = "") -
         The exit code: the body's own, that of a `SegsweepError`, 1 if a file could not be read or written, 130 after
         Ctrl-C.
     """
+    _print_whatever_comes()
     try:
         return body()
     except SegsweepError as error:
@@ -52,6 +54,13 @@ def _file_error(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return f"{what}: let yourself read and write there (chmod, chown)"
     return f"{what}: {CURES.get(error.errno or 0, 'free space, or move what is in its place')}"
+
+
+def _print_whatever_comes() -> None:
+    """A character that a terminal cannot show, such as one of a class name, is printed as `?` instead of a crash."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -40,3 +42,18 @@ def test_exit_code_of_the_body_stays_and_a_fault_of_ours_is_not_hidden() -> None
     assert guarded(lambda: 7, interrupted="") == 7
     with pytest.raises(ZeroDivisionError):
         guarded(lambda: 1 // 0, interrupted="")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_character_that_the_terminal_has_not_is_no_crash(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    terminal = io.TextIOWrapper(raw, encoding="latin-1")
+    monkeypatch.setattr(sys, stream, terminal)
+
+    def body() -> int:
+        print("Straße 道路 and more …", file=getattr(sys, stream))
+        return 0
+
+    assert guarded(body, interrupted="") == 0
+    terminal.flush()
+    assert raw.getvalue().decode("latin-1") == "Straße ?? and more ?\n"
