@@ -65,6 +65,7 @@ def ray_session(
     dashboard: bool | None,
     machines: Machines,
     on_stuck: Callable[[str], None],
+    runtime_env: Mapping[str, Any] | None = None,
 ) -> Iterator[RaySession]:
     """Starts Ray on this machine, or joins a cluster, and leaves nothing behind.
 
@@ -74,6 +75,7 @@ def ray_session(
         machines: What a local Ray may use.
         on_stuck: Called from another thread with what of Ray has died, where the body and Ray's own end take too long
             after that; is to end this process.
+        runtime_env: What Ray brings to the workers of a cluster (`sweep.shipping`).
 
     Raises:
         SegsweepError: If Ray does not start or the cluster does not answer, or Ray is too old to be safe.
@@ -83,7 +85,7 @@ def ray_session(
         stack.enter_context(_own_sigterm())
         folder = stack.enter_context(folder_for_ray()) if address is None else None
         kept = stack.enter_context(_token_in(folder)) if folder is not None else None
-        context = _init(address, folder, dashboard, machines)
+        context = _init(address, folder, dashboard, machines, runtime_env)
         url = f"http://{context.dashboard_url}" if context.dashboard_url else None
         if address is None:
             protected, fault = token_asked_for(os.environ), _dead_daemon
@@ -95,7 +97,13 @@ def ray_session(
         yield RaySession(url, protected, watch, *([] if kept is None else [f"it is in {kept}"]))
 
 
-def _init(address: str | None, folder: Path | None, dashboard: bool | None, machines: Machines) -> Any:
+def _init(
+    address: str | None,
+    folder: Path | None,
+    dashboard: bool | None,
+    machines: Machines,
+    runtime_env: Mapping[str, Any] | None,
+) -> Any:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if folder is not None:
         options |= {
@@ -108,7 +116,7 @@ def _init(address: str | None, folder: Path | None, dashboard: bool | None, mach
             "_temp_dir": str(folder),
         }
     else:
-        options["address"] = address
+        options |= {"address": address, "runtime_env": dict(runtime_env or {})}
     for name in ("ray.tune", "ray.air", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the journal says what they would
     try:

@@ -66,7 +66,8 @@ def default_precision(device: str) -> str:
         return "fp32"
     import torch
 
-    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    there = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if there else "fp32"
 
 
 def default_workers(device: str) -> int:
