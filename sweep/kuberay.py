@@ -1,4 +1,4 @@
-"""`python -m sweep.kuberay`: a RayJob for the KubeRay operator that runs a sweep, and goes on when it is tried again."""
+"""`python -m sweep.kuberay`: a RayJob for the KubeRay operator that runs a sweep, and goes on when tried again."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     p = argparse.ArgumentParser(
         prog=commands.prog("sweep.kuberay"),
-        description="Write a RayJob that runs a sweep on Kubernetes, by the KubeRay operator (1.5 or later). It has not "
-        "been run on a cluster of its own; see docs/cluster.md.",
+        description="Write a RayJob that runs a sweep on Kubernetes, by the KubeRay operator (1.5 or later). Not yet "
+        "run on a real one; see docs/cluster.md.",
         epilog=f"Example: {commands.prog('sweep.kuberay')} --image registry/segsweep:1 --claim my-volume --workers 2 "
         "--gpus-per-worker 1 -- --space augment --data folder --data-root images --name mine; then: kubectl apply -f "
         "mine.yaml",
@@ -112,7 +112,7 @@ def _pod(name: str, asked: argparse.Namespace, *, gpus: int) -> dict[str, Any]:
         "memory": asked.memory,
         **({"nvidia.com/gpu": str(gpus)} if gpus else {}),
     }
-    volumes = {"shared": SHARED, "memory": "/dev/shm"}  # noqa: S108  # loader processes and Ray's objects live there
+    volumes = {"shared": SHARED, "memory": "/dev/shm"}  # loader processes and Ray's objects live there
     return {
         "spec": {
             "containers": [

@@ -123,7 +123,7 @@ def _init(
         # Ray puts the current folder first on its workers' path, where a user's folder called `trainables`
         # would be imported in place of ours.
         mark = marked(folder) if folder else contextlib.nullcontext()
-        with contextlib.chdir(ROOT), _command_line_without_secrets(), _deaf_to_hangup(), mark:
+        with contextlib.chdir(ROOT), _without_secrets_and_noise(), _deaf_to_hangup(), mark:
             return ray.init(**options)
     except Exception as error:  # Ray raises plain ones, too
         where = f"the cluster at {address} does not answer" if address else "Ray does not start on this machine"
@@ -131,14 +131,20 @@ def _init(
 
 
 @contextlib.contextmanager
-def _command_line_without_secrets() -> Iterator[None]:
-    """Ray tells its cluster the driver's command line, which the dashboard shows, and has no option for it."""
-    entrypoint = ray._private.utils.get_entrypoint_name  # type: ignore[attr-defined]
-    ray._private.utils.get_entrypoint_name = lambda: shlex.join(redacted_words(sys.argv))  # type: ignore[attr-defined]
+def _without_secrets_and_noise() -> Iterator[None]:
+    """Two things that Ray has no option for.
+
+    It tells its cluster the driver's command line, which the dashboard shows; and it prints pages of a raylet's log
+    into the terminal when a node dies, which the sweep says itself, in a line.
+    """
+    private = ray._private  # type: ignore[attr-defined]
+    entrypoint, listen = private.utils.get_entrypoint_name, private.worker.listen_error_messages
+    private.utils.get_entrypoint_name = lambda: shlex.join(redacted_words(sys.argv))
+    private.worker.listen_error_messages = lambda *of_thread: None
     try:
         yield
     finally:
-        ray._private.utils.get_entrypoint_name = entrypoint  # type: ignore[attr-defined]
+        private.utils.get_entrypoint_name, private.worker.listen_error_messages = entrypoint, listen
 
 
 @contextlib.contextmanager

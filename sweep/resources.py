@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from trainables.devices import gpu_names
 from trainables.errors import SegsweepError, UsageError
@@ -21,6 +21,8 @@ from trainables.flags import default_precision, default_workers
 
 ANSWER_SECONDS = 10.0
 """A cluster that has not answered by then is reported as not answering."""
+IMPORT_SECONDS = 60.0
+"""For Ray to be loaded before it is asked, which is slow on a busy machine."""
 
 _NO_TOKEN = "InvalidAuthToken"
 """Part of what Ray says when a cluster rejects it."""
@@ -33,6 +35,7 @@ _ASK = """
 import json, logging, os, sys
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
+print("asking", flush=True)
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)
 print(json.dumps([node["Resources"] for node in ray.nodes() if node["Alive"]]))
 """
@@ -103,12 +106,11 @@ def _cluster_nodes(address: str) -> list[dict[str, Any]]:
             f"--address {address}: a sweep keeps its journal beside its driver, and ray:// would run the driver on the "
             "cluster: type the command on a machine of the cluster, with --address auto"
         )
-    deadline = time.monotonic() + ANSWER_SECONDS
-    told = _ask(address, deadline) if _listens(address) else ""
+    told = _ask(address) if _listens(address) else ""
     turned_away = _NO_TOKEN in told
     if turned_away and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
-        told = _ask(address, deadline)
+        told = _ask(address)
     if told.startswith("["):
         nodes: list[dict[str, Any]] = json.loads(told)
         return nodes
@@ -126,7 +128,7 @@ def _why_no_answer(address: str, told: str, *, turned_away: bool) -> str:
     if turned_away and _LACKS_TOKEN.search(told):
         cure = "`ray get-auth-token` prints it there"
         return f"the Ray cluster asks for a token, and this machine has none: put it into ~/.ray/auth_token ({cure})"
-    if turned_away:
+    if turned_away and _NO_TOKEN in told:
         by_variable = next((name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)), None)
         place = by_variable or "~/.ray/auth_token"
         return (
@@ -156,25 +158,28 @@ def _listens(address: str) -> bool:
     return True
 
 
-def _ask(address: str, deadline: float) -> str:
-    """The cluster's resources as JSON, or what Ray said where it got none.
+def _ask(address: str) -> str:
+    """The resources of a cluster's nodes as JSON, or what Ray said where it got none.
 
     In a process of its own, which can be ended: Ray may try for minutes, or forever.
     """
     command = [sys.executable, "-P", "-c", _ASK, address]
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, stdin=subprocess.DEVNULL)
-        with process:
-            while process.poll() is None and time.monotonic() < deadline:
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+
+        def read(stream: IO[str]) -> str:
+            stream.seek(0)
+            return stream.read()
+
+        with subprocess.Popen(command, stdout=output, stderr=errors, stdin=subprocess.DEVNULL) as process:
+            deadline, asking = time.monotonic() + IMPORT_SECONDS, False
+            while process.poll() is None and time.monotonic() < deadline and _NO_TOKEN not in read(errors):
+                if not asking and read(output):
+                    deadline, asking = time.monotonic() + ANSWER_SECONDS, True
                 time.sleep(0.1)
-                errors.seek(0)
-                if _NO_TOKEN in errors.read():
-                    break
             if process.poll() is None:
                 process.kill()
-            answer = process.stdout.read() if process.stdout else ""
-        errors.seek(0)
-        return answer.splitlines()[-1] if answer.strip().startswith("[") else errors.read()
+        answer = (read(output).splitlines() or [""])[-1]
+        return answer if answer.startswith("[") else read(errors)
 
 
 def plan_resources(

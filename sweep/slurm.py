@@ -28,8 +28,8 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     p = argparse.ArgumentParser(
         prog=commands.prog("sweep.slurm"),
-        description="Write a job script that runs a sweep on nodes of a Slurm cluster. A job that comes to its time limit "
-        "or is requeued goes on with the same run.",
+        description="Write a job script that runs a sweep on nodes of a Slurm cluster. A job that comes to its time "
+        "limit, or is requeued, goes on with the same run. Not yet run on a real one; see docs/cluster.md.",
         epilog=f"Example: {commands.prog('sweep.slurm')} --nodes 2 --gpus-per-node 4 --cpus-per-node 32 --time 8h "
         "--partition gpu -- --space augment --data folder --data-root /shared/images --name mine. See docs/cluster.md.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
@@ -85,7 +85,7 @@ def job_script(asked: argparse.Namespace, sweep: Sweep, file: Path) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701  # a shell script, whose words are quoted below
+        autoescape=False,  # a shell script, whose words are quoted below
         keep_trailing_newline=True,
     )
     return environment.get_template(TEMPLATE).render(

@@ -196,7 +196,8 @@ def _measured(
     costs, resources, execution = _packed(config, costs, ready, machines, resources, execution, console, place)
     setting = dataclasses.replace(_on(setting, costs, resources), spent=time.monotonic() - started)
     plan, asked = _planned(config, setting, resources, console)
-    for warning in (memory_warning(plan, resources), shared_memory.note(execution.workers)):
+    of_here = (memory_warning(plan, resources), shared_memory.note(execution.workers))
+    for warning in of_here if config.address is None else ():
         if warning:
             console.print(warning, style="yellow", soft_wrap=True)
     return _Measured(config, ready, resources, execution, latencies, plan, asked)

@@ -106,8 +106,8 @@ def get_ready(order: NodeOrder, node: str) -> NodeReport:
         node: This node's id.
     """
     if (code := code_version()) != order.code:
-        why = f"it runs other code ({code}) than the driver ({order.code})"
-        return NodeReport(faults=(f"{why}: Ray did not bring the driver's there; look at its runtime environments",))
+        why = f"it runs other code ({code}) than the driver began with ({order.code})"
+        return NodeReport(faults=(f"{why}: the files changed meanwhile, or Ray did not bring them; run it again",))
     try:
         folder = _own_folder(order.token, node)
     except OSError as error:
