@@ -198,6 +198,11 @@ class OnNode:
         node, _ = self._nodes.first()
         return str(result_of(node, on_node(node, default_precision, device, **self._shares(1))))
 
+    def at_once(self, trials: int) -> int:
+        """See `Place`."""
+        node, _ = self._nodes.first()
+        return min(trials, fits_on(node.machine, self._resources))
+
     def costs(
         self,
         configs: Sequence[Mapping[str, Any]],
@@ -210,7 +215,6 @@ class OnNode:
     ) -> list[Cost]:
         """See `Place`; the node tells no progress."""
         node, report = self._nodes.first()
-        at_once = max(1, min(at_once, fits_on(node.machine, self._resources)))
         there = None if report.root is None or root is None else report.root
         reference = on_node(node, _costs, list(configs), data, execution, at_once, there, **self._shares(at_once))
         found: list[Cost] = result_of(node, reference)

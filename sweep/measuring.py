@@ -34,9 +34,9 @@ TOGETHER = "the most expensive of each, together"
 """The last row of the table of `--check`."""
 
 
-def processes(resources: Resources) -> int:
-    """How many measure at once: as many as trials will run, up to `AT_ONCE`; on GPUs one."""
-    return 1 if resources.gpus_per_trial else min(AT_ONCE, resources.concurrent)
+def processes(resources: Resources, place: Place = HERE) -> int:
+    """How many measure at once: as many as trials will run at the place, up to `AT_ONCE`; on GPUs one."""
+    return 1 if resources.gpus_per_trial else place.at_once(min(AT_ONCE, resources.concurrent))
 
 
 def measure_models(
@@ -61,7 +61,7 @@ def measure_models(
         return ()
     asked = probes(ready.space, ready.base)
     costs = _measured(
-        [config for _, config in asked], ready, processes(resources), execution, root=root, console=console, place=place
+        [config for _, config in asked], ready, processes(resources, place), execution, root=root, console=console, place=place
     )
     faults = [f"  {name}: {cost.fault}" for (name, _), cost in zip(asked, costs, strict=True) if cost.fault]
     if faults:
@@ -86,7 +86,7 @@ def measure_known(
     if not place.has(execution):
         return None
     config = _with(ready.space, ready.base, {})
-    (cost,) = _measured([config], ready, processes(resources), execution, root=root, console=console, place=place)
+    (cost,) = _measured([config], ready, processes(resources, place), execution, root=root, console=console, place=place)
     return None if cost.fault else MeasuredCost(str(config["model.name"]), str(config["image_size"]), cost)
 
 
@@ -109,13 +109,13 @@ def measure_everything(
         return [], ()
     asked = variants(ready.space, ready.base)
     costs = _measured(
-        [config for _, config in asked], ready, processes(resources), execution, root=root, console=console, place=place
+        [config for _, config in asked], ready, processes(resources, place), execution, root=root, console=console, place=place
     )
     rows = [(what, cost) for (what, _), cost in zip(asked, costs, strict=True)]
     sized = len(probes(ready.space, ready.base))
     together = most_expensive([(config, cost) for (_, config), cost in zip(asked, costs, strict=True)])
     if together is not None and len(rows) > 1:
-        (cost,) = _measured([together], ready, processes(resources), execution, root=root, console=console, place=place)
+        (cost,) = _measured([together], ready, processes(resources, place), execution, root=root, console=console, place=place)
         rows.append((TOGETHER, cost))
     return rows, combined([config for _, config in asked[:sized]], costs[:sized])
 

@@ -25,6 +25,8 @@ from trainables.words import counted
 
 LOOK_SECONDS = 2.0
 """Between two looks at which nodes are there."""
+CURE = "bring them there, or add --copy-data, which copies them once to each node"
+"""Of images that a node does not see."""
 LEAVE_SECONDS = 10.0
 """For nodes to clean up at the end of a command."""
 
@@ -124,12 +126,9 @@ class Nodes:
         if not nodes:
             raise SegsweepError("no node of the cluster has processors for trials: add one (ray start --address=...)")
         self._make_ready(nodes)
-        told = [str(len(nodes)), "node" if len(nodes) == 1 else "nodes"]
-        apart = [node for node in nodes if self._reports[node.id].run_dir]
-        where = (
-            f", {len(apart)} of them without the run folder: checkpoints and logs are brought there" if apart else ""
-        )
-        self.notice(f"cluster: {' '.join(told)} with this code and these images{where}")
+        apart = sum(bool(self._reports[node.id].run_dir) for node in nodes)
+        where = f", {apart} of them without the run folder: checkpoints and logs are brought there" if apart else ""
+        self.notice(f"cluster: {counted(len(nodes), 'node')} with this code and these images{where}")
 
     def _make_ready(self, nodes: Sequence[Node]) -> None:
         reports = self._asked(nodes)
@@ -143,9 +142,11 @@ class Nodes:
         self._reports |= reports
 
     def _faults(self, report: NodeReport) -> list[str]:
-        wants = [f"it did not keep {one}" for one in report.wants]
-        cure = "" if self._listing is not None or self._order.root is None else "; bring them there, or add --copy-data"
-        return [*wants, *(fault + (cure if "image" in fault or "folder" in fault else "") for fault in report.faults)]
+        faults = [*(f"it did not keep {one}" for one in report.wants), *report.faults]
+        if report.data_fault:
+            could_be_copied = self._order.root is not None and self._listing is None
+            faults.append(report.data_fault + (f"; {CURE}" if could_be_copied else ""))
+        return faults
 
     def _asked(self, nodes: Sequence[Node]) -> dict[str, NodeReport]:
         waiting = [(node, on_node(node, get_ready, self._order, node.id)) for node in nodes]

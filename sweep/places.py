@@ -23,6 +23,9 @@ class Place(Protocol):
     def precision(self, device: str) -> str:
         """The best that its device computes in."""
 
+    def at_once(self, trials: int) -> int:
+        """How many of so many trials run at once there."""
+
     def costs(
         self,
         configs: Sequence[Mapping[str, Any]],
@@ -57,6 +60,10 @@ class Here:
     def precision(self, device: str) -> str:
         """See `Place`."""
         return default_precision(device)
+
+    def at_once(self, trials: int) -> int:
+        """See `Place`."""
+        return trials
 
     def costs(
         self,

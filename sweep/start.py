@@ -191,11 +191,11 @@ def _measured(
     if config.check:
         rows, costs = measure_everything(ready, resources, execution, root=root, console=console, place=place)
         costs, resources, execution = _packed(config, costs, ready, machines, resources, execution, console, place)
-        return _check(config, rows, _on(setting, costs, resources), resources, console)
+        return _check(config, rows, _on(setting, costs, resources), resources, place, console)
     costs = measure_models(ready, resources, execution, root=root, console=console, place=place)
     costs, resources, execution = _packed(config, costs, ready, machines, resources, execution, console, place)
     setting = dataclasses.replace(_on(setting, costs, resources), spent=time.monotonic() - started)
-    plan, asked = _planned(config, setting, resources, console)
+    plan, asked = _planned(config, setting, resources, place, console)
     of_here = (memory_warning(plan, resources), shared_memory.note(execution.workers))
     for warning in of_here if config.address is None else ():
         if warning:
@@ -281,7 +281,9 @@ def _mean_pixels(ready: Prepared) -> float:
     return sum(ready.data.mask(image_id).size for image_id in some) / len(some)
 
 
-def _planned(config: SweepConfig, setting: Setting, resources: Resources, console: Console) -> tuple[Plan, Asked]:
+def _planned(
+    config: SweepConfig, setting: Setting, resources: Resources, place: Place, console: Console
+) -> tuple[Plan, Asked]:
     """Makes the plan and shows it.
 
     Raises:
@@ -292,7 +294,7 @@ def _planned(config: SweepConfig, setting: Setting, resources: Resources, consol
     plan = make_plan(setting, asked)
     note = comparison_note(setting.scheduler, plan.max_epochs)
     shares_gpus = any(one.gpus for one in setting.costs)
-    at_once = int(1 / resources.gpus_per_trial) if shares_gpus else processes(resources)
+    at_once = int(1 / resources.gpus_per_trial) if shares_gpus else processes(resources, place)
     plan_view.show_plan(console, plan, asked, at_once=at_once, note=note, seeds=config.seeds)
     _check_disk(config, plan, setting)
     return plan, asked
@@ -303,6 +305,7 @@ def _check(
     rows: Sequence[tuple[str, Cost]],
     setting: Setting,
     resources: Resources,
+    place: Place,
     console: Console,
 ) -> int:
     """Shows what was measured for `--check`, and the plan; returns the exit code."""
@@ -315,7 +318,7 @@ def _check(
     if faulty:
         console.print(f"[red]this sweep cannot start[/red]: {faulty} of {len(rows)} cannot be trained here")
         return 1
-    _planned(dataclasses.replace(config, accept_plan=True), setting, resources, console)
+    _planned(dataclasses.replace(config, accept_plan=True), setting, resources, place, console)
     console.print("[green]checked[/green]: data, weights, space, resources and costs; this sweep can start")
     return 0
 

@@ -75,8 +75,8 @@ class NodeOrder(TakesPluginsAlong):
 
     @property
     def proof(self) -> Path:
-        """The file in the run folder by which a node that sees it knows it."""
-        return Path(self.run_dir) / f".{self.token}.seen"
+        """The file in the run folder by which a node that sees it knows it: the token."""
+        return Path(self.run_dir) / ".nodes"
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ class NodeReport:
         run_dir: Where its trials write; empty where they write into the run folder itself.
         wants: What it lacks and can be sent: values of weights that are files, and the `copy` of the order.
         faults: What is wrong with it, each with its cure.
+        data_fault: Why its images are not the driver's; empty where they are.
         decoded: What its decoded cache holds, in words.
     """
 
@@ -95,6 +96,7 @@ class NodeReport:
     run_dir: str = ""
     wants: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    data_fault: str = ""
     decoded: tuple[str, ...] = ()
 
 
@@ -202,15 +204,13 @@ def _with_data(order: NodeOrder, report: NodeReport) -> tuple[NodeReport, Segmen
         if not differing:
             return replace(report, root=None if root is None else str(data.root)), data
         faults.append(f"the images at {data.root} are not those that the driver has: {differing}")
-    if order.copy:
-        if copy_folder(order.copy).is_dir():
-            return replace(report, faults=(*report.faults, *faults[-1:])), None
-        free = shutil.disk_usage(cache_root()).free
-        if free < order.copy_bytes:
-            told = f"the copy of the data takes {order.copy_bytes / 2**30:.1f} GiB, {cache_root()} has"
-            return replace(report, faults=(*report.faults, f"{told} {free / 2**30:.1f} GiB free there")), None
-        return replace(report, wants=(*report.wants, order.copy)), None
-    return replace(report, faults=(*report.faults, *faults)), None
+    if not order.copy or copy_folder(order.copy).is_dir():
+        return replace(report, data_fault=faults[-1]), None
+    free = shutil.disk_usage(cache_root()).free
+    if free < order.copy_bytes:
+        told = f"the copy of the data takes {order.copy_bytes / 2**30:.1f} GiB, {cache_root()} there has"
+        return replace(report, faults=(*report.faults, f"{told} {free / 2**30:.1f} GiB free")), None
+    return replace(report, wants=(*report.wants, order.copy)), None
 
 
 def _opened(order: NodeOrder, root: str | None) -> SegmentationData:

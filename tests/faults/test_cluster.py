@@ -81,7 +81,7 @@ def test_cluster_that_is_away_is_one_error_also_for_a_check(mini_root: Path, tmp
     ):
         started = time.monotonic()
         away = run("sweep.run", *flags(mini_root, tmp_path, "away"), "--address", *asked)
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < 120, "Ray itself would try for 850 s"
         assert away.returncode == (2 if asked[0].startswith("ray:") else 1)
         assert why in away.stderr and "Traceback" not in away.stderr
         assert not (tmp_path / "away").exists()
