@@ -22,7 +22,7 @@ sweep: install
 	$(PY) -m analysis.report runs/$(NAME)
 
 test: install
-	$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/faults
+	$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --ignore tests/faults
 
 faults: install
 	$(PY) -m pytest tests/faults

@@ -22,7 +22,7 @@ from trainables.data.bands import Bands
 from trainables.data.base import DATASETS, ClassInfo, file_ids
 from trainables.errors import CheckpointError, DataError, SegsweepError, UsageError
 from trainables.labels import BASELINE, BEST
-from trainables.options import CROP, LETTERBOX, STRETCH, TILE
+from trainables.options import CROP, LETTERBOX, STRETCH, TILE, scale_of, way_of
 from trainables.paths import within
 from trainables.record import TrialRecord
 from trainables.run_folder import BEST_MODELS, MANIFEST_FILE, REFIT
@@ -95,25 +95,26 @@ class TrainedModel:
 
         `trainables.data.resizing.fit_image` brings an image to it, as `resize` says; the logits of the part that shows
         the image are enlarged bilinearly to the size of the image before the class is decided. With `crop` a whole
-        image covers it and is larger; with `tile` it is the size of the windows (`trainables.windows.blended`).
+        image covers it and is larger; with `tile` it is the size of the windows (`trainables.windows.in_tiles`).
         """
         return self.record.config.image_size
 
     @property
     def resize(self) -> str:
-        """How images come to that size, one of `trainables.options.RESIZES`."""
+        """How images come to that size, one of `trainables.options.RESIZES` or `tile@SCALE`."""
         return self.record.config.resize
 
     @property
     def resizing(self) -> str:
         """What happens to an image before the model sees it, in a few words."""
-        size = format_size(self.size)
+        size, scale = format_size(self.size), scale_of(self.resize)
+        seen = "not resized" if scale == 1 else f"resized to {scale:g} of its height and width"
         return {
             STRETCH: f"stretched to {size}",
             LETTERBOX: f"resized to fit within {size}",
             CROP: f"resized to cover {size}",
-            TILE: f"in overlapping windows of {size}, not resized",
-        }[self.resize]
+            TILE: f"in overlapping windows of {size}, {seen}",
+        }[way_of(self.resize)]
 
     @property
     def bands(self) -> Bands | None:

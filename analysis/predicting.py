@@ -11,13 +11,13 @@ from torch import Tensor
 
 from analysis.model import TrainedModel
 from trainables.data.base import Image, Mask
-from trainables.data.resizing import Size, content_size, fit_image
+from trainables.data.resizing import Size, content_size, fit_image, resize_image
 from trainables.data.tiles import OVERLAP, window_count
 from trainables.errors import DivergedError
 from trainables.logits import enlarged_in_bands, predicted_class, seen_share
 from trainables.loops import Forward
-from trainables.options import TILE
-from trainables.windows import blended
+from trainables.options import TILE, scale_of, way_of
+from trainables.windows import blended, in_tiles
 
 TILES_AT_ONCE = 4
 
@@ -42,8 +42,8 @@ class Predictor:
 
     Whole images are treated as in evaluation: brought to the model's input as in training, the logits of what shows the
     image enlarged bilinearly to its size; those of a model that was trained on tiles are seen in windows of its input's
-    size. With `tile`, images that are larger are cut into overlapping windows of that size, each scaled as an image of
-    that size would be, and their logits blended (`trainables.windows.blended`).
+    size (`trainables.windows.in_tiles`). With `tile`, images that are larger are cut into overlapping windows of that
+    size, each scaled as an image of that size would be, and their logits blended (`trainables.windows.blended`).
 
     Args:
         trained: The model; it is moved to the device.
@@ -58,7 +58,8 @@ class Predictor:
         if not 0 <= overlap <= 0.9:
             raise ValueError(f"overlap {overlap} must lie within 0 .. 0.9")
         self.size, self.resize, self.overlap = trained.size, trained.resize, overlap
-        self.tile = self.size if tile is None and self.resize == TILE else tile
+        self._as_trained = way_of(self.resize) == TILE and (tile is None or (tile == self.size and self.resize == TILE))
+        self.tile = self._trained_tile() if self._as_trained else tile
         self._device = torch.device(device)
         self._forward = Forward(trained.model.to(device).eval(), trained.normalisation, self._device, None)
 
@@ -72,21 +73,21 @@ class Predictor:
         Raises:
             DivergedError: If the model's outputs are not finite.
         """
-        height, width = image.shape[:2]
-        if self.tile is None or (height <= self.tile[0] and width <= self.tile[1]):
+        whole: Size = (image.shape[0], image.shape[1])
+        if self._as_trained:
+            shown = resize_image(image, content_size(whole, self.size, self.resize))
+            bands = in_tiles(self._logits, shown, self.size, whole, at_once=TILES_AT_ONCE, overlap=self.overlap)
+            return self._joined(image, bands, window_count((shown.shape[0], shown.shape[1]), self.size, self.overlap))
+        if self.tile is None or (whole[0] <= self.tile[0] and whole[1] <= self.tile[1]):
             return self._joined(image, self._whole(image), 1)
-        # A window of the size that a model was trained on is filled up as there, where the image is smaller.
-        trained_on = self.resize == TILE and self.tile == self.size
-        bands = blended(
-            self._logits,
-            image,
-            self.tile,
-            at_once=TILES_AT_ONCE,
-            overlap=self.overlap,
-            scaled=None if trained_on else content_size(self.tile, self.size, self.resize),
-            filled=self.size if trained_on else None,
-        )
-        return self._joined(image, bands, window_count((height, width), self.tile, self.overlap))
+        scaled = content_size(self.tile, self.size, self.resize)
+        bands = blended(self._logits, image, self.tile, at_once=TILES_AT_ONCE, overlap=self.overlap, scaled=scaled)
+        return self._joined(image, bands, window_count(whole, self.tile, self.overlap))
+
+    def _trained_tile(self) -> Size:
+        """Height and width, in pixels of an image, of what the model saw of it in training."""
+        height, width = (round(side / scale_of(self.resize)) for side in self.size)
+        return height, width
 
     def _whole(self, image: Image) -> Iterator[Tensor]:
         """Logits (C, h, W) in bands of rows from the top."""
@@ -108,7 +109,7 @@ class Predictor:
         return Prediction(classes, confidence / (height * width), tiles)
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        """Images (B, h, w, 3) to logits (B, C, h', w') at the head's resolution."""
+        """Images (B, h, w, C) to logits (B, C, h', w') at the head's resolution."""
         outputs = self._forward(inputs, resize=False)["out"].float()
         if not torch.isfinite(outputs).all():
             raise DivergedError("the model's outputs are not finite")

@@ -42,7 +42,7 @@ from trainables.data import DATASETS
 from trainables.data.cache.scan import scan
 from trainables.data.splits.stratified import draw
 from trainables.execution import TrialData
-from trainables.features import MOST_VIEWS
+from trainables.feature_sets import MOST_VIEWS
 from trainables.trial import Trial
 
 SHARES = (0.6, 0.2, 0.2)
@@ -78,7 +78,7 @@ class Run:
 def run(data: TrialData, config: Mapping[str, Any], *, views: int = MOST_VIEWS) -> Run:
     """Trains one trial; features are kept where its policy makes at most so many views of an image."""
     began = time.process_time()
-    with mock.patch("trainables.trial.MOST_VIEWS", views):
+    with mock.patch("trainables.feature_sets.MOST_VIEWS", views):
         trial = Trial(TrialConfig.from_flat({**BASE, **config}), data)
     while not trial.done:
         trial.run_epoch()

@@ -29,6 +29,8 @@ from trainables.words import time_text
 
 _OF_SPLITS = ("splits", "group_by")
 """Flags that are compared when the data are open."""
+_TRACKING = {"wandb": "wandb", "wandb_project": "project", "track": "others"}
+"""Flags of trackers, and what a manifest calls them."""
 
 
 def go_on(
@@ -77,21 +79,25 @@ def go_on(
         chosen = {"address": config.address, "dashboard": config.dashboard}
         if any(value is not None for value in chosen.values()):
             journal.append("options", **{key: value for key, value in chosen.items() if value is not None})
-        if config.extend:
-            trials = manifest.budget.trials + config.extend
-            journal.append("extended", trials=trials)
-            written = dataclasses.replace(written, budget=dataclasses.replace(written.budget, trials=trials))
         if config.data_root is not None:
             data_now = dataclasses.replace(written.data, root=str(config.data_root.resolve()))
             written = dataclasses.replace(written, data=data_now)
         if config.plugins:
             written = dataclasses.replace(written, plugins=tuple(plugin.record() for plugin in own))
-        if config.extend or config.data_root is not None or config.plugins:
+        if config.data_root is not None or config.plugins:
             written.save(run_dir)
+        extended = None
+        if config.extend:
+            trials = manifest.budget.trials + config.extend
+            written = dataclasses.replace(written, budget=dataclasses.replace(written.budget, trials=trials))
+            extended = written
         manifest = with_settings(written, journal)
         options = Options(config.address, config.copy_data, config.dashboard, config.report, config.pictures)
         seen = trial_data(run_dir, data, manifest)
-        return Session(run_dir, manifest, journal, seen, machines, options, console, started=started).conduct()
+        session = Session(
+            run_dir, manifest, journal, seen, machines, options, console, started=started, extended=extended
+        )
+        return session.conduct()
 
 
 def _refuse_more_without_time(config: GoOnConfig, manifest: SweepManifest) -> None:
@@ -140,9 +146,7 @@ def _changes(asked: Mapping[str, Any], manifest: SweepManifest, machines: Machin
         "resources": dataclasses.asdict(resources),
         "execution": dataclasses.asdict(execution),
         "budget": {"time_budget": asked["time_budget"]} if "time_budget" in asked else {},
-        "tracking": {
-            key: asked[flag] for flag, key in (("wandb", "wandb"), ("wandb_project", "project")) if flag in asked
-        },
+        "tracking": {key: asked[flag] for flag, key in _TRACKING.items() if flag in asked},
     }
     differing = {
         section: {key: value for key, value in values.items() if getattr(getattr(manifest, section), key) != value}

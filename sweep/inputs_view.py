@@ -10,10 +10,11 @@ from search_spaces.core.space import SearchSpace
 from sweep.compiled import values_of
 from trainables.config import format_size, parse_size
 from trainables.data.base import SegmentationData
+from trainables.data.resizing import content_size
 from trainables.data.small_objects import lost_parts
 from trainables.data.tiles import MOST_TILES, OVERLAP, tiles_per_epoch, window_count
 from trainables.data.usual_size import UsualSize
-from trainables.options import CROP, LETTERBOX, TILE
+from trainables.options import CROP, LETTERBOX, TILE, scale_of, way_of
 from trainables.registry import Scalar
 from trainables.words import some_of
 
@@ -36,15 +37,15 @@ def inputs_text(space: SearchSpace, base: Mapping[str, Scalar], usual: UsualSize
     if len(ways) > 1:
         return f"{images}; inputs of {some_of(sizes)}, each with {' and with '.join(ways)}"
     height, width = parse_size(sizes[0])
-    if len(sizes) == 1 and set(usual.sizes) == {(height, width)}:
+    if len(sizes) == 1 and set(usual.sizes) == {(height, width)} and scale_of(ways[0]) == 1:
         return f"{images}, as large as the model's input"
-    if ways[0] == TILE:
-        return f"{images}; {_tiles(usual, sizes)}"
+    if way_of(ways[0]) == TILE:
+        return f"{images}; {_tiles(usual, sizes, ways[0])}{_drawn(space, base)}"
     if ways[0] == CROP:
         each = "each resized to cover" if len(sizes) == 1 else "each resized to cover one of"
         return (
             f"{images}; {each} {some_of(sizes)} with its aspect kept: training sees a random part of that size, an "
-            f"evaluation the whole image{_why(usual, sizes)}"
+            f"evaluation the whole image{_why(usual, sizes)}{_drawn(space, base)}"
         )
     if ways[0] == LETTERBOX:
         void = usual.void_share((height, width))
@@ -70,7 +71,7 @@ def lost_text(space: SearchSpace, base: Mapping[str, Scalar], data: Segmentation
         ids: Images of which a few are looked at.
     """
     ways = values_of(space, base, "resize")
-    if TILE in ways:
+    if TILE in map(way_of, map(str, ways)):
         return ""
     largest = max((parse_size(str(size)) for size in values_of(space, base, "image_size")), key=math.prod)
     lost = lost_parts(data, ids, largest, str(ways[0]))
@@ -101,18 +102,31 @@ def _images(usual: UsualSize) -> str:
     return f"all {median}" if len(set(usual.sizes)) == 1 else f"median {median}"
 
 
-def _tiles(usual: UsualSize, sizes: list[str]) -> str:
+def _tiles(usual: UsualSize, sizes: list[str], resize: str) -> str:
     """How many tiles training draws of an image in an epoch, and how many windows an evaluation slides over it."""
-    told = f"not resized: training sees random tiles of {some_of(sizes)}"
+    scale = scale_of(resize)
+    seen = "not resized" if scale == 1 else f"resized to {scale:g} of their height and width, masks scored at full size"
+    told = f"{seen}: training sees random tiles of {some_of(sizes)}"
     if not usual.sizes or len(sizes) > 1:
         return f"{told}, an evaluation slides windows of that size over whole images"
     tile = parse_size(sizes[0])
-    drawn, slid = (
-        statistics.fmean(count(size, tile) for size in usual.sizes) for count in (tiles_per_epoch, window_count)
-    )
+    shown = [content_size(size, tile, resize) for size in usual.sizes]
+    drawn, slid = (statistics.fmean(count(size, tile) for size in shown) for count in (tiles_per_epoch, window_count))
     return (
         f"{told}, {drawn:.3g} of an image in an epoch (as many as its pixels fill, at most {MOST_TILES}); an "
         f"evaluation slides {slid:.3g} windows over an image, which overlap by {OVERLAP:.0%} or more"
+    )
+
+
+def _drawn(space: SearchSpace, base: Mapping[str, Scalar]) -> str:
+    """What share of the parts that training sees is drawn to show a class; empty where none is."""
+    shares = sorted(
+        {float(share) for share in values_of(space, {"training.class_tiles": 0, **base}, "training.class_tiles")}
+    )
+    if shares[-1] == 0:
+        return ""
+    return (
+        f"; {' or '.join(f'{share:.0%}' for share in shares)} of training's parts are drawn around a class of the mask"
     )
 
 

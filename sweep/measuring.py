@@ -61,7 +61,13 @@ def measure_models(
         return ()
     asked = probes(ready.space, ready.base)
     costs = _measured(
-        [config for _, config in asked], ready, processes(resources, place), execution, root=root, console=console, place=place
+        [config for _, config in asked],
+        ready,
+        processes(resources, place),
+        execution,
+        root=root,
+        console=console,
+        place=place,
     )
     faults = [f"  {name}: {cost.fault}" for (name, _), cost in zip(asked, costs, strict=True) if cost.fault]
     if faults:
@@ -86,7 +92,9 @@ def measure_known(
     if not place.has(execution):
         return None
     config = _with(ready.space, ready.base, {})
-    (cost,) = _measured([config], ready, processes(resources, place), execution, root=root, console=console, place=place)
+    (cost,) = _measured(
+        [config], ready, processes(resources, place), execution, root=root, console=console, place=place
+    )
     return None if cost.fault else MeasuredCost(str(config["model.name"]), str(config["image_size"]), cost)
 
 
@@ -109,13 +117,21 @@ def measure_everything(
         return [], ()
     asked = variants(ready.space, ready.base)
     costs = _measured(
-        [config for _, config in asked], ready, processes(resources, place), execution, root=root, console=console, place=place
+        [config for _, config in asked],
+        ready,
+        processes(resources, place),
+        execution,
+        root=root,
+        console=console,
+        place=place,
     )
     rows = [(what, cost) for (what, _), cost in zip(asked, costs, strict=True)]
     sized = len(probes(ready.space, ready.base))
     together = most_expensive([(config, cost) for (_, config), cost in zip(asked, costs, strict=True)])
     if together is not None and len(rows) > 1:
-        (cost,) = _measured([together], ready, processes(resources, place), execution, root=root, console=console, place=place)
+        (cost,) = _measured(
+            [together], ready, processes(resources, place), execution, root=root, console=console, place=place
+        )
         rows.append((TOGETHER, cost))
     return rows, combined([config for _, config in asked[:sized]], costs[:sized])
 

@@ -37,6 +37,12 @@ latency.LATENCY_SECONDS = 0.0  # a report times every model for a second
 os.fsync = lambda descriptor: None  # no test cuts the power, and journals of simulated sweeps write thousands of times
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with real sweeps go first: several processes share out files in this order, and the last one ends alone."""
+    slow = {item.path for item in items if item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_collection_finish() -> None:
     """What is there before the first test stays: a pass of the garbage collector over it all takes half a second."""
     gc.collect()

@@ -44,13 +44,17 @@ MAY_IMPORT = {
 }
 ONLY_IN = {
     "ray": ("sweep/", "trainables/trainable.py"),
-    "wandb": ("sweep/",),
+    "wandb": ("sweep/tracking/wandb_runs.py",),
+    "tensorboardX": ("sweep/tracking/tensorboard.py",),
+    "mlflow": ("sweep/tracking/mlflow_runs.py",),
+    "IPython": ("sweep/notebook_view.py",),
     "optuna": ("sweep/",),
     "albumentations": ("trainables/augmentations/",),
     "pycocotools": ("trainables/data/imports/coco.py",),
     "tifffile": ("trainables/data/reading/rasters.py",),
     "timm": ("trainables/models/timm_backbones.py",),
     "segmentation_models_pytorch": ("trainables/models/library.py",),
+    "transformers": ("trainables/models/mit.py",),
 }
 BY_NAME = {
     "module": "trainables.registry, which loads the modules that registries name",
@@ -171,8 +175,9 @@ FLOORS = (
     ("sweep.phases",),
     ("sweep.conductor",),
     ("sweep.flags", "sweep.tally_view", "sweep.heartbeat"),
-    ("sweep.driver",),
+    ("sweep.driver", "sweep.trials_view"),
     ("sweep.status",),
+    ("sweep.notebook_view",),
     (
         "sweep.config",
         "sweep.again",

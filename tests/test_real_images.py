@@ -83,4 +83,5 @@ def test_fcn_resnet50_trains_and_evaluates_on_voc(tmp_path: Path) -> None:
     matrix = ConfusionMatrix(21)
     evaluate(model, evaluation_loader(data, splits.val[:6], size=(64, 64), batch_size=3), [matrix])
     assert matrix.value().sum() == sum(int((data.mask(i) != 255).sum()) for i in splits.val[:6])
-    assert np.nanmean(iou(matrix.value())) == pytest.approx(second["metrics"]["val/miou"], abs=1e-9)
+    # Not to the last pixel: with weights in another memory layout a convolution's sums may round differently.
+    assert np.nanmean(iou(matrix.value())) == pytest.approx(second["metrics"]["val/miou"], abs=1e-5)

@@ -79,6 +79,7 @@ def read_back(built: Built) -> dict[str, Any]:
             "ema": updater.averaged.decay if updater.averaged else 0.0,
             "freeze": _frozen(built),
             "loss_stride": updater.loss_stride,
+            "class_tiles": train.class_tiles,
         },
         "augment": train.policy.applied(),
         "image_size": format_size(train.policy.size),

@@ -15,7 +15,7 @@ from trainables.limits import MAX_PIXELS, max_pixels
 from trainables.losses import LOSSES
 from trainables.models import HEADS, MODELS, min_train_batch
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
-from trainables.options import RESIZES, STRETCH, TrainingOptions
+from trainables.options import CUTTING, STRETCH, TrainingOptions, parse_resize, way_of
 from trainables.redact import secrets_in
 from trainables.registry import Range, Registry, Scalar, parameters_of, parse_scalar
 
@@ -68,7 +68,7 @@ class TrialConfig:
         training: Layer-wise rates, clipping, accumulation, averaged and frozen weights.
         augment: Augmentation policy.
         image_size: Height and width in pixels of what the model sees.
-        resize: How images come to that size, one of `RESIZES`.
+        resize: How images come to that size, one of `trainables.options.RESIZES` or `tile@SCALE`.
         batch_size: Images per step.
         epochs: The full budget; the schedule ends there, whether or not the trial is stopped before.
         seed: Decides initial weights, order of images, augmentations and dropout.
@@ -261,13 +261,20 @@ def _training(values: Mapping[str, Any], faults: list[str]) -> TrainingOptions:
     return TrainingOptions(**options)
 
 
-def _disagreements(*, model: Component, training: TrainingOptions, batch_size: int, **others: Any) -> Iterator[str]:
+def _disagreements(
+    *, model: Component, training: TrainingOptions, batch_size: int, resize: str, **others: Any
+) -> Iterator[str]:
     """What is valid by itself but not together."""
     smallest = min_train_batch(model.name)
     if batch_size < smallest:
         yield f"batch_size: {model.name} needs at least {smallest} images per step, not {batch_size}"
     if training.freeze != "none" and model.params["weights"] == "none":
         yield f"training.freeze={training.freeze}: with model.weights=none there is nothing worth keeping; leave it out"
+    if training.class_tiles and way_of(resize) not in CUTTING:
+        yield (
+            f"training.class_tiles={training.class_tiles:g}: with resize={resize} training sees whole images, not "
+            f"parts of them; leave it out, or set resize={' or '.join(CUTTING)}"
+        )
 
 
 def _policy(values: Mapping[str, Any], faults: list[str]) -> PolicySpec:
@@ -292,9 +299,11 @@ def _size(value: Any, faults: list[str]) -> tuple[int, int]:
 
 
 def _resize(value: Any, faults: list[str]) -> str:
-    if value not in RESIZES:
-        faults.append(f"resize: must be {' or '.join(RESIZES)}, not {value!r}")
-    return str(value)
+    try:
+        return parse_resize(value)
+    except ValueError as error:
+        faults.append(f"resize: {error}")
+        return str(value)
 
 
 def _number(key: str, value: Any, bounds: Range, faults: list[str]) -> int:

@@ -22,10 +22,11 @@ from typing import Any
 from trainables import commands, plugins
 from trainables.data import DATASETS
 from trainables.data.cache.scan import image_sizes
+from trainables.data.resizing import content_size
 from trainables.data.tiles import counted_tiles, window_count
 from trainables.errors import SegsweepError
 from trainables.execution import Execution, TrialData
-from trainables.options import TILE
+from trainables.options import TILE, scale_of, way_of
 
 SECONDS = 1.5
 """For which batches are trained once the first of them has warmed up; one more batch at least. A first one that took
@@ -86,9 +87,13 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
     # More steps are taken than a short trial on few images has: the schedule must not end before.
     asked = TrialConfig.from_flat({**config, "epochs": max(int(config["epochs"]), 2 * BATCHES)})
     samples, val, some = len(data.train), len(data.val), data.val[: asked.batch_size]
-    if asked.resize == TILE:
-        samples = counted_tiles(image_sizes(data.data, data.train), asked.image_size)
-        of_val = image_sizes(data.data, data.val)
+    tiled = way_of(asked.resize) == TILE
+    if tiled:
+        of_train, of_val = (
+            [content_size(one, asked.image_size, asked.resize) for one in image_sizes(data.data, ids)]
+            for ids in (data.train, data.val)
+        )
+        samples = counted_tiles(of_train, asked.image_size)
         val = sum(window_count(size, asked.image_size) for size in of_val)
         some = data.val[(widest := max(range(len(of_val)), key=lambda i: of_val[i][1])) : widest + 1] if of_val else ()
     part = TrialData(data.data, data.train[: asked.batch_size * BATCHES], tuple(some))
@@ -109,12 +114,11 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
             aux_weight=trial.model.aux_weight,
             normalisation=trial.model.normalisation,
             device=trial.device,
-            features=trial.features,
         )
         _wait_for(execution)
         return (time.perf_counter() - began) / len(trained)
 
-    loader: Any = _OneRow(trial.val_loader) if asked.resize == TILE else trial.val_loader
+    loader: Any = _OneRow(trial.val_loader) if tiled else trial.val_loader
 
     def validate() -> float:
         """Seconds per image, or per window where they slide."""
@@ -126,7 +130,6 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
             [matrix],
             device=trial.device,
             precision=trial.precision,
-            features=trial.features,
         )
         _wait_for(execution)
         return (time.perf_counter() - began) / seen
@@ -163,7 +166,7 @@ class _OneRow:
             dataclasses.replace(
                 batch,
                 images=[image[: self.size[0]] for image in batch.images],
-                masks=[mask[: self.size[0]] for mask in batch.masks],
+                masks=[mask[: round(self.size[0] / scale_of(self.resize))] for mask in batch.masks],
             )
             for batch in loader
         ]

@@ -69,5 +69,13 @@ class MemoryExhaustedError(InfeasibleError):
     """The device or the machine has too little memory for the configuration."""
 
 
+class MachineError(SegsweepError):
+    """The machine failed, and no configuration: the same command goes on when that is mended."""
+
+
+class LoaderDiedError(SegsweepError):
+    """A process that loads images was killed from outside."""
+
+
 class WiringError(SegsweepError):
     """What was built differs from what the configuration asked for."""

@@ -6,7 +6,7 @@ nothing, or it flips.
 
 Maps are computed image by image, so that they depend on nothing but the image: not on the batch it is in, nor on what
 is in the cache already. They are kept like decoded images, in packs of the cache folder, under a hash of the backbone's
-weights, of the libraries, and of the image's pixels.
+weights, of the libraries, and of what decides the image's pixels (`Source`).
 """
 
 from __future__ import annotations
@@ -16,26 +16,24 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.data.base import Image
 from trainables.data.cache.packs import Bytes, PackStore
+from trainables.loaders import FeatureMaps
 from trainables.loops import is_channels_last, to_input
 from trainables.models.bands import input_channels
 from trainables.models.base import SegmentationModel
 from trainables.places import cache_root
 from trainables.updates import DTYPES, autocast
 
-MOST_VIEWS = 2
-"""Images that a policy may make of one, for their features to be kept."""
-
-_FORMAT = 1
+_FORMAT = 2
 """Raise it with every change that makes features differ."""
 
 _log = logging.getLogger("segsweep.cache")
@@ -52,6 +50,24 @@ class _Map:
     @property
     def bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image that maps are made of.
+
+    Attributes:
+        content: Equal only where the pixels are.
+        pixels: Gives them as the model's input, uint8 of shape (H, W, C).
+    """
+
+    content: str
+    pixels: Callable[[], Image]
+
+    @classmethod
+    def of_pixels(cls, pixels: Callable[[], Image]) -> Source:
+        """Of an image of which nothing else tells what it shows."""
+        return cls(hashlib.blake2b(np.ascontiguousarray(pixels()).data, digest_size=16).hexdigest(), pixels)
 
 
 class FeaturesOnce:
@@ -95,18 +111,17 @@ class FeaturesOnce:
         """Of the maps of one image."""
         return sum(one.bytes for one in self._maps)
 
-    def build(self, images: Iterable[Callable[[], Image]]) -> None:
+    def build(self, sources: Iterable[Source]) -> None:
         """Computes what is missing and keeps it; quick if nothing is.
 
         Of several processes one builds, the others wait and use what it made.
-
-        Args:
-            images: Each gives an image (H, W, C) of `size`; called again where its maps are missing.
         """
-        by_key = {self._key(image()): image for image in images}
+        by_key = {self._key(source): source for source in sources}
         try:
             self._store.fill(
-                dict.fromkeys(by_key, self.bytes), lambda key: self._made(by_key[key]()), limit_bytes=self.limit_bytes
+                dict.fromkeys(by_key, self.bytes),
+                lambda key: self._made(by_key[key].pixels()),
+                limit_bytes=self.limit_bytes,
             )
         except OSError as error:
             _log.warning(
@@ -116,30 +131,21 @@ class FeaturesOnce:
                 error,
             )
 
-    def outputs(self, model: nn.Module, images: Tensor, *, resize: bool = True) -> dict[str, Tensor]:
-        """What `model(images, resize=resize)` gives.
+    def row(self, source: Source) -> Bytes:
+        """The maps of an image, one after another; read-only where they are kept."""
+        kept = self._store.read(self._key(source))
+        return self._made(source.pixels()) if kept is None else kept
 
-        Args:
-            model: The model, or one with the same frozen backbone.
-            images: uint8 of shape (B, *size, C).
-            resize: Whether to enlarge the logits to the images' size.
-        """
-        assert isinstance(model, SegmentationModel)
-        return model.decode(self._batch(images.numpy()), self.size, resize=resize)
-
-    def _batch(self, images: Image) -> dict[str, Tensor]:
-        rows = np.empty((len(images), self.bytes), np.uint8)
-        for row, image in zip(rows, images, strict=True):
-            kept = self._store.read(self._key(image))
-            row[:] = self._made(image) if kept is None else kept
+    def batch(self, rows: Sequence[Bytes]) -> FeatureMaps:
+        """The maps of some images, laid out in memory as the model wants them."""
         found, start = {}, 0
         for one in self._maps:
-            part = np.ascontiguousarray(rows[:, start : start + one.bytes])
-            start += one.bytes
-            maps = torch.from_numpy(part).view(one.dtype).view(len(images), *one.shape)
-            maps = maps.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+            end = start + one.bytes
+            stacked = torch.from_numpy(np.stack([row[start:end] for row in rows]))
+            maps = stacked.view(one.dtype).view(len(rows), *one.shape).permute(0, 3, 1, 2)
             found[one.name] = maps if self._channels_last else maps.contiguous()
-        return found
+            start = end
+        return FeatureMaps(found, self.size)
 
     @property
     def seconds_per_image(self) -> float:
@@ -164,8 +170,8 @@ class FeaturesOnce:
             maps = self._model.features(pixels)
         return {name: found[0].permute(1, 2, 0).contiguous().cpu() for name, found in maps.items()}
 
-    def _key(self, image: Image) -> str:
-        return hashlib.blake2b(np.ascontiguousarray(image).data, key=self._identity, digest_size=16).hexdigest()
+    def _key(self, source: Source) -> str:
+        return hashlib.blake2b(source.content.encode(), key=self._identity, digest_size=16).hexdigest()
 
 
 def _identity(model: SegmentationModel, maps: list[str], precision: str) -> bytes:

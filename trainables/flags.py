@@ -5,14 +5,35 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Collection
+from typing import Any, NoReturn
 
+from trainables import commands
 from trainables.errors import UsageError
-from trainables.options import PRECISIONS, TILE
+from trainables.options import LEAST_SCALE, PRECISIONS, TILE, parse_resize
 from trainables.places import DEFAULT_LIMIT_BYTES
+from trainables.redact import redacted_words
 
 MOST_PICTURES = 100
 """Pictures of failures that a report draws by default."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Whose errors repeat no key and no token that was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(" ".join(redacted_words(message.split(" "))))
+
+
+def command_parser(module: str, description: str, **options: Any) -> argparse.ArgumentParser:
+    """The parser of a command; flags are to be written out.
+
+    Args:
+        module: That is run, such as `sweep.run`.
+        description: What it does.
+        options: Of `argparse.ArgumentParser`.
+    """
+    return _Parser(prog=commands.prog(module), description=description, allow_abbrev=False, **options)
 
 
 def add_execution_flags(group: argparse._ActionsContainer) -> None:
@@ -56,7 +77,8 @@ def add_tile_flag(group: argparse._ActionsContainer) -> None:
         type=tile,
         metavar="512",
         help="train on random tiles of so many pixels (or HEIGHTxWIDTH), and slide windows of that size over whole "
-        "images in evaluations, without resizing any; the same as --set resize=tile --set image_size=512x512",
+        "images in evaluations, without resizing any; the same as --set resize=tile --set image_size=512x512. 512@0.5 "
+        "shows images at half their height and width (resize=tile@0.5); masks are scored at their own size",
     )
 
 
@@ -66,8 +88,7 @@ def default_precision(device: str) -> str:
         return "fp32"
     import torch
 
-    there = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if there else "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def default_workers(device: str) -> int:
@@ -76,31 +97,37 @@ def default_workers(device: str) -> int:
 
 
 def tile(text: str) -> str:
-    """The `type` of `--tile`: HEIGHTxWIDTH of a number or two.
+    """The `type` of `--tile`: HEIGHTxWIDTH of a number or two, and the scale of images where one is given.
 
     Example:
-        >>> tile("512"), tile("512x768")
-        ('512x512', '512x768')
+        >>> tile("512"), tile("512x768"), tile("512@0.5")
+        ('512x512', '512x768', '512x512@0.5')
     """
-    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower())
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?(?:@(.+))?", text.strip().lower())
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} must be pixels, such as 512, or HEIGHTxWIDTH")
-    return f"{found[1]}x{found[2] or found[1]}"
+        raise argparse.ArgumentTypeError(f"{text!r} must be pixels, such as 512, or HEIGHTxWIDTH, and perhaps @SCALE")
+    try:
+        _, _, scale = parse_resize(f"{TILE}@{found[3] or 1}").partition("@")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: the scale must be within {LEAST_SCALE:g} to 1") from error
+    return f"{found[1]}x{found[2] or found[1]}" + (f"@{scale}" if scale else "")
 
 
 def tile_settings(size: str, given: Collection[str]) -> dict[str, str]:
     """The settings that `--tile` stands for.
 
     Args:
-        size: HEIGHTxWIDTH.
+        size: HEIGHTxWIDTH, or HEIGHTxWIDTH@SCALE.
         given: Keys that are set beside it.
 
     Raises:
         UsageError: If they are among these.
     """
-    settings = {"image_size": size, "resize": TILE}
+    image_size, _, scale = size.partition("@")
+    settings = {"image_size": image_size, "resize": f"{TILE}@{scale}" if scale else TILE}
     if both := sorted(settings.keys() & given):
-        raise UsageError(f"--tile {size} is --set image_size={size} --set resize={TILE}: leave --set {both[0]} out")
+        same = " ".join(f"--set {key}={value}" for key, value in settings.items())
+        raise UsageError(f"--tile {size} is {same}: leave --set {both[0]} out")
     return settings
 
 

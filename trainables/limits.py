@@ -107,6 +107,16 @@ def check_unpacked(packed: int, unpacked: int, where: Path, what: str) -> None:
         _check_bytes(unpacked, where, what)
 
 
+def rows_that_fit(row: int, *, most: int) -> int:
+    """How many rows are read at once, if each may have that many bytes: at least one.
+
+    Args:
+        row: Bytes.
+        most: Rows.
+    """
+    return max(1, min(most, _limit(MAX_FILE, _BYTES, 1024) // max(1, row)))
+
+
 def check_file(path: Path, *, what: str = "file") -> None:
     """Refuses a table or a text that would fill the memory; one that is not there passes.
 

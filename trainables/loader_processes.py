@@ -4,11 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import re
 import sys
 from collections.abc import Iterator
+from typing import TypeVar
+
+from trainables.errors import LoaderDiedError, SegsweepError
 
 PRELOADED = ("trainables.loaders", "trainables.augmentations.policy")
 """What every loader process needs and one imports for all."""
+
+
+_DIED = re.compile(r"DataLoader worker \(pid.*?\) (exited unexpectedly|is killed by signal)")
+T = TypeVar("T")
+
+
+def with_own_errors(batches: Iterator[T]) -> Iterator[T]:
+    """Batches of loader processes, and what failed in one as it was said there, without torch's account of where.
+
+    Raises:
+        LoaderDiedError: If one was killed.
+        SegsweepError: As in a loader process.
+    """
+    try:
+        yield from batches
+    except SegsweepError as error:
+        kind = type(error)
+        _, mark, told = str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")
+        raise (kind(told.strip()) if mark else error) from None
+    except RuntimeError as error:
+        if found := _DIED.search(str(error)):
+            raise LoaderDiedError(
+                f"{found[0]}: most likely memory ran out; lower --concurrent, --workers or batch_size"
+            ) from error
+        raise
 
 
 def start_method() -> str:

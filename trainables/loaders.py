@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from trainables import shared_memory
 from trainables.augmentations import Policy
@@ -18,9 +19,9 @@ from trainables.data.base import Image, Mask, SegmentationData
 from trainables.data.cache.decoded import DecodedCache
 from trainables.data.cache.scan import image_sizes
 from trainables.data.resizing import content_size
-from trainables.data.tiles import in_runs
-from trainables.loader_processes import start_method, without_main
-from trainables.options import CROP, STRETCH, TILE
+from trainables.data.tiles import in_runs, pixels_of_classes
+from trainables.loader_processes import start_method, with_own_errors, without_main
+from trainables.options import CROP, STRETCH, TILE, way_of
 from trainables.plugins import TakesPluginsAlong
 from trainables.seeds import derived_seed
 
@@ -32,19 +33,36 @@ IMAGENET_NORMALISATION: Normalisation = {"mean": (0.485, 0.456, 0.406), "std": (
 
 
 @dataclass(frozen=True)
+class FeatureMaps:
+    """What a frozen backbone made of a batch of images.
+
+    Attributes:
+        maps: By name, each of shape (B, C, h, w), as `SegmentationModel.decode` takes them.
+        size: Height and width of the images.
+    """
+
+    maps: Mapping[str, Tensor]
+    size: tuple[int, int]
+
+    def pin_memory(self) -> FeatureMaps:
+        """A copy in pinned memory."""
+        return FeatureMaps({name: found.pin_memory() for name, found in self.maps.items()}, self.size)
+
+
+@dataclass(frozen=True)
 class Batch:
     """Images as the model's input and their masks.
 
     Attributes:
         ids: Image ids, length B.
-        images: uint8 of shape (B, H, W, C); where an evaluation slides windows over them (`tile`), B images of shape
-            (h, w, C) as they are, read-only.
+        images: uint8 of shape (B, H, W, C), or what a frozen backbone made of them; where an evaluation slides windows
+            over them (`tile`), B images of shape (h, w, C) as they are, read-only.
         masks: uint8; for training one tensor (B, H, W), for evaluation B tensors at the masks' original sizes.
         piped: Whether a loader process sends its content through a pipe, not through shared memory.
     """
 
     ids: Sequence[str]
-    images: Tensor | Sequence[Image]
+    images: Tensor | FeatureMaps | Sequence[Image]
     masks: Tensor | Sequence[Tensor]
     piped: bool = False
 
@@ -57,16 +75,42 @@ class Batch:
         return _from_arrays, (self.ids, images, masks)
 
     @property
-    def input(self) -> Tensor:
-        """The images where all are of the model's input size: in training, and in evaluations without windows."""
-        assert isinstance(self.images, Tensor)
+    def is_input(self) -> bool:
+        """Whether all images are of the model's input size: in training, and in evaluations without windows."""
+        return isinstance(self.images, Tensor | FeatureMaps)
+
+    @property
+    def input(self) -> Tensor | FeatureMaps:
+        """The images where they are that."""
+        assert isinstance(self.images, Tensor | FeatureMaps)
         return self.images
+
+    def sent(self) -> Batch:
+        """What a loader process hands over: its tensors in shared memory, or for the pipe where there is no room.
+
+        Another program may fill the shared memory at any time, and what writes into a full one is killed. torch's queue
+        would move tensors only after it has taken the batch, in a thread in which an error is lost: then the loader
+        waits for ever.
+        """
+        if self.piped or get_worker_info() is None:
+            return self
+        tensors = [one for one in (self.images, self.masks) if isinstance(one, Tensor)]
+        if not isinstance(self.masks, Tensor):
+            tensors += self.masks
+        if not shared_memory.has_room(sum(one.nbytes for one in tensors)):
+            return replace(self, piped=True)
+        try:
+            for one in tensors:
+                one.share_memory_()
+        except RuntimeError:  # no more open files, say
+            return replace(self, piped=True)
+        return self
 
     def pin_memory(self) -> Batch:
         """A copy in pinned memory, which a GPU can read directly; loaders call this method on batches that have it."""
         masks = self.masks
         pinned = masks.pin_memory() if isinstance(masks, Tensor) else [mask.pin_memory() for mask in masks]
-        images = self.images.pin_memory() if isinstance(self.images, Tensor) else self.images
+        images = self.input.pin_memory() if self.is_input else self.images
         return Batch(self.ids, images, pinned)
 
 
@@ -78,7 +122,7 @@ def _from_arrays(ids: Sequence[str], images: Image | Sequence[Image], masks: Mas
     )
 
 
-class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):
+class TrainingSet(TakesPluginsAlong, Dataset[Any]):
     """Augmented samples; item (epoch, index) draws from a seed of its own, whatever process asks for it.
 
     Args:
@@ -87,32 +131,60 @@ class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):
         policy: Makes a sample of an image.
         seed: Of the trial.
         tiles: How many samples each image gives in an epoch; one each by default.
+        class_tiles: The share of samples whose part of an image shows a class, see `TrainingOptions`.
     """
 
     def __init__(
-        self, cache: DecodedCache, ids: Sequence[str], policy: Policy, *, seed: int, tiles: Sequence[int] = ()
+        self,
+        cache: DecodedCache,
+        ids: Sequence[str],
+        policy: Policy,
+        *,
+        seed: int,
+        tiles: Sequence[int] = (),
+        class_tiles: float = 0.0,
     ) -> None:
         self.cache = cache
         self.ids = ids
         self.policy = policy
         self.seed = seed
+        self.class_tiles = class_tiles
         self.piped = False
+        self._pixels: dict[str, dict[int, npt.NDArray[np.int64]]] = {}
         self._ends = np.cumsum(tiles or [1] * len(ids))
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self.ids) else 0
 
-    def __getitem__(self, item: tuple[int, int]) -> Sample:
+    def __getitem__(self, item: tuple[int, int]) -> Any:
+        image_id, parts = self.drawn_for(item)
+        image, mask = self.cache.train_arrays(image_id)
+        around = self._around(image_id, mask, derived_seed("class_tile", *parts)) if self.class_tiles else None
+        image, mask = self.policy(image, mask, seed=derived_seed("augment", *parts), around=around)
+        return Sample(image_id, image, mask, derived_seed("mix", *parts))
+
+    def drawn_for(self, item: tuple[int, int]) -> tuple[str, tuple[str | int, ...]]:
+        """The image of an item, and what the seeds of its sample are derived from."""
         epoch, index = item
         place = int(np.searchsorted(self._ends, index, side="right"))
         image_id = self.ids[place]
         tile = index - (int(self._ends[place - 1]) if place else 0)
-        parts = (self.seed, epoch, image_id, *((tile,) if tile else ()))
-        image, mask = self.cache.train_arrays(image_id)
-        image, mask = self.policy(image, mask, seed=derived_seed("augment", *parts))
-        return Sample(image_id, image, mask, derived_seed("mix", *parts))
+        return image_id, (self.seed, epoch, image_id, *((tile,) if tile else ()))
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
+    def _around(self, image_id: str, mask: Mask, seed: int) -> tuple[int, int] | None:
+        """A pixel that the part of an image has to show, of a class drawn among those in its mask; None: any part."""
+        generator = np.random.default_rng(seed)
+        if generator.random() >= self.class_tiles:
+            return None
+        if image_id not in self._pixels:
+            self._pixels[image_id] = pixels_of_classes(mask, seed=derived_seed("class_pixels", image_id))
+        of_classes = list(self._pixels[image_id].values())
+        if not of_classes:
+            return None
+        row, column = generator.choice(of_classes[generator.integers(len(of_classes))])
+        return int(row), int(column)
+
+    def collate(self, samples: Sequence[Any]) -> Batch:
         """Stacks samples into a batch and mixes them where the policy does; each draws from its own seed."""
         images, masks = self.policy.mix(
             np.stack([sample.image for sample in samples]),
@@ -120,7 +192,7 @@ class TrainingSet(TakesPluginsAlong, Dataset["Sample"]):
             [sample.mix_seed for sample in samples],
         )
         ids = [sample.image_id for sample in samples]
-        return Batch(ids, torch.from_numpy(images), torch.from_numpy(masks), self.piped)
+        return Batch(ids, torch.from_numpy(images), torch.from_numpy(masks), self.piped).sent()
 
 
 class Sample(NamedTuple):
@@ -133,7 +205,7 @@ class Sample(NamedTuple):
 
 
 class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Any, Tensor]]):
-    """Images as the model's input (`fit_image`), or for `tile` as they are, masks untouched."""
+    """Images as the model's input (`fit_image`), or for `tile` at their `content_size`, masks untouched."""
 
     def __init__(self, cache: DecodedCache, ids: Sequence[str]) -> None:
         self.cache = cache
@@ -145,7 +217,7 @@ class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Any, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[str, Tensor | Image, Tensor]:
         image_id = self.ids[index]
-        if self.cache.resize == TILE:
+        if way_of(self.cache.resize) == TILE:
             whole, mask = self.cache.whole_arrays(image_id)
             return image_id, whole, torch.from_numpy(mask)
         image, mask = self.cache.eval_arrays(image_id)
@@ -154,15 +226,17 @@ class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Any, Tensor]]):
     def collate(self, samples: Sequence[tuple[str, Any, Tensor]]) -> Batch:
         """Stacks the images, unless they are as they are; masks keep their sizes."""
         ids, images, masks = zip(*samples, strict=True)
-        return Batch(ids, torch.stack(images) if isinstance(images[0], Tensor) else images, masks, self.piped)
+        whole = torch.stack(images) if isinstance(images[0], Tensor) else images
+        return Batch(ids, whole, masks, self.piped).sent()
 
 
 class _Loader(DataLoader[Any]):
-    """Whose processes start without the program's main module."""
+    """Whose processes start without the program's main module, and whose errors are those of its data."""
 
     def __iter__(self) -> Any:
         with without_main():
-            return super().__iter__()
+            batches = super().__iter__()
+        return with_own_errors(batches) if self.num_workers else batches
 
 
 class EvaluationLoader(_Loader):
@@ -180,7 +254,7 @@ class EvaluationLoader(_Loader):
 
     @property
     def resize(self) -> str:
-        """How its images came to the model's input size, one of `RESIZES`."""
+        """How its images came to the model's input size, one of `RESIZES` or `tile@SCALE`."""
         return str(self._cache.resize)
 
     @property
@@ -253,19 +327,32 @@ def evaluation_loader(
         size: Height and width of the model's input.
         batch_size: Images, or windows of one (`tile`), per forward pass; no influence on the result beyond rounding.
             With `crop` only neighbours of one size are in a pass together.
-        resize: How images come to that size, one of `RESIZES`.
+        resize: How images come to that size, one of `RESIZES` or `tile@SCALE`.
         normalisation: Channel statistics of the model; carried by the loader for `evaluate`.
         workers: Loader processes.
         pin_memory: As for `training_loader`.
     """
     cache = data if isinstance(data, DecodedCache) else DecodedCache(data, size, limit_bytes=0, resize=resize)
     images = EvaluationSet(cache, ids)
+    return loader_of(images, batch_size=batch_size, normalisation=normalisation, workers=workers, pin_memory=pin_memory)
+
+
+def loader_of(
+    images: EvaluationSet,
+    *,
+    batch_size: int,
+    normalisation: Normalisation,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> EvaluationLoader:
+    """`evaluation_loader` of images as they are read."""
+    cache, size = images.cache, images.cache.size
     together: dict[str, Any] = {"batch_size": batch_size}
-    if cache.resize == TILE:
+    if way_of(cache.resize) == TILE:
         # Windows are read where they are seen: whole images would go through the pipes of loader processes.
         together, workers = {"batch_size": 1}, 0
     elif cache.resize == CROP:
-        shown = [content_size(size, cache.size, cache.resize) for size in image_sizes(cache.data, ids)]
+        shown = [content_size(size, cache.size, cache.resize) for size in image_sizes(cache.data, images.ids)]
         together = {"batch_sampler": list(in_runs(shown, batch_size))}
         size = max(shown, key=math.prod, default=size)
     images.piped = _are_piped(size, batch_size, workers)

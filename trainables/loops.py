@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,15 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.data.base import Image
+from trainables.data.resizing import Size
 from trainables.errors import DivergedError
-from trainables.loaders import Batch, EvaluationLoader, Normalisation, stacked
-from trainables.logits import predicted_class, resize_logits, seen_share
+from trainables.loaders import Batch, EvaluationLoader, FeatureMaps, Normalisation, stacked
+from trainables.logits import predicted_at, predicted_class, resize_logits, seen_share
 from trainables.metrics import Collector
+from trainables.models.base import SegmentationModel
 from trainables.updates import DTYPES, Updater, autocast, training_mode
-from trainables.windows import blended
-
-if TYPE_CHECKING:
-    from trainables.features import FeaturesOnce
+from trainables.windows import in_tiles
 
 
 def train_one_epoch(
@@ -35,7 +33,6 @@ def train_one_epoch(
     aux_weight: float,
     normalisation: Normalisation,
     device: torch.device,
-    features: FeaturesOnce | None = None,
 ) -> dict[str, float]:
     """Trains one epoch.
 
@@ -47,7 +44,6 @@ def train_one_epoch(
         aux_weight: Weight of the loss on `aux`.
         normalisation: Channel statistics.
         device: Where the model is.
-        features: What its frozen backbone makes of the loader's images, where that is computed once.
 
     Returns:
         `train/loss` (mean over batches) and `train/lr` (of the head, at the last step).
@@ -56,7 +52,7 @@ def train_one_epoch(
         DivergedError: If the loss becomes NaN or infinite.
     """
     training_mode(model, updater.frozen)
-    forward = Forward(model, normalisation, device, features)
+    forward = Forward(model, normalisation, device)
     stride = updater.loss_stride
     total = torch.zeros((), device=device)
     trained = 0
@@ -90,14 +86,13 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     precision: str = "fp32",
-    features: FeaturesOnce | None = None,
 ) -> None:
     """Runs the model once over a loader and hands every image to every collector.
 
     Logits are enlarged bilinearly, in one step from the head's resolution, to each mask's original size before the
     class is decided, so that a score does not depend on the size that the model was trained at. What lies beside an
     image in the model's input is left out there. An image that the loader gives as it is (`tile`) is seen in windows
-    (`blended`).
+    (`in_tiles`).
 
     Args:
         model: Called with `resize=False` it returns `out`, logits of shape (B, C, h, w) of any resolution; put into
@@ -107,16 +102,15 @@ def evaluate(
             uint8.
         device: Where the model is.
         precision: Of the forward pass, one of `PRECISIONS`; logits are float32 from there on.
-        features: As for `train_one_epoch`.
 
     Raises:
         DivergedError: If the model's outputs are not finite.
     """
     model.eval()
     device = torch.device(device)
-    forward = Forward(model, loader.normalisation, device, features)
+    forward = Forward(model, loader.normalisation, device)
 
-    def run(images: Tensor) -> Tensor:
+    def run(images: Tensor | FeatureMaps) -> Tensor:
         """Logits at the head's resolution."""
         with autocast(device.type, DTYPES[precision]):
             outputs = forward(images, resize=False)["out"].float()
@@ -125,27 +119,26 @@ def evaluate(
             raise DivergedError("the model's outputs are not finite")
         return outputs
 
-    def in_windows(image: Image, *, keep: bool) -> tuple[Tensor, Tensor]:
-        """Logits, empty unless they are to be kept, and classes of an image as it is."""
+    def in_windows(image: Image, size: Size, *, keep: bool) -> tuple[Tensor, Tensor]:
+        """Logits, empty unless they are to be kept, and classes of an image that is seen in parts."""
         kept, classes = [], []
-        for band in blended(run, image, loader.size, at_once=loader.at_once, filled=loader.size):
+        for band in in_tiles(run, image, loader.size, size, at_once=loader.at_once):
             kept += [band] if keep else []
             classes.append(predicted_class(band))
         return torch.cat(kept, dim=1) if kept else torch.empty(0), torch.cat(classes)
 
     reads_logits = any(getattr(collector, "reads_logits", True) for collector in collectors)
     for batch in loader:
-        outputs = run(batch.images) if isinstance(batch.images, Tensor) else None
+        outputs = run(batch.input) if batch.is_input else None
         for place, (image_id, mask) in enumerate(zip(batch.ids, batch.masks, strict=True)):
             target = mask.to(device, non_blocking=True)
             size = (target.shape[0], target.shape[1])
             if outputs is None:
-                full, prediction = in_windows(batch.images[place], keep=reads_logits)
+                full, prediction = in_windows(batch.images[place], size, keep=reads_logits)
             else:
-                full = resize_logits(
-                    outputs[place], size, seen=seen_share(size, batch.images.shape[1:3], loader.resize)
-                )
-                prediction = predicted_class(full)
+                seen = seen_share(size, input_size(batch.input), loader.resize)
+                full = resize_logits(outputs[place], size, seen=seen) if reads_logits else torch.empty(0)
+                prediction = predicted_class(full) if reads_logits else predicted_at(outputs[place], size, seen=seen)
             for collector in collectors:
                 collector.process(image_id, full, prediction, target)
 
@@ -157,27 +150,31 @@ class Forward:
         model: On its device.
         normalisation: Channel statistics.
         device: Where the model is.
-        features: What the backbone makes of the images, where that is computed once.
     """
 
-    def __init__(
-        self, model: nn.Module, normalisation: Normalisation, device: torch.device, features: FeaturesOnce | None
-    ) -> None:
-        self._model, self._normalisation, self._device, self._features = model, normalisation, device, features
+    def __init__(self, model: nn.Module, normalisation: Normalisation, device: torch.device) -> None:
+        self._model, self._normalisation, self._device = model, normalisation, device
         self._channels_last = is_channels_last(model)
 
-    def __call__(self, images: Tensor, **options: bool) -> dict[str, Tensor]:
+    def __call__(self, images: Tensor | FeatureMaps, **options: bool) -> dict[str, Tensor]:
         """The model's outputs for images (B, H, W, C); `resize=False` leaves them at the head's resolution."""
-        if self._features is not None:
-            return self._features.outputs(self._model, images, **options)
+        if isinstance(images, FeatureMaps):
+            assert isinstance(self._model, SegmentationModel)
+            maps = {name: found.to(self._device, non_blocking=True) for name, found in images.maps.items()}
+            return self._model.decode(maps, images.size, **options)
         inputs = to_input(images, self._normalisation, self._device, channels_last=self._channels_last)
         outputs: dict[str, Tensor] = self._model(inputs, **options)
         return outputs
 
-    def on_lattice(self, images: Tensor, stride: int) -> dict[str, Tensor]:
+    def on_lattice(self, images: Tensor | FeatureMaps, stride: int) -> dict[str, Tensor]:
         """The outputs at the pixels that `every_nth` keeps of the masks, shape (B, C, H // stride, W // stride)."""
-        size = (images.shape[1], images.shape[2])
+        size = input_size(images)
         return {name: on_lattice(logits, size, stride) for name, logits in self(images, resize=False).items()}
+
+
+def input_size(images: Tensor | FeatureMaps) -> tuple[int, int]:
+    """Height and width of a model's input."""
+    return images.size if isinstance(images, FeatureMaps) else (images.shape[1], images.shape[2])
 
 
 def every_nth(masks: Tensor, stride: int) -> Tensor:

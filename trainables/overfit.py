@@ -15,7 +15,7 @@ import torch
 
 from trainables.data.base import VOID
 from trainables.loaders import Batch, stacked
-from trainables.loops import is_channels_last, to_input, train_one_epoch
+from trainables.loops import Forward, train_one_epoch
 from trainables.optimizers import Constant
 from trainables.trial import Trial
 from trainables.updates import Updater
@@ -86,7 +86,7 @@ def overfit_batch(trial: Trial, *, steps: int, report: Callable[[int, float], No
 @torch.no_grad()
 def _accuracy(trial: Trial, batch: Batch) -> float:
     """In training mode: the running statistics of BatchNorm need more than these few steps."""
-    images = to_input(batch.input, trial.model.normalisation, trial.device, channels_last=is_channels_last(trial.model))
-    predicted = trial.model(images)["out"].argmax(dim=1)
+    forward = Forward(trial.model, trial.model.normalisation, trial.device)
+    predicted = forward(batch.input)["out"].argmax(dim=1)
     target = stacked(batch.masks).to(trial.device)
     return float((predicted == target)[target != VOID].float().mean())

@@ -27,6 +27,12 @@ def is_short(batch_bytes: int = 0, workers: int = 1) -> bool:
     return free is not None and free < max(LEAST_BYTES, _TRIALS * 2 * (2 * workers + 2) * batch_bytes)
 
 
+def has_room(batch_bytes: int) -> bool:
+    """Whether a batch can go through shared memory now, beside others that are written at the same time."""
+    free = free_bytes()
+    return free is None or free >= 2 * _TRIALS * batch_bytes
+
+
 def free_bytes() -> int | None:
     """Free bytes of shared memory; None where the system has no such folder."""
     try:

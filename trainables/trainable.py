@@ -23,7 +23,7 @@ from trainables.carried import Keeper, packed, unpacked
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
 from trainables.data.cache.decoded import DataCaches
-from trainables.errors import DataError, DivergedError, InfeasibleError, SegsweepError
+from trainables.errors import DataError, DivergedError, InfeasibleError, LoaderDiedError, SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.machine_faults import machine_fault
 from trainables.node import NodeOrder, place_when_ready
@@ -44,7 +44,7 @@ class SegmentationTrainable(tune.Trainable):
     Tune's configuration of a trial holds `trial_id`, `config` (flat keys) and `reported` (epochs whose results the
     journal already has). A step's result holds `epoch`, `seconds` and `metrics`; or `infeasible` or `failed` with the
     reason, and then the trial is done; or `machine` with what is to be mended before it can go on. Only the death of
-    the worker is left to Tune, which starts the trial again.
+    the worker, or of a process that loads images for it, is left to Tune, and then the trial is handed out again.
     """
 
     def setup(
@@ -96,6 +96,8 @@ class SegmentationTrainable(tune.Trainable):
             entry = self._trial.run_epoch()
             self._trial.save(self._folder)
             self._bring()
+        except LoaderDiedError:
+            raise
         except Exception as error:
             return self._failed(error)
         return self._result(entry)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,23 @@ from trainables import checkpoint as checkpoints
 from trainables.applied import Built, read_back, verify
 from trainables.augmentations import Policy
 from trainables.config import TrialConfig
-from trainables.data.base import Image
 from trainables.data.cache.decoded import DataCaches, DecodedCache, class_pixels
 from trainables.data.cache.scan import band_statistics, image_sizes
+from trainables.data.resizing import content_size
 from trainables.data.tiles import tiles_per_epoch
 from trainables.errors import DivergedError
 from trainables.execution import Execution, TrialData
-from trainables.features import MOST_VIEWS, FeaturesOnce
-from trainables.loaders import TrainingSet, evaluation_loader, training_loader
+from trainables.feature_sets import feature_sets
+from trainables.features import FeaturesOnce
+from trainables.loaders import EvaluationSet, TrainingSet, loader_of, training_loader
 from trainables.loops import evaluate, train_one_epoch
 from trainables.losses import LOSSES
 from trainables.memory import memory_is_enough_for
 from trainables.metrics import PARAMS, ConfusionMatrix, Counts, ImageCounts, PairCounts, class_metrics, summary
 from trainables.models import build_for_bands, build_model
 from trainables.models.bands import normalisation_of
-from trainables.models.base import SegmentationModel
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
-from trainables.options import TILE
+from trainables.options import TILE, way_of
 from trainables.plugins import used_by
 from trainables.record import TrialRecord
 from trainables.seeds import derived_seed
@@ -76,8 +75,7 @@ class Trial:
         cache.build(data.train, data.val)
         with memory_is_enough_for(config):
             self._build_model(torch.channels_last if execution.channels_last else torch.contiguous_format)
-            self._build_data(cache, execution.workers)
-            self.features = self._features(cache, execution)
+            self._build_data(cache, execution)
             self._build_updates()
             self.history: list[dict[str, Any]] = []
             self.val_counts: ImageCounts | None = None
@@ -103,20 +101,33 @@ class Trial:
         freeze(self.model, config.training.freeze)
         self.loss = LOSSES.get(config.loss.name)(self._class_pixels, **config.loss.params).to(self.device)
 
-    def _build_data(self, cache: DecodedCache, workers: int) -> None:
+    def _build_data(self, cache: DecodedCache, execution: Execution) -> None:
         config = self.config
         on_gpu = self.device.type == "cuda"
         means = [round(255 * mean) for mean in self.model.normalisation["mean"]]
         hidden = None if self.data.data.bands is None else means
         policy = Policy(config.augment, config.image_size, resize=config.resize, hidden=hidden)
-        self.samples = TrainingSet(cache, self.data.train, policy, seed=config.seed, tiles=self._tiles())
+        self.samples = TrainingSet(
+            cache,
+            self.data.train,
+            policy,
+            seed=config.seed,
+            tiles=self._tiles(),
+            class_tiles=config.training.class_tiles,
+        )
+        images, workers = EvaluationSet(cache, self.data.val), execution.workers
+        self.features: FeaturesOnce | None = None
+        if config.training.freeze == "backbone":
+            limit = execution.cache_bytes
+            kept = feature_sets(self.samples, images, self.model, precision=self.precision, limit_bytes=limit)
+            if kept is not None:
+                (self.samples, images), self.features = kept, kept[0].features
+                workers = 0  # a process would take longer to start than all reading does
         self.train_loader, self.batches = training_loader(
             self.samples, batch_size=config.batch_size, workers=workers, pin_memory=on_gpu
         )
-        self.val_loader = evaluation_loader(
-            cache,
-            self.data.val,
-            size=config.image_size,
+        self.val_loader = loader_of(
+            images,
             batch_size=config.batch_size,
             normalisation=self.model.normalisation,
             workers=workers,
@@ -125,32 +136,11 @@ class Trial:
 
     def _tiles(self) -> list[int]:
         """How many samples an epoch draws from each image of train; empty where it is one from each."""
-        if self.config.resize != TILE:
+        tile, resize = self.config.image_size, self.config.resize
+        if way_of(resize) != TILE:
             return []
         sizes = image_sizes(self.data.data, self.data.train)
-        return [tiles_per_epoch(size, self.config.image_size) for size in sizes]
-
-    def _features(self, cache: DecodedCache, execution: Execution) -> FeaturesOnce | None:
-        """The feature maps of a frozen backbone, where each image has few and all of them find room in the cache."""
-        model, policy, size = self.model, self.samples.policy, self.config.image_size
-        views = policy.views(np.zeros((1, 1, 3), np.uint8), most=MOST_VIEWS)
-        if self.config.training.freeze != "backbone" or views is None or not isinstance(model, SegmentationModel):
-            return None
-        model.backbone.eval()
-        features = FeaturesOnce(model, size=size, precision=self.precision, limit_bytes=execution.cache_bytes)
-        if features.bytes * (len(views) * len(self.data.train) + len(self.data.val)) > execution.cache_bytes:
-            return None
-
-        def view(image_id: str, place: int) -> Image:
-            return (policy.views(cache.train_arrays(image_id)[0]) or [])[place]
-
-        features.build(
-            [
-                *(partial(view, one, place) for one in self.data.train for place in range(len(views))),
-                *(partial(lambda one: cache.eval_arrays(one)[0], one) for one in self.data.val),
-            ]
-        )
-        return features
+        return [tiles_per_epoch(content_size(size, tile, resize), tile) for size in sizes]
 
     def _build_updates(self) -> None:
         config = self.config
@@ -217,7 +207,6 @@ class Trial:
                 aux_weight=self.model.aux_weight,
                 normalisation=self.model.normalisation,
                 device=self.device,
-                features=self.features,
             )
             if self.data.val:
                 evaluate(
@@ -226,7 +215,6 @@ class Trial:
                     [val],
                     device=self.device,
                     precision=self.precision,
-                    features=self.features,
                 )
         counted = val.value()
         if isinstance(counted, ImageCounts):

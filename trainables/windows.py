@@ -11,13 +11,13 @@ from torch import Tensor
 from trainables.data.base import Image
 from trainables.data.resizing import Size, fill_image, resize_image
 from trainables.data.tiles import OVERLAP, windows
-from trainables.logits import resize_logits
+from trainables.logits import enlarged_in_bands, resize_logits
 
 LEAST_SIDE = 32
 """Pixels of the smallest input that every model takes (`SegmentationModel`)."""
 
 Run = Callable[[Tensor], Tensor]
-"""Images (B, h, w, 3) to logits (B, C, h', w') of any resolution."""
+"""Images (B, h, w, C) to logits (B, C, h', w') of any resolution."""
 
 
 def blended(
@@ -40,7 +40,7 @@ def blended(
 
     Args:
         run: The model.
-        image: uint8 of shape (H, W, 3); only windows of it are read.
+        image: uint8 of shape (H, W, C); only windows of it are read.
         window: Height and width in pixels of the image; a side of the image that is shorter is taken whole.
         at_once: Windows per call of `run`.
         overlap: The least share of a window that the next one covers, 0 .. 0.9.
@@ -80,6 +80,27 @@ def blended(
         weights = total_down[top:done, None] * total_across
         yield sums[:, : done - top] / weights.to(sums.device)
         above = sums[:, done - top :]
+
+
+def in_tiles(
+    run: Run, shown: Image, window: Size, size: Size, *, at_once: int, overlap: float = OVERLAP
+) -> Iterator[Tensor]:
+    """Logits of an image (C, H, W) as a model sees it that was trained on tiles, in bands of rows from the top.
+
+    Args:
+        run: The model.
+        shown: The image at the scale at which it is seen (`content_size`), uint8 of shape (h, w, C).
+        window: Height and width of the model's input.
+        size: Height and width of the logits wanted: those of the mask. Where `shown` is smaller, the blended logits of
+            all of it are in memory, and are enlarged bilinearly.
+        at_once: Windows per call of `run`.
+        overlap: The least share of a window that the next one covers, 0 .. 0.9.
+    """
+    bands = blended(run, shown, window, at_once=at_once, overlap=overlap, filled=window)
+    if shown.shape[:2] == size:
+        yield from bands
+    else:
+        yield from enlarged_in_bands(torch.cat(list(bands), dim=1), size)
 
 
 def _total(weights: Sequence[Tensor], starts: Sequence[int], length: int) -> Tensor:

@@ -16,7 +16,7 @@ from sweep.objectives import recorded_objectives
 from trainables.data.bands import Bands
 from trainables.data.tiles import OVERLAP
 from trainables.labels import BEST
-from trainables.options import CROP, LETTERBOX, STRETCH, TILE
+from trainables.options import CROP, LETTERBOX, STRETCH, TILE, scale_of, way_of
 from trainables.run_folder import REPORT, TABLES_FOLDER
 
 _SNIPPETS = {
@@ -46,7 +46,7 @@ inputs = {resized}width, height), interpolation=cv2.INTER_AREA){end}  # INTER_LI
 scale = min(height / image.shape[0], width / image.shape[1])
 rows, columns = (max(1, round(side * scale)) for side in image.shape[:2])
 inputs = {resized}columns, rows), interpolation=cv2.INTER_AREA){end}  # INTER_LINEAR where the image is smaller
-inputs = cv2.copyMakeBorder(inputs, 0, height - rows, 0, width - columns, cv2.BORDER_REFLECT_101)""",
+inputs = np.pad(inputs, ((0, height - rows), (0, width - columns), (0, 0)), "reflect")""",
     CROP: """height, width = {size}
 scale = max(height / image.shape[0], width / image.shape[1])
 rows, columns = ({multiple} * max(1, round(side * scale / {multiple})) for side in image.shape[:2])
@@ -54,8 +54,8 @@ inputs = {resized}columns, rows), interpolation=cv2.INTER_AREA){end}  # INTER_LI
 }
 _IN_WINDOWS = """{head}
 height, width = {size}
-below, beside = max(0, height - image.shape[0]), max(0, width - image.shape[1])
-whole = cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REFLECT_101)
+{shown}below, beside = max(0, height - shown.shape[0]), max(0, width - shown.shape[1])
+whole = np.pad(shown, ((0, below), (0, beside), (0, 0)), "reflect")
 
 def windows(length, window):                # where windows begin, and how much each pixel of them counts
     count = 1 + math.ceil((length - window) / math.floor(window * {step}))
@@ -74,7 +74,14 @@ for top, down in windows(whole.shape[0], height):
         part = np.ascontiguousarray(whole[top : top + height, left : left + width])
         {run}
         total[:, top : top + height, left : left + width] += logits[0] * np.outer(down, across)
-classes = total.argmax(0)[: image.shape[0], : image.shape[1]]              # (height, width)"""
+{joined}"""
+_SHOWN = """rows, columns = (max(1, round(side * {scale})) for side in image.shape[:2])
+shown = {resized}columns, rows), interpolation=cv2.INTER_AREA){end}
+"""
+_JOINED = "classes = total.argmax(0)[: image.shape[0], : image.shape[1]]              # (height, width)"
+_ENLARGED = """logits = total[:, :rows, :columns].transpose(1, 2, 0).astype(np.float32)
+logits = np.dstack([cv2.resize(one, image.shape[1::-1]) for one in np.moveaxis(logits, -1, 0)])
+classes = logits.argmax(-1)                                                # (height, width)"""
 _HEADS = {
     "onnx": """import json, math, cv2, numpy as np, onnxruntime
 
@@ -163,7 +170,7 @@ def model_card(
             "```python",
             _snippet(
                 kind,
-                trained.resize,
+                metadata["resize"],
                 file.name,
                 size,
                 classes=len(trained.classes),
@@ -187,20 +194,32 @@ def _snippet(
     reading = 'image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2RGB)'
     if bands is not None:
         reading = f'image = np.load("image.npy")  # uint8 (height, width, {bands.channels}), the bands as said above'
-    if resize == TILE:
-        head, sides = _HEADS[kind].format(file=file, reading=reading), tuple(map(int, size.split("x")))
-        return _IN_WINDOWS.format(head=head, size=sides, step=1 - OVERLAP, classes=classes, run=_RUNS[kind])
+    if way_of(resize) == TILE:
+        scaled = scale_of(resize) != 1
+        return _IN_WINDOWS.format(
+            head=_HEADS[kind].format(file=file, reading=reading),
+            size=tuple(map(int, size.split("x"))),
+            shown=_SHOWN.format(scale=scale_of(resize), **_resized(bands)) if scaled else "shown = image\n",
+            joined=_ENLARGED if scaled else _JOINED,
+            step=1 - OVERLAP,
+            classes=classes,
+            run=_RUNS[kind],
+        )
     part, torch_part = _PARTS[resize]
     resizing = _resizing(resize, size, multiple, bands)
     return _SNIPPETS[kind].format(file=file, reading=reading, resizing=resizing, part=part, torch_part=torch_part)
 
 
 def _resizing(resize: str, size: str, multiple: str, bands: Bands | None) -> str:
-    """The lines that resize an image; bands one by one, as OpenCV takes four channels at most."""
-    how = {"resized": "cv2.resize(image, (", "end": ""}
-    if bands is not None:
-        how = {"resized": "np.dstack([cv2.resize(band, (", "end": " for band in np.moveaxis(image, -1, 0)])"}
-    return _RESIZING[resize].format(size=tuple(map(int, size.split("x"))), multiple=multiple, **how)
+    """The lines that resize an image."""
+    return _RESIZING[resize].format(size=tuple(map(int, size.split("x"))), multiple=multiple, **_resized(bands))
+
+
+def _resized(bands: Bands | None) -> dict[str, str]:
+    """What stands around the size in code that resizes; bands one by one, as OpenCV takes four channels at most."""
+    if bands is None:
+        return {"resized": "cv2.resize(image, (", "end": ""}
+    return {"resized": "np.dstack([cv2.resize(band, (", "end": " for band in np.moveaxis(image, -1, 0)])"}
 
 
 def _data(trained: TrainedModel, manifest: SweepManifest | None) -> list[str]:

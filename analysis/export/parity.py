@@ -16,12 +16,12 @@ from analysis.export.graph import Graph, needed
 from analysis.model import TrainedModel
 from analysis.predicting import Predictor
 from trainables.data.base import Image, Mask
-from trainables.data.resizing import Size, fit_image, resize_image
+from trainables.data.resizing import Size, content_size, fit_image, resize_image
 from trainables.latency import Latency, one_thread, time_calls
 from trainables.logits import predicted_class, resize_logits, seen_share
 from trainables.metrics import confusion_matrix, summary
-from trainables.options import CROP, TILE
-from trainables.windows import blended
+from trainables.options import CROP, TILE, way_of
+from trainables.windows import in_tiles
 
 Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """Images (N, H, W, C) to logits (N, K, H, W), by the file."""
@@ -113,6 +113,7 @@ def compare(
         advance: Called after each image.
     """
     size, classes = graph.input_size(trained.size), len(trained.classes)
+    resize = graph.resize(trained)
     channels = len(trained.normalisation["mean"])
     report = Predictor(trained)
     rng = np.random.default_rng(0)
@@ -134,7 +135,7 @@ def compare(
     for place in range(len(pairs) or NOISE_IMAGES):
         pair = pairs[place]() if pairs else None
         image = pair[0] if pair else rng.integers(0, 256, (*size, channels), dtype=np.uint8)
-        found = torch.cat([predicted_class(band) for band in _logits(both, image, trained.resize, graph, size)])
+        found = torch.cat([predicted_class(band) for band in _logits(both, image, resize, graph, size)])
         if pair:
             target = torch.from_numpy(pair[1])
             by_file += confusion_matrix(found, target, classes)
@@ -152,14 +153,14 @@ def compare(
 
 def _logits(run: Callable[[Tensor], Tensor], image: Image, resize: str, graph: Graph, size: Size) -> Iterator[Tensor]:
     """Logits (C, H, W) of an image as its file's resizing rule has them, in bands of rows."""
-    if resize == TILE:
-        yield from blended(run, image, size, at_once=1, filled=size)
+    full = (image.shape[0], image.shape[1])
+    if way_of(resize) == TILE:
+        yield from in_tiles(run, resize_image(image, content_size(full, size, resize)), size, full, at_once=1)
         return
     shown = fit_image(image, size, resize)
     if resize == CROP:
         shown = resize_image(shown, graph.input_size((shown.shape[0], shown.shape[1])))
     logits = run(torch.from_numpy(np.ascontiguousarray(shown)[None]))[0]
-    full = (image.shape[0], image.shape[1])
     yield resize_logits(logits, full, seen=seen_share(full, size, resize))
 
 

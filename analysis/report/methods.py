@@ -15,7 +15,7 @@ from sweep.phase_kinds import CONFIRM, EXPLORING, FINISH
 from sweep.verdict import Verdict
 from trainables.data.tiles import OVERLAP
 from trainables.models.weight_files import shown
-from trainables.options import CROP, LETTERBOX, STRETCH, TILE
+from trainables.options import CROP, LETTERBOX, STRETCH, TILE, scale_of, way_of
 from trainables.words import counted, some_of
 
 FILE = "methods.txt"
@@ -64,7 +64,7 @@ RESIZED: Mapping[str, str] = {
     STRETCH: "Each image was stretched to the size of the model's input.",
     CROP: "Each image was resized to cover the model's input with its aspect kept; training saw a random part of that "
     "size, evaluation the whole image.",
-    TILE: "Images were not resized: training saw random parts of the input's size, and in evaluation windows of that "
+    TILE: "Images were {}: training saw random parts of the input's size, and in evaluation windows of that "
     f"size slid over the whole image, overlapping by {OVERLAP:.0%} or more, their logits averaged.",
 }
 """How images came to the input, by `resize`."""
@@ -116,7 +116,16 @@ def _models(results: Results) -> Iterator[str]:
         yield f"All reported models were trained with {_listed(shared)}."
     ways = {str(one.get("resize", STRETCH)) for one in configs}
     if len(ways) == 1:
-        yield RESIZED[ways.pop()]
+        way = ways.pop()
+        scale = scale_of(way)
+        seen = "not resized" if scale == 1 else f"resized to {scale:g} of their height and width"
+        yield RESIZED[way_of(way)].format(seen)
+    shares = {float(one.get("training.class_tiles", 0)) for one in configs}
+    if len(shares) == 1 and (share := shares.pop()) > 0:
+        yield (
+            f"Of the training parts {share:.0%} were drawn to show a class: one of those in the image's mask, all "
+            "alike, then one of its pixels, then a part in which it lies."
+        )
 
 
 def _values(configs: Configurations, key: str) -> list[str]:

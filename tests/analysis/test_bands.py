@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from analysis import load_model, predict
 from analysis.audit import factors as audit
 from analysis.audit.components import find_parts
 from analysis.export import card
-from analysis.export.graph import metadata_of, onnx_bytes, traced
+from analysis.export.graph import onnx_bytes, traced
+from analysis.export.metadata import metadata_of
 from analysis.export.parity import compare, onnx_runner
 from analysis.failures.components import find_components
 from analysis.failures.factors import FACTORS, measure_factors
@@ -34,13 +36,13 @@ from trainables.config import TrialConfig
 from trainables.data.bands import Bands
 from trainables.data.folder import Folder, find
 from trainables.data.layouts.finding import Said
-from trainables.data.resizing import fit_image
+from trainables.data.resizing import fit_image, resize_image
 from trainables.errors import CheckpointError, DataError
 from trainables.execution import TrialData
 from trainables.loaders import evaluation_loader
 from trainables.loops import evaluate
 from trainables.metrics import ConfusionMatrix
-from trainables.options import LETTERBOX
+from trainables.options import LETTERBOX, TILE
 from trainables.trial import Trial
 
 ORDER = (5, 4, 3, 2, 1)
@@ -141,6 +143,30 @@ def test_exported_file_computes_what_the_model_computes_on_five_bands(made: Made
     assert "uint8 (height, width, 5)" in card._snippet(
         "onnx", LETTERBOX, "m.onnx", "48x64", classes=3, multiple="1", bands=made.data.bands
     )
+
+
+@pytest.mark.parametrize(("size", "resize"), [((40, 150), TILE), ((90, 140), f"{TILE}@0.5")])
+def test_windows_over_five_bands_are_those_of_an_evaluation_by_the_file_and_by_the_card(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], resize: str
+) -> None:
+    record = made.model.record
+    tiled = dataclasses.replace(
+        made.model, record=dataclasses.replace(record, config=dataclasses.replace(record.config, resize=resize))
+    )
+    image = resize_image(made.data.image("im000"), size)
+    expected = Predictor(tiled)(image)
+    assert expected.tiles > 1
+    graph = traced(tiled)
+    by_graph = lambda images: graph.module(torch.from_numpy(images)).detach().numpy()  # noqa: E731
+    parity = compare(tiled, graph, by_graph, "itself", [lambda: (image, expected.classes)])
+    assert parity.equal == 1 == parity.report_miou and parity.file_miou is not None and parity.file_miou > 0.95
+    monkeypatch.chdir(tmp_path)
+    np.save("image.npy", image)
+    code = card._snippet("torch_export", resize, "net.pt2", "48x64", classes=3, multiple="1", bands=made.data.bands)
+    head, _, rest = code.partition("model = ")
+    names: dict[str, object] = {"model": graph.module}
+    exec(head + rest.partition("\n")[2], names)
+    assert (names["classes"] == expected.classes).mean() > 0.98
 
 
 @pytest.mark.parametrize("wrong", [{"numbers": [1, 2]}, {"numbers": [9] * 5}, None])

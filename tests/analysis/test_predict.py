@@ -22,6 +22,7 @@ from sweep.journal import Journal
 from sweep.verify import load_run_split
 from trainables.checkpoint import publish, save_checkpoint
 from trainables.data import DATASETS
+from trainables.data.resizing import content_size
 from trainables.data.tiles import window_count, windows
 from trainables.errors import CheckpointError, UsageError
 from trainables.files import write_json
@@ -188,10 +189,11 @@ def test_tiles_come_to_the_input_as_images_of_their_size_do(resize, expected):
     assert set(shapes) == {expected}
 
 
+@pytest.mark.parametrize("resize", [TILE, f"{TILE}@0.5"])
 @pytest.mark.parametrize("size", [(75, 131), (20, 200), (20, 30)])
-def test_a_model_that_was_trained_on_tiles_predicts_as_it_is_evaluated(size, tmp_path):
+def test_a_model_that_was_trained_on_tiles_predicts_as_it_is_evaluated(size, resize, tmp_path):
     data = DATASETS.get("folder")(root=write(tmp_path / "data", count=1, sizes=((max(size), max(size)),)))
-    image, trained = picture(*size), stand_in(5, resize=TILE)
+    image, trained = picture(*size), stand_in(5, resize=resize)
     for path, array in zip(data.paths("im000"), (image, image[..., 0] // 128), strict=True):
         Image.fromarray(array).save(path)
     seen = []
@@ -201,12 +203,12 @@ def test_a_model_that_was_trained_on_tiles_predicts_as_it_is_evaluated(size, tmp
             seen.append((prediction.numpy(), float(logits.softmax(0).amax(0).mean())))
 
     loader = evaluation_loader(
-        data, ["im000"], size=trained.size, batch_size=3, resize=TILE, normalisation=trained.normalisation
+        data, ["im000"], size=trained.size, batch_size=3, resize=resize, normalisation=trained.normalisation
     )
     evaluate(trained.model, loader, [Keeps()])
     found = Predictor(trained)(image)
     assert np.array_equal(found.classes, seen[0][0]) and found.confidence == pytest.approx(seen[0][1], abs=1e-5)
-    assert found.tiles == window_count(size, trained.size)
+    assert found.tiles == window_count(content_size(size, trained.size, resize), trained.size)
 
 
 def test_images_that_fit_into_a_tile_are_predicted_whole_and_scaled_tiles_agree_with_them(original):

@@ -18,22 +18,28 @@ import numpy as np
 import PIL.Image
 import pyarrow
 import pytest
-from pyarrow import parquet
+from pyarrow import ipc, parquet
 
 from analysis.audit.kept_scores import read_scores
 from sweep.manifest import SweepManifest
 from trainables.config import parse_size
+from trainables.data.imports.arrow_sizes import unpacked_bytes
 from trainables.data.imports.base import empty_mask
-from trainables.data.imports.hugging_face import _rows, tables
+from trainables.data.imports.hugging_face import _holds_pictures, _rows, tables, unpack
 from trainables.data.imports.labelme import _pixels
+from trainables.data.layouts.finding import Said
 from trainables.data.reading.read import read_image, read_stored_mask, stored_size
 from trainables.errors import DataError, UsageError
-from trainables.limits import MAX_FILE, MAX_PIXELS, check_archive, check_texts, opened_image
+from trainables.limits import MAX_FILE, MAX_PIXELS, check_archive, check_texts, opened_image, rows_that_fit
 
 from ..command import REPO
 
 SIDE = 13_000
 """169 million pixels, which Pillow decodes: half a gigabyte as RGB, from a file of a few kilobytes."""
+
+
+PICTURES = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+"""A column of pictures in a table of Hugging Face."""
 
 
 def bomb(path: Path, side: int = SIDE) -> Path:
@@ -172,15 +178,57 @@ def test_tables_and_texts_of_a_run_are_looked_at_before_they_are_read(
 def test_parquet_whose_column_unpacks_to_more_is_refused_by_its_footer(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     rows = [{"bytes": bytes(4_000_000), "path": "a"}]
-    table = pyarrow.table({name: pyarrow.array(rows, kind) for name in ("image", "mask")})
+    table = pyarrow.table({name: pyarrow.array(rows, PICTURES) for name in ("image", "mask")})
     parquet.write_table(table, tmp_path / "train.parquet", compression="zstd")
     (found,) = tables(tmp_path)
     assert len(list(_rows(found))) == 1
     monkeypatch.setenv(MAX_FILE, "3M")
     with pytest.raises(DataError, match=rf"train\.parquet: column image\.bytes has 4 MB.*{MAX_FILE}=4M"):
         list(_rows(found))
+
+
+@pytest.mark.parametrize("compression", [None, "zstd", "lz4"])
+def test_arrow_stream_whose_batch_unpacks_to_more_is_refused_by_its_head(
+    compression: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = [{"bytes": bytes(4_000_000), "path": "a"}]
+    table = pyarrow.table({name: pyarrow.array(rows, PICTURES) for name in ("image", "mask")})
+    table = table.append_column("kind", pyarrow.array(["x"]).dictionary_encode())
+    options = ipc.IpcWriteOptions(compression=compression)
+    with ipc.new_stream(tmp_path / "train.arrow", table.schema, options=options) as stream:
+        stream.write_table(table)
+    with pyarrow.memory_map(str(tmp_path / "train.arrow")) as source:
+        found = [unpacked_bytes(message) for message in ipc.MessageReader.open_stream(source)]
+    assert found[0] == 0 and 0 < found[1] < 1000 and 8_000_000 < found[2] < 8_001_000, "schema, dictionary, rows"
+    (one,) = tables(tmp_path)
+    assert len(list(_rows(one))) == 1
+    monkeypatch.setenv(MAX_FILE, "7M")
+    if compression is None:
+        assert len(list(_rows(one))) == 1, "as large as its file"
+        return
+    with pytest.raises(DataError, match=rf"train\.arrow: message 2 has 8 MB.*{MAX_FILE}=8M"):
+        list(_rows(one))
+    content = bytearray((tmp_path / "train.arrow").read_bytes())
+    content[600:700] = bytes(range(100, 200))
+    (tmp_path / "train.arrow").write_bytes(content)
+    with pytest.raises(DataError, match=r"train\.arrow"):
+        list(_rows(one))
+
+
+def test_table_that_repeats_a_picture_for_ever_does_not_fill_the_disk(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(file, "PNG")
+    rows = pyarrow.array([{"bytes": file.getvalue(), "path": None}] * 5000, PICTURES)
+    parquet.write_table(pyarrow.table({"image": rows, "mask": rows}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"train\.parquet: its rows are more than 20 times as large as the file"):
+        unpack(tmp_path, tables(tmp_path), Said())
+    written = sum(path.stat().st_size for path in tmp_path.rglob("*.png"))
+    assert written <= 20 * (tmp_path / "train.parquet").stat().st_size < 5000 * len(file.getvalue())
+    assert rows_that_fit(100 * 2**20, most=16) == 5 and rows_that_fit(2**40, most=16) == 1
+    entries = pyarrow.array([b"x"] * 9).dictionary_encode()
+    few = pyarrow.StructArray.from_arrays([entries, pyarrow.array(["a"] * 9)], ["bytes", "path"])
+    assert not _holds_pictures(pyarrow.table({"image": few}).schema, "image")
 
 
 def test_size_that_a_configuration_asks_for_has_the_same_limit() -> None:

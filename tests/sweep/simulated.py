@@ -34,7 +34,7 @@ Outcome = Callable[[Mapping[str, Any], int], dict[str, Any]]
 """(configuration, epoch) -> what a trial reports instead of, or with, its metrics."""
 
 
-LATER = {"training.loss_stride": 1, "resize": "stretch"}
+LATER = {"training.loss_stride": 1, "training.class_tiles": 0.0, "resize": "stretch"}
 """Keys that configurations have got since, with what they were before: simulated scores are as they were."""
 
 

@@ -79,6 +79,7 @@ def test_tile_is_a_size_and_a_way_and_contradicts_others() -> None:
     asked = from_command_line(["--tile", "512", "--set", "batch_size=4"])
     assert isinstance(asked, SweepConfig)
     assert asked.set_ == {"batch_size": "4", "image_size": "512x512", "resize": "tile"}
+    assert from_command_line(["--tile", "512@0.5"]).set_ == {"image_size": "512x512", "resize": "tile@0.5"}
     space, base = plan_space(asked, (96, 128))
     assert [values_of(space, base, key) for key in ("image_size", "resize")] == [("512x512",), ("tile",)]
     with pytest.raises(

@@ -44,6 +44,7 @@ def test_run_of_format_2_is_reported_resumed_and_extended(run_dir: Path, monkeyp
     tables: list[TrialTable] = []
 
     def search(self: Session, conductor: Conductor) -> None:  # Ray would only train
+        self.write_extension()
         sessions.append(self)
         tables.append(conductor.table)
 

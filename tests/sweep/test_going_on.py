@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,10 +28,14 @@ from sweep.session import Session
 from trainables.data import DATASETS
 from trainables.data.splits.given import make_splits
 from trainables.data.splits.stratified import drawn_by
+from trainables.errors import SegsweepError
 from trainables.latency import Latency
 
 from ..mini import write
 from .started import Stage, staged
+
+CONDUCT = Session.conduct
+"""As it is: a stage puts something else in its place."""
 
 
 @pytest.fixture
@@ -204,8 +211,38 @@ def test_extending_grows_the_budget_only_when_the_sweep_goes_on(stage: Stage) ->
     assert code == 1 and "running already" in errors
     assert SweepManifest.load(run_dir).budget.trials == 5
     assert stage("--extend", "3", "--name", "mine") == (0, "")
-    assert stage.sessions[-1].manifest.budget.trials == 8
-    assert SweepManifest.load(run_dir).budget.trials == 8
+    session = stage.sessions[-1]
+    assert session.manifest.budget.trials == 8
+    assert SweepManifest.load(run_dir).budget.trials == 5, "Ray has not started"
+    assert not session.journal.of("extended")
+
+
+@pytest.mark.parametrize("starts", [False, True])
+def test_extension_whose_ray_does_not_start_can_be_typed_again(
+    stage: Stage, starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = stage.start("--cache-limit", "0")
+
+    @contextlib.contextmanager
+    def session(**how: Any) -> Iterator[Any]:
+        if not starts:
+            raise SegsweepError("Ray does not start on this machine")
+        yield SimpleNamespace(url=None, protected=True, token="", watch=None)
+
+    def runs(*what: Any, **how: Any) -> None:
+        raise stop("the machine is tired")
+
+    stop = type("Halted", (BaseException,), {})
+    ray = SimpleNamespace(ray_session=session)
+    tuner = SimpleNamespace(Halted=stop, Interrupted=type("Interrupted", (BaseException,), {}), run_trials=runs)
+    monkeypatch.setitem(sys.modules, "sweep.ray_session", ray)
+    monkeypatch.setitem(sys.modules, "sweep.tuner", tuner)
+    monkeypatch.setattr(Session, "conduct", CONDUCT)
+    for trials in (8,) if starts else (5, 5):
+        code, errors = stage("--extend", "3", "--name", "mine", "--wandb", "disabled")
+        assert code == 1 and ("tired" if starts else "does not start") in errors
+        assert SweepManifest.load(run_dir).budget.trials == trials
+        assert [e["trials"] for e in stage.events() if e["event"] == "extended"][-1:] == [trials][: int(starts)]
 
 
 def test_configuration_file_of_the_start_can_be_given_again(stage: Stage, tmp_path: Path) -> None:
@@ -380,7 +417,7 @@ def test_data_that_was_moved_is_found_by_its_content(own: Stage, tmp_path: Path)
     assert "write classes.json" not in errors.splitlines()[-1]
     code, errors = own.resume("--data-root", str(write(tmp_path / "other", seed=1)))
     assert code == 1 and "is not what the sweep mine began with" in errors
-    assert own("--extend", "1", "--name", "mine", "--data-root", str(moved)) == (0, "")
+    assert own.resume("--data-root", str(moved)) == (0, "")
     assert SweepManifest.load(run_dir).data.root == str(moved)
     assert own.resume() == (0, ""), "the new place is kept"
 
@@ -463,10 +500,6 @@ def test_more_trials_of_a_sweep_bounded_by_time_need_more_time(stage: Stage) -> 
     assert stage.resume() == (0, "")
     assert stage("--extend", "4", "--name", "mine", "--time-budget", "20m") == (0, "")
     assert stage.sessions[-1].manifest.budget.time_budget == 1200
-
-
-CONDUCT = Session.conduct
-"""As it is: a stage puts something else in its place."""
 
 
 @pytest.mark.parametrize(("written", "counted"), [("75.5", 75.5), ("12", 30.0), ("much", 30.0)])

@@ -37,6 +37,7 @@ def test_a_size_of_the_users_or_of_the_data_set_needs_no_reason() -> None:
     )
     camvid = UsualSize((360, 480), ((360, 480),) * 3, (360, 480))
     assert told(camvid, image_size="360x480", resize="letterbox") == "all 360x480, as large as the model's input"
+    assert "resized to 0.5" in told(camvid, image_size="360x480", resize="tile@0.5")
     assert told(camvid, image_size="120x160", resize="letterbox") == (
         "all 360x480; resized to fit within 120x160 with their aspect kept"
     )
@@ -61,6 +62,14 @@ def test_parts_of_images_are_told_with_how_many_there_are() -> None:
         "median 375x500; not resized: training sees random tiles of 128x128, 12 of an image in an epoch (as many as "
         "its pixels fill, at most 16); an evaluation slides 20 windows over an image, which overlap by 25% or more"
     )
+    # At half the scale 47,000 pixels are 2.9 tiles; windows: 2 along 188 pixels, 3 along 250.
+    assert told(VOC, image_size="128x128", resize="tile@0.5") == (
+        "median 375x500; resized to 0.5 of their height and width, masks scored at full size: training sees random "
+        "tiles of 128x128, 3 of an image in an epoch (as many as its pixels fill, at most 16); an evaluation slides 6 "
+        "windows over an image, which overlap by 25% or more"
+    )
+    around = {"image_size": "96x96", "resize": "crop", "training.class_tiles": 0.3}
+    assert told(VOC, **around).endswith("the whole image; 30% of training's parts are drawn around a class of the mask")
     assert told(VOC, image_size="96x96", resize="crop") == (
         "median 375x500; each resized to cover 96x96 with its aspect kept: training sees a random part of that size, "
         "an evaluation the whole image"

@@ -20,7 +20,7 @@ from trainables.config import COMPONENTS, TrialConfig
 from trainables.errors import WiringError
 from trainables.execution import Execution, TrialData
 from trainables.optimizers import SCHEDULES
-from trainables.options import TrainingOptions
+from trainables.options import CROP, TrainingOptions
 from trainables.registry import Choice, Hyperparameter, Range, Scalar
 from trainables.trial import Trial
 from trainables.updates import freeze
@@ -215,13 +215,16 @@ def test_training_option_that_is_ignored_fails_the_trial(
 ) -> None:
     value = {
         "backbone_lr": 0.5, "decay_norms": True, "clip_norm": 2.0, "accumulate": 2, "ema": 0.5, "freeze": "batch_norm",
-        "loss_stride": 3
+        "loss_stride": 3, "class_tiles": 0.5
     }[key]  # fmt: skip
-    config = config_of({f"training.{key}": value, "model.weights": "imagenet"})
+    config = config_of({f"training.{key}": value, "model.weights": "imagenet", "resize": CROP})
     Trial(config, mini_data)
     groups, updater = trainables.trial.parameter_groups, trainables.trial.Updater
     default = getattr(TrainingOptions(), key)
-    if key in ("backbone_lr", "decay_norms"):
+    if key == "class_tiles":
+        samples = trainables.trial.TrainingSet
+        monkeypatch.setattr(trainables.trial, "TrainingSet", lambda *a, **o: samples(*a, **{**o, key: default}))
+    elif key in ("backbone_lr", "decay_norms"):
         monkeypatch.setattr(trainables.trial, "parameter_groups", lambda m, **o: groups(m, **{**o, key: default}))
     else:
         monkeypatch.setattr(

@@ -76,7 +76,7 @@ def test_all_faults_are_told_at_once() -> None:
     told = str(error.value)
     for expected in (
         "image_size: each side must be at least 16 pixels",
-        "resize: must be letterbox or stretch or crop or tile, not 'squeeze'",
+        "resize: must be letterbox or stretch or crop or tile, or tile@SCALE with a scale of 0.05 to 1, not 'squeeze'",
         "epochs=0: must be >= 1",
         "batch_size=many: must be an integer",
         "seed=-1: must be >= 0",
@@ -99,6 +99,23 @@ def test_configuration_of_a_time_before_a_key_has_what_was_done_then() -> None:
     assert flat.pop("resize") == "stretch"
     assert TrialConfig.from_flat(flat) == TrialConfig.from_flat({**flat, "resize": "stretch"})
     assert TrialConfig.from_flat(flat) != TrialConfig.from_flat({**flat, "resize": "letterbox"})
+
+
+@pytest.mark.parametrize("wrong", ["tile@0", "tile@2", "tile@", "tile@half", "crop@0.5"])
+def test_a_scale_of_tiles_is_a_share_of_the_images_own(wrong: str) -> None:
+    found = [TrialConfig.from_flat({**BASE, "resize": way}) for way in ("tile@0.50", "tile@1")]
+    assert [one.resize for one in found] == ["tile@0.5", "tile"]
+    assert TrialConfig.from_flat(found[0].flat()) == found[0]
+    with pytest.raises(ConfigError, match=rf"resize: must be .* tile@SCALE .* not '{wrong}'"):
+        TrialConfig.from_flat({**BASE, "resize": wrong})
+
+
+def test_parts_around_classes_need_parts() -> None:
+    assert (
+        TrialConfig.from_flat({**BASE, "resize": "tile@0.5", "training.class_tiles": 0.3}).training.class_tiles == 0.3
+    )
+    with pytest.raises(ConfigError, match=r"resize=letterbox training sees whole images.*set resize=crop or tile"):
+        TrialConfig.from_flat({**BASE, "resize": "letterbox", "training.class_tiles": 0.3})
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from trainables import features
 from trainables.augmentations import Policy, PolicySpec
+from trainables.augmentations.views import views_of
 from trainables.config import TrialConfig
 from trainables.execution import Execution, TrialData
-from trainables.features import FeaturesOnce
-from trainables.loops import every_nth, on_lattice, to_input
+from trainables.features import FeaturesOnce, Source
+from trainables.loops import Forward, every_nth, on_lattice, to_input
 from trainables.models import build_model
 from trainables.models.base import SegmentationModel
 from trainables.options import CROP, LETTERBOX, STRETCH, TILE
@@ -70,23 +71,29 @@ def metrics(trial: Trial) -> list[dict[str, float]]:
 @pytest.mark.parametrize("resize", [LETTERBOX, STRETCH])
 def test_views_are_all_that_a_policy_makes_of_an_image(p: float, count: int, resize: str) -> None:
     rng = np.random.default_rng(0)
-    image, mask = rng.integers(0, 255, (40, 30, 3), np.uint8), np.zeros((40, 30), np.uint8)
+    image, mask = rng.integers(0, 255, (40, 30, 3), np.uint8), rng.integers(0, 9, (40, 30), np.uint8)
     policy = Policy(PolicySpec.from_flat({"policy": "flip", "hflip.p": p}), SIZE, resize=resize)
-    views = policy.views(image)
-    assert views is not None and len(views) == count
-    seen = {policy(image, mask, seed=seed)[0].tobytes() for seed in range(20)}
-    assert seen == {view.tobytes() for view in views}
+    views = views_of(policy, most=2)
+    assert views is not None and len(views.all) == count
+    seen = set()
+    for seed in range(20):
+        made, made_mask = policy(image, mask, seed=seed)
+        view = views.drawn(seed)
+        np.testing.assert_array_equal(views.image(image, view), made)
+        np.testing.assert_array_equal(views.mask(mask, view), made_mask)
+        seen.add(view)
+    assert seen == {*views.all}
 
 
 @pytest.mark.parametrize("policy", ["geometric", "photometric", "mix", "trivial"])
 def test_a_policy_without_end_has_no_views(policy: str) -> None:
-    assert Policy(PolicySpec.from_flat({"policy": policy}), SIZE).views(np.zeros((8, 8, 3), np.uint8)) is None
+    assert views_of(Policy(PolicySpec.from_flat({"policy": policy}), SIZE), most=2) is None
 
 
 @pytest.mark.parametrize("resize", [CROP, TILE])
 def test_parts_of_an_image_are_no_views(resize: str) -> None:
     policy = Policy(PolicySpec.from_flat({"policy": "none"}), SIZE, resize=resize)
-    assert policy.views(np.zeros((80, 80, 3), np.uint8)) is None
+    assert views_of(policy, most=2) is None
 
 
 @pytest.mark.parametrize("height", [24, 25, 26])
@@ -112,7 +119,9 @@ def test_images_are_stretched_to_whole_patches_before_their_features_are_kept() 
     images = torch.randint(256, (1, 24, 40, 3), dtype=torch.uint8)
     with torch.no_grad():
         expected = model(to_input(images, model.normalisation, "cpu"))["out"]
-        torch.testing.assert_close(kept.outputs(model, images)["out"], expected)
+        row = kept.row(Source.of_pixels(lambda: images[0].numpy()))
+        found = Forward(model, model.normalisation, torch.device("cpu"))(kept.batch([row]))
+        torch.testing.assert_close(found["out"], expected)
 
 
 def test_decoding_features_is_the_model() -> None:

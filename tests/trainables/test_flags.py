@@ -23,8 +23,14 @@ def test_what_is_no_share_is_named(text: str) -> None:
         share(text)
 
 
+@pytest.mark.parametrize("text", ["512@0", "512@2", "512@x"])
+def test_a_scale_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text!r}: the scale must be within 0.05 to 1"):
+        tile(text)
+
+
 @pytest.mark.parametrize("text", ["", "x", "512x", "-3", "5.5", "big", "1x2x3"])
 def test_what_is_no_tile_is_named(text: str) -> None:
-    assert (tile("512"), tile(" 300X8000 ")) == ("512x512", "300x8000")
+    assert (tile("512"), tile(" 300X8000 "), tile("64@.5")) == ("512x512", "300x8000", "64x64@0.5")
     with pytest.raises(argparse.ArgumentTypeError, match=f"{text!r} must be pixels, such as 512, or HEIGHTxWIDTH"):
         tile(text)

@@ -26,7 +26,7 @@ from trainables.data.cache.decoded import DecodedCache
 from trainables.errors import DivergedError
 from trainables.execution import TrialData
 from trainables.loaders import IMAGENET_NORMALISATION, Batch, EpochBatches, TrainingSet, evaluation_loader
-from trainables.logits import predicted_class, resize_logits
+from trainables.logits import largest_somewhere, predicted_at, predicted_class, resize_logits
 from trainables.loops import evaluate, to_input, train_one_epoch
 from trainables.metrics import ConfusionMatrix
 from trainables.options import CROP, LETTERBOX, STRETCH, TrainingOptions
@@ -357,6 +357,31 @@ def test_predicted_class_is_the_first_of_the_largest(layout: torch.memory_format
     found = predicted_class(logits[0])
     assert found.dtype is torch.uint8
     assert torch.equal(found.long(), logits[0].argmax(dim=0))
+
+
+@settings(max_examples=60)
+@given(
+    st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.sampled_from([1.0, 0.7, 0.3]), st.sampled_from([1.0, 0.6])),
+    st.integers(0, 2**31),
+)
+def test_classes_that_lead_nowhere_need_not_be_enlarged(
+    own: tuple[int, int, int], size: tuple[int, int], seen: tuple[float, float], seed: int
+) -> None:
+    """Logits are whole numbers, so that there are ties, on slopes, so that some classes lead nowhere."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-2, 3, own) + 2 * rng.integers(-2, 3, (own[0], 1, 1))
+    logits = torch.from_numpy(values.astype(np.float32))
+    found = predicted_at(logits, size, seen=seen)
+    assert found.dtype is torch.uint8
+    assert torch.equal(found, predicted_class(resize_logits(logits, size, seen=seen)))
+
+
+def test_only_classes_that_lead_somewhere_are_enlarged() -> None:
+    logits = torch.full((21, 4, 4), -5.0)
+    logits[3], logits[7, :, 2:], logits[9, 0, 0] = 1.0, 2.0, 1.0
+    assert largest_somewhere(logits).tolist() == [3, 7, 9]
 
 
 def test_outputs_whose_sum_overflows_are_finite_all_the_same(mini_data: TrialData) -> None:

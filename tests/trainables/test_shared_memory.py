@@ -42,6 +42,29 @@ def test_batch_of_images_of_different_sizes_takes_the_pipe_too() -> None:
         assert torch.equal(got.masks[place], masks[place])
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("fault", ["", "no room", "no open files"])
+def test_batch_takes_the_pipe_once_another_program_has_filled_the_memory(
+    whole: bool, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, masks = torch.ones(2, 4, 5, 3, dtype=torch.uint8), torch.ones(2, 4, 5, dtype=torch.uint8)
+    batch = Batch(["a", "b"], images, masks if whole else [masks[0].clone(), masks[1, :2].clone()])
+    assert not batch.sent().images.is_shared(), "nothing is sent without loader processes"
+    monkeypatch.setattr("trainables.loaders.get_worker_info", object)
+    with_free(monkeypatch, 4096 if fault == "no room" else 2**20)
+
+    def refused(self: torch.Tensor) -> None:
+        raise RuntimeError("unable to open shared memory object: Too many open files (24)")
+
+    if fault == "no open files":
+        monkeypatch.setattr(torch.Tensor, "share_memory_", refused)
+    monkeypatch.setattr(shared_memory, "_TRIALS", 300 if fault == "no room" else 4)
+    sent = batch.sent()
+    assert sent.piped == bool(fault)
+    shared = [sent.images, *([sent.masks] if whole else sent.masks)]
+    assert all(one.is_shared() == (not fault) for one in shared)
+
+
 def test_memory_is_short_below_a_gigabyte_or_four_times_what_a_trial_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     with_free(monkeypatch, 64 * 2**20)
     assert shared_memory.is_short()

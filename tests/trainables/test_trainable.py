@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from trainables import trial as trial_module
 from trainables.checkpoint import is_whole, latest_checkpoint, read_record
 from trainables.config import TrialConfig
-from trainables.errors import CheckpointError, DataError, SegsweepError
+from trainables.errors import CheckpointError, DataError, LoaderDiedError, SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.machine_faults import machine_fault, node_died, node_fault
 from trainables.trainable import CHECKPOINTS, SegmentationTrainable
@@ -234,6 +234,16 @@ def test_faults_of_the_machine_are_no_failures_of_the_trial(
     monkeypatch.setattr(Trial, "save", whole)
     again = curve(start(asked("t000"), mini_data, tmp_path))
     assert [one["epoch"] for one in again] == [1, 2, 3], "the trial goes on where it was"
+
+
+def test_killed_loader_process_is_a_dead_worker_and_no_failed_trial(
+    mini_data: TrialData, tiny_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainable = start(asked("t000"), mini_data, tmp_path)
+    died = LoaderDiedError("DataLoader worker (pid(s) 7) exited unexpectedly")
+    monkeypatch.setattr(Trial, "run_epoch", lambda self: (_ for _ in ()).throw(died))
+    with pytest.raises(LoaderDiedError):
+        trainable.step()
 
 
 def test_data_and_logs_that_are_away_are_the_machines_fault(

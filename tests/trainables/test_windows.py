@@ -11,13 +11,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor, nn
 
 from trainables.augmentations import Policy, PolicySpec
 from trainables.config import TrialConfig
 from trainables.data import DATASETS
 from trainables.data.cache.decoded import DecodedCache
-from trainables.data.tiles import MOST_TILES, Side, tiles_per_epoch, window_count
+from trainables.data.resizing import resize_image
+from trainables.data.tiles import MOST_TILES, Side, pixels_of_classes, tiles_per_epoch, window_count
 from trainables.execution import TrialData
 from trainables.loaders import TrainingSet, evaluation_loader
 from trainables.loops import evaluate
@@ -109,6 +111,7 @@ def test_windows_agree_with_the_whole_image_of_a_coarse_model_and_not_of_one_tha
         assert torch.allclose(found, enlarged, atol=1e-5) is alike
 
 
+HALF = f"{TILE}@0.5"
 SIZES = ((48, 64), (40, 150), (130, 49), (30, 30))
 """Wider, higher and smaller than a tile."""
 
@@ -130,6 +133,23 @@ class Keeps:
         assert torch.equal(prediction, logits.argmax(0).to(torch.uint8))
         assert prediction.shape == target.shape
         self.seen.append((image_id, logits, prediction))
+
+
+def test_evaluation_at_half_the_scale_gives_logits_of_the_masks_own_size(mixed) -> None:  # type: ignore[no-untyped-def]
+    """Those of the smaller image, enlarged; masks are compared as they are."""
+    model, kept, ids = Looks(2).eval(), Keeps(), list(mixed.ids())[:4]
+    loader = evaluation_loader(mixed, ids, size=(32, 32), batch_size=2, resize=HALF)
+    evaluate(model, loader, [kept])
+    mean, std = (np.array(values) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    for image_id, logits, _ in kept.seen:
+        size = mixed.mask(image_id).shape
+        half = resize_image(mixed.image(image_id), tuple(round(side / 2) for side in size))
+        filled = np.pad(half, (*((0, max(0, 32 - side)) for side in half.shape[:2]), (0, 0)), mode="reflect")
+        with torch.no_grad():
+            whole = model(torch.from_numpy((filled / 255 - mean) / std).permute(2, 0, 1)[None].float())["out"]
+        shown = whole[..., : half.shape[0], : half.shape[1]]
+        enlarged = nn.functional.interpolate(shown, size=size, mode="bilinear", align_corners=False)[0]
+        torch.testing.assert_close(logits, enlarged, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -178,13 +198,56 @@ def test_an_epoch_has_as_many_tiles_as_the_pixels_fill_and_draws_each_anew(mixed
     assert len({sample.mix_seed for epoch in (1, 2) for sample in drawn[epoch]}) == 2 * len(samples)
 
 
-@pytest.mark.parametrize("resize", [CROP, TILE])
+@pytest.mark.parametrize("family", ["none", "geometric"])
+@pytest.mark.parametrize("resize", [TILE, HALF, CROP])
+def test_parts_that_are_drawn_to_show_a_class_do_so_and_others_are_where_they_were(
+    tmp_path: Path, family: str, resize: str
+) -> None:
+    root = write(tmp_path / "rare", count=2, sizes=((240, 320),))
+    for path in (root / "masks").iterdir():
+        mask = np.zeros((240, 320), np.uint8)
+        mask[:, 160:] = 1
+        mask[200:206, 20:26] = 2  # 1 in 2000 pixels
+        Image.fromarray(mask).save(path)
+    data = DATASETS.get("folder")(root=root)
+    ids, size = list(data.ids()), (48, 48)
+    spec = PolicySpec.from_flat({"policy": family, **({"rotate.p": 0, "shift.p": 0} if family != "none" else {})})
+    cache = DecodedCache(data, size, limit_bytes=10**7, resize=resize, folder=tmp_path / "cache")
+    cache.build(ids)
+
+    def drawn(share: float) -> list[np.ndarray]:
+        policy = Policy(spec, size, resize=resize)
+        samples = TrainingSet(cache, ids, policy, seed=0, tiles=[60, 60], class_tiles=share)
+        return [samples[(1, index)].mask for index in range(120)]
+
+    uniform, half, always = drawn(0), drawn(0.5), drawn(1)
+    shows = [np.mean([(mask == 2).any() for mask in masks]) for masks in (uniform, half, always)]
+    assert shows[2] > shows[1] > shows[0] + 0.05, "one of three classes, all alike, is the rare one"
+    assert shows[2] > 0.33
+    alike = np.mean([np.array_equal(one, other) for one, other in zip(uniform, half, strict=True)])
+    assert 0.3 < alike < 0.75, "half of the parts are those that were drawn uniformly"
+    assert all(np.array_equal(one, other) for one, other in zip(half, drawn(0.5), strict=True))
+
+
+def test_pixels_of_classes_are_of_the_class_and_spread_over_it() -> None:
+    mask = np.full((300, 200), 255, np.uint8)
+    mask[10:250, :] = 3
+    mask[299, 199] = 7
+    found = pixels_of_classes(mask, seed=1, most=500)
+    assert set(found) == {3, 7} and found[7].tolist() == [[299, 199]]
+    rows, columns = found[3].T
+    assert (mask[rows, columns] == 3).all() and len(rows) == 500
+    assert abs(rows.mean() - 129.5) < 10 and abs(columns.mean() - 99.5) < 8
+
+
+@pytest.mark.parametrize("resize", [CROP, TILE, HALF])
 def test_resumed_trial_on_parts_matches_uninterrupted_run(mixed, resize: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = TrialData(mixed, tuple(mixed.ids())[:6], tuple(mixed.ids())[6:])
-    flat = {"image_size": "32x32", "resize": resize, "batch_size": 3, "epochs": 2, "augment.policy": "geometric"}
+    flat = {"image_size": "32x32", "resize": resize, "batch_size": 3, "epochs": 2, "augment.policy": "geometric",
+            "training.class_tiles": 0.5}  # fmt: skip
     config = TrialConfig.from_flat({**flat, "model.name": "lraspp_mobilenet_v3_small"})
     whole, resumed = (Trial(config, data) for _ in range(2))
-    assert whole.applied["train_samples"] == (6 if resize == CROP else 3 + 6 + 7 + 1 + 3 + 6)
+    assert whole.applied["train_samples"] == {CROP: 6, TILE: 3 + 6 + 7 + 1 + 3 + 6, HALF: 1 + 2 + 2 + 1 + 1 + 2}[resize]
     assert whole.steps_per_epoch == whole.applied["train_samples"] // 3
     assert (whole.applied["resize"], whole.applied["train_images"]) == (resize, 6)
     whole.run_epoch()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Sequence
 from typing import Any, cast
 
 import albumentations as A
@@ -23,16 +25,32 @@ from trainables.data.resizing import (
     resize_image,
     resize_mask,
 )
-from trainables.options import CUTTING, STRETCH
+from trainables.options import CUTTING, STRETCH, way_of
 
 Cut = tuple[slice, slice]
 """Rows and columns that stay."""
 EVERYTHING: Cut = (slice(None), slice(None))
+AROUND = "around"
+"""What Albumentations hands through to the transformations: row and column of a pixel that the part has to show."""
 
 
 def resize(image: Image, mask: Mask, size: Size) -> tuple[Image, Mask]:
     """Stretches image and mask to `size`: averaging or bilinear for the image, nearest pixel centre for the mask."""
     return resize_image(image, size), resize_mask(mask, size)
+
+
+def part_start(generator: random.Random, side: int, part: int, pixel: int | None) -> int:
+    """Where a part of a side begins: uniform, of the parts in which a pixel lies where one is given.
+
+    Args:
+        generator: Draws it.
+        side: Pixels of the side.
+        part: Pixels of the part, at most as many.
+        pixel: Place along the side; None: any part will do.
+    """
+    if pixel is None:
+        return generator.randint(0, side - part)
+    return generator.randint(max(0, pixel - part + 1), min(side - part, pixel))
 
 
 def as_uint8(array: Any) -> Image:
@@ -47,7 +65,7 @@ class Fit(A.DualTransform):  # type: ignore[misc]
 
     Args:
         size: Height and width of the result in pixels.
-        resize: One of `RESIZES`.
+        resize: One of `RESIZES`, or `tile@SCALE`: then the image has that scale already.
     """
 
     def __init__(self, size: Size, resize: str = STRETCH) -> None:
@@ -57,17 +75,17 @@ class Fit(A.DualTransform):  # type: ignore[misc]
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draws the part of the image that becomes the result, and how large it is there."""
-        source = params["shape"][:2]
-        if self.resize not in CUTTING:
-            return {"cut": EVERYTHING, "content": content_size(source, self.size, self.resize)}
-        full = content_size(source, self.size, self.resize)
+        source, way = params["shape"][:2], way_of(self.resize)
+        if way not in CUTTING:
+            return {"cut": EVERYTHING, "content": content_size(source, self.size, way)}
+        full = content_size(source, self.size, way)
         content = tuple(min(side, most) for side, most in zip(full, self.size, strict=True))
         # Of the image as it is only this part is read and resized: it may lie in a mapped file.
         window = [max(1, round(side * part / whole)) for side, part, whole in zip(source, content, full, strict=True)]
         # Nothing is drawn where there is no choice: an image that fills the result is augmented as with other ways.
         corner = [
-            self.py_random.randint(0, side - part) if side > part else 0
-            for side, part in zip(source, window, strict=True)
+            part_start(self.py_random, side, part, pixel) if side > part else 0
+            for side, part, pixel in zip(source, window, _pixel(data), strict=True)
         ]
         rows, columns = (slice(first, first + part) for first, part in zip(corner, window, strict=True))
         return {"cut": (rows, columns), "content": content}
@@ -108,14 +126,17 @@ class ScaleCrop(A.DualTransform):  # type: ignore[misc]
         """Draws the window that is cut out of the image, and the frame that is put around the result."""
         scale = math.exp(self.py_random.uniform(-1, 1) * math.log(self.limit))
         source = params["shape"][:2]
-        content = content_size(source, self.size, self.resize)
+        content = content_size(source, self.size, way_of(self.resize))
         over = [max(scale * (part / side), 1.0) for part, side in zip(content, self.size, strict=True)]
         window = [max(1, round(side / by)) for side, by in zip(source, over, strict=True)]
         inner = [
             side if by > 1 else max(1, round(part * scale))
             for side, part, by in zip(self.size, content, over, strict=True)
         ]
-        corner = [self.py_random.randint(0, side - part) for side, part in zip(source, window, strict=True)]
+        corner = [
+            part_start(self.py_random, side, part, pixel)
+            for side, part, pixel in zip(source, window, _pixel(data), strict=True)
+        ]
         before = [self.py_random.randint(0, side - part) for side, part in zip(self.size, inner, strict=True)]
         after = [side - part - first for side, part, first in zip(self.size, inner, before, strict=True)]
         rows, columns = (slice(first, first + part) for first, part in zip(corner, window, strict=True))
@@ -128,6 +149,11 @@ class ScaleCrop(A.DualTransform):  # type: ignore[misc]
     def apply_to_mask(self, mask: Mask, cut: Cut, inner: Size, frame: Frame, **params: Any) -> Mask:
         """Cuts, resizes and pads the mask with void."""
         return frame_mask(resize_mask(mask[cut], inner), frame)
+
+
+def _pixel(data: dict[str, Any]) -> Sequence[int | None]:
+    """Row and column of the pixel that the part has to show, as `Policy` passes them; None and None for any part."""
+    return data.get(AROUND) or (None, None)
 
 
 class Rotate(A.DualTransform):  # type: ignore[misc]

@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import albumentations as A
@@ -16,18 +16,15 @@ import numpy as np
 
 from trainables.augmentations import TRANSFORMS
 from trainables.augmentations.color import ColorMatrices, ColorMatrix
-from trainables.augmentations.geometry import Fit, ScaleCrop
+from trainables.augmentations.geometry import AROUND, Fit, ScaleCrop
 from trainables.augmentations.magnitudes import MAGNITUDES
 from trainables.augmentations.mixing import Mixing
 from trainables.augmentations.spec import PolicySpec, TransformSpec
 from trainables.augmentations.transforms import HIDDEN_COLOR, Built, limit_built, only_rgb
 from trainables.data.base import VOID, Image, Mask
-from trainables.data.resizing import Size, fit_image
+from trainables.data.resizing import Size
 from trainables.errors import UsageError, WiringError
-from trainables.options import CUTTING, STRETCH
-
-FLIPS: Mapping[str, Callable[[Image], Image]] = {"hflip": lambda image: image[:, ::-1]}
-"""Transformations with one result for each image, by name."""
+from trainables.options import STRETCH
 
 
 class Policy:
@@ -36,7 +33,7 @@ class Policy:
     Args:
         spec: What to apply.
         size: Height and width of the results in pixels.
-        resize: How an image comes to that size, one of `RESIZES`.
+        resize: How an image comes to that size, one of `RESIZES`, or `tile@SCALE` for images that have that scale.
         hidden: What hidden pixels of images with other channels than red, green and blue are painted with, one value
             for each channel. None: images are RGB.
 
@@ -64,13 +61,17 @@ class Policy:
             self._compose = A.Compose(_steps(self._built, self._fit))
         self._mixings = [built for built in self._built.values() if isinstance(built, Mixing)]
 
-    def __call__(self, image: Image, mask: Mask, *, seed: int) -> tuple[Image, Mask]:
+    def __call__(
+        self, image: Image, mask: Mask, *, seed: int, around: tuple[int, int] | None = None
+    ) -> tuple[Image, Mask]:
         """Transforms an image and its mask in step.
 
         Args:
             image: Of shape (h, w, C).
             mask: Class ids or `VOID` of shape (h, w).
             seed: >= 0; the same seed gives the same result whatever ran before and in whatever process.
+            around: Row and column of a pixel that lies in the part which is cut out, where one is (`CUTTING`); what
+                moves the part afterwards, such as a rotation, may move it out again.
 
         Returns:
             Image of shape (*size, C) and mask of shape `size`.
@@ -78,26 +79,9 @@ class Policy:
         # Compose.set_random_seed(seed) would seed every transformation alike: all would draw the same first number,
         # so that of two transformations with p=0.5 either both are applied or none. They must share one stream.
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        result = self._compose(image=image, mask=mask)
+        place = {} if around is None else {AROUND: around}
+        result = self._compose(image=image, mask=mask, **place)
         return result["image"], result["mask"]
-
-    def views(self, image: Image, *, most: int = 4) -> list[Image] | None:
-        """Every image that the policy can make of one, if they can be counted: it flips, or does nothing.
-
-        Args:
-            image: Of shape (h, w, C).
-            most: More than so many are not counted.
-
-        Returns:
-            Images of shape (*size, C); None if there are more, or no end of them.
-        """
-        if self._mixings or self.resize in CUTTING or any(name not in FLIPS for name in self._built):
-            return None
-        views = [fit_image(image, self.size, self.resize)]
-        for name, built in self._built.items():
-            flipped = [np.ascontiguousarray(FLIPS[name](view)) for view in views]
-            views = [*(views if built.p < 1 else ()), *(flipped if built.p > 0 else ())]
-        return views if len(views) <= most else None
 
     @property
     def resize(self) -> str:
@@ -172,6 +156,11 @@ class Policy:
     def names(self) -> list[str]:
         """The transformations that were built, in the order of application."""
         return list(self._built)
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Of each transformation that was built, in the order of application."""
+        return {name: float(built.p) for name, built in self._built.items()}
 
 
 def refused_for_bands(spec: PolicySpec) -> str:

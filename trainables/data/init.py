@@ -30,8 +30,10 @@ from trainables.data.reading.files import require_root, span
 from trainables.data.reading.names import expanded
 from trainables.data.small_objects import lost_parts
 from trainables.data.usual_size import usual_size
-from trainables.errors import DataError, SegsweepError, UsageError
+from trainables.errors import DataError, UsageError
 from trainables.files import write_atomically
+from trainables.flags import command_parser
+from trainables.guarded import guarded
 from trainables.options import CROP
 from trainables.words import counted, some_of
 
@@ -41,18 +43,16 @@ _NAMED, _NOTES = 6, 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    console, told = Console(stderr=True, soft_wrap=True), Console(soft_wrap=True)
     options = parser().parse_args(arguments)
-    try:
-        extra = _said(options)
-        root = require_root(options.folder, "init", "images and masks", "name the folder that holds both")
-        lines = initialise(root, extra)
-    except SegsweepError as error:
-        console.print(f"[red]error[/] {escape(str(error))}")
-        return error.exit_code
-    for line in lines:
+    return guarded(lambda: _run(options), interrupted="interrupted; the same command does it again")
+
+
+def _run(options: argparse.Namespace) -> int:
+    root = require_root(options.folder, "init", "images and masks", "name the folder that holds both")
+    console = Console(soft_wrap=True)
+    for line in initialise(root, _said(options)):
         name, _, rest = line.partition("  ")
-        told.print(f"[bold]{name}[/]{' ' * max(1, 11 - len(name))}{escape(rest)}")
+        console.print(f"[bold]{name}[/]{' ' * max(1, 11 - len(name))}{escape(rest)}")
     return 0
 
 
@@ -125,9 +125,9 @@ def _found(root: Path, extra: Said) -> tuple[Finding, Sequence[str]]:
 
 def parser() -> argparse.ArgumentParser:
     """Of the command line."""
-    made = argparse.ArgumentParser(
-        prog=commands.prog("trainables.data.init"),
-        description="Look at a folder of images and masks, write dataset.yaml and contact_sheet.png into it, or ask.",
+    made = command_parser(
+        "trainables.data.init",
+        "Look at a folder of images and masks, write dataset.yaml and contact_sheet.png into it, or ask.",
         epilog="Exit codes: 0 written, 1 something has to be said or put right first, 2 bad usage.",
     )
     made.add_argument("folder", type=expanded, help="the folder that holds images and masks")

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from trainables.data.base import VOID, Image, Mask
-from trainables.options import LETTERBOX, STRETCH, TILE
+from trainables.options import LETTERBOX, STRETCH, TILE, scale_of, way_of
 
 # OpenCV would start one thread per core in every process, beside torch's own.
 cv2.setNumThreads(0)
@@ -29,7 +29,7 @@ def content_size(image: Size, canvas: Size, resize: str) -> Size:
         canvas: Size of the input.
         resize: `stretch`: that of the input. `letterbox`: the largest size of the image's aspect, to the nearest pixel,
             that fits; one side is that of the input. `crop`: the smallest size of its aspect that covers the input; one
-            side is that of the input. `tile`: its own.
+            side is that of the input. `tile`: its own, or the scale of it that `tile@SCALE` says.
 
     Example:
         >>> content_size((300, 400), (96, 96), "letterbox"), content_size((300, 400), (96, 96), "stretch")
@@ -39,8 +39,9 @@ def content_size(image: Size, canvas: Size, resize: str) -> Size:
     """
     if resize == STRETCH:
         return canvas
-    if resize == TILE:
-        return image
+    if way_of(resize) == TILE:
+        scale = scale_of(resize)
+        return max(1, round(scale * image[0])), max(1, round(scale * image[1]))
     (height, width), (rows, columns) = image, canvas
     height_decides = rows * width <= columns * height
     if height_decides == (resize == LETTERBOX):

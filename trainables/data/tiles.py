@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from trainables.data.base import VOID, Mask
 from trainables.data.resizing import Size
 
 OVERLAP = 0.25
 """The least share of a window that the next one covers in an evaluation."""
 MOST_TILES = 16
 """Most tiles that training draws from one image in an epoch."""
+CLASS_PIXELS = 256
+"""Most pixels of a class in an image among which one is drawn for a part to show; nnU-Net keeps such a list, too."""
 
 Weights = npt.NDArray[np.float32]
 
@@ -27,6 +30,32 @@ def tiles_per_epoch(image: Size, tile: Size) -> int:
         [1, 3, 16]
     """
     return min(MOST_TILES, max(1, math.ceil(math.prod(image) / math.prod(tile))))
+
+
+def pixels_of_classes(mask: Mask, *, seed: int, most: int = CLASS_PIXELS) -> dict[int, npt.NDArray[np.int64]]:
+    """Pixels of each class in a mask, drawn uniformly and with replacement.
+
+    Args:
+        mask: Class ids or `VOID` of shape (H, W).
+        seed: Decides which.
+        most: Of a class; of a class with fewer pixels there are as many as it has.
+
+    Returns:
+        For each class in the mask rows and columns, shape (n, 2).
+    """
+    generator = np.random.default_rng(seed)
+    found = {}
+    for class_id in np.unique(mask):
+        if class_id == VOID:
+            continue
+        same = mask == class_id
+        ends = np.cumsum(np.count_nonzero(same, axis=1))
+        ranks = np.sort(generator.integers(0, ends[-1], min(most, int(ends[-1]))))
+        rows = np.searchsorted(ends, ranks, side="right")
+        before = ranks - (ends[rows] - np.count_nonzero(same[rows], axis=1))
+        columns = [np.flatnonzero(same[row])[rank] for row, rank in zip(rows, before, strict=True)]
+        found[int(class_id)] = np.stack([rows, np.asarray(columns, np.int64)], axis=1)
+    return found
 
 
 @dataclass(frozen=True)

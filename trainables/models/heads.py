@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.models.segmentation.lraspp import LRASPPHead
@@ -78,8 +79,21 @@ def class_layer(channels: int, n_classes: int) -> nn.Conv2d:
     return layer
 
 
+class _Lraspp(LRASPPHead):  # type: ignore[misc]
+    """Torchvision's, whose deep scores are enlarged instead of the features that they are made of.
+
+    A convolution of one pixel and a bilinear enlargement give the same in either order, and classes are fewer.
+    """
+
+    def forward(self, input: Mapping[str, Tensor]) -> Tensor:
+        low, high = input["low"], input["high"]
+        deep = self.high_classifier(self.cbr(high) * self.scale(high))
+        enlarged = functional.interpolate(deep, size=low.shape[-2:], mode="bilinear", align_corners=False)
+        return cast("Tensor", self.low_classifier(low) + enlarged)
+
+
 def _lraspp(channels: Mapping[str, int], n_classes: int) -> nn.Module:
-    head = LRASPPHead(channels["low"], channels["high"], n_classes, LRASPP_CHANNELS)
+    head = _Lraspp(channels["low"], channels["high"], n_classes, LRASPP_CHANNELS)
     # Nothing normalises the low-level features: with larger weights training begins at a loss far above log(classes).
     for layer in (head.low_classifier, head.high_classifier):
         nn.init.normal_(layer.weight, std=CLASSIFIER_STD)

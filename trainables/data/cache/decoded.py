@@ -26,13 +26,14 @@ from trainables.data.cache.packs import Bytes, PackStore, fitting_prefix
 from trainables.data.cache.scan import pixels_by_class, scan
 from trainables.data.resizing import Size, content_size, fill_image, resize_image, resize_mask
 from trainables.errors import DataError
-from trainables.options import STRETCH
+from trainables.options import STRETCH, TILE, way_of
 from trainables.places import OnProgress, cache_root
 
 DETAIL = 2
 """Training images are kept at up to this multiple of the training size, so that a zoom finds detail to show."""
 
-_Use = Literal["train", "evaluation"]
+Use = Literal["train", "evaluation"]
+"""`train_arrays`, or `eval_arrays` and `whole_arrays`."""
 
 _FORMAT = 1
 """Raise it with every change that makes decoding or resizing give different bytes."""
@@ -43,7 +44,7 @@ _log = logging.getLogger("segsweep.cache")
 class _Entry(NamedTuple):
     """An image and its mask as one use wants them; their bytes follow each other."""
 
-    use: _Use
+    use: Use
     image_id: str
     channels: int
     image_size: Size
@@ -117,7 +118,7 @@ class DecodedCache:
         self.resize = resize
         self.limit_bytes = limit_bytes
         self._store = PackStore(folder or cache_root() / "decoded")
-        self._entries: dict[tuple[_Use, str], _Entry] = {}
+        self._entries: dict[tuple[Use, str], _Entry] = {}
 
     def plan(self, train: Sequence[str] = (), evaluation: Sequence[str] = ()) -> CachePlan:
         """What `build` would do for the same ids; decodes nothing that `scan` remembers.
@@ -171,7 +172,8 @@ class DecodedCache:
     def train_arrays(self, image_id: str) -> tuple[Image, Mask]:
         """Image (h, w, C) and mask (h, w) to cut from: no side longer than `DETAIL` times that of its `content_size`.
 
-        Smaller ones keep their original size. Read-only, because they may be the mapped file itself.
+        Smaller ones keep their original size; with `tile` all have their `content_size`. Read-only, because they may be
+        the mapped file itself.
 
         Raises:
             DataError: If the files must be decoded and cannot be.
@@ -194,7 +196,7 @@ class DecodedCache:
         return np.require(image, requirements=["C", "W"]), np.require(mask, requirements=["C", "W"])
 
     def whole_arrays(self, image_id: str) -> tuple[Image, Mask]:
-        """Image (h, w, 3) at its `content_size`, read-only, maybe the mapped file itself; its mask as a copy.
+        """Image (h, w, C) at its `content_size`, read-only, maybe the mapped file itself; its mask as a copy.
 
         Raises:
             DataError: If the files must be decoded and cannot be.
@@ -203,12 +205,17 @@ class DecodedCache:
         image.flags.writeable = False
         return image, np.require(mask, requirements=["C", "W"])
 
-    def _arrays(self, use: _Use, image_id: str) -> tuple[Image, Mask]:
+    def content(self, use: Use, image_id: str) -> str:
+        """A hash of what decides an image's arrays for a use, their sizes included; empty where they are not kept."""
+        entry = self._entries.get((use, image_id))
+        return entry.key if entry and self._store.holds(entry.key) else ""
+
+    def _arrays(self, use: Use, image_id: str) -> tuple[Image, Mask]:
         entry = self._entries.get((use, image_id))
         flat = self._store.read(entry.key) if entry else None
         return entry.split(flat) if entry and flat is not None else self._decoded(use, image_id)
 
-    def _decoded(self, use: _Use, image_id: str) -> tuple[Image, Mask]:
+    def _decoded(self, use: Use, image_id: str) -> tuple[Image, Mask]:
         image, mask = self.data.image(image_id), self.data.mask(image_id)
         image_size, mask_size = self._sizes(use, (image.shape[0], image.shape[1]), (mask.shape[0], mask.shape[1]))
         return resize_image(image, image_size), resize_mask(mask, mask_size)
@@ -226,7 +233,7 @@ class DecodedCache:
         """Entries of the images that can be read, in order."""
         decoding = _decoding(self.data)
         records = scan(self.data, [*train, *evaluation])
-        uses: tuple[tuple[_Use, Sequence[str]], ...] = (("train", train), ("evaluation", evaluation))
+        uses: tuple[tuple[Use, Sequence[str]], ...] = (("train", train), ("evaluation", evaluation))
         for use, ids in uses:
             for image_id in ids:
                 image, mask = records[image_id].image, records[image_id].mask
@@ -240,12 +247,13 @@ class DecodedCache:
     def _fitting(self, entries: Sequence[_Entry]) -> Sequence[_Entry]:
         return entries[: fitting_prefix([entry.bytes for entry in entries], self.limit_bytes)]
 
-    def _sizes(self, use: _Use, image: Size, mask: Size) -> tuple[Size, Size]:
+    def _sizes(self, use: Use, image: Size, mask: Size) -> tuple[Size, Size]:
         """The sizes that a use keeps of an image and a mask of these original sizes."""
         content = content_size(image, self.size, self.resize)
         if use == "evaluation":
             return content, mask
-        most = (DETAIL * content[0], DETAIL * content[1])
+        detail = 1 if way_of(self.resize) == TILE else DETAIL
+        most = (detail * content[0], detail * content[1])
         return (min(image[0], most[0]), min(image[1], most[1])), (min(mask[0], most[0]), min(mask[1], most[1]))
 
 

@@ -126,6 +126,10 @@ class PackStore:
             finally:
                 self._attach(sizes)
 
+    def holds(self, key: str) -> bool:
+        """Whether a pack that is mapped has the entry."""
+        return key in self._slots
+
     def read(self, key: str) -> Bytes | None:
         """The entry as a read-only view of the mapped file; None if it is not there, or damaged."""
         slot = self._slots.get(key)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainables.data.imports.arrow_sizes import check_stream
 from trainables.data.imports.base import sources_hash
 from trainables.data.layouts.finding import Said, SaidClass
 from trainables.data.layouts.tree import UNPACKED_FOLDER, files_below, media_files
 from trainables.data.layouts.words import PARTS, folder_name, tokens
 from trainables.errors import DataError
-from trainables.limits import check_unpacked, opened_image
+from trainables.limits import check_unpacked, opened_image, rows_that_fit
 from trainables.words import counted, some_of
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ _NAMES = "id2label.json"
 _MARK = "unpacked.txt"
 """In that folder: of what it was unpacked; without it the folder is somebody else's."""
 _ROWS = 16
-"""Read at once: images of 20 megapixels stay below a gigabyte."""
+"""Read at once, at the most: images of 20 megapixels stay below a gigabyte."""
+_TIMES = 20
+"""Bytes that pictures may have for each byte of their table: one that has more repeats a few of them for ever."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,14 @@ def _write(found: Sequence[Table], folder: Path) -> None:
     parts = {table.part for table in found}
     numbers: dict[str, int] = {}
     for table in found:
+        room = _TIMES * table.path.stat().st_size
         for image, mask in _rows(table):
+            room -= len(image) + len(mask)
+            if room < 0:
+                raise DataError(
+                    f"{table.path}: its rows are more than {_TIMES} times as large as the file, so they repeat the "
+                    "same pictures; write each once, or save them as files in two folders, images and masks"
+                )
             # Rows without a part of their own stand beside those that have one: they are to be drawn into splits.
             below = table.part if parts != {table.part} else ""
             number = numbers.get(below, 0)
@@ -143,25 +154,33 @@ def _batches(table: Table) -> Iterator[pyarrow.RecordBatch]:
     try:
         if table.path.suffix.lower() == ".parquet":
             with parquet.ParquetFile(table.path) as file:
-                _refuse_bombs(file.metadata, table)
-                yield from file.iter_batches(batch_size=_ROWS, columns=columns)
+                rows = rows_that_fit(_largest_column(file.metadata, table), most=_ROWS)
+                yield from file.iter_batches(batch_size=rows, columns=columns)
             return
+        check_stream(table.path)
         with pyarrow.memory_map(str(table.path)) as source, ipc.open_stream(source) as batches:
             for batch in batches:
                 for start in range(0, batch.num_rows, _ROWS):
                     yield batch.select(columns).slice(start, _ROWS)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError, struct.error) as error:
         raise DataError(f"{table.path} cannot be read ({error}); fetch it again") from None
 
 
-def _refuse_bombs(metadata: parquet.FileMetaData, table: Table) -> None:
-    """Refuses columns that unpack to more than the memory may hold, by the sizes that the file says."""
+def _largest_column(metadata: parquet.FileMetaData, table: Table) -> int:
+    """Bytes of the largest column in a group of rows, which one row may have again and again (a dictionary).
+
+    Raises:
+        DataError: If one unpacks to more than the memory may hold, by the sizes that the file says.
+    """
+    largest = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         for column in map(group.column, range(group.num_columns)):
             if column.path_in_schema.split(".")[0] in (table.image, table.mask):
                 what = f"column {column.path_in_schema}"
                 check_unpacked(column.total_compressed_size, column.total_uncompressed_size, table.path, what)
+                largest = max(largest, column.total_uncompressed_size)
+    return largest
 
 
 def _schema(path: Path) -> pyarrow.Schema:
@@ -196,11 +215,16 @@ def _columns(schema: pyarrow.Schema, path: Path) -> tuple[str, str] | None:
 
 
 def _holds_pictures(schema: pyarrow.Schema, name: str) -> bool:
-    """Whether a column is an `Image` of `datasets`: a structure of bytes and a path."""
-    import pyarrow
+    """Whether a column is an `Image` of `datasets`: a structure of bytes and a path.
+
+    Bytes of a dictionary are none: a few of them could stand for any number of rows.
+    """
+    from pyarrow import types
 
     kind = schema.field(name).type
-    return bool(pyarrow.types.is_struct(kind)) and {"bytes", "path"} <= {field.name for field in kind}
+    fields = {field.name: field.type for field in kind} if types.is_struct(kind) else {}
+    plain = "bytes" in fields and (types.is_binary(fields["bytes"]) or types.is_large_binary(fields["bytes"]))
+    return plain and "path" in fields
 
 
 def _part(path: Path, root: Path) -> str:
