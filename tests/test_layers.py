@@ -54,6 +54,7 @@ ONLY_IN = {
     "tifffile": ("trainables/data/reading/rasters.py",),
     "timm": ("trainables/models/timm_backbones.py",),
     "segmentation_models_pytorch": ("trainables/models/library.py",),
+    "transformers": ("trainables/models/mit.py",),
 }
 BY_NAME = {
     "module": "trainables.registry, which loads the modules that registries name",
@@ -130,10 +131,11 @@ FLOORS = (
     ("trainables.augmentations.__main__",),
     ("trainables.logits",),
     ("trainables.windows",),
-    ("trainables.loops", "trainables.execution", "trainables.latency", "trainables.memory"),
+    ("trainables.loops", "trainables.execution", "trainables.latency", "trainables.memory", "trainables.allocator"),
     ("trainables.features", "trainables.applied"),
     ("trainables.trial", "trainables.overfit"),
     ("trainables.cost", "trainables.apart"),
+    ("trainables.cost_apart",),
     ("trainables.train", "trainables.trainable"),
     ("search_spaces.core", "search_spaces.common"),
     ("search_spaces",),
@@ -144,6 +146,7 @@ FLOORS = (
         "sweep.resources",
         "sweep.ray_environment",
         "sweep.ray_folder",
+        "sweep.kept_actors",
         "sweep.versions",
         "sweep.points",
         "sweep.trials_csv",

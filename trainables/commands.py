@@ -46,6 +46,9 @@ EXTRA_LITE = "pip install '.[lite]'"
 EXTRA_SMP = "pip install '.[smp]'"
 """Installs segmentation_models.pytorch and timm, typed in the folder of this project's source."""
 
+EXTRA_TRANSFORMERS = "pip install '.[transformers]'"
+"""Installs transformers, typed in the folder of this project's source."""
+
 EXTRA_EXPORT = "pip install '.[export]'"
 """Installs the packages that write and run ONNX files, typed in the folder of this project's source."""
 

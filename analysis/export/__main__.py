@@ -17,12 +17,11 @@ from analysis.export.graph import (
     FORMATS,
     OPSET,
     ExportError,
-    check_format,
-    metadata_of,
     onnx_bytes,
     torch_bytes,
     traced,
 )
+from analysis.export.metadata import metadata_of
 from analysis.export.parity import LEAST_EQUAL, Parity, compare, onnx_runner, torch_runner
 from analysis.model import TrainedModel, load_model
 from sweep.manifest import SweepManifest
@@ -65,6 +64,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument("--opset", type=whole, default=OPSET, metavar="N", help=f"of ONNX (default: {OPSET})")
     made.add_argument(
+        "--fixed-size", action="store_true",
+        help="a file for images of the model's input size alone, where one for any size cannot be written",
+    )  # fmt: skip
+    made.add_argument(
         "--images", type=whole, default=IMAGES, metavar="N",
         help=f"compare on at most N images of val, spread over the split (default: {IMAGES})",
     )  # fmt: skip
@@ -75,7 +78,6 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, console: Console) -> int:
     trained = load_model(options.model, plugin_files=options.plugins)
-    check_format(trained.model, options.format)
     out = options.out or Path(f"{_name(trained)}{FORMATS[options.format]}")
     card = out.with_name(f"{out.name}.md")
     for path in (out, card):
@@ -88,7 +90,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if why_none:
         console.print(f"note      {why_none}", markup=False)
     with console.status("tracing the model"):
-        graph = traced(trained)
+        graph = traced(trained, fixed=trained.size if options.fixed_size else None)
     metadata = metadata_of(trained, graph)
     with console.status("writing the file"):
         if options.format == "onnx":

@@ -170,7 +170,7 @@ def model_card(
             "```python",
             _snippet(
                 kind,
-                trained.resize,
+                metadata["resize"],
                 file.name,
                 size,
                 classes=len(trained.classes),

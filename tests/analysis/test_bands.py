@@ -20,7 +20,8 @@ from analysis import load_model, predict
 from analysis.audit import factors as audit
 from analysis.audit.components import find_parts
 from analysis.export import card
-from analysis.export.graph import Graph, metadata_of, onnx_bytes, traced
+from analysis.export.graph import Graph, onnx_bytes, traced
+from analysis.export.metadata import metadata_of
 from analysis.export.parity import compare, onnx_runner
 from analysis.failures.components import find_components
 from analysis.failures.factors import FACTORS, measure_factors
