@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainables import commands, plugins
+from trainables.allocator import keep_freed_memory
 from trainables.data import DATASETS
 from trainables.errors import MachineError, SegsweepError
 from trainables.execution import Execution, TrialData
@@ -193,6 +194,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     line = sys.stdin.readline()
     end_with_parent()
+    keep_freed_memory()
     places: list[Path] = []
     try:
         plugins.load_given(sys.argv[1:])
