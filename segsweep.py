@@ -112,7 +112,7 @@ _MEANINGS = {
     "ablate": "take the winner of a sweep apart, one component at a time",
     "refit": "train the winner of a sweep on train and val together",
     "replay": "train a trial of a sweep again and compare every digit",
-    "tracking": "write a run's report to Weights & Biases",
+    "tracking": "write a run's trials and report to W&B, TensorBoard or MLflow",
     "components": "list every model, loss, optimizer and policy with its parameters",
 }
 

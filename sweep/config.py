@@ -23,6 +23,7 @@ from sweep.objectives import DEFAULT as DEFAULT_OBJECTIVE
 from sweep.objectives import objective_faults
 from sweep.samplers import SAMPLERS
 from sweep.schedulers import SCHEDULERS
+from sweep.tracking.flags import trackers_of
 from trainables import plugins
 from trainables.data import DATASETS
 from trainables.data.reading.names import expanded
@@ -33,8 +34,10 @@ from trainables.paths import LONGEST_NAME
 from trainables.redact import secrets_in
 from trainables.registry import Registry
 
-CHANGEABLE = ("concurrent", "cpus_per_trial", "workers", "wandb", "wandb_project", "time_budget")
+CHANGEABLE = ("concurrent", "cpus_per_trial", "workers", "wandb", "wandb_project", "track", "time_budget")
 """What can change of a manifest when its sweep goes on; the journal keeps it."""
+REPEATED = ("objective", "track")
+"""Flags that may be given more than once; in a file they are lists."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class SweepConfig:
     seed: int
     wandb: str | None
     wandb_project: str | None
+    track: Mapping[str, str] | None
     address: str | None
     dashboard: bool | None
     set_: dict[str, str]
@@ -137,11 +141,13 @@ def from_command_line(arguments: Sequence[str]) -> SweepConfig | GoOnConfig:
     first.add_argument("--config", type=expanded)
     first.add_argument("--resume", action="store_true")
     first.add_argument("--extend", nargs="?", const="")
-    first.add_argument("--objective", action="append", nargs="?")
+    for flag in REPEATED:
+        first.add_argument(f"--{flag}", action="append", nargs="?")
     given = first.parse_known_args(arguments)[0]
     of_file = _words_of_file(given.config) if given.config is not None else []
-    if given.objective:  # the last word wins, but this flag would add to those of the file
-        of_file = [word for word in of_file if not word.startswith("--objective=")]
+    for flag in REPEATED:
+        if getattr(given, flag):  # the last word wins, but this flag would add to those of the file
+            of_file = [word for word in of_file if not word.startswith(f"--{flag}=")]
     words = [*of_file, *arguments]
     seen = first.parse_known_args(words)[0]
     if seen.extend is not None:
@@ -160,6 +166,7 @@ def _starting(words: Sequence[str]) -> SweepConfig:
     if read["models"] is None:
         read["models"] = DEFAULT_ARCHITECTURES if read["space"] == "architecture" else DEFAULT_MODELS
     read["objective"] = tuple(read["objective"] or (DEFAULT_OBJECTIVE,))
+    read["track"] = trackers_of(read["track"])
     if read["sampler"] is None:
         read["sampler"] = "tpe" if read["seeds"] is None else "grid"
     if read["name"] is None:
@@ -184,6 +191,8 @@ def _going_on(mode: Mode, words: Sequence[str]) -> GoOnConfig:
         raise UsageError("\n".join(faults))
     keys = ("name", "runs_dir", "extend", "data_root", "address", "dashboard", "report", "pictures", "plugins")
     changes = {key: given[key] for key in CHANGEABLE if key in given}
+    if "track" in changes:
+        changes["track"] = trackers_of(changes["track"])
     return GoOnConfig(**{key: read[key] for key in keys}, changes=changes, others=others)
 
 
@@ -319,8 +328,8 @@ def _words_of_line(flag: str, value: Any, flags: argparse.ArgumentParser) -> lis
         if not isinstance(value, dict):
             raise argparse.ArgumentError(None, "write one line 'key: value' for each below it")
         return [f"--set={key}={_text(item)}" for key, item in value.items()]
-    if flag == "objective" and isinstance(value, list):
-        return [f"--objective={_text(item)}" for item in value]
+    if flag in REPEATED and isinstance(value, list):
+        return [f"--{flag}={_text(item)}" for item in value]
     if _takes(flags, f"--{flag}"):  # a switch
         if not isinstance(value, bool):
             raise argparse.ArgumentError(None, "must be true or false")

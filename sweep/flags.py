@@ -12,11 +12,12 @@ from sweep.objectives import DEFAULT as DEFAULT_OBJECTIVE
 from sweep.objectives import forms
 from sweep.samplers import SAMPLERS
 from sweep.schedulers import SCHEDULERS
+from sweep.tracking.flags import add_track_flag
 from trainables import commands, plugins
 from trainables.data.flags import add_data_flags, add_data_root_flag
 from trainables.data.reading.names import expanded
 from trainables.errors import WeightsError
-from trainables.flags import MOST_PICTURES, add_execution_flags, add_tile_flag, add_workers_flag, whole
+from trainables.flags import MOST_PICTURES, add_execution_flags, add_tile_flag, add_workers_flag, command_parser, whole
 from trainables.models import FILE, MODELS, WEIGHTS
 from trainables.models.weight_files import looks_like_file, value_of
 
@@ -42,13 +43,12 @@ def parser(mode: Mode = "start", *, exit_on_error: bool = True) -> argparse.Argu
         "resume": f"Go on with a sweep that was interrupted. {going_on}",
         "extend": f"Go on with a sweep and more trials. {going_on}",
     }
-    p = argparse.ArgumentParser(
-        prog=commands.prog("sweep.run"),
-        description=descriptions[mode],
+    p = command_parser(
+        "sweep.run",
+        descriptions[mode],
         epilog=f"Then: {commands.report(Path('runs/NAME'))}. Exit codes: 0 done, 1 failed, 2 bad usage, 130 "
         "interrupted.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
-        allow_abbrev=False,
         exit_on_error=exit_on_error,
     )
     if mode == "start":
@@ -212,7 +212,7 @@ def _add_keep(keep: argparse._ActionsContainer, mode: Mode) -> None:
 
 
 def add_report_flags(keep: argparse._ActionsContainer) -> None:
-    """Flags of the report on val at the end, and of Weights & Biases."""
+    """Flags of the report on val at the end, and of the trackers that follow the trials."""
     keep.add_argument(
         "--report", action=argparse.BooleanOptionalAction, default=True, help="the report on val at the end (default)"
     )
@@ -228,7 +228,8 @@ def add_report_flags(keep: argparse._ActionsContainer) -> None:
         choices=("offline", "online", "disabled"),
         help="Weights & Biases (default: offline, no account needed)",
     )
-    keep.add_argument("--wandb-project", metavar="NAME", help="default: segsweep")
+    keep.add_argument("--wandb-project", metavar="NAME", help="default: segsweep; MLflow's experiment, too")
+    add_track_flag(keep)
 
 
 def duration(text: str) -> float:

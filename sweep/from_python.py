@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sweep.config import GoOnConfig, SweepConfig, from_command_line, words_of_settings
+from sweep.notebook_view import NotebookView, in_notebook
+from sweep.tally_view import SHOWN_ELSEWHERE
 from trainables import commands
 from trainables.child import CommandError, run_command
 from trainables.errors import UsageError
@@ -40,7 +42,8 @@ def words_of(settings: Mapping[str, Any]) -> tuple[list[str], SweepConfig | GoOn
         raise UsageError(f"run_sweep: {' '.join(words)} cannot be read") from stop
     if config.name is None:
         raise UsageError("run_sweep: give name, the run to go on with")
-    return [*words, f"--name={config.name}"], config
+    named = [] if f"--name={config.name}" in words else [f"--name={config.name}"]
+    return [*words, *named], config
 
 
 def conduct(settings: Mapping[str, Any], *, progress: bool) -> Path:
@@ -58,9 +61,21 @@ def conduct(settings: Mapping[str, Any], *, progress: bool) -> Path:
     words, config = words_of(settings)
     run_dir = config.runs_dir / str(config.name)
     try:
-        run_command("sweep.run", words, progress=progress)
+        if progress and in_notebook():
+            _run_in_notebook(run_dir, words)
+        else:
+            run_command("sweep.run", words, progress=progress)
     except CommandError as error:
         if str(error):
             raise
         warnings.warn(f"{run_dir}: some trials failed, or the report on val did; see trials and status()", stacklevel=3)
     return run_dir
+
+
+def _run_in_notebook(run_dir: Path, words: Sequence[str]) -> None:
+    """Runs a sweep whose trials are shown in one place, between what it says before and after them."""
+    view = NotebookView(run_dir)
+    try:
+        run_command("sweep.run", words, progress=True, environment={SHOWN_ELSEWHERE: "1"}, meanwhile=view.refresh)
+    finally:
+        view.refresh(last=True)

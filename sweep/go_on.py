@@ -29,6 +29,8 @@ from trainables.words import time_text
 
 _OF_SPLITS = ("splits", "group_by")
 """Flags that are compared when the data are open."""
+_TRACKING = {"wandb": "wandb", "wandb_project": "project", "track": "others"}
+"""Flags of trackers, and what a manifest calls them."""
 
 
 def go_on(
@@ -144,9 +146,7 @@ def _changes(asked: Mapping[str, Any], manifest: SweepManifest, machines: Machin
         "resources": dataclasses.asdict(resources),
         "execution": dataclasses.asdict(execution),
         "budget": {"time_budget": asked["time_budget"]} if "time_budget" in asked else {},
-        "tracking": {
-            key: asked[flag] for flag, key in (("wandb", "wandb"), ("wandb_project", "project")) if flag in asked
-        },
+        "tracking": {key: asked[flag] for flag, key in _TRACKING.items() if flag in asked},
     }
     differing = {
         section: {key: value for key, value in values.items() if getattr(getattr(manifest, section), key) != value}

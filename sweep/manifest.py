@@ -135,10 +135,17 @@ class ObjectiveRecord:
 
 @dataclass(frozen=True)
 class TrackingRecord:
-    """Where trials are followed: W&B's mode that was asked for (`offline`, `online`, `disabled`), and its project."""
+    """Where trials are followed.
+
+    Attributes:
+        wandb: W&B's mode that was asked for: `offline`, `online` or `disabled`.
+        project: W&B's project, and MLflow's experiment.
+        others: The place of each further tracker, by its name (`sweep.tracking.TRACKERS`).
+    """
 
     wandb: str = "offline"
     project: str = "segsweep"
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ class SweepManifest:
         hardware: The machine of the driver.
         versions: Of packages, of `python`, and of `code`, a hash of this project's source.
         execution: How every trial is run.
-        tracking: Weights & Biases.
+        tracking: Where its trials are followed.
         plugins: The user's own components.
         plan: What the budget was expected to buy; None in runs that made no plan.
         further_objectives: Those beside the first.

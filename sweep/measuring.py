@@ -17,7 +17,8 @@ from sweep.latencies import MeasuredLatency, models_to_time, settings_of
 from sweep.plan import MeasuredCost
 from sweep.preflight import Prepared
 from sweep.resources import Resources
-from trainables.cost import Cost, measure_apart
+from trainables.cost import Cost
+from trainables.cost_apart import measure_apart
 from trainables.errors import SegsweepError, UsageError
 from trainables.execution import Execution, TrialData
 from trainables.latency import time_models

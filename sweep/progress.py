@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from sweep.candidate import chief_keys
 from sweep.conductor import Conductor
 from sweep.journal import Event
-from sweep.objectives import Objective
 from sweep.phase_kinds import kind_of
 from sweep.plan import NOT_DONE, not_done
 from sweep.tally import Tally, foreseen
-from sweep.tally_view import STATE_STYLES, best_text, found_lines, kept_text, phase_lines
-from sweep.trials import TrialView
+from sweep.tally_view import SHOWN_ELSEWHERE, best_text, found_lines, kept_text, phase_lines
+from sweep.trials_view import ROWS, trials_table, value_text
 from sweep.verdict import last_verdict
 
-ROWS = 10
-"""Trials that the live view shows."""
+LEAST_ROWS = 2
+"""Trials that the live view shows however low a terminal is."""
 
 
 class LiveView:
@@ -37,6 +36,7 @@ class LiveView:
         self._started = time.monotonic()
         self._notices: list[str] = []
         self._live: Live | None = None
+        self._is_told = not os.environ.get(SHOWN_ELSEWHERE)
         self._tally = Tally(conductor.table, conductor.objective, conductor.search.context.gpus)
         self._found: tuple[tuple[int, int], list[Text]] = ((-1, -1), [])
         for event in conductor.journal.events:
@@ -54,7 +54,7 @@ class LiveView:
             self._live.__exit__(None, None, None)
             self._live = None
             self._console.print(self.render(final=True))
-        else:
+        elif self._is_told:
             for line in self._standing():
                 self._console.print(line, soft_wrap=True)
 
@@ -68,33 +68,18 @@ class LiveView:
     def render(self, *, final: bool = False) -> RenderableType:
         """The view at this moment."""
         trials = list(self._conductor.table.trials.values())
-        shown = trials if final else trials[-ROWS:]
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
-        table.add_column("trial", no_wrap=True)
-        table.add_column("label", no_wrap=True)
-        table.add_column("epochs", no_wrap=True, min_width=6)
-        table.add_column("", no_wrap=True, min_width=12)
-        for one in self._conductor.objectives:  # whose keys may hold brackets
-            table.add_column(Text(one.key), justify="right", no_wrap=True, min_width=len(one.key))
-        table.add_column("state", no_wrap=True)
-        table.add_column("why", overflow="ellipsis", no_wrap=True, style="dim", ratio=1)
-        for trial in shown:
-            total = int(trial.config["epochs"])
-            table.add_row(
-                trial.trial_id,
-                Text(trial.label),
-                f"{trial.epochs}/{total}",
-                ProgressBar(total=total, completed=trial.epochs, width=12),
-                *(_value(one, trial) for one in self._conductor.objectives),
-                Text(trial.state, style=STATE_STYLES.get(trial.state, "")),
-                Text(trial.reason, style="dim"),
-            )
-        lines: list[RenderableType] = [table]
-        if len(shown) < len(trials):
-            lines.insert(0, Text(f"... {len(trials) - len(shown)} earlier trials", style="dim"))
-        lines += self._standing()
-        lines += [Text(notice, style="yellow") for notice in self._notices]
-        return Group(*lines)
+        below = [*self._standing(), *(Text(notice, style="yellow") for notice in self._notices)]
+        shown = trials if final else trials[-self._rows_beside(below) :]
+        table = trials_table(shown, self._conductor.objectives, width=self._console.width)
+        earlier = (
+            [Text(f"... {len(trials) - len(shown)} earlier trials", style="dim")] if len(shown) < len(trials) else []
+        )
+        return Group(*earlier, table, *below)
+
+    def _rows_beside(self, below: Sequence[Text]) -> int:
+        """Of how many trials there is room above some lines: Rich would cut off the lowest of these."""
+        taken = len(self._console.render_lines(Group(*below))) + len(("earlier trials", "names of columns", "cursor"))
+        return max(LEAST_ROWS, min(ROWS, self._console.height - taken))
 
     def _standing(self) -> list[Text]:
         """Where the sweep stands: the time, trials by phase and state, what may be said so far."""
@@ -155,19 +140,15 @@ class LiveView:
             self.notice(f"{label} is not trained to its last epoch ({event['trial_id']}): {event['reason']}")
         elif event["event"] in NOT_DONE:
             self.notice(not_done(event))
-        if self._live is None and event["event"] == "ended":
+        if self._live is None and self._is_told and event["event"] == "ended":
             trial = self._conductor.table.trials[event["trial_id"]]
             parts = [f"{trial.trial_id:<12} {trial.label:<16} {trial.state:<10} epoch {trial.epochs}"]
-            parts += [f"{one.key} {_value(one, trial)}" for one in self._conductor.objectives if _value(one, trial)]
+            parts += [
+                f"{one.key} {value_text(one, trial)}" for one in self._conductor.objectives if value_text(one, trial)
+            ]
             if trial.reason:
                 parts.append(f"({trial.reason})")
             self._console.print("  ".join(parts), highlight=False, markup=False, soft_wrap=True)
-
-
-def _value(objective: Objective, trial: TrialView) -> str:
-    """A trial's last value as people read it; empty without one."""
-    value = objective.value(trial.metrics)
-    return "" if value is None else objective.show(value)
 
 
 def _clock(seconds: float) -> str:

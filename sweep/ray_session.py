@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import ray
 
 from sweep.ray_folder import folder_for_ray, marked
 from sweep.resources import Machines
+from trainables import commands
 from trainables.commands import ROOT
 from trainables.errors import SegsweepError
 from trainables.redact import redacted_words
@@ -55,7 +56,7 @@ class RaySession:
     url: str | None
     protected: bool
     watch: Watch
-    token: str = "`ray get-auth-token` prints it"
+    token: str = field(default_factory=lambda: f"`{commands.ray_token()}` prints it")
 
 
 @contextlib.contextmanager

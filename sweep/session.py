@@ -31,7 +31,8 @@ from sweep.refitted import BY_ERROR, last_refit, refit_text
 from sweep.refitting import refit_winner
 from sweep.reporting import report_on_val
 from sweep.resources import Machines
-from sweep.tracking import Tracker, resolve_mode
+from sweep.tracking import Followers, TrackedSweep
+from sweep.tracking.base import chosen
 from sweep.trials import TrialTable, TrialView
 from sweep.trials_csv import TRIALS_FILE
 from sweep.verdict import Confirmed, Verdict, current_ablation, last_verdict, why_unconfirmed
@@ -41,7 +42,7 @@ from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_val_count
 from trainables.data.cache.decoded import class_pixels
 from trainables.data.splits.frozen import load_split
 from trainables.data.splits.openings import openings_seen
-from trainables.errors import SegsweepError
+from trainables.errors import MachineError, SegsweepError
 from trainables.execution import TrialData
 from trainables.labels import BEST
 from trainables.metrics import Collected, sampling_units
@@ -82,7 +83,7 @@ class Session:
         extended: What the manifest becomes when Ray has started, where this command asks for more trials: one that
             fails before can be typed again.
         warnings: To be shown when there is room.
-        tracker: Follows the journal into W&B while trials run.
+        trackers: Follow the journal while trials run.
         interrupted: Whether a signal ended the trials, and that is written down.
     """
 
@@ -96,7 +97,7 @@ class Session:
     started: float = field(default_factory=time.monotonic)
     extended: SweepManifest | None = None
     warnings: list[str] = field(default_factory=list)
-    tracker: Tracker | None = None
+    trackers: Followers | None = None
     interrupted: bool = False
 
     def conduct(self) -> int:
@@ -123,8 +124,8 @@ class Session:
             if not there:
                 conductor.on_close()
             return self._answer(conductor, reported=reported)
-        tracker = self.tracker = self._tracker()
-        self.journal.follow(tracker.on_event)
+        trackers = self.trackers = self._trackers()
+        self.journal.follow(trackers.on_event)
         try:
             stopped_by = self._search(conductor)
         except OSError as error:
@@ -133,7 +134,7 @@ class Session:
                 f"  {commands.resume(self.run_dir)}"
             ) from error
         except SegsweepError:
-            tracker.close(timeout=30)
+            trackers.close(timeout=30)
             raise
         if stopped_by is not None:
             return self._interrupted()
@@ -143,8 +144,8 @@ class Session:
             return self._interrupted()
         reported = not conductor.labels() or self._report()
         if self.options.report and conductor.labels():
-            tracker.report(report_folder(self.run_dir, "val"))
-        tracker.close(timeout=30)
+            trackers.report(report_folder(self.run_dir, "val"))
+        trackers.close(timeout=30)
         for warning in self.warnings:
             self._warn(warning)
         conductor.on_close()
@@ -178,16 +179,10 @@ class Session:
         kinds = [event["event"] for event in self.journal.events if event["event"] in ("closed", *trained)]
         return not kinds or kinds[-1] == "closed" or "closed" not in kinds
 
-    def _tracker(self) -> Tracker:
-        manifest = self.manifest
-        return Tracker(
-            self.run_dir,
-            sweep=manifest.name,
-            created=manifest.created,
-            project=manifest.tracking.project,
-            mode=resolve_mode(manifest.tracking.wandb, warn=self.warnings.append),
-            warn=self.warnings.append,
-        )
+    def _trackers(self) -> Followers:
+        manifest, record = self.manifest, self.manifest.tracking
+        sweep = TrackedSweep(self.run_dir, manifest.name, manifest.created, record.project)
+        return Followers(sweep, chosen(record.wandb, record.others), warn=self.warnings.append)
 
     def _search(self, conductor: Conductor) -> str | None:
         """Runs Ray until the conductor has no more; returns the signal that ended it early."""
@@ -266,6 +261,10 @@ class Session:
         except KeyboardInterrupt:
             conductor.on_interrupt("the refit was interrupted")
             return True
+        except MachineError:
+            if self.tracker is not None:
+                self.tracker.close(timeout=30)
+            raise
         return False
 
     def _warn(self, text: str) -> None:
@@ -370,7 +369,7 @@ class Session:
         return {label: reason for label, reason in reasons.items() if reason}
 
     def _interrupted(self) -> int:
-        return say_interrupted(self.console, self.run_dir, flush=self.tracker.close if self.tracker else None)
+        return say_interrupted(self.console, self.run_dir, flush=self.trackers.close if self.trackers else None)
 
 
 @contextmanager

@@ -331,7 +331,11 @@ def _manifest(
         hardware=describe_hardware(),
         versions=package_versions(),
         execution=execution,
-        tracking=TrackingRecord(config.wandb or TrackingRecord.wandb, config.wandb_project or TrackingRecord.project),
+        tracking=TrackingRecord(
+            config.wandb or TrackingRecord.wandb,
+            config.wandb_project or TrackingRecord.project,
+            config.track or {},
+        ),
         plugins=tuple(plugin.record() for plugin in plugins.loaded()),
         plan=plan,
         further_objectives=tuple(ObjectiveRecord(one.key, one.metric.direction) for one in further),

@@ -33,8 +33,9 @@ from sweep.tally_view import best_text, found_lines, kept_text, line, phase_line
 from sweep.trials import TrialTable
 from sweep.verdict import Verdict, last_verdict, sentence, why_unconfirmed
 from trainables import commands
-from trainables.data.reading.names import expanded
+from trainables.data.flags import add_run
 from trainables.errors import DataError
+from trainables.flags import command_parser
 from trainables.guarded import guarded
 from trainables.labels import BEST
 from trainables.paths import within
@@ -143,7 +144,7 @@ class Status:
         shown.append(line("logs", self._logs_text()))
         if self.dashboard:
             shown.append(line("dashboard", f"{self.dashboard} (on the machine of the sweep)"))
-        shown.append(line("W&B", self._tracking_text()))
+        shown.append(line("trackers", self._tracking_text()))
         if self.report is not None:
             shown.append(line("report", str(self.report)))
         if self.resume:
@@ -193,11 +194,11 @@ class Status:
         return told
 
     def _tracking_text(self) -> str:
-        tracking = self.manifest.tracking
-        if tracking.wandb == "disabled":
-            return "disabled"
-        place = f"project {tracking.project}, {self.run_dir / 'wandb'}"
-        return f"{tracking.wandb}, {place}"
+        tracking, told = self.manifest.tracking, []
+        if tracking.wandb != "disabled":
+            told.append(f"W&B {tracking.wandb} (project {tracking.project}), {self.run_dir / 'wandb'}")
+        told += [f"{name}, {place or self.run_dir / name}" for name, place in tracking.others.items()]
+        return "; ".join(told) or "none"
 
     def _foreseen(self) -> Mapping[str, Any]:
         asked = any(event["event"] == "confirm_asked" for event in self.events)
@@ -249,6 +250,7 @@ class Status:
             "logs": str(self.run_dir / "logs"),
             "dashboard": self.dashboard,
             "wandb": {"mode": manifest.tracking.wandb, "project": manifest.tracking.project},
+            "trackers": dict(manifest.tracking.others),
             "report": None if report is None else str(report),
             "resume": self.resume or None,
         }  # fmt: skip
@@ -333,13 +335,12 @@ def _damaged(journal: Path, error: Exception) -> DataError:
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    p = argparse.ArgumentParser(
-        prog=commands.prog("sweep.status"),
-        description="Say where a sweep stands, while it runs or afterwards, from any terminal or machine that sees its "
+    p = command_parser(
+        "sweep.status",
+        "Say where a sweep stands, while it runs or afterwards, from any terminal or machine that sees its "
         "folder. Nothing is written and nothing is locked.",
-        allow_abbrev=False,
     )
-    p.add_argument("run", type=expanded, metavar="RUN", help="folder of the run, such as runs/NAME")
+    add_run(p)
     p.add_argument("--json", action="store_true", help="print it as JSON (docs/RUNS.md has the keys)")
     return p
 

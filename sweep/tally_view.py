@@ -29,6 +29,8 @@ HEAD = 10
 LEVELS, ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=*#"
 WIDTH = 32
 """Most characters of a curve."""
+SHOWN_ELSEWHERE = "SEGSWEEP_SHOWN_ELSEWHERE"
+"""Environment variable: whoever started the sweep shows its trials, so that it prints no lines of them."""
 
 
 def line(head: str, told: str | Text, style: str = "") -> Text:

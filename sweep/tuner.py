@@ -22,6 +22,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweep.conductor import Conductor, Task
+from sweep.kept_actors import actors_are_kept
 from sweep.ray_session import Watch
 from sweep.resources import Resources
 from sweep.trials import GpusOf
@@ -97,7 +98,7 @@ def run_trials(
             verbose=0,
         ),
     )
-    with signals:
+    with signals, actors_are_kept():
         tuner.fit()
     signals.check()
     if conductor.halted:

@@ -90,8 +90,11 @@ def test_commands_are_written_as_the_program_was_started(monkeypatch: pytest.Mon
     assert commands.report(Path("runs/x")).startswith(".venv/bin/python -m analysis.report"), "not the active python"
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").touch(0o755)
+    (tmp_path / ".venv" / "bin" / "ray").touch(0o755)
+    assert commands.ray_token() == ".venv/bin/ray get-auth-token"
     monkeypatch.setenv("PATH", str(tmp_path / ".venv" / "bin"))
     assert commands.report(Path("runs/x")).startswith("python -m analysis.report")
+    assert commands.ray_token() == "ray get-auth-token"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -6,11 +6,12 @@ in it, and ends no notebook where Ray dies.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TextIO
 
 from trainables import commands
@@ -18,7 +19,14 @@ from trainables.errors import INTERRUPTED, SegsweepError, UsageError
 from trainables.guarded import ERROR
 
 
-def run_command(module: str, words: Sequence[str], *, progress: bool) -> None:
+def run_command(
+    module: str,
+    words: Sequence[str],
+    *,
+    progress: bool,
+    environment: Mapping[str, str] | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> None:
     """Runs a command until it ends.
 
     On a terminal it shows its own live screen; elsewhere, in a notebook say, its lines are printed as they come. An
@@ -28,6 +36,8 @@ def run_command(module: str, words: Sequence[str], *, progress: bool) -> None:
         module: Such as `sweep.run`.
         words: Of its command line.
         progress: Whether to show what it says.
+        environment: Variables that it is given beside those of this process.
+        meanwhile: Called about once a second until it has ended, by the caller's thread.
 
     Raises:
         UsageError: If it ended with exit code 2.
@@ -44,12 +54,13 @@ def run_command(module: str, words: Sequence[str], *, progress: bool) -> None:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        env={**os.environ, **(environment or {})},
     ) as process:
         readers = [_passed_on(process.stderr, sys.stderr if progress else None, errors)]
         if process.stdout is not None:
             readers.append(_passed_on(process.stdout, sys.stdout if progress else None, []))
         try:
-            code = process.wait()
+            code = _waited(process, meanwhile)
         except KeyboardInterrupt:
             process.send_signal(signal.SIGINT)  # a notebook's interrupt is not sent to its children
             process.wait()
@@ -59,6 +70,16 @@ def run_command(module: str, words: Sequence[str], *, progress: bool) -> None:
                 reader.join(5)
     if code:
         raise _error(module, code, errors)
+
+
+def _waited(process: subprocess.Popen[str], meanwhile: Callable[[], None] | None) -> int:
+    """The exit code of a process, once it has one."""
+    while meanwhile is not None:
+        try:
+            return process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            meanwhile()
+    return process.wait()
 
 
 def _passed_on(source: IO[str] | None, target: TextIO | None, kept: list[str]) -> threading.Thread:
@@ -77,9 +98,9 @@ def _passed_on(source: IO[str] | None, target: TextIO | None, kept: list[str]) -
 
 
 def _error(module: str, code: int, lines: Sequence[str]) -> SegsweepError:
-    starts = [place for place, line in enumerate(lines) if line.startswith(ERROR)]
+    starts = [place for place, line in enumerate(lines) if line.startswith(f"{ERROR}: ")]
     if starts:
-        told = "\n".join(lines[starts[-1] :]).removeprefix(ERROR).lstrip(": ")
+        told = "\n".join(lines[starts[-1] :]).removeprefix(f"{ERROR}: ")
     elif code < 0:
         told = f"{commands.prog(module)} was ended by {signal.Signals(-code).name}"
     elif code == INTERRUPTED:

@@ -55,6 +55,9 @@ EXTRA_EXPORT = "pip install '.[export]'"
 EXTRA_COCO = "pip install '.[coco]'"
 """Installs pycocotools, typed in the folder of this project's source."""
 
+EXTRA_MLFLOW = "pip install '.[mlflow]'"
+"""Installs MLflow, typed in the folder of this project's source."""
+
 _THROUGH_SCRIPT = "SEGSWEEP_THROUGH_SCRIPT"
 """Environment variable, so that the processes which a command starts write commands as it does."""
 
@@ -133,6 +136,11 @@ def refit(run_dir: Path) -> str:
     return command("sweep.refit", run_dir.as_posix())
 
 
+def tracking(run_dir: Path, *arguments: str) -> str:
+    """Writes the trials and the report of a run to a tracker."""
+    return command("sweep.tracking", run_dir.as_posix(), *arguments)
+
+
 def replay(run_dir: Path, trial: str) -> str:
     """Trains a trial of a run again and compares the digits."""
     return command("sweep.replay", run_dir.as_posix(), trial)
@@ -149,6 +157,11 @@ def preview() -> str:
     return command("search_spaces.preview")
 
 
+def ray_token() -> str:
+    """Prints the token that Ray and its dashboard ask for."""
+    return f"{_beside('ray', Path(sys.executable).with_name('ray'))} get-auth-token"
+
+
 def components() -> str:
     """Lists every component with its parameters."""
     return command("trainables.components")
@@ -163,10 +176,14 @@ def _run(run_dir: Path) -> list[str]:
 
 def _python() -> str:
     """`python` where that is this interpreter, otherwise its path, relative if it is below the current folder."""
-    here = Path(sys.executable)
-    found = shutil.which("python")
+    return _beside("python", Path(sys.executable))
+
+
+def _beside(name: str, here: Path) -> str:
+    """The name of a program where typing it starts the one that lies here, otherwise its path."""
+    found = shutil.which(name)
     if found is not None and Path(found).parent == here.parent:
-        return "python"
+        return name
     try:
         return shlex.quote(str(here.relative_to(os.getcwd())))
     except ValueError:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from trainables.allocator import keep_freed_memory, return_freed_memory
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
 from trainables.data.cache.decoded import DataCaches
@@ -48,6 +49,7 @@ class SegmentationTrainable(tune.Trainable):
         self._run_dir = Path(run_dir)
         self._execution = execution
         self._caches = DataCaches()
+        keep_freed_memory()
         if execution.device == "cuda":
             _cap_gpu_memory()
         self._begin(config)
@@ -132,6 +134,7 @@ class SegmentationTrainable(tune.Trainable):
         import torch
 
         gc.collect()
+        return_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -1,4 +1,4 @@
-"""One real sweep through the command line, as a user runs it, asserted from every side."""
+"""One real sweep, run from the notebook of the documentation and reported by `segsweep`, asserted from every side."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from analysis.report import __main__ as report
-from sweep import refit, replay
+from sweep import refit, replay, tracking
 from sweep.journal import Journal
 from sweep.manifest import SweepManifest
 from sweep.objectives import objective_of
@@ -35,28 +36,90 @@ from trainables.metrics import summary
 from trainables.trial import Trial
 
 from ..command import RAY_TMPDIR, ray_processes, script
+from ..notebooks import executed, printed
 
 pytestmark = pytest.mark.ray
 PLANTED = {"typed": "hf_" + "pLaNtEd0" * 4, "in the environment": "a-planted-key-of-the-environment"}
 """Secrets that the sweep is given; no file may hold them."""
 
 
+SETTINGS = """
+import analysis, search_spaces, sweep, trainables
+from pathlib import Path
+
+for name in ("trainables", "search_spaces", "sweep", "analysis"):
+    Path(name).mkdir()
+    (Path(name) / "__init__.py").write_text("raise RuntimeError('a package of the user, not of segsweep')")
+settings = {settings!r}
+"""
+"""From here on the notebook's folder has packages with the names of ours, for every process that the sweep starts."""
+AGAIN = """
+import threading
+
+again = []
+thread = threading.Thread(target=lambda: again.append(run_sweep(name="e2e", resume=True)))
+thread.start()
+thread.join()
+assert again == [run]
+"""
+
+
 @pytest.fixture(scope="module")
-def sweep(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A sweep and its report by `segsweep`, in a folder whose own packages have the names of ours."""
+def notebook(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[Any]]]:
+    """The folder of the notebook that ran the sweep, and the outputs of its cells."""
     folder = tmp_path_factory.mktemp("project")
-    for name in ("trainables", "search_spaces", "sweep", "analysis"):
-        (folder / name).mkdir()
-        (folder / name / "__init__.py").write_text("raise RuntimeError('a package of the user, not of segsweep')")
-    what = ["--space", "augment", "--data", "folder", "--data-root", str(mini_root), "--set", "image_size=48x64"]
-    budget = ["--trials", "4", "--max-epochs", "6", "--refit", "--objective", "val/miou", "--objective", "latency_ms"]
+    (folder / f"{PLANTED['typed']}.yaml").write_text("trials: 4\nmax-epochs: 6\n")
+    settings = {
+        "config": f"{PLANTED['typed']}.yaml", "space": "augment", "data": "folder", "data_root": str(mini_root),
+        "set": {"image_size": "48x64"}, "refit": True, "objective": ["val/miou", "latency_ms"],
+        "track": ["tensorboard"], "name": "e2e",
+    }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLANTED_API_KEY", PLANTED["in the environment"])
-        searched = script("run", "--name", PLANTED["typed"], *what, *budget, "--name", "e2e", cwd=folder)
-    assert searched.returncode == 0, searched.stdout + searched.stderr
+        return folder, executed(SETTINGS.format(settings=settings), AGAIN, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def sweep(notebook: tuple[Path, dict[str, list[Any]]]) -> tuple[Path, str, str]:
+    """The run, what the sweep said, and what `segsweep report` said in the same folder."""
+    folder, outputs = notebook
     reported = script("report", "runs/e2e", "--save-predictions", cwd=folder)
     assert reported.returncode == 0, reported.stdout + reported.stderr
-    return folder / "runs" / "e2e", searched.stdout + searched.stderr, reported.stdout + reported.stderr
+    return folder / "runs" / "e2e", printed(outputs["run"]), reported.stdout + reported.stderr
+
+
+def test_notebook_shows_the_trials_in_one_place_and_then_the_results(
+    sweep: tuple[Path, str, str], notebook: tuple[Path, dict[str, list[Any]]]
+) -> None:
+    run, out, _ = sweep
+    outputs = notebook[1]
+    (view,) = (output.data for output in outputs["run"] if output.output_type == "display_data")
+    ids = pd.read_csv(run / "trials.csv")["trial_id"].tolist()
+    assert len(ids) >= 10
+    for told in (view["text/html"], view["text/plain"]):
+        assert all(f"{trial_id} " in told for trial_id in ids[-10:]) and f"{len(ids) - 10} earlier trials" in told
+        assert "e2e: finished" in told and "confirm" in told
+    lines = out.splitlines()
+    assert not [line for line in lines if line.startswith("t00")] and len(lines) < 60, "what is in the view"
+    (table,) = (output.data["text/plain"] for output in outputs["results"])
+    assert f"[{len(ids)} rows x 6 columns]" in table or all(trial_id in table for trial_id in ids)
+    assert sentence_or_none(run) in printed(outputs["verdict"])
+    assert {line.split()[0] for line in printed(outputs["labels"]).splitlines()} >= {"baseline", "best"}
+    assert printed(outputs["model"]) == "['sky', 'ground', 'ball'] (1, 3, 48, 64)\n"
+    assert "runs/e2e/report/val/report.html" in outputs["report"][0].data["text/html"]
+
+
+def test_other_thread_of_the_notebook_goes_on_with_the_sweep(notebook: tuple[Path, dict[str, list[Any]]]) -> None:
+    outputs = notebook[1]["more-0"]
+    assert "every trial of this sweep has ended" in printed(outputs)
+    (view,) = (output.data["text/plain"] for output in outputs if output.output_type == "display_data")
+    assert "e2e: finished" in view
+
+
+def sentence_or_none(run: Path) -> str:
+    with Journal(run / "journal.jsonl") as journal:
+        verdict = last_verdict(journal.events)
+    return sentence(verdict, objective_of("val/miou")) if verdict is not None else "no fresh seeds"
 
 
 def test_terminal_tells_plan_dashboard_answer_and_next_command(sweep: tuple[Path, str, str]) -> None:
@@ -69,8 +132,9 @@ def test_terminal_tells_plan_dashboard_answer_and_next_command(sweep: tuple[Path
     assert "http://127.0.0.1:" in out and "get-auth-token" in out
     answer = [line for line in out.splitlines() if line.startswith(("best ", "val/miou", "run ", "next "))]
     assert len(answer) == 4
-    assert "segsweep report runs/e2e" in out
-    dead = "no label learnt anything" in out and "segsweep report runs/e2e --split val" in out  # six epochs may not do
+    assert "-m analysis.report runs/e2e" in out
+    again = "-m analysis.report runs/e2e --split val" in out
+    dead = "no label learnt anything" in out and again  # six epochs may not do
     assert dead or "opens the test split, opened 0 times so far" in out
 
 
@@ -79,7 +143,8 @@ def test_no_file_and_no_line_holds_a_secret_of_the_command_line_or_the_environme
 ) -> None:
     run, *told = sweep
     manifest = SweepManifest.load(run)
-    assert manifest.command[:5] == ("python", "-m", "sweep.run", "--name", "***") and manifest.command[-1] == "e2e"
+    assert manifest.command[:4] == ("python", "-m", "sweep.run", "--config=***.yaml")
+    assert manifest.command[-1] == "--name=e2e"
     files = [path for place in (run.parent, Path(RAY_TMPDIR)) for path in place.rglob("*") if path.is_file()]
     assert {run / "journal.jsonl", run / "logs/t000.log", run / "report/report.html"} <= set(files)
     for secret in PLANTED.values():
@@ -215,11 +280,31 @@ def test_trials_never_saw_a_test_image(sweep: tuple[Path, str, str]) -> None:
         assert not any(image_id in log.read_text() for image_id in test)
 
 
-def test_wandb_has_a_run_for_every_trial_and_one_for_the_report(sweep: tuple[Path, str, str]) -> None:
+def test_trackers_have_a_run_for_every_trial_and_one_for_the_report(sweep: tuple[Path, str, str]) -> None:
     run, _, _ = sweep
     with (run / "trials.csv").open() as stream:
         trials = len(list(csv.DictReader(stream)))
     assert len(list((run / "wandb").glob("offline-run-*/run-*.wandb"))) == trials + 1
+    assert len(list((run / "tensorboard").glob("*/events.out.tfevents.*"))) == trials + 1
+
+
+def test_sweep_that_is_over_is_written_to_a_tracker_once_by_the_command(
+    sweep: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _, _ = sweep
+    shutil.rmtree(run / "tensorboard")
+    with Journal(run / "journal.jsonl"):
+        assert tracking.main([str(run), "--track", "tensorboard"]) == 1
+    assert "this sweep is running already" in capsys.readouterr().err
+    assert not (run / "tensorboard").exists()
+    for _ in range(2):
+        assert tracking.main([str(run), "--track", "tensorboard"]) == 0
+    for row in csv.DictReader((run / "trials.csv").open()):
+        found = EventAccumulator(str(run / "tensorboard" / row["trial_id"]))
+        found.Reload()
+        points = found.Scalars("val/miou")
+        assert [point.step for point in points] == list(range(1, int(row["epochs"]) + 1))
+        assert points[-1].value == pytest.approx(float(row["val/miou"]), abs=1e-6)
 
 
 def test_best_and_baseline_have_fresh_seeds_and_the_verdict_follows_from_what_they_did(

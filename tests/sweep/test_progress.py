@@ -481,3 +481,32 @@ def test_what_there_is_no_time_for_is_told_while_the_sweep_runs(tmp_path: Path, 
         journal.append("time_over", reason="it would take 66 s, and 64 s are left")
     assert "the starting point of dice was not tried: it would take 66 s, and 65 s are left" in text(page)
     assert "no further trial was begun: it would take 66 s, and 64 s are left" in text(page)
+
+
+@pytest.mark.parametrize(
+    ("width", "has_bars", "has_reasons"), [(60, False, False), (80, False, True), (120, True, True)]
+)
+def test_what_fits_on_a_terminal_is_shown_and_states_are_never_cut(
+    tmp_path: Path, width: int, has_bars: bool, has_reasons: bool
+) -> None:
+    page = Console(file=io.StringIO(), width=width, height=24, force_terminal=True, no_color=True, highlight=False)
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, budget=Budget(12, 4, confirm_top=1, confirm_seeds=3))
+        view = LiveView(page, conductor, concurrent=2)
+        drive(conductor, outcome=troubled)
+        page = Console(file=io.StringIO(), width=width, highlight=False, no_color=True)
+        page.print(view.render())
+        trials = list(conductor.table.trials.values())
+    lines = text(page).splitlines()
+    assert len(lines) < 24, "the lowest lines are what counts, and Rich cuts them off"
+    assert lines[-1].strip() and max(map(len, lines)) <= width
+    rows = [line for line in lines if line.startswith("t0")]
+    assert rows and lines[0] == f"... {len(trials) - len(rows)} earlier trials"
+    for row, trial in zip(rows, trials[-len(rows) :], strict=True):
+        assert row.split()[0] == trial.trial_id and f" {trial.state} " in f"{row} "
+        assert f"{trial.epochs}/4" in row
+    assert ("━" in "".join(rows)) is has_bars
+    assert (
+        any(trial.reason[:8] in row for row, trial in zip(rows, trials[-len(rows) :], strict=True) if trial.reason)
+        is has_reasons
+    )

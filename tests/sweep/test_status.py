@@ -18,6 +18,7 @@ from sweep.claims import Contrast
 from sweep.driver import find_driver
 from sweep.journal import Journal
 from sweep.manifest import Budget
+from sweep.notebook_view import rendered
 from sweep.objectives import objective_of
 from sweep.status import FINISHED, INTERRUPTED, RUNNING, STOPPED, Status, read_status
 from sweep.tally_view import sparkline
@@ -205,6 +206,7 @@ def test_words_of_a_stranger_do_not_move_the_cursor(run: Path, capsys: pytest.Ca
             event["state"] = "\x1b[2J[bold]gone"
         if event["event"] == "suggested" and event["phase"] == "confirm":
             event["phase"] = "\u202econfirm\x07"
+            event["label"] = "<script>alert(1)</script>\x1b[2J"
 
     rewritten(run, change)
     with Journal(run / "journal.jsonl") as journal:
@@ -214,6 +216,9 @@ def test_words_of_a_stranger_do_not_move_the_cursor(run: Path, capsys: pytest.Ca
         out = capsys.readouterr().out
         assert not {"\x1b", "\x07", "\u202e"} & set(out)
         assert "[bold]gone" in out
+    notebook = rendered(read_status(run, patience=0.0))
+    assert "&lt;script&gt;" in notebook["text/html"] and "<script" not in notebook["text/html"]
+    assert not {"\x1b", "\x07", "\u202e"} & set("".join(notebook.values()))
 
 
 @pytest.mark.parametrize("name", ["journal.jsonl", "manifest.json"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import struct
 import subprocess
 import sys
@@ -18,7 +19,11 @@ import wandb
 from wandb.proto import wandb_internal_pb2
 
 from sweep import tracking
-from sweep.tracking import Tracker, resolve_mode
+from sweep.tracking import Followers
+from sweep.tracking import __main__ as command
+from sweep.tracking.wandb_runs import resolve_mode
+
+from .followed import ended, followers, report_in, result, suggested
 
 SECRET = "a-value-that-must-not-be-written-anywhere"
 BLOCK = 32 * 1024
@@ -73,20 +78,6 @@ def read_run(path: Path) -> dict[str, Any]:
     return run
 
 
-def suggested(trial_id: str, **more: Any) -> dict[str, Any]:
-    return {"event": "suggested", "trial_id": trial_id, "label": "flip", "phase": "search",
-            "config": {"optimizer.lr": 0.01, "augment.policy": "flip", "epochs": 3, "image_size": "24x32"},
-            **more}  # fmt: skip
-
-
-def result(trial_id: str, epoch: int, score: float) -> dict[str, Any]:
-    return {"event": "result", "trial_id": trial_id, "epoch": epoch, "seconds": 1.5, "metrics": {"val/miou": score}}
-
-
-def ended(trial_id: str, state: str = "completed", reason: str = "") -> dict[str, Any]:
-    return {"event": "ended", "trial_id": trial_id, "state": state, "reason": reason}
-
-
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No account: neither a key in the environment nor one in a file of the user's."""
@@ -96,8 +87,8 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
 
 
-def make(run_dir: Path, warnings: list[str], *, mode: str = "offline") -> Tracker:
-    return Tracker(run_dir, sweep="mine", created="2025-01-01", project="segsweep", mode=mode, warn=warnings.append)
+def make(run_dir: Path, warnings: list[str], *, mode: str = "offline") -> Followers:
+    return followers(run_dir, warnings, wandb=mode)
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +117,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[st
     ]
     for event in events:
         tracker.on_event(event)
-    (run_dir / "report" / "tables").mkdir(parents=True)
-    (run_dir / "report" / "tables" / "comparison.csv").write_text("label,iou\nbaseline,0.5\nbest,0.625\n")
-    (run_dir / "report" / "tables" / "pareto.csv").write_text("label,trial_id\n")
-    (run_dir / "report" / "report.html").write_text("<html><body>the report</body></html>")
-    tracker.report(run_dir / "report")
+    tracker.report(report_in(run_dir))
     assert tracker.close(timeout=120)
     patch.undo()
     runs = [read_run(path) for path in run_dir.glob("wandb/offline-run-*/*.wandb")]
@@ -194,7 +181,7 @@ def test_offline_runs_need_no_account(clean: None, tmp_path: Path) -> None:
 def test_online_without_a_login_becomes_offline_with_one_warning(clean: None) -> None:
     """In a process of its own: W&B remembers the first key that it saw."""
     program = (
-        "from sweep.tracking import resolve_mode\n"
+        "from sweep.tracking.wandb_runs import resolve_mode\n"
         "told = []\n"
         "print([resolve_mode(mode, warn=told.append) for mode in ('online', 'offline', 'disabled')], len(told), told)\n"
         "import wandb\n"
@@ -226,16 +213,23 @@ def test_broken_wandb_costs_one_warning_and_no_time(tmp_path: Path, monkeypatch:
         tracker.on_event(result(f"t{number:03d}", 1, 0.1))
     assert time.perf_counter() - started < 0.15
     tracker.close(timeout=20)
-    assert warnings == ["W&B is off for the rest of this sweep: cannot be reached"]
+    (told,) = warnings
+    assert told.startswith("W&B is off for the rest of this sweep: cannot be reached; ")
+    asked = command.parser().parse_args(shlex.split(told[told.index("-m sweep.tracking") :])[2:])
+    assert (asked.run, asked.wandb) == (tmp_path, "offline"), "the command that writes what is missing"
 
 
 def test_server_out_of_reach_turns_online_runs_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that runs then, too, with what it has so far."""
     real = wandb.init
     tried: set[str] = set()
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
 
     def no_server(**options: Any) -> Any:
         if options["mode"] == "online":
             tried.add(options["id"])
+            if len(tried) == 1:
+                return FakeRun()
             raise wandb.errors.CommError("no route to host")
         assert options["id"] not in tried, "W&B says of such an id that it is in use"
         return real(**options)
@@ -243,13 +237,14 @@ def test_server_out_of_reach_turns_online_runs_offline(tmp_path: Path, monkeypat
     monkeypatch.setattr(wandb, "init", no_server)
     warnings: list[str] = []
     tracker = make(tmp_path, warnings, mode="online")
-    tracker.on_event(suggested("t000"))
-    tracker.on_event(result("t000", 1, 0.25))
-    tracker.on_event(ended("t000"))
+    before = [suggested("t000"), result("t000", 1, 0.25), suggested("t001")]
+    for event in [*before, result("t001", 1, 0.5), result("t000", 2, 0.75), ended("t000"), ended("t001")]:
+        tracker.on_event(event)
     assert tracker.close(timeout=60)
     assert warnings == ["W&B cannot be reached (no route to host); runs are kept offline from here"]
-    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    assert read_run(path)["history"][0]["val/miou"] == 0.25
+    runs = [read_run(path) for path in tmp_path.glob("wandb/offline-run-*/*.wandb")]
+    curves = {run["name"]: [row["val/miou"] for row in run["history"]] for run in runs}
+    assert curves == {"mine/t000": [0.25, 0.75], "mine/t001": [0.5]}
 
 
 def test_resumed_sweep_writes_no_run_a_second_time(tmp_path: Path, clean: None) -> None:
@@ -266,7 +261,7 @@ def test_resumed_sweep_writes_no_run_a_second_time(tmp_path: Path, clean: None) 
 
 
 class FakeRun:
-    """A run whose calls can be made to hang or fail."""
+    """A run that W&B would have started, whose calls can be made to hang or fail."""
 
     def __init__(self, *, finish: Any = lambda: None) -> None:
         self.summary: dict[str, Any] = {}

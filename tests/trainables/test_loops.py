@@ -26,10 +26,11 @@ from trainables.data.cache.decoded import DecodedCache
 from trainables.errors import DivergedError
 from trainables.execution import TrialData
 from trainables.loaders import IMAGENET_NORMALISATION, Batch, EpochBatches, TrainingSet, evaluation_loader
-from trainables.logits import largest_somewhere, predicted_at, predicted_class, resize_logits
+from trainables.logits import predicted_class, resize_logits
 from trainables.loops import evaluate, to_input, train_one_epoch
 from trainables.metrics import ConfusionMatrix
 from trainables.options import CROP, LETTERBOX, STRETCH, TrainingOptions
+from trainables.pixel_classes import largest_somewhere, predicted_at
 from trainables.seeds import derived_seed
 from trainables.updates import Updater
 
