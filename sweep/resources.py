@@ -37,8 +37,10 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 print("asking", flush=True)
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)
-print(json.dumps([node["Resources"] for node in ray.nodes() if node["Alive"]]))
+print(json.dumps({"nodes": [node["Resources"] for node in ray.nodes() if node["Alive"]]}))
 """
+_ANSWER = '{"nodes": ['
+"""Begins what a cluster answers; lines of Ray's log may begin with a bracket."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ def _cluster_nodes(address: str) -> list[dict[str, Any]]:
     if turned_away and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         told = _ask(address)
-    if told.startswith("["):
-        nodes: list[dict[str, Any]] = json.loads(told)
+    if told.startswith(_ANSWER):
+        nodes: list[dict[str, Any]] = json.loads(told)["nodes"]
         return nodes
     raise SegsweepError(f"--address {address}: {_why_no_answer(address, told, turned_away=turned_away)}")
 
@@ -179,7 +181,7 @@ def _ask(address: str) -> str:
             if process.poll() is None:
                 process.kill()
         answer = (read(output).splitlines() or [""])[-1]
-        return answer if answer.startswith("[") else read(errors)
+        return answer if answer.startswith(_ANSWER) else read(errors)
 
 
 def plan_resources(

@@ -97,12 +97,13 @@ class SegmentationTrainable(tune.Trainable):
         try:
             entry = self._trial.run_epoch()
             self._trial.save(self._folder)
+            result = self._result(entry)
             self._bring()
         except LoaderDiedError:
             raise
         except Exception as error:
             return self._failed(error)
-        return self._result(entry)
+        return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the trial's checkpoint into Tune's folder."""

@@ -65,7 +65,7 @@ def test_no_trial_runs_on_two_nodes(nodes: list[tuple[int, int]], asked: dict[st
         (["InvalidAuthToken", "InvalidAuthToken"], "secret-of-somebody", "not this machine's \\(RAY_AUTH_TOKEN\\)"),
         (["Version mismatch: The cluster was started with:\n Ray: 2.9\n Python: 3.11\nThis process on here was started "
           "with:\n Ray: 2.60\n Python: 3.12"], "", "runs Ray 2.9 on Python 3.11, here is Ray 2.60 on Python 3.12"),
-        (["ConnectionError"], "", "no Ray cluster answers there"),
+        (["[2026-11-27 19:00:00,000 E] ConnectionError"], "", "no Ray cluster answers there"),
     ],
 )  # fmt: skip
 def test_why_a_cluster_gives_no_answer_is_one_error(
@@ -152,9 +152,9 @@ def silent_server() -> Iterator[int]:
 
 
 def test_address_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_SECONDS", 4.0)
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 2.0)
     with silent_server() as port:
         started = time.monotonic()
         with pytest.raises(SegsweepError, match="no Ray cluster answers"):
             available(f"127.0.0.1:{port}")
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 30, "Ray is loaded first, which may be slow"
