@@ -38,6 +38,8 @@ _SHARED_MEMORY = re.compile(
 """How torch tells that /dev/shm is full."""
 _NODE = re.compile(r"low on memory|OutOfMemoryError|[Rr]aylet|NodeDied|node (has )?died|was dead", re.ASCII)
 """How Ray tells that a node, or the memory of a node, is the reason why a worker died."""
+_NODE_DIED = re.compile(r"node (has )?died|NodeDied|node was (dead|terminated)|raylet (has )?died", re.IGNORECASE)
+"""How it tells that the whole node is gone."""
 
 
 def machine_fault(error: BaseException, places: Sequence[Path] = ()) -> str:
@@ -66,6 +68,11 @@ def machine_fault(error: BaseException, places: Sequence[Path] = ()) -> str:
 def node_fault(words: str) -> str:
     """The same of what Ray says about a worker that died."""
     return f"{words}; if memory is short, lower --concurrent or batch_size" if _NODE.search(words) else ""
+
+
+def node_died(words: str) -> bool:
+    """Whether Ray says that a worker died with its node, which other nodes of a cluster outlive."""
+    return _NODE_DIED.search(words) is not None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
