@@ -16,10 +16,12 @@ import cv2
 import numpy as np
 from rich.console import Console
 
-from trainables import commands, plugins
+from trainables import plugins
 from trainables.data.reading.names import expanded
 from trainables.data.reading.read import DEEP_BITS
 from trainables.errors import INTERRUPTED, SegsweepError, UsageError
+from trainables.flags import command_parser
+from trainables.guarded import guarded, say_error
 from trainables.options import LETTERBOX, STRETCH, TILE, way_of
 from trainables.words import counted, some_of
 
@@ -39,24 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 1 an image failed, 2 bad usage, 130 interrupted."""
     options = parser().parse_args(arguments)
     console = Console(highlight=False)
-    try:
-        return _run(options, console)
-    except SegsweepError as error:
-        _tell_error(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        _tell_error("interrupted; what is written stays")
-        return INTERRUPTED
-    except OSError as error:
-        _tell_error(f"{options.out} cannot be written ({error}): free space, or give --out DIR")
-        return 1
+    return guarded(
+        lambda: _run(options, console), interrupted="interrupted; what is written stays", elsewhere="--out DIR"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    made = argparse.ArgumentParser(
-        prog=commands.prog("analysis.predict"),
-        description="Predicts images of any size: masks with the data set's own ids, overlays, and a summary with one "
+    made = command_parser(
+        "analysis.predict",
+        "Predicts images of any size: masks with the data set's own ids, overlays, and a summary with one "
         "row per image. Of a run it takes the winner trained again on train and val where there is one, else the best.",
         epilog="Exit codes: 0 done, 1 an image failed (the others are done), 2 bad usage, 130 interrupted (what is "
         "written stays).",
@@ -163,11 +157,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
                     advance(faults.count)
         except KeyboardInterrupt:
             done = f"{totals.images + faults.count} of {counted(len(inputs.pictures), 'image')}"
-            _tell_error(f"interrupted after {done}; what is written stays in {options.out}")
+            say_error(f"interrupted after {done}; what is written stays in {options.out}")
             return INTERRUPTED
     _tell_end(trained, totals, options, console)
     for line in faults.lines():
-        _tell_error(line)
+        say_error(line)
     return 1 if faults.count else 0
 
 
@@ -248,10 +242,6 @@ def _tell_end(trained: TrainedModel, totals: _Totals, options: argparse.Namespac
 
 def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def _tell_error(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {text}", markup=False)
 
 
 def _tile(text: str) -> tuple[int, int]:

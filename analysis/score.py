@@ -41,10 +41,11 @@ from analysis.report.masks import Scored, page_files, write_page
 from analysis.report.parts import Parts
 from analysis.scores import Classes, why_no_interval
 from analysis.statistics import Statistic, confidence_interval, paired_interval
-from trainables import commands
 from trainables.data.base import ClassInfo
 from trainables.data.reading.names import expanded
-from trainables.errors import SegsweepError, UsageError
+from trainables.errors import UsageError
+from trainables.flags import command_parser
+from trainables.guarded import guarded
 from trainables.metrics import (
     IOU_THRESHOLDS,
     METRICS,
@@ -68,37 +69,34 @@ MASKS_ALONE = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 1 the masks cannot be used, 2 bad usage."""
     options = _parser().parse_args(arguments)
-    try:
-        description = read_classes(options.classes)
-        names = [info.name for info in description.classes]
-        folders = _labels(options.predictions, options.against)
-        masks, kinds = open_asked(options, description, folders)
-        splits = measure_masks(masks, names, kinds, iou_limit=options.iou, connectivity=options.connectivity)
-        tables = {**score_tables(splits, names), **failure_tables(splits, names, iou_limit=options.iou)}
-        if len(splits) == 2:
-            after, before = splits.values()
-            units = sampling_units([None] * len(after.images))
-            changed = changes_between(before, after, names, iou_limit=options.iou, units=units)
-            tables |= dict(zip(("component_changes", "type_changes"), changed, strict=True))
-        more = [] if options.no_report else page_files()
-        pictures = write_failures(tables, splits, masks, description.classes, options.out, more=more)
-        notes = (*masks.notes, kinds_text(names, kinds))
-        made: Parts | None = None
-        if not options.no_report:
-            scored = _scored(tables, splits, folders, tuple(description.classes), kinds, notes)
-            source = Source(
-                None if masks.images is None else masks.image,
-                masks.truth.mask,
-                lambda label, image_id: masks.predictions[label].mask(image_id),
-            )
-            links = {key: quote("/".join(place)) for key, place in pictures.items()}
-            made = write_page(scored, source, links, options.out, pictures_folder=PICTURES_FOLDER)
-    except SegsweepError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"{options.out} cannot be written: {error}", file=sys.stderr)
-        return 1
+    return guarded(lambda: _run(options), interrupted="interrupted", elsewhere="--out DIR")
+
+
+def _run(options: argparse.Namespace) -> int:
+    description = read_classes(options.classes)
+    names = [info.name for info in description.classes]
+    folders = _labels(options.predictions, options.against)
+    masks, kinds = open_asked(options, description, folders)
+    splits = measure_masks(masks, names, kinds, iou_limit=options.iou, connectivity=options.connectivity)
+    tables = {**score_tables(splits, names), **failure_tables(splits, names, iou_limit=options.iou)}
+    if len(splits) == 2:
+        after, before = splits.values()
+        units = sampling_units([None] * len(after.images))
+        changed = changes_between(before, after, names, iou_limit=options.iou, units=units)
+        tables |= dict(zip(("component_changes", "type_changes"), changed, strict=True))
+    more = [] if options.no_report else page_files()
+    pictures = write_failures(tables, splits, masks, description.classes, options.out, more=more)
+    notes = (*masks.notes, kinds_text(names, kinds))
+    made: Parts | None = None
+    if not options.no_report:
+        scored = _scored(tables, splits, folders, tuple(description.classes), kinds, notes)
+        source = Source(
+            None if masks.images is None else masks.image,
+            masks.truth.mask,
+            lambda label, image_id: masks.predictions[label].mask(image_id),
+        )
+        links = {key: quote("/".join(place)) for key, place in pictures.items()}
+        made = write_page(scored, source, links, options.out, pictures_folder=PICTURES_FOLDER)
     for note in notes:
         print(f"note: {note}")
     reasons = [*factor_lines(tables["factors"]), *slice_lines(tables["slices"])] if "factors" in tables else []
@@ -188,9 +186,9 @@ def score_lines(tables: Mapping[str, pd.DataFrame]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=commands.prog("analysis.score"),
-        description="Scores any program's masks against the truth, with 95%% intervals over images, and says what "
+    parser = command_parser(
+        "analysis.score",
+        "Scores any program's masks against the truth, with 95%% intervals over images, and says what "
         "their errors are; docs/METRICS.md defines everything.",
     )
     add_mask_flags(parser, out="scores")

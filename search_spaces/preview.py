@@ -19,7 +19,7 @@ import search_spaces  # noqa: F401 - registers the spaces
 from search_spaces.bands import without_colours
 from search_spaces.core.find import find_space
 from search_spaces.core.space import SearchSpace
-from trainables import commands, plugins
+from trainables import plugins
 from trainables.augmentations import Policy, PolicySpec, resize
 from trainables.config import format_size, parse_size
 from trainables.data import DATASETS, VOID, ClassInfo, SegmentationData
@@ -29,8 +29,10 @@ from trainables.data.flags import add_data_flags
 from trainables.data.reading.names import expanded
 from trainables.data.splits.given import make_splits
 from trainables.data.usual_size import usual_size
-from trainables.errors import SegsweepError, UsageError
+from trainables.errors import UsageError
 from trainables.files import write_atomically
+from trainables.flags import command_parser
+from trainables.guarded import guarded
 from trainables.options import CROP, RESIZES
 from trainables.registry import Scalar
 from trainables.seeds import derived_seed
@@ -258,9 +260,9 @@ def _samples(data: SegmentationData, ids: Sequence[str], count: int, seed: int) 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    p = argparse.ArgumentParser(
-        prog=commands.prog("search_spaces.preview"),
-        description="Draw policies of a search space on training images: one PNG, masks laid over.",
+    p = command_parser(
+        "search_spaces.preview",
+        "Draw policies of a search space on training images: one PNG, masks laid over.",
         epilog="Exit codes: 0 done, 1 failed, 2 bad usage.",
     )
     p.add_argument("--space", default="augment", metavar="NAME|FILE", help="as for a sweep (default: augment)")
@@ -278,16 +280,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the contact sheet and says where it is."""
-    try:
-        plugins.load_given(arguments)
-        print(_preview(parser().parse_args(arguments)))
-    except SegsweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return guarded(lambda: _preview(arguments), interrupted="interrupted; nothing was written", elsewhere="--out FILE")
 
 
-def _preview(asked: argparse.Namespace) -> Path:
+def _preview(arguments: Sequence[str] | None) -> int:
+    plugins.load_given(arguments)
+    asked = parser().parse_args(arguments)
     for flag in ("policies", "images"):
         if getattr(asked, flag) < 1:
             raise UsageError(f"--{flag} must be at least 1, not {getattr(asked, flag)}")
@@ -318,7 +316,8 @@ def _preview(asked: argparse.Namespace) -> Path:
         write_atomically(out, picture.getvalue())
     except (OSError, ValueError) as error:
         raise UsageError(f"--out {out} cannot be written: {error}") from error
-    return out
+    print(out)
+    return 0
 
 
 def _refuse_others(out: Path) -> None:

@@ -17,7 +17,7 @@ from trainables import commands, plugins
 from trainables.data.flags import add_data_flags, add_data_root_flag
 from trainables.data.reading.names import expanded
 from trainables.errors import WeightsError
-from trainables.flags import MOST_PICTURES, add_execution_flags, add_tile_flag, add_workers_flag, whole
+from trainables.flags import MOST_PICTURES, add_execution_flags, add_tile_flag, add_workers_flag, command_parser, whole
 from trainables.models import FILE, MODELS, WEIGHTS
 from trainables.models.weight_files import looks_like_file, value_of
 
@@ -43,13 +43,12 @@ def parser(mode: Mode = "start", *, exit_on_error: bool = True) -> argparse.Argu
         "resume": f"Go on with a sweep that was interrupted. {going_on}",
         "extend": f"Go on with a sweep and more trials. {going_on}",
     }
-    p = argparse.ArgumentParser(
-        prog=commands.prog("sweep.run"),
-        description=descriptions[mode],
+    p = command_parser(
+        "sweep.run",
+        descriptions[mode],
         epilog=f"Then: {commands.report(Path('runs/NAME'))}. Exit codes: 0 done, 1 failed, 2 bad usage, 130 "
         "interrupted.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
-        allow_abbrev=False,
         exit_on_error=exit_on_error,
     )
     if mode == "start":
@@ -179,7 +178,16 @@ def add_where(where: argparse._ActionsContainer, mode: Mode) -> None:
         add_execution_flags(where)
     else:
         add_workers_flag(where)
-    where.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster (default: start Ray here)")
+    where.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="of a running Ray cluster, or auto for the one that this machine belongs to (default: start Ray here)",
+    )
+    where.add_argument(
+        "--copy-data",
+        action="store_true",
+        help="bring the images to nodes of the cluster that do not see them at the same path, once, into their caches",
+    )
     where.add_argument(
         "--dashboard",
         action=argparse.BooleanOptionalAction,

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from trainables.errors import DataError
+from trainables.guarded import holding_signals
 from trainables.limits import check_file
 from trainables.redact import redacted_content
 
@@ -102,10 +103,11 @@ class Journal:
         try:
             yield
         finally:
-            events, lines = self._together, self._lines
-            self._together, self._lines = None, b""
-            if events:
-                self._keep(events, lines)
+            with holding_signals():
+                events, lines = self._together, self._lines
+                self._together, self._lines = None, b""
+                if events:
+                    self._keep(events, lines)
 
     def append(self, event: str, **fields: Any) -> Event:
         """Writes one event durably.
@@ -124,6 +126,10 @@ class Journal:
         fields = {key: value if key == "config" else redacted_content(value) for key, value in fields.items()}
         body = {"seq": len(self.events), "time": _now(), "event": event, **fields}
         text = json.dumps(body, allow_nan=False, separators=(",", ":"))
+        with holding_signals():  # an event on the disk that the next one does not follow would be damage
+            return self._append(text)
+
+    def _append(self, text: str) -> Event:
         seal = _seal(self._seal, text)
         line = f'{text[:-1]},"seal":"{seal}"}}\n'
         entry: Event = _shared(json.loads(line))

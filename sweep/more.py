@@ -12,11 +12,9 @@ from rich.console import Console
 
 from sweep.config import CHANGEABLE, GoOnConfig
 from sweep.flags import add_report_flags, add_where
-from trainables import commands, plugins
-from trainables.data.flags import add_data_root_flag
-from trainables.data.reading.names import expanded
+from trainables.data.flags import add_run_flags
 from trainables.errors import UsageError
-from trainables.flags import whole
+from trainables.flags import command_parser, whole
 from trainables.guarded import guarded
 
 Ask = Callable[[argparse.Namespace], Mapping[str, Mapping[str, Any]]]
@@ -30,19 +28,16 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
         module: Such as `sweep.confirm`.
         description: What it does.
     """
-    p = argparse.ArgumentParser(
-        prog=commands.prog(module),
-        description=description,
+    p = command_parser(
+        module,
+        description,
         epilog="It goes on in the run's own folder and journal; interrupted, the same command goes on where it was.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
-        allow_abbrev=False,
     )
-    p.add_argument("run", type=expanded, metavar="RUN", help="folder of the run, such as runs/NAME")
+    add_run_flags(p)
     p.add_argument("--seeds", type=whole, default=6, metavar="N", help="fresh seeds of each, in all (default: 6)")
-    add_data_root_flag(p)
     add_where(p, "resume")
     add_report_flags(p)
-    plugins.add_flag(p)
     return p
 
 
@@ -78,6 +73,7 @@ def _going_on(asked: argparse.Namespace) -> GoOnConfig:
         extend=0,
         data_root=asked.data_root,
         address=asked.address,
+        copy_data=asked.copy_data,
         dashboard=asked.dashboard,
         report=asked.report,
         pictures=asked.pictures,

@@ -21,10 +21,10 @@ from sweep.refitting import Refit
 from sweep.session import trial_data
 from sweep.trials import TrialTable, TrialView
 from sweep.verify import open_data, open_run
-from trainables import commands, plugins
-from trainables.data.flags import add_data_root_flag
-from trainables.data.reading.names import expanded
+from trainables import plugins
+from trainables.data.flags import add_run_flags
 from trainables.errors import UsageError
+from trainables.flags import command_parser
 from trainables.guarded import guarded
 from trainables.labels import BEST
 from trainables.run_folder import REFIT
@@ -32,16 +32,14 @@ from trainables.run_folder import REFIT
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    flags = argparse.ArgumentParser(
-        prog=commands.prog("sweep.refit"),
-        description="Train the winner of a sweep again on train and val together. The model is in RUN/refit/; it is "
+    flags = command_parser(
+        "sweep.refit",
+        "Train the winner of a sweep again on train and val together. The model is in RUN/refit/; it is "
         "measured on nothing, for the test split stays sealed.",
         epilog="Interrupted, the same command goes on. Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.",
     )
-    flags.add_argument("run", type=expanded, metavar="RUN", help="folder of the run, such as runs/NAME")
+    add_run_flags(flags)
     flags.add_argument("--label", default=BEST, metavar="LABEL", help=f"which label (default: {BEST})")
-    add_data_root_flag(flags)
-    plugins.add_flag(flags)
     return flags
 
 

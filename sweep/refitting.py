@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sweep.conductor import Conductor
+from sweep.ended_early import halted_text
 from sweep.forecast import TimeLimit
 from sweep.journal import Journal
 from sweep.manifest import SweepManifest
@@ -19,7 +20,7 @@ from sweep.refitted import BY_ERROR, BY_MACHINE, BY_TIME, last_refit, refit_id
 from sweep.trials import TrialView
 from trainables.apart import Training, started
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, publish
-from trainables.errors import SegsweepError
+from trainables.errors import MachineError, SegsweepError
 from trainables.execution import TrialData
 from trainables.labels import BEST
 from trainables.paths import within
@@ -116,6 +117,7 @@ def refit_winner(
 
     Raises:
         KeyboardInterrupt: On SIGINT and SIGTERM; the epochs that ended are kept, and the same call goes on.
+        MachineError: If the machine failed, as full disks do; it is the same then.
     """
     best, journal = conductor.labels().get(BEST), conductor.journal
     if not manifest.budget.refit or best is None or last_refit(journal.events, best.trial_id) is not None:
@@ -127,6 +129,8 @@ def refit_winner(
             over = _why_not(refit, conductor) or _train(refit, conductor, console, on_tick)
         if over is None:
             refit.publish(journal)
+    except MachineError as error:
+        raise MachineError(halted_text(run_dir, f"{refit.training.name}: {error}")) from error
     except SegsweepError as error:
         over = {"by": BY_ERROR, "reason": str(error)}
     if over is not None:

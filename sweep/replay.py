@@ -24,13 +24,13 @@ from sweep.objectives import Objective, recorded_objectives
 from sweep.session import trial_data
 from sweep.trials import TrialTable, TrialView
 from sweep.verify import open_data, open_run, version_changes
-from trainables import commands, plugins
+from trainables import plugins
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
-from trainables.data.flags import add_data_root_flag
-from trainables.data.reading.names import expanded
+from trainables.data.flags import add_run_flags
 from trainables.errors import UsageError
 from trainables.execution import TrialData
+from trainables.flags import command_parser
 from trainables.guarded import guarded
 from trainables.metrics import LATENCY
 from trainables.paths import within
@@ -126,15 +126,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    flags = argparse.ArgumentParser(
-        prog=commands.prog("sweep.replay"),
-        description="Train a trial of a sweep again, without Ray, and compare every digit with what the sweep has.",
+    flags = command_parser(
+        "sweep.replay",
+        "Train a trial of a sweep again, without Ray, and compare every digit with what the sweep has.",
         epilog="Exit codes: 0 the same digits, 1 others or failed, 2 bad usage, 130 interrupted.",
     )
-    flags.add_argument("run", type=expanded, metavar="RUN", help="folder of the run, such as runs/NAME")
+    add_run_flags(flags)
     flags.add_argument("trial", metavar="TRIAL", help="its id in trials.csv, such as t003, or a label such as best")
-    add_data_root_flag(flags)
-    plugins.add_flag(flags)
     return flags
 
 

@@ -33,8 +33,9 @@ from sweep.tally_view import best_text, found_lines, kept_text, line, phase_line
 from sweep.trials import TrialTable
 from sweep.verdict import Verdict, last_verdict, sentence, why_unconfirmed
 from trainables import commands
-from trainables.data.reading.names import expanded
+from trainables.data.flags import add_run
 from trainables.errors import DataError
+from trainables.flags import command_parser
 from trainables.guarded import guarded
 from trainables.labels import BEST
 from trainables.paths import within
@@ -334,13 +335,12 @@ def _damaged(journal: Path, error: Exception) -> DataError:
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    p = argparse.ArgumentParser(
-        prog=commands.prog("sweep.status"),
-        description="Say where a sweep stands, while it runs or afterwards, from any terminal or machine that sees its "
+    p = command_parser(
+        "sweep.status",
+        "Say where a sweep stands, while it runs or afterwards, from any terminal or machine that sees its "
         "folder. Nothing is written and nothing is locked.",
-        allow_abbrev=False,
     )
-    p.add_argument("run", type=expanded, metavar="RUN", help="folder of the run, such as runs/NAME")
+    add_run(p)
     p.add_argument("--json", action="store_true", help="print it as JSON (docs/RUNS.md has the keys)")
     return p
 

@@ -21,10 +21,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainables import commands, plugins
+from trainables.allocator import keep_freed_memory
 from trainables.data import DATASETS
-from trainables.errors import SegsweepError
+from trainables.errors import MachineError, SegsweepError
 from trainables.execution import Execution, TrialData
+from trainables.machine_faults import machine_fault
 
+_MACHINE = 75
+"""Exit code of a training that the machine failed (`EX_TEMPFAIL` of sysexits.h: try again later)."""
 TICK_SECONDS = 1.0
 """How often a parent that waits for an epoch hears that there is none yet."""
 
@@ -128,7 +132,11 @@ class Process:
             yield json.loads(line)
 
     def fault(self) -> str:
-        """Why it failed, in one line, once it has ended; empty if it came to its end."""
+        """Why it failed, in one line, once it has ended; empty if it came to its end.
+
+        Raises:
+            MachineError: If the machine failed.
+        """
         code = self._process.wait()
         if code == 0:
             return ""
@@ -136,7 +144,10 @@ class Process:
             return f"its process was ended by signal {-code}: most likely it ran out of memory"
         self._errors.seek(0)
         told = self._errors.read().strip().splitlines()
-        return told[-1] if told else f"its process ended with exit code {code}"
+        reason = told[-1] if told else f"its process ended with exit code {code}"
+        if code == _MACHINE:
+            raise MachineError(reason)
+        return reason
 
 
 @contextlib.contextmanager
@@ -184,12 +195,21 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     line = sys.stdin.readline()
     end_with_parent()
+    keep_freed_memory()
+    places: list[Path] = []
     try:
         plugins.load_given(sys.argv[1:])
-        for entry in Training.from_json(line).run():
+        training = Training.from_json(line)
+        places = [training.data.data.root, training.folder]
+        for entry in training.run():
             print(json.dumps(entry), flush=True)
-    except SegsweepError as error:
-        print(str(error).splitlines()[0], file=sys.stderr)
+    except Exception as error:
+        if fault := machine_fault(error, places):
+            print(" ".join(fault.split()), file=sys.stderr)
+            return _MACHINE
+        if not isinstance(error, SegsweepError):
+            raise
+        print(" ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
 

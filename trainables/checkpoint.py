@@ -270,7 +270,8 @@ def rebuild_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
     """Rebuilds the model of `best/LABEL` with its weights, in evaluation mode on the CPU.
 
     Raises:
-        CheckpointError: If a file is missing, or the weights are not those that `trial.json` names.
+        CheckpointError: If a file is missing, the weights are not those that `trial.json` names, or they are of a model
+            that is built in another way here.
     """
     from safetensors.torch import load_file
 
@@ -285,7 +286,13 @@ def rebuild_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
     needed = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if path.stat().st_size > 2 * needed + _HEADER_BYTES:
         raise CheckpointError(f"{path} is larger than the weights of {record.config.model.name}: it is not its file")
-    model.load_state_dict(load_file(path))
+    try:
+        model.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} does not fit {name} as this project and its packages build it here: they are of other versions "
+            "than those that trained it, which manifest.json of its run names; use these"
+        ) from error
     normalisation: Any = {key: tuple(values) for key, values in record.normalisation.items()}
     model.normalisation = normalisation
     return model.eval(), record

@@ -107,9 +107,9 @@ def _passed_on(source: IO[str] | None, target: TextIO | None, kept: list[str]) -
 
 
 def _error(module: str, code: int, lines: Sequence[str]) -> SegsweepError:
-    starts = [place for place, line in enumerate(lines) if line.startswith(ERROR)]
+    starts = [place for place, line in enumerate(lines) if line.startswith(f"{ERROR}: ")]
     if starts:
-        told = "\n".join(lines[starts[-1] :]).removeprefix(ERROR).lstrip(": ")
+        told = "\n".join(lines[starts[-1] :]).removeprefix(f"{ERROR}: ")
     elif code < 0:
         told = f"{commands.prog(module)} was ended by {signal.Signals(-code).name}"
     elif code == INTERRUPTED:

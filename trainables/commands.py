@@ -36,6 +36,8 @@ SUBCOMMANDS = {
     "ablate": "sweep.ablate",
     "refit": "sweep.refit",
     "tracking": "sweep.tracking",
+    "slurm": "sweep.slurm",
+    "kuberay": "sweep.kuberay",
     "components": "trainables.components",
 }
 """`segsweep NAME` is `python -m MODULE`."""
@@ -45,6 +47,9 @@ EXTRA_LITE = "pip install '.[lite]'"
 
 EXTRA_SMP = "pip install '.[smp]'"
 """Installs segmentation_models.pytorch and timm, typed in the folder of this project's source."""
+
+EXTRA_TRANSFORMERS = "pip install '.[transformers]'"
+"""Installs transformers, typed in the folder of this project's source."""
 
 EXTRA_EXPORT = "pip install '.[export]'"
 """Installs the packages that write and run ONNX files, typed in the folder of this project's source."""

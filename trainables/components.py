@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from trainables import commands, plugins
-from trainables.errors import SegsweepError
+from trainables import plugins
+from trainables.flags import command_parser
+from trainables.guarded import guarded
 from trainables.losses import LOSSES
 from trainables.models import MODELS, min_train_batch, parameter_count
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
@@ -118,16 +117,16 @@ def print_document(
         text: Makes the document.
         arguments: Of the command line.
     """
-    p = argparse.ArgumentParser(prog=commands.prog(module), description=description)
+    p = command_parser(module, description)
     plugins.add_flag(p)
     p.parse_args(arguments)
-    try:
+
+    def show() -> int:
         plugins.load_given(arguments)
-    except SegsweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(text(), end="")
-    return 0
+        print(text(), end="")
+        return 0
+
+    return guarded(show, interrupted="interrupted")
 
 
 if __name__ == "__main__":

@@ -69,6 +69,10 @@ class MemoryExhaustedError(InfeasibleError):
     """The device or the machine has too little memory for the configuration."""
 
 
+class MachineError(SegsweepError):
+    """The machine failed, and no configuration: the same command goes on when that is mended."""
+
+
 class LoaderDiedError(SegsweepError):
     """A process that loads images was killed from outside."""
 

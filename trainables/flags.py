@@ -5,14 +5,35 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Collection
+from typing import Any, NoReturn
 
+from trainables import commands
 from trainables.errors import UsageError
 from trainables.options import LEAST_SCALE, PRECISIONS, TILE, parse_resize
 from trainables.places import DEFAULT_LIMIT_BYTES
+from trainables.redact import redacted_words
 
 MOST_PICTURES = 100
 """Pictures of failures that a report draws by default."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Whose errors repeat no key and no token that was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(" ".join(redacted_words(message.split(" "))))
+
+
+def command_parser(module: str, description: str, **options: Any) -> argparse.ArgumentParser:
+    """The parser of a command; flags are to be written out.
+
+    Args:
+        module: That is run, such as `sweep.run`.
+        description: What it does.
+        options: Of `argparse.ArgumentParser`.
+    """
+    return _Parser(prog=commands.prog(module), description=description, allow_abbrev=False, **options)
 
 
 def add_execution_flags(group: argparse._ActionsContainer) -> None:

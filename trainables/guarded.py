@@ -8,27 +8,31 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
 
 from trainables.errors import INTERRUPTED, SegsweepError
+from trainables.machine_faults import CURES
 from trainables.redact import redacted
 
 ERROR = "error"
 """Begins what is said of an error on stderr."""
 
 
-def guarded(body: Callable[[], int], *, interrupted: str) -> int:
+def guarded(body: Callable[[], int], *, interrupted: str, elsewhere: str = "") -> int:
     """Runs a command.
 
     Args:
         body: Does the work and returns its exit code.
         interrupted: What is said after Ctrl-C: what is kept, and how to go on.
+        elsewhere: The flag that writes to another place, such as `--out DIR`, where the command has one.
 
     Returns:
-        The exit code: the body's own, that of a `SegsweepError`, 1 if a file could not be written, 130 after Ctrl-C.
+        The exit code: the body's own, that of a `SegsweepError`, 1 if a file could not be read or written, 130 after
+        Ctrl-C.
     """
     _print_whatever_comes()
     try:
@@ -37,11 +41,19 @@ def guarded(body: Callable[[], int], *, interrupted: str) -> int:
         say_error(str(error))
         return error.exit_code
     except OSError as error:
-        say_error(f"{error}: free space, or move what is in its place; nothing that was written before is lost")
+        say_error(_file_error(error) + (f", or give {elsewhere}" if elsewhere else ""))
         return 1
     except KeyboardInterrupt:
         Console(stderr=True).print(interrupted, markup=False, soft_wrap=True)
         return INTERRUPTED
+
+
+def _file_error(error: OSError) -> str:
+    """Which file could not be read or written, why, and what to do about it."""
+    what = str(error) if error.filename is None else f"{error.filename} cannot be read or written ({error.strerror})"
+    if isinstance(error, PermissionError):
+        return f"{what}: let yourself read and write there (chmod, chown)"
+    return f"{what}: {CURES.get(error.errno or 0, 'free space, or move what is in its place')}"
 
 
 def _print_whatever_comes() -> None:
@@ -64,6 +76,24 @@ def ignoring_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def holding_signals() -> Iterator[None]:
+    """Ctrl-C and what else interrupts this process is heard after the body: what the body does is done as a whole."""
+    here = threading.current_thread() is threading.main_thread()
+    heard: list[tuple[int, FrameType | None]] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if here else ()
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, lambda *signalled: heard.append(signalled))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number, frame in heard:
+            handlers[signal.Signals(number)](number, frame)
+
+
 def leave(code: int) -> NoReturn:
     """Ends this process with an exit code, which a second Ctrl-C does not change.
 
@@ -79,5 +109,5 @@ def leave(code: int) -> NoReturn:
 def say_error(text: str) -> None:
     """Shows an error on stderr."""
     Console(stderr=True, highlight=False).print(
-        f"[bold red]{ERROR}[/bold red] {escape(redacted(text))}", soft_wrap=True
+        f"[bold red]{ERROR}[/bold red]: {escape(redacted(text))}", soft_wrap=True
     )

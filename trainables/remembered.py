@@ -23,7 +23,7 @@ from trainables.kept import read_kept
 from trainables.places import cache_root
 from trainables.versions import code_version
 
-_PACKAGES = ("torchvision", "timm", "segmentation-models-pytorch", "optuna")
+_PACKAGES = ("torchvision", "timm", "segmentation-models-pytorch", "transformers", "optuna")
 """Packages whose version may change a fact."""
 _PREFIX = "remembered-"
 _KEPT_SECONDS = 30 * 24 * 3600

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from trainables import commands, plugins, shared_memory
+from trainables.allocator import keep_freed_memory
 from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, publish, read_record
 from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
@@ -28,10 +29,18 @@ from trainables.data.splits.frozen import SPLITS_FILE, changed_parts, load_split
 from trainables.data.splits.given import make_splits
 from trainables.data.splits.stratified import like_before
 from trainables.data.usual_size import usual_size
-from trainables.errors import INTERRUPTED, CheckpointError, DataError, SegsweepError, UsageError
+from trainables.errors import CheckpointError, DataError, SegsweepError, UsageError
 from trainables.execution import Execution, TrialData
 from trainables.files import write_json
-from trainables.flags import add_execution_flags, add_tile_flag, default_precision, default_workers, tile_settings
+from trainables.flags import (
+    add_execution_flags,
+    add_tile_flag,
+    command_parser,
+    default_precision,
+    default_workers,
+    tile_settings,
+)
+from trainables.guarded import guarded
 from trainables.metrics import METRICS
 from trainables.models import ensure_weights, refusal
 from trainables.options import CROP
@@ -48,9 +57,9 @@ SHOWN = ("iou", "pixel_accuracy")
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    p = argparse.ArgumentParser(
-        prog=commands.prog("trainables.train"),
-        description="Train one configuration without Ray. Run it again to go on where it was interrupted.",
+    p = command_parser(
+        "trainables.train",
+        "Train one configuration without Ray. Run it again to go on where it was interrupted.",
         epilog="The model is in OUT/model/. Exit codes: 0 done, 1 failed, 2 bad usage.",
     )
     add_data_flags(p.add_argument_group("on which images (default: those of --trial, else scenes)"))
@@ -83,21 +92,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, prints one line per epoch, and leaves the model in the folder asked for."""
-    try:
-        plugins.load_given(arguments)
-        return _train(parser().parse_args(arguments))
-    except SegsweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+    return guarded(
+        lambda: _train(arguments), interrupted="\ninterrupted; the same command goes on", elsewhere="--out DIR"
+    )
 
 
-def _train(asked: argparse.Namespace) -> int:
+def _train(arguments: Sequence[str] | None) -> int:
+    plugins.load_given(arguments)
+    asked = parser().parse_args(arguments)
     if asked.overfit_batch is not None and asked.overfit_batch < 1:
         raise UsageError(f"--overfit-batch {asked.overfit_batch}: give it at least 1 step, or none for 100")
     _check_device(asked.device)
+    keep_freed_memory()
     if asked.overfit_batch is None:
         _check_out(asked.out)
     trial = None if asked.trial is None else _read_trial(asked.trial)

@@ -32,11 +32,11 @@ from trainables import commands, plugins
 from trainables.checkpoint import TRIAL_FILE, load_trial
 from trainables.data.base import SegmentationData
 from trainables.data.cache.decoded import class_pixels
-from trainables.data.flags import add_data_root_flag
-from trainables.data.reading.names import expanded
+from trainables.data.flags import add_run_flags
 from trainables.data.splits.frozen import load_split
-from trainables.errors import DataError, SegsweepError
-from trainables.flags import share
+from trainables.errors import DataError
+from trainables.flags import command_parser, share
+from trainables.guarded import guarded
 from trainables.labels import MAJORITY
 from trainables.paths import within
 from trainables.record import TrialRecord
@@ -65,16 +65,16 @@ NOT_RECOMPUTED = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 no difference, 1 a difference or something failed, 2 bad usage."""
     options = _parser().parse_args(arguments)
-    try:
-        audit = _run(options)
-    except SegsweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print("\n".join(audit_lines(audit, NOT_RECOMPUTED)))
-    return 1 if audit.differences else 0
+
+    def show() -> int:
+        audit = _audit(options)
+        print("\n".join(audit_lines(audit, NOT_RECOMPUTED)))
+        return 1 if audit.differences else 0
+
+    return guarded(show, interrupted="interrupted")
 
 
-def _run(options: argparse.Namespace) -> Audit:
+def _audit(options: argparse.Namespace) -> Audit:
     manifest = open_run(options.run)
     plugins.load_recorded(manifest.plugins, options.plugins, run=options.run, more=True)
     data = open_data(options.run, manifest, root=options.data_root)
@@ -277,16 +277,12 @@ def _read_table(report: Path, name: str, again: str) -> pd.DataFrame:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=commands.prog("analysis.audit"),
-        description="Counts the numbers of a report's tables again from the masks, by other code than the report's, "
+    parser = command_parser(
+        "analysis.audit",
+        "Counts the numbers of a report's tables again from the masks, by other code than the report's, "
         "and prints what differs. Exit code 1 if anything does.",
     )
-    parser.add_argument(
-        "run", type=expanded, metavar="RUN", help="the folder of a run with a report, such as runs/NAME"
-    )
-    add_data_root_flag(parser)
-    plugins.add_flag(parser)
+    add_run_flags(parser)
     parser.add_argument("--split", choices=("test", "val"), default="test", help="of the report (default: test)")
     parser.add_argument(
         "--iou", type=share, default=0.5, metavar="T", help="the --iou that the report was made with (default: 0.5)"

@@ -17,23 +17,23 @@ from analysis.export.graph import (
     FORMATS,
     OPSET,
     ExportError,
-    check_format,
-    metadata_of,
     onnx_bytes,
     torch_bytes,
     traced,
 )
+from analysis.export.metadata import metadata_of
 from analysis.export.parity import LEAST_EQUAL, Parity, compare, onnx_runner, torch_runner
 from analysis.model import TrainedModel, load_model
 from sweep.manifest import SweepManifest
 from sweep.verify import load_run_split, open_data
-from trainables import commands, plugins
+from trainables import plugins
 from trainables.data.base import Image, Mask, SegmentationData
 from trainables.data.flags import add_data_root_flag
 from trainables.data.reading.names import expanded
-from trainables.errors import INTERRUPTED, SegsweepError, UsageError
+from trainables.errors import SegsweepError, UsageError
 from trainables.files import write_atomically
-from trainables.flags import whole
+from trainables.flags import command_parser, whole
+from trainables.guarded import guarded
 
 IMAGES = 50
 """Images of val that are compared by default."""
@@ -43,25 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 1 failed, 2 bad usage, 130 interrupted."""
     options = parser().parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
-    try:
-        _run(options, console)
-    except SegsweepError as error:
-        _tell_error(str(error))
-        return error.exit_code
-    except OSError as error:
-        _tell_error(f"the file cannot be written ({error}): free space, or give --out FILE")
-        return 1
-    except KeyboardInterrupt:
-        _tell_error("interrupted; nothing was written")
-        return INTERRUPTED
-    return 0
+    return guarded(
+        lambda: _run(options, console), interrupted="interrupted; nothing was written", elsewhere="--out FILE"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    made = argparse.ArgumentParser(
-        prog=commands.prog("analysis.export"),
-        description="Writes a trained model as a file: raw images in, logits out, for any number of images of any "
+    made = command_parser(
+        "analysis.export",
+        "Writes a trained model as a file: raw images in, logits out, for any number of images of any "
         "size, the normalisation inside. The file is compared with the model on images of val before it is kept. Of a "
         "run it is the winner trained again on train and val where there is one, else the best.",
     )
@@ -73,6 +64,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument("--opset", type=whole, default=OPSET, metavar="N", help=f"of ONNX (default: {OPSET})")
     made.add_argument(
+        "--fixed-size", action="store_true",
+        help="a file for images of the model's input size alone, where one for any size cannot be written",
+    )  # fmt: skip
+    made.add_argument(
         "--images", type=whole, default=IMAGES, metavar="N",
         help=f"compare on at most N images of val, spread over the split (default: {IMAGES})",
     )  # fmt: skip
@@ -81,9 +76,8 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _run(options: argparse.Namespace, console: Console) -> None:
+def _run(options: argparse.Namespace, console: Console) -> int:
     trained = load_model(options.model, plugin_files=options.plugins)
-    check_format(trained.model, options.format)
     out = options.out or Path(f"{_name(trained)}{FORMATS[options.format]}")
     card = out.with_name(f"{out.name}.md")
     for path in (out, card):
@@ -96,7 +90,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     if why_none:
         console.print(f"note      {why_none}", markup=False)
     with console.status("tracing the model"):
-        graph = traced(trained)
+        graph = traced(trained, fixed=trained.size if options.fixed_size else None)
     metadata = metadata_of(trained, graph)
     with console.status("writing the file"):
         if options.format == "onnx":
@@ -130,6 +124,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     if pairs and "refit" in trained.record.data:
         console.print("          the model learnt from these images: their mIoU is no score of it", markup=False)
     console.print(f"card      {card}", markup=False)
+    return 0
 
 
 def _name(trained: TrainedModel) -> str:
@@ -176,10 +171,6 @@ def _compared(console: Console, work: Callable[..., Parity]) -> Parity:
             status.update(f"comparing: {done} images")
 
         return work(advance=advance)
-
-
-def _tell_error(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {text}", markup=False)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from analysis.export.pooling import pool_in_any_format
 from analysis.model import TrainedModel
 from trainables import commands
 from trainables.config import format_size
-from trainables.data.tiles import OVERLAP
 from trainables.errors import SegsweepError, UsageError
 from trainables.models.base import SegmentationModel
 from trainables.models.timm_backbones import with_constant_padding
-from trainables.options import CROP, STRETCH, TILE, scale_of, way_of
+from trainables.options import CROP, LETTERBOX
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 """By name, the usual ending of a file."""
@@ -65,6 +65,7 @@ class RawImages(nn.Module):
         self.multiple = math.lcm(STRIDE if with_constant_padding(self.model) else 1, getattr(self.model, "multiple", 1))
         if isinstance(self.model, SegmentationModel):
             self.model.multiple = 1  # others are not let in
+        pool_in_any_format(self.model)
         for name, values in trained.normalisation.items():
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1) * 255)
 
@@ -83,36 +84,56 @@ class Graph:
         program: Of torch.
         module: What was traced.
         least: Smallest height and width of an input.
+        fixed: The one size that it takes, or None where it takes others.
     """
 
     program: torch.export.ExportedProgram
     module: RawImages
     least: int
+    fixed: tuple[int, int] | None = None
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size nearest to a wanted one that the graph takes."""
-        by = self.module.multiple
-        height, width = (max(self.least, by * max(1, round(side / by))) for side in size)
-        return height, width
+        return self.fixed or _rounded(size, self.module.multiple, self.least)
+
+    def resize(self, trained: TrainedModel) -> str:
+        """How images are brought to the graph's input.
+
+        That of the model; where it keeps the aspect of images and the graph takes one size, they are letterboxed.
+        """
+        return LETTERBOX if self.fixed and trained.resize == CROP else trained.resize
 
 
-def traced(trained: TrainedModel) -> Graph:
-    """Traces a model for any number of images of any size.
+def traced(trained: TrainedModel, *, fixed: tuple[int, int] | None = None) -> Graph:
+    """Traces a model for any number of images.
+
+    Args:
+        trained: The model.
+        fixed: Height and width of the only images that the graph must take, rounded to what the model takes; by
+            default it takes any size.
 
     Raises:
         ExportError: If torch cannot.
     """
     module = RawImages(trained).eval()
+    batch, channels = torch.export.Dim("batch", min=1, max=4096), module.mean.shape[1]
+    if fixed is not None:
+        size = _rounded(fixed, module.multiple, 1)
+        try:
+            with _quiet(), torch.no_grad():
+                example = (torch.zeros(2, *size, channels, dtype=torch.uint8),)
+                program = torch.export.export(module, example, dynamic_shapes={"images": {0: batch}})
+        except Exception as error:
+            raise ExportError(_refusal(trained, f"of {format_size(size)}", error)) from error
+        return Graph(program, module, min(size), size)
     fault: Exception | None = None
     for least, multiple in _ways(module.multiple):
         sides = {place + 1: _side(name, multiple, least) for place, name in enumerate(("height", "width"))}
         height, width = (math.ceil(side / multiple) * multiple for side in _EXAMPLE)
-        channels = module.mean.shape[1]
         example = (torch.zeros(2, height, width + (height == width) * multiple, channels, dtype=torch.uint8),)
-        shapes = {"images": {0: torch.export.Dim("batch", min=1, max=4096), **sides}}
         try:
             with _quiet(), torch.no_grad():
-                program = torch.export.export(module, example, dynamic_shapes=shapes)
+                program = torch.export.export(module, example, dynamic_shapes={"images": {0: batch, **sides}})
                 # Some graphs hold the sizes of the example, and say so only when they are run.
                 program.module()(torch.zeros(1, 2 * least, 3 * least, channels, dtype=torch.uint8))
         except Exception as error:
@@ -120,11 +141,17 @@ def traced(trained: TrainedModel) -> Graph:
         else:
             module.multiple = multiple
             return Graph(program, module, least)
-    raise ExportError(
-        f"{trained.record.config.model.name} cannot be traced for images of any size by torch {torch.__version__} "
-        f"({first_line(fault)}): predict with {commands.prog('analysis.predict')}; docs/PREDICT.md says what can be "
-        "exported"
-    )
+    raise ExportError(f"{_refusal(trained, 'of any size', fault)}: --fixed-size writes it for images of one size")
+
+
+def _rounded(size: tuple[int, int], multiple: int, least: int) -> tuple[int, int]:
+    height, width = (max(least, multiple * max(1, round(side / multiple))) for side in size)
+    return height, width
+
+
+def _refusal(trained: TrainedModel, what: str, fault: Exception | None) -> str:
+    name = trained.record.config.model.name
+    return f"{name} cannot be traced for images {what} by torch {torch.__version__} ({first_line(fault)})"
 
 
 def _ways(multiple: int) -> list[tuple[int, int]]:
@@ -134,20 +161,6 @@ def _ways(multiple: int) -> list[tuple[int, int]]:
         for multiple in dict.fromkeys((multiple, math.lcm(multiple, STRIDE)))
         for least in _LEAST_SIDES
     ]
-
-
-def check_format(model: nn.Module, kind: str) -> None:
-    """Refuses a format that a model is known not to fit, before it is traced.
-
-    Raises:
-        ExportError: With the format that it does fit.
-    """
-    pools = [module.output_size for module in model.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
-    if kind == "onnx" and any(size not in (1, (1, 1)) for size in pools):
-        raise ExportError(
-            "this model pools its maps to a fixed number of cells (UPerNet, PSPNet), which ONNX Runtime cannot do for "
-            "images of any size: give --format torch_export"
-        )
 
 
 def onnx_bytes(graph: Graph, metadata: Mapping[str, str], *, opset: int = OPSET) -> bytes:
@@ -162,7 +175,6 @@ def onnx_bytes(graph: Graph, metadata: Mapping[str, str], *, opset: int = OPSET)
         ExportError: If an operator has no form in ONNX, or the opset is not one that can be written.
         UsageError: If the packages are not installed.
     """
-    check_format(graph.module.model, "onnx")
     onnx = needed("onnx")
     needed("onnxscript")
     newest = onnx.defs.onnx_opset_version()
@@ -178,8 +190,9 @@ def onnx_bytes(graph: Graph, metadata: Mapping[str, str], *, opset: int = OPSET)
     written = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
     if written != opset:
         raise ExportError(f"--opset {opset}: the model was written with {written}, for it could not be converted")
+    free = ("batch",) if graph.fixed else ("batch", "height", "width")
     for value, axes in ((proto.graph.input[0], (0, 1, 2)), (proto.graph.output[0], (0, 2, 3))):
-        for axis, name in zip(axes, ("batch", "height", "width"), strict=True):
+        for axis, name in zip(axes, free, strict=False):
             value.type.tensor_type.shape.dim[axis].dim_param = name
     del proto.graph.value_info[:]  # shapes in between, under the names that these dimensions had before
     for key, text in metadata.items():
@@ -196,82 +209,6 @@ def torch_bytes(graph: Graph, metadata: Mapping[str, str]) -> bytes:
     with _quiet():
         torch.export.save(graph.program, stream, extra_files={METADATA_FILE: json.dumps(dict(metadata), indent=1)})
     return stream.getvalue()
-
-
-def metadata_of(trained: TrainedModel, graph: Graph) -> dict[str, str]:
-    """What a user of the file must know, by key; lists and numbers as JSON."""
-    record, size = trained.record, graph.input_size(trained.size)
-    multiples = f", multiples of {graph.module.multiple}" if graph.module.multiple > 1 else ""
-    channels, what = len(trained.normalisation["mean"]), _channels(trained)
-    bands = {} if trained.bands is None else {"bands": json.dumps(trained.bands.to_json())}
-    return {
-        "segsweep.format": "1",
-        "classes": json.dumps([info.name for info in trained.classes]),
-        "ids": json.dumps(trained.ids),
-        "colors": json.dumps([info.color for info in trained.classes]),
-        "input": f"images: uint8 (batch, height, width, {channels}), {what}, sides of {graph.least} pixels and more"
-        f"{multiples}",
-        **bands,
-        "output": "logits: float32 (batch, classes, height, width); the class of a pixel is the largest",
-        "input_size": format_size(size),
-        "multiple": str(graph.module.multiple),
-        "resize": trained.resize,
-        "resizing": _resizing(trained.resize, format_size(size)),
-        "normalisation": json.dumps({**trained.normalisation, "where": "inside the graph"}),
-        "model": record.config.model.name,
-        "trial_id": record.trial_id,
-        "checkpoint_sha256": record.sha256,
-        "provenance": "\n".join(trained.provenance.lines()),
-    }
-
-
-def _channels(trained: TrainedModel) -> str:
-    """What the channels of an image are, and how files become them."""
-    bands = trained.bands
-    if bands is None:
-        return "RGB"
-    pages = ", each page of a file one" if bands.pages else ""
-    if bands.scale is not None:
-        scale = f"values from {bands.scale[0]:g} to {bands.scale[1]:g} as 0 to 255, those beyond clipped"
-    elif trained.image_bits is None:
-        scale = "8 bits as they are"
-    elif trained.image_bits == 0:
-        scale = "values of 0 to 1 times 255, rounded"
-    else:
-        scale = f"values deeper than 8 bits divided by {2 ** (trained.image_bits - 8)} and rounded down"
-    return f"{bands} in this order{pages} ({scale}; no data is 0)"
-
-
-def _resizing(resize: str, size: str) -> str:
-    how = "by the mean over the source area when shrinking (cv2.INTER_AREA), bilinearly when enlarging"
-    if resize == STRETCH:
-        return (
-            f"as in training, each image is stretched to {size} (HEIGHTxWIDTH): {how}; the logits are resized "
-            "bilinearly (half-pixel centres) to the size of the image"
-        )
-    if resize == CROP:
-        return (
-            f"as in an evaluation, each image keeps its aspect and is resized to cover {size} (HEIGHTxWIDTH), whole: "
-            f"one side is that of {size}, the other as long or longer; {how}; the logits are resized bilinearly "
-            "(half-pixel centres) to the size of the image"
-        )
-    if way_of(resize) == TILE:
-        scale = scale_of(resize)
-        seen = "not resized" if scale == 1 else f"resized to {scale:g} of its height and width ({how})"
-        after = "" if scale == 1 else "; the averaged logits are resized bilinearly to the size of the image"
-        return (
-            f"as in an evaluation, windows of {size} (HEIGHTxWIDTH) slide over each image, which is {seen}, and "
-            f"overlap by {OVERLAP:.0%} or more; an image that is smaller goes on below and to the right as its "
-            "reflection (cv2.BORDER_REFLECT_101); the logits of windows are averaged, where two neighbours share "
-            "pixels with a weight that is 0 in the quarter of them at a window's border and rises linearly over the "
-            f"half behind it{after}"
-        )
-    return (
-        f"as in training, each image keeps its aspect and is resized to fit within {size} (HEIGHTxWIDTH): {how}; it "
-        "lies in the upper left corner, below and to the right of it is its reflection (cv2.BORDER_REFLECT_101); the "
-        "logits are resized bilinearly (half-pixel centres) so that those of the image get its size, and the others "
-        "are cut off"
-    )
 
 
 def needed(name: str) -> Any:

@@ -113,6 +113,7 @@ def compare(
         advance: Called after each image.
     """
     size, classes = graph.input_size(trained.size), len(trained.classes)
+    resize = graph.resize(trained)
     channels = len(trained.normalisation["mean"])
     report = Predictor(trained)
     rng = np.random.default_rng(0)
@@ -134,7 +135,7 @@ def compare(
     for place in range(len(pairs) or NOISE_IMAGES):
         pair = pairs[place]() if pairs else None
         image = pair[0] if pair else rng.integers(0, 256, (*size, channels), dtype=np.uint8)
-        found = torch.cat([predicted_class(band) for band in _logits(both, image, trained.resize, graph, size)])
+        found = torch.cat([predicted_class(band) for band in _logits(both, image, resize, graph, size)])
         if pair:
             target = torch.from_numpy(pair[1])
             by_file += confusion_matrix(found, target, classes)

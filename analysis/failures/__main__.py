@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from analysis.failures.kinds import kinds_text
@@ -18,26 +17,23 @@ from analysis.failures.writing import (
     type_lines,
     write_failures,
 )
-from trainables import commands
-from trainables.errors import SegsweepError
+from trainables.flags import command_parser
+from trainables.guarded import guarded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 1 the masks cannot be used, 2 bad usage."""
     options = _parser().parse_args(arguments)
-    try:
-        description = read_classes(options.classes)
-        names = [info.name for info in description.classes]
-        masks, kinds = open_asked(options, description, {options.predictions.name: options.predictions})
-        splits = measure_masks(masks, names, kinds, iou_limit=options.iou, connectivity=options.connectivity)
-        tables = failure_tables(splits, names, iou_limit=options.iou)
-        write_failures(tables, splits, masks, description.classes, options.out)
-    except SegsweepError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"{options.out} cannot be written: {error}", file=sys.stderr)
-        return 1
+    return guarded(lambda: _run(options), interrupted="interrupted", elsewhere="--out DIR")
+
+
+def _run(options: argparse.Namespace) -> int:
+    description = read_classes(options.classes)
+    names = [info.name for info in description.classes]
+    masks, kinds = open_asked(options, description, {options.predictions.name: options.predictions})
+    splits = measure_masks(masks, names, kinds, iou_limit=options.iou, connectivity=options.connectivity)
+    tables = failure_tables(splits, names, iou_limit=options.iou)
+    write_failures(tables, splits, masks, description.classes, options.out)
     for note in (*masks.notes, kinds_text(names, kinds)):
         print(f"note: {note}")
     failing = [len(tables[name]) for name in ("failures", "component_failures")]
@@ -56,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=commands.prog("analysis.failures"),
-        description="Finds the regions and connected components that a model's masks get wrong, measures the causes, "
+    parser = command_parser(
+        "analysis.failures",
+        "Finds the regions and connected components that a model's masks get wrong, measures the causes, "
         "and gives each wrong pixel a type; docs/METRICS.md defines them.",
     )
     add_mask_flags(parser, out="failures")

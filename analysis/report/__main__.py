@@ -25,10 +25,9 @@ from analysis.report.writing import Report, write_report
 from analysis.results import Results, build_results
 from sweep.verify import open_data, open_run
 from trainables import commands, plugins
-from trainables.data.flags import add_data_root_flag
-from trainables.data.reading.names import expanded
-from trainables.errors import INTERRUPTED, SegsweepError
-from trainables.flags import MOST_PICTURES, share, whole
+from trainables.data.flags import add_run_flags
+from trainables.flags import MOST_PICTURES, command_parser, share, whole
+from trainables.guarded import guarded, say_error
 from trainables.labels import CHIEF
 
 
@@ -36,22 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 1 something failed, 2 bad usage, 130 interrupted."""
     options = _parser().parse_args(arguments)
     console = Console(highlight=False)
-    try:
-        report = _run(options, console)
-    except SegsweepError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
-        return error.exit_code
-    except OSError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"error: the report cannot be written ({error}): free space, or move what is in its place", markup=False
-        )
-        return 1
-    except KeyboardInterrupt:
-        again = commands.command("analysis.report", *(arguments if arguments is not None else sys.argv[1:]))
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"interrupted; finished evaluations are kept, go on with: {again}", markup=False
-        )
-        return INTERRUPTED
+    again = commands.command("analysis.report", *(arguments if arguments is not None else sys.argv[1:]))
+    return guarded(
+        lambda: _tell(_run(options, console), options, console),
+        interrupted=f"interrupted; finished evaluations are kept, go on with: {again}",
+    )
+
+
+def _tell(report: Report, options: argparse.Namespace, console: Console) -> int:
     for line in answer_lines(report, save_asked=options.save_predictions is not None):
         if console.is_terminal and line.startswith(("answer", " ")):
             line = textwrap.fill(line, console.width, subsequent_indent=" " * 10)
@@ -59,10 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for text in report.warnings:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"warning: {text}", markup=False)
     for part in report.failed:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"error: could not be made: {part.what}: {' '.join(part.error.split())} (traceback: {part.log})",
-            markup=False,
-        )
+        say_error(f"could not be made: {part.what}: {' '.join(part.error.split())} (traceback: {part.log})")
     return 1 if report.failed else 0
 
 
@@ -157,15 +145,13 @@ def _plain() -> Iterator[OnStep]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=commands.prog("analysis.report"),
-        description="Evaluates a sweep's checkpoints and writes RUN/report: report.html, tables, figures, failures.",
+    parser = command_parser(
+        "analysis.report",
+        "Evaluates a sweep's checkpoints and writes RUN/report: report.html, tables, figures, failures.",
         epilog="Evaluating a checkpoint on the test split for the first time is written to test_openings.jsonl beside "
         "the run. Evaluations are kept: a second report takes seconds and opens nothing.",
     )
-    parser.add_argument("run", type=expanded, metavar="RUN", help="the folder of a run, such as runs/NAME")
-    add_data_root_flag(parser)
-    plugins.add_flag(parser)
+    add_run_flags(parser)
     parser.add_argument("--plain-progress", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--split", choices=("test", "val"), default="test", help="where to evaluate (default: test)")
     parser.add_argument(

@@ -13,8 +13,8 @@ from sweep.tracking.base import TrackedSweep, chosen
 from sweep.tracking.flags import add_track_flag, trackers_of
 from sweep.tracking.follower import Followers
 from sweep.verify import open_run
-from trainables import commands
-from trainables.data.reading.names import expanded
+from trainables.data.flags import add_run
+from trainables.flags import command_parser
 from trainables.guarded import guarded
 from trainables.run_folder import REPORT_FILE, report_folder
 
@@ -24,13 +24,12 @@ SECONDS = 600.0
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    flags = argparse.ArgumentParser(
-        prog=commands.prog("sweep.tracking"),
-        description="Write the trials of a sweep that is not running, and its report (on test, else on val), to W&B or "
-        "to the trackers that --track names. What is there already is not written twice.",
-        allow_abbrev=False,
+    flags = command_parser(
+        "sweep.tracking",
+        "Write the trials of a sweep that is not running, and its report (on test, else on val), to W&B or to the "
+        "trackers that --track names. What is there already is not written twice.",
     )
-    flags.add_argument("run", type=expanded, metavar="RUN", help="folder of the run, such as runs/NAME")
+    add_run(flags)
     flags.add_argument("--wandb", choices=("offline", "online"), help="W&B (default: offline, without --track)")
     flags.add_argument("--wandb-project", metavar="NAME", help="default: the sweep's own")
     add_track_flag(flags)

@@ -16,13 +16,16 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from timm.layers import Conv2dSame
 
 from analysis import export, load_model
 from analysis.export import __main__ as command
 from analysis.export import card
 from analysis.export import graph as graphs
-from analysis.export.graph import ExportError, RawImages, metadata_of, traced
+from analysis.export.graph import ExportError, traced
+from analysis.export.metadata import metadata_of
 from analysis.export.parity import Parity, compare, onnx_runner
+from analysis.export.pooling import PoolToCells, pool_in_any_format
 from analysis.predicting import Predictor
 from trainables.data.resizing import content_size, fit_image
 from trainables.latency import Latency
@@ -46,6 +49,12 @@ def trained(original):
     return load_model(original[1])
 
 
+def with_model(trained, model):
+    other = copy.copy(trained)
+    object.__setattr__(other, "model", model)
+    return other
+
+
 def with_resize(record, resize):
     return dataclasses.replace(record, config=dataclasses.replace(record.config, resize=resize))
 
@@ -59,7 +68,7 @@ def graph(trained):
 def written(original, graph, tmp_path_factory):
     """The command, once: what it printed, and its file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "traced", lambda trained: graph)
+        patch.setattr(command, "traced", lambda trained, **options: graph)
         out = tmp_path_factory.mktemp("out") / "net.onnx"
         told = io.StringIO()
         patch.setattr(sys, "stdout", told)
@@ -165,7 +174,7 @@ def test_code_on_the_card_predicts_as_predict_does(written, trained, original, t
 
 
 def test_program_of_torch_is_written_too(original, graph, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "traced", lambda trained: graph)
+    monkeypatch.setattr(command, "traced", lambda trained, **options: graph)
     out = tmp_path / "net.pt2"
     moved = copy_run(original[1] / "best" / "best", tmp_path / "elsewhere")
     assert export.main([str(moved), "--format", "torch_export", "--out", str(out)]) == 0
@@ -184,7 +193,7 @@ def test_program_of_torch_is_written_too(original, graph, tmp_path, monkeypatch,
     ],
 )
 def test_what_cannot_be_asked_for_is_refused(original, graph, tmp_path, monkeypatch, capsys, arguments, code, told):
-    monkeypatch.setattr(command, "traced", lambda trained: graph)
+    monkeypatch.setattr(command, "traced", lambda trained, **options: graph)
     taken = tmp_path / "taken.onnx"
     taken.write_text("mine")
     words = [word.format(taken=taken) for word in arguments]
@@ -202,7 +211,7 @@ def test_without_the_packages_one_sentence_says_how_to_get_them(graph, monkeypat
 
 def test_a_file_that_computes_something_else_is_not_kept(original, graph, tmp_path, monkeypatch, capsys):
     wrong = Parity(8, 100, 0.5, None, None, Latency(1.0), Latency(1.0), "x")
-    monkeypatch.setattr(command, "traced", lambda trained: graph)
+    monkeypatch.setattr(command, "traced", lambda trained, **options: graph)
     monkeypatch.setattr(command, "compare", lambda *arguments, **options: wrong)
     monkeypatch.setattr(command, "onnx_bytes", lambda *arguments, **options: b"")
     monkeypatch.setattr(command, "onnx_runner", lambda content: (None, ""))
@@ -219,10 +228,8 @@ class Stubborn(torch.nn.Module):
 
 
 def test_a_model_that_cannot_be_traced_is_one_clear_error(trained):
-    odd = copy.copy(trained)
-    object.__setattr__(odd, "model", Stubborn())
     with pytest.raises(ExportError, match=r"lraspp_mobilenet_v3_large cannot be traced for images of any size"):
-        traced(odd)
+        traced(with_model(trained, Stubborn()))
 
 
 def test_tensorflows_padding_is_constant_where_strides_divide_the_sides():
@@ -235,20 +242,46 @@ def test_tensorflows_padding_is_constant_where_strides_divide_the_sides():
         assert torch.equal(fixed(images)["out"], model(images)["out"])
 
 
-def test_model_with_tensorflows_padding_is_exported_for_multiples_of_32(trained):
-    lite = copy.copy(trained)
+class Small(torch.nn.Module):
+    """A model of one layer between two convolutions."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.normalisation = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
+        self.first, self.layer, self.last = torch.nn.Conv2d(3, 8, 3, padding=1), layer, torch.nn.LazyConv2d(3, 1)
+
+    def forward(self, images, *, resize=True):
+        logits = self.last(self.layer(self.first(images)))
+        return {"out": torch.nn.functional.interpolate(logits, images.shape[-2:], mode="bilinear")}
+
+
+KINDS = {
+    "padding that depends on the size": (lambda: Small(Conv2dSame(8, 8, 3, stride=2)), 32),
+    "pooling to several cells": (lambda: Small(torch.nn.AdaptiveAvgPool2d(3)), 1),
+    "patches": (lambda: build_model("linear_test_vit", ["left", "right", "dot"]), 16),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_models_are_written_for_any_size(kind, trained):
+    make, multiple = KINDS[kind]
     torch.manual_seed(0)
-    model = build_model("lraspp_efficientnet_lite0", ["left", "right", "dot"], weights="none").eval()
-    object.__setattr__(lite, "model", model)
-    graph = traced(lite)
-    assert graph.module.multiple == 32 and graph.input_size((100, 300)) == (96, 288)
-    about = metadata_of(lite, graph)
-    assert "multiples of 32" in about["input"]
-    run, _ = onnx_runner(graphs.onnx_bytes(graph, about))
-    images = np.random.default_rng(0).integers(0, 256, (1, 64, 160, 3), dtype=np.uint8)
+    model = make().eval()
     with torch.no_grad():
-        expected = RawImages(lite)(torch.from_numpy(images)).numpy()
-    np.testing.assert_allclose(run(images), expected, rtol=1e-3, atol=1e-5)
+        model(torch.zeros(1, 3, 96, 96))  # lazy layers get their sizes
+    net = with_model(trained, model)
+    graph = traced(net)
+    assert graph.module.multiple == multiple and graph.input_size((100, 300))[0] % multiple == 0
+    about = metadata_of(net, graph)
+    assert ("multiples of" in about["input"]) is (multiple > 1)
+    run, _ = onnx_runner(graphs.onnx_bytes(graph, about))
+    for size in ((96, 224), (192, 64)):
+        images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
+        with torch.no_grad():
+            expected = model(to_input(torch.from_numpy(images), net.normalisation, "cpu"))["out"].numpy()
+            program = graph.program.module()(torch.from_numpy(images)).numpy()
+        np.testing.assert_allclose(program, expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(run(images), expected, rtol=1e-3, atol=1e-4)
 
 
 def _ends(path):
@@ -256,10 +289,44 @@ def _ends(path):
     return loaded.graph.input[0], loaded.graph.output[0]
 
 
-def test_pooling_to_several_cells_is_refused_for_onnx_before_it_is_traced():
-    with torch.device("meta"):
-        upernet, unet = (build_model(f"{head}_resnet18", ("a", "b")) for head in ("upernet", "unet"))
-    with pytest.raises(ExportError, match="give --format torch_export"):
-        graphs.check_format(upernet, "onnx")
-    graphs.check_format(upernet, "torch_export")
-    graphs.check_format(unet, "onnx")
+@pytest.mark.parametrize("cells", [2, 3, 6, (3, None), (4, 5)])
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (12, 8)])
+def test_pooling_to_cells_is_torchs_own(cells, size):
+    holder = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(cells), torch.nn.AdaptiveAvgPool2d(1))
+    maps = torch.randn(2, 3, *size)
+    expected = holder[0](maps)
+    pool_in_any_format(holder)
+    assert isinstance(holder[0], PoolToCells) and isinstance(holder[1], torch.nn.AdaptiveAvgPool2d)
+    torch.testing.assert_close(holder[0](maps), expected)
+
+
+class OfOneSize(torch.nn.Module):
+    """Its graph holds the size, as the position codes of some transformers do."""
+
+    def forward(self, images, *, resize=True):
+        places = torch.arange(images.shape[-1], dtype=torch.float32) / float(images.shape[-1])
+        return {"out": images[:, :3] + places}
+
+
+def test_a_model_whose_graph_holds_its_size_is_written_for_that_size(original, tmp_path, monkeypatch, capsys):
+    real = command.load_model
+    monkeypatch.setattr(
+        command, "load_model", lambda *place, **options: with_model(real(*place, **options), OfOneSize())
+    )
+    out = tmp_path / "net.onnx"
+    words = [str(original[1]), "--images", "2", "--out", str(out)]
+    assert export.main(words) == 1
+    told = capsys.readouterr().err
+    assert "cannot be traced for images of any size" in told and told.endswith(
+        ": --fixed-size writes it for images of one size\n"
+    )
+    assert not list(tmp_path.iterdir())
+    assert export.main([*words, "--fixed-size"]) == 0
+    assert "of 32x48 pixels and of no other size" in capsys.readouterr().out
+    assert [one.dim_param or one.dim_value for one in _ends(out)[0].type.tensor_type.shape.dim] == ["batch", 32, 48, 3]
+
+
+def test_a_file_of_one_size_keeps_the_aspect_of_images_as_their_training_did(trained):
+    cropping = with_model(dataclasses.replace(trained, record=with_resize(trained.record, CROP)), trained.model)
+    graph = traced(with_model(cropping, OfOneSize()), fixed=(32, 48))
+    assert metadata_of(cropping, graph)["resize"] == LETTERBOX and graph.input_size((90, 200)) == (32, 48)

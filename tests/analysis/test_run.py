@@ -168,11 +168,11 @@ def test_sweep_is_run_by_the_command_and_its_lines_are_passed_on(
     ("program", "error", "message"),
     [
         (
-            "import sys; print('error no room\\n  free it', file=sys.stderr); sys.exit(1)",
+            "import sys; print('error: no room\\n  free it', file=sys.stderr); sys.exit(1)",
             SegsweepError,
             "no room\n  free",
         ),
-        ("import sys; print('error runs/x exists', file=sys.stderr); sys.exit(2)", UsageError, "^runs/x exists$"),
+        ("import sys; print('error: runs/x exists', file=sys.stderr); sys.exit(2)", UsageError, "^runs/x exists$"),
         ("import os; os.kill(os.getpid(), 9)", SegsweepError, "ended by SIGKILL"),
         ("import sys; sys.exit(130)", SegsweepError, "was interrupted"),
     ],

@@ -18,4 +18,5 @@ def twin(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Twin:
     assert done.returncode == 0, done.stdout + done.stderr
     whole = Twin(runs / NAME)
     assert {phase for kind, phase, *_ in whole.story if kind == "suggested"} == {"search", "finish", "confirm"}
+    assert whole.story[-1][0] == "refitted"
     return whole

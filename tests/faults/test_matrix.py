@@ -5,6 +5,8 @@ One run is hit by the same fault at one moment after the other, resumed each tim
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import shutil
 import signal
@@ -38,6 +40,7 @@ MOMENTS: dict[str, Callable[[Path, int], bool]] = {
     "between trials": lambda run_dir, pid: len(events(run_dir, "ended")) >= 2,
     "finishing": _phase("finish"),
     "confirming": _phase("confirm"),
+    "refitting": lambda run_dir, pid: len(events(run_dir, "refit_epoch")) >= 1,
     "reporting": _reporting,
 }
 """In the order of a sweep: each comes after the sweep was resumed from the one before."""
@@ -59,17 +62,20 @@ def _kill(kind: str) -> Callable[[Started], None]:
     return kill
 
 
-STOPPING: dict[str, tuple[Callable[[Started], None], int]] = {
-    "driver killed": (lambda driver: driver.process.kill(), -signal.SIGKILL),
-    "SIGTERM": (lambda driver: driver.process.terminate(), 130),
-    "SIGHUP": (lambda driver: driver.signal_group(signal.SIGHUP), 130),
-    "SIGINT twice": (_double_interrupt, 130),
-    "raylet killed": (_kill("raylet"), 1),
-    "GCS killed": (_kill("gcs"), 1),
-    "node killed": (_kill("node"), 1),
+SIGNALS: tuple[Callable[[Started], None], ...] = (
+    lambda driver: driver.process.terminate(),
+    lambda driver: driver.signal_group(signal.SIGHUP),
+    _double_interrupt,
+)
+STOPPING: dict[str, tuple[tuple[Callable[[Started], None], ...], int]] = {
+    "driver killed": ((lambda driver: driver.process.kill(),), -signal.SIGKILL),
+    "SIGTERM, SIGHUP, SIGINT twice": (SIGNALS, 130),
+    "raylet killed": ((_kill("raylet"),), 1),
+    "GCS killed": ((_kill("gcs"),), 1),
+    "node killed": ((_kill("node"),), 1),
 }
-"""What ends the command, and the exit code that says so."""
-NO_RAY_WHILE = ("reporting",)
+"""What ends the command, where there are several in turn, and the exit code that says so."""
+NO_RAY_WHILE = ("refitting", "reporting")
 
 
 def hit(
@@ -96,9 +102,9 @@ def leftovers() -> list[Path]:
 
 @pytest.mark.parametrize("fault", list(STOPPING))
 def test_what_ends_a_sweep_changes_nothing_of_it(fault: str, twin: Twin, mini_root: Path, tmp_path: Path) -> None:
-    strike, expected = STOPPING[fault]
+    strikes, expected = STOPPING[fault]
     run_dir, command = tmp_path / NAME, flags_of(mini_root, tmp_path)
-    for moment in MOMENTS:
+    for strike, moment in zip(itertools.cycle(strikes), MOMENTS, strict=False):
         if moment in NO_RAY_WHILE and expected == 1:
             continue
         code, seconds, output = hit(command, run_dir, moment, strike, tmp_path / "log")
@@ -130,6 +136,32 @@ def test_killed_workers_are_replaced(twin: Twin, mini_root: Path, tmp_path: Path
     assert Twin(run_dir) == twin
 
 
+def test_data_that_is_away_stops_the_sweep_and_costs_no_trial(twin: Twin, mini_root: Path, tmp_path: Path) -> None:
+    """All of it, a folder of it, one image; images are read in every epoch, since nothing is decoded before."""
+    root = shutil.copytree(mini_root, tmp_path / "data")
+    run_dir, command, away = tmp_path / NAME, [*flags_of(root, tmp_path), "--cache-limit", "0"], tmp_path / "away"
+    seen = json.loads((twin.run_dir / "splits.json").read_text())["val"]
+    for moment, place in (
+        ("in an epoch", root),
+        ("between trials", root / "masks"),
+        ("confirming", root / "images" / f"{seen[0]}.png"),
+    ):
+        code, seconds, output = hit(command, run_dir, moment, lambda _: place.rename(away), tmp_path / "log")  # noqa: B023
+        assert code == 1 and seconds < 20, f"{moment}: {output}"
+        cure = "bring it back" if place == root else "restore the file"
+        assert place.name in output and cure in output and f"--resume --name {NAME}" in output, output
+        assert "Traceback" not in output, f"{moment}: {output}"
+        command = resume_of(tmp_path)
+        before = events(run_dir)
+        refused = run("sweep.run", *command)
+        assert refused.returncode == 1 and place.stem in refused.stderr and "Traceback" not in refused.stderr
+        assert events(run_dir) == before
+        away.rename(place)
+    last = run("sweep.run", *command)
+    assert last.returncode == 0, last.stdout + last.stderr
+    assert Twin(run_dir) == twin
+
+
 CLOCK = """
 import datetime, time
 real = time.time
@@ -152,7 +184,7 @@ def test_what_happens_to_files_between_two_commands_changes_nothing(
     """Torn and lost files, a moved run folder, another working directory, two resumes at once, an earlier clock."""
     runs = tmp_path / "runs"
     run_dir, log = runs / NAME, tmp_path / "log"
-    kill = STOPPING["driver killed"][0]
+    ((kill,), _) = STOPPING["driver killed"]
     hit(flags_of(mini_root, runs), run_dir, "in an epoch", kill, log)
     with (run_dir / "journal.jsonl").open("a") as journal:
         journal.write('{"seq":99,"event":"resu')  # the line that a power cut tears

@@ -1,4 +1,4 @@
-"""One small sweep with a search, a stopped trial that is finished, a confirmation and a report: what it came to."""
+"""One small sweep with a search, a stopped trial that is finished, a confirmation, a refit and a report."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ start:
 
 
 def flags_of(root: Path, runs: Path) -> list[str]:
-    """Of the sweep: four trials of four epochs, of which one is stopped; two configurations with two fresh seeds."""
+    """Of the sweep: four trials of four epochs, of which one is stopped; two fresh seeds of two; the winner's refit."""
     runs.mkdir(exist_ok=True)
     (runs / "space.yaml").write_text(SPACE)
     data = ["--data", "folder", "--data-root", str(root), "--set", "image_size=48x64", "--set", "batch_size=4"]
-    budget = ["--trials", "4", "--max-epochs", "4", "--confirm", "2", "--concurrent", "1"]
+    budget = ["--trials", "4", "--max-epochs", "4", "--confirm", "2", "--refit", "--concurrent", "1"]
     rest = ["--runs-dir", str(runs), "--name", NAME, "--wandb", "disabled", "--no-dashboard"]
     return ["--space", str(runs / "space.yaml"), *data, *budget, *rest]
 
@@ -79,6 +79,8 @@ def told(run_dir: Path) -> list[tuple[Any, ...]]:
                 story.append(("result", event["trial_id"], event["epoch"], tuple(sorted(event["metrics"].items()))))
             case "decision" | "ended":
                 story.append((event["event"], event["trial_id"], event.get("state"), event["reason"]))
+            case "refitted":
+                story.append(("refitted", event["of"], event["epochs"], event["sha256"]))
             case "verdict":
                 said = {key: value for key, value in event.items() if key not in ("seq", "time", "seal")}
                 story.append(("verdict", json.dumps(said, sort_keys=True)))

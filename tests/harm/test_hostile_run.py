@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,71 +16,13 @@ import sweep.tracking
 import trainables.train
 from sweep import run
 from sweep.journal import Journal
-from sweep.session import Session
 from trainables import commands
 from trainables.data.base import DATASETS
 
-from ..analysis.small_run import make_data, make_run_to_go_on_with, tell_trial
-from ..copies import copy_run
+from ..analysis.small_run import tell_trial
+from .scene import Scene, unharmed
 
 HOSTILE_NAMES = ("../../victim", "{victim}", "..", "a/../../../victim", ".hidden")
-
-
-class Scene:
-    """A run in `runs/mine`, made by nobody we know, beside things that belong to the user.
-
-    Attributes:
-        base: Everything lies below it.
-        run_dir: The run.
-        victim: A folder of the user's.
-    """
-
-    def __init__(self, base: Path) -> None:
-        self.base = base
-        self.run_dir = base / "runs" / "mine"
-        self.victim = base / "victim"
-
-    def snapshot(self) -> dict[str, str]:
-        """The hash of every file outside the run folder, and where links lead."""
-        found = {}
-        for path in sorted(self.base.rglob("*")):
-            if self.run_dir in (path, *path.parents) or "cache" in path.relative_to(self.base).parts:
-                continue
-            name = path.relative_to(self.base).as_posix()
-            if path.is_symlink():
-                found[name] = f"-> {os.readlink(path)}"
-            elif path.is_file():
-                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-            else:
-                found[name] = "folder"
-        return found
-
-
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base with a run that every command accepts."""
-    base = tmp_path_factory.mktemp("honest")
-    data = make_data(base / "data")
-    make_run_to_go_on_with(base / "runs" / "mine", data)
-    return base
-
-
-@pytest.fixture
-def scene(honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """A copy of it that a test may spoil."""
-    base = tmp_path / "base"
-    copy_run(honest, base)
-    path = base / "runs" / "mine" / "manifest.json"
-    path.write_text(path.read_text().replace(str(honest), str(base)))
-    victim = base / "victim"
-    (victim / "epoch-0001").mkdir(parents=True)
-    for name in ("precious.txt", "results.npz", "evaluation.json", "model.safetensors", "trial.json", "000000.png"):
-        (victim / name).write_text("mine")
-        (victim / "epoch-0001" / name).write_text("mine")
-    monkeypatch.chdir(base)
-    monkeypatch.setattr(Session, "_search", lambda self, conductor: None)  # Ray would only train
-    monkeypatch.setattr("sweep.session.report_on_val", lambda *args, **options: True)
-    yield Scene(base)
 
 
 COMMANDS: dict[str, Callable[[Path], int]] = {
@@ -103,12 +43,6 @@ def call(name: str, scene: Scene) -> int:
         return COMMANDS[name](scene.run_dir)
     except SystemExit as stop:
         return int(str(stop.code))
-
-
-def unharmed(before: dict[str, str], scene: Scene) -> bool:
-    after = scene.snapshot()
-    openings = "runs/test_openings.jsonl"  # ours, and written down before test is looked at
-    return {k: v for k, v in after.items() if k != openings} == {k: v for k, v in before.items() if k != openings}
 
 
 @pytest.mark.parametrize("command", ["report on val", "resume"])

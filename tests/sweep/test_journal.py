@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,36 @@ def test_event_that_could_not_be_synced_reaches_nobody_and_the_next_one_is_sound
         journal.append("kept")
     with Journal(path) as again:
         assert [event["event"] for event in again.events[5:]] == ["kept"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("together", [False, True])
+def test_signal_while_an_event_is_written_does_not_part_the_file_from_what_follows(
+    path: Path, number: signal.Signals, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*signalled: Any) -> None:
+        raise KeyboardInterrupt
+
+    whole = os.fsync
+    seen: list[str] = []
+    before = signal.signal(number, interrupt)
+    try:
+        with Journal(path) as journal:
+            journal.follow(lambda event: seen.append(event["event"]), replay=False)
+            monkeypatch.setattr(os, "fsync", lambda file: (whole(file), os.kill(os.getpid(), number))[0])
+            with pytest.raises(KeyboardInterrupt):
+                if together:
+                    with journal.together():
+                        journal.append("first")
+                else:
+                    journal.append("first")
+            assert signal.getsignal(number) is interrupt
+            monkeypatch.setattr(os, "fsync", whole)
+            journal.append("interrupted")
+    finally:
+        signal.signal(number, before)
+    with Journal(path) as journal:
+        assert [event["event"] for event in journal.events[5:]] == seen == ["first", "interrupted"]
 
 
 def test_empty_file_is_an_empty_journal(tmp_path: Path) -> None:

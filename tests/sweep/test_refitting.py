@@ -26,7 +26,7 @@ from sweep.refitted import last_refit, refit_text
 from sweep.refitting import Refit, refit_winner
 from trainables import apart, commands
 from trainables.cost import Cost
-from trainables.errors import SegsweepError
+from trainables.errors import MachineError, SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.labels import BEST
 
@@ -273,6 +273,34 @@ def test_refit_that_fails_leaves_the_sweep_as_it_is_and_says_why(
     (event,) = conductor.journal.of("refit_over")
     assert (event["by"], event["reason"]) == ("error", told)
     assert not (stage.run_dir / "refit").exists()
+
+
+def test_machine_that_fails_stops_the_refit_and_the_same_command_goes_on(ended: tuple[Stage, Conductor]) -> None:
+    stage, conductor = ended
+    stage.trains("if epoch == 3: raise SystemExit(print('No space left; free disk space', file=sys.stderr) or 75)")
+    with pytest.raises(MachineError, match=r"refit-t\d+: No space left; free disk space[\s\S]*--resume --name"):
+        stage.refit(conductor)
+    assert names(conductor.journal) == ["refit_epoch"] * 2
+    stage.trains()
+    stage.refit(conductor)
+    assert names(conductor.journal) == ["refit_epoch"] * EPOCHS + ["refitted"]
+
+
+def test_training_in_a_process_of_its_own_knows_a_fault_of_the_machine(
+    mini_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = str(mini_data.data.root)
+    asked = apart.Training({}, mini_data, root, tmp_path, "refit-t000", Execution()).to_json()
+    monkeypatch.setattr(apart, "end_with_parent", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *how: None)
+    monkeypatch.setattr(sys, "argv", ["apart"])
+    for line, code, told in (
+        (asked.replace(json.dumps(root), json.dumps(f"{root}-away")), 75, "does not exist"),
+        (asked, 1, "image_size"),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(line + "\n"))
+        assert apart.main() == code
+        assert told in capsys.readouterr().err
 
 
 def test_machine_without_the_device_of_the_trials_does_not_refit(

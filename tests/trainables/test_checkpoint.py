@@ -268,6 +268,16 @@ def test_published_model_gives_equal_outputs_in_evaluation_mode(mini_data: Trial
         assert torch.equal(model(images)["out"], trial.model(images)["out"])
 
 
+def test_weights_of_a_model_that_is_built_otherwise_by_now_are_one_error(
+    trained: tuple[Trial, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(trained[1], tmp_path / "best" / "flip", label="flip")
+    name = "trainables.checkpoint.build_model"
+    monkeypatch.setattr(name, lambda *_, **__: torch.nn.Conv2d(99, 99, 99))
+    with pytest.raises(CheckpointError, match=r"does not fit \w+ as this project .* manifest.json"):
+        rebuild_model(tmp_path / "best" / "flip")
+
+
 @pytest.mark.parametrize("note", ["", "notes.txt", ".DS_Store"])
 def test_publishing_again_replaces_the_model_and_nothing_else(
     trained: tuple[Trial, Path], tmp_path: Path, note: str

@@ -22,16 +22,18 @@ def raising(error: BaseException) -> Callable[[], int]:
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
-        (DataError("no [mask] of a.png"), 1, "error no [mask] of a.png"),
-        (UsageError("--seeds 1: give 2"), 2, "error --seeds 1: give 2"),
-        (OSError(28, "No space left", "x.csv"), 1, "x.csv': free space, or move what is in its place"),
+        (DataError("no [mask] of a.png"), 1, "error: no [mask] of a.png"),
+        (UsageError("--seeds 1: give 2"), 2, "error: --seeds 1: give 2"),
+        (OSError(28, "No space left", "x.csv"), 1, "x.csv cannot be read or written (No space left): free disk space"),
+        (PermissionError(13, "Permission denied", "[x]"), 1, "[x] cannot be read or written (Permission denied): let"),
+        (OSError(21, "Is a directory", "x"), 1, "move what is in its place, or give --out DIR"),
         (KeyboardInterrupt(), 130, "go on [so]"),
     ],
 )
 def test_what_a_user_can_mend_is_one_error_and_an_exit_code(
     error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert guarded(raising(error), interrupted="go on [so]") == code
+    assert guarded(raising(error), interrupted="go on [so]", elsewhere="--out DIR") == code
     out, errors = capsys.readouterr()
     assert out == "" and told in errors and "Traceback" not in errors
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import Counter, defaultdict
@@ -32,8 +31,9 @@ from trainables.data.reading.files import strange_kind, strange_text
 from trainables.data.reading.stored import is_transparent, stored_text
 from trainables.data.splits.complete import PARTS
 from trainables.data.splits.given import NEAR_DUPLICATES, make_splits
-from trainables.errors import DataError, SegsweepError
-from trainables.flags import whole
+from trainables.errors import DataError
+from trainables.flags import command_parser, whole
+from trainables.guarded import guarded
 from trainables.places import OnProgress
 from trainables.words import counted, some_of
 
@@ -368,15 +368,14 @@ def _print(console: Console, data: SegmentationData, splits: Splits, result: Che
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    console = Console(stderr=True, soft_wrap=True)
-    try:
-        plugins.load_given(arguments)
-    except SegsweepError as error:
-        console.print(f"[red]error[/] {escape(str(error))}")
-        return error.exit_code
-    parser = argparse.ArgumentParser(
-        prog=commands.prog("trainables.data.check"),
-        description="Check a data set: every fault of every file, as every sweep does before its first trial.",
+    return guarded(lambda: _run(arguments), interrupted="interrupted; what was found of whole files is remembered")
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    plugins.load_given(arguments)
+    parser = command_parser(
+        "trainables.data.check",
+        "Check a data set: every fault of every file, as every sweep does before its first trial.",
         epilog="Exit codes: 0 fit to train on, 1 faults, 2 bad usage.",
     )
     add_data_flags(parser)
@@ -384,22 +383,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of drawn splits (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
-    try:
-        data = DATASETS.get(options.data)(root=options.data_root, download=options.download)
-        columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("checking", total=None)
+    data = DATASETS.get(options.data)(root=options.data_root, download=options.download)
+    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True, soft_wrap=True), transient=True) as bar:
+        task = bar.add_task("checking", total=None)
 
-            def show(done: int, total: int) -> None:
-                bar.update(task, completed=done, total=total)
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
 
-            splits = make_splits(
-                data, splits=options.splits, group_by=options.group_by, seed=options.seed, progress=show
-            )
-            result = check(data, splits, progress=show)
-    except SegsweepError as error:
-        console.print(f"[red]error[/] {escape(str(error))}")
-        return error.exit_code
+        splits = make_splits(data, splits=options.splits, group_by=options.group_by, seed=options.seed, progress=show)
+        result = check(data, splits, progress=show)
     if options.json:
         print(json.dumps(as_json(data, splits, result), indent=1))
     else:

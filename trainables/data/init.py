@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,12 +27,15 @@ from trainables.data.layouts.finding import Finding, Said, SaidClass, UndecidedE
 from trainables.data.layouts.sheet import contact_sheet, is_sheet
 from trainables.data.layouts.survey import survey
 from trainables.data.layouts.tree import SHEET_FILE
+from trainables.data.presence import shown_faults
 from trainables.data.reading.files import require_root, span
 from trainables.data.reading.names import expanded
 from trainables.data.small_objects import lost_parts
 from trainables.data.usual_size import usual_size
-from trainables.errors import DataError, SegsweepError, UsageError
+from trainables.errors import DataError, UsageError
 from trainables.files import write_atomically
+from trainables.flags import command_parser
+from trainables.guarded import guarded
 from trainables.options import CROP
 from trainables.words import counted, some_of
 
@@ -41,18 +45,16 @@ _NAMED, _NOTES = 6, 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    console, told = Console(stderr=True, soft_wrap=True), Console(soft_wrap=True)
     options = parser().parse_args(arguments)
-    try:
-        extra = _said(options)
-        root = require_root(options.folder, "init", "images and masks", "name the folder that holds both")
-        lines = initialise(root, extra)
-    except SegsweepError as error:
-        console.print(f"[red]error[/] {escape(str(error))}")
-        return error.exit_code
-    for line in lines:
+    return guarded(lambda: _run(options), interrupted="interrupted; the same command does it again")
+
+
+def _run(options: argparse.Namespace) -> int:
+    root = require_root(options.folder, "init", "images and masks", "name the folder that holds both")
+    console = Console(soft_wrap=True)
+    for line in initialise(root, _said(options)):
         name, _, rest = line.partition("  ")
-        told.print(f"[bold]{name}[/]{' ' * max(1, 11 - len(name))}{escape(rest)}")
+        console.print(f"[bold]{name}[/]{' ' * max(1, 11 - len(name))}{escape(rest)}")
     return 0
 
 
@@ -65,7 +67,7 @@ def initialise(root: Path, extra: Said) -> list[str]:
 
     Raises:
         UndecidedError: If something cannot be known; with the question.
-        DataError: If the folder cannot be read or written.
+        DataError: If the folder cannot be read or written, or its masks show less than two classes.
     """
     description = root / DATASET_FILE
     finding, drawn = _found(root, extra)
@@ -79,9 +81,15 @@ def initialise(root: Path, extra: Said) -> list[str]:
     )
     values = data.stored_values()
     pixels = np.zeros((len(facts), VOID + 1), np.int64)
+    stored: Counter[int] = Counter()
     for row, fact in enumerate(facts):
-        for value, count in data.stored_counts(fact.pixels).items():
+        counts = data.stored_counts(fact.pixels)
+        stored.update(counts)
+        for value, count in counts.items():
             pixels[row, values.get(value, VOID)] += count
+    faults, _ = shown_faults(data, {}, None if any(fact.fault for fact in facts) else stored)
+    if faults:
+        raise DataError(f"{root}: {faults[0].detail}")
     presence = pixels[:, : len(data.classes)] > 0
     shares = pixels.sum(axis=0) / max(1, int(pixels.sum()))
     captions = [f"{info.name}  {shares[place]:.1%}" for place, info in enumerate(data.classes)]
@@ -125,9 +133,9 @@ def _found(root: Path, extra: Said) -> tuple[Finding, Sequence[str]]:
 
 def parser() -> argparse.ArgumentParser:
     """Of the command line."""
-    made = argparse.ArgumentParser(
-        prog=commands.prog("trainables.data.init"),
-        description="Look at a folder of images and masks, write dataset.yaml and contact_sheet.png into it, or ask.",
+    made = command_parser(
+        "trainables.data.init",
+        "Look at a folder of images and masks, write dataset.yaml and contact_sheet.png into it, or ask.",
         epilog="Exit codes: 0 written, 1 something has to be said or put right first, 2 bad usage.",
     )
     made.add_argument("folder", type=expanded, help="the folder that holds images and masks")

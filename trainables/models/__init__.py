@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trainables import lazy
-from trainables.commands import EXTRA_LITE, EXTRA_SMP
+from trainables.commands import EXTRA_LITE, EXTRA_SMP, EXTRA_TRANSFORMERS
 from trainables.registry import Registry
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def _pattern() -> str:
     return (
         f"HEAD_BACKBONE with a head of {', '.join(HEADS)} and a backbone of torchvision such as resnet34, "
         f"efficientnet_b0 or convnext_tiny; with {EXTRA} also efficientnet_lite0 to 2 and timm's backbones; with "
-        f"{EXTRA_SMP} there SegFormer's mit_b0 to mit_b5, the heads {', '.join(of_library)}, and whole models as "
-        "smp/ARCHITECTURE_ENCODER such as smp/unetplusplus_resnet34"
+        f"{EXTRA_TRANSFORMERS} there SegFormer's mit_b0 to mit_b5; with {EXTRA_SMP} there the heads "
+        f"{', '.join(of_library)}, and whole models as smp/ARCHITECTURE_ENCODER such as smp/unetplusplus_resnet34"
     )
 
 

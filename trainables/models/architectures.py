@@ -18,7 +18,8 @@ from trainables.models.base import AuxWeight, SegmentationModel, Weights
 from trainables.models.efficientnet_lite import efficientnet_lite
 from trainables.models.heads import Head, auxiliary_head
 from trainables.models.initialisation import set_batch_norm_momentum
-from trainables.models.library import library_model, mit_backbone
+from trainables.models.library import library_model
+from trainables.models.mit import mit_backbone
 from trainables.models.own_weights import load_own
 from trainables.models.timm_backbones import timm_backbone
 from trainables.models.weight_files import path_of

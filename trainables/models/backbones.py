@@ -16,6 +16,9 @@ from torchvision.models._utils import IntermediateLayerGetter
 
 from trainables.models.weights import described, ensure_file, load_strictly, read_weights
 
+IMAGENET_NORMALISATION: Mapping[str, Sequence[float]] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+"""What images are normalised with where weights do not say otherwise."""
+
 
 @dataclass(frozen=True)
 class Features:

@@ -1,14 +1,13 @@
-"""What segmentation_models.pytorch has beside decoders: whole models by name, and the encoders of SegFormer."""
+"""Whole models of segmentation_models.pytorch by name."""
 
 from __future__ import annotations
 
 import functools
 import importlib
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from trainables.commands import EXTRA_SMP
 from trainables.errors import UsageError, WeightsError
 from trainables.models import FILE, WEIGHTS
-from trainables.models.backbones import Features
+from trainables.models.backbones import IMAGENET_NORMALISATION
 from trainables.models.base import SegmentationModel, Weights
 from trainables.models.hub_files import by_hand
 from trainables.models.own_weights import load_own
@@ -27,9 +26,6 @@ PREFIX = "smp/"
 """Begins the name of a whole model of the library: `smp/ARCHITECTURE_ENCODER`."""
 
 _USUAL = f"{PREFIX}segformer_"
-
-IMAGENET: Mapping[str, Sequence[float]] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-"""What images are normalised with where weights do not say otherwise."""
 
 REFUSED = {
     "dpt": "takes more of its encoder than feature maps, which no other part of a sweep knows",
@@ -91,35 +87,6 @@ class _Decoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class MixTransformer:
-    """The encoder of SegFormer (Xie et al., 2021), `mit_b0` to `mit_b5`, as a `Backbone`."""
-
-    name: str
-
-    normalisation: ClassVar[Mapping[str, Sequence[float]]] = IMAGENET
-    strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
-    multiple: ClassVar[int] = 1
-    min_train_batch: ClassVar[int] = 1
-
-    def build(self, levels: Sequence[str], *, dilated: bool, imagenet: bool) -> Features:
-        """As `Backbone.build`; it has no dilated form."""
-        places = {"low": 3, "aux": 4, "out": 5, "high": 5, "stride4": 2, "stride8": 3, "stride16": 4, "stride32": 5}
-        made = segmentation_models().encoders.get_encoder
-        body = _with_weights(self.name, lambda weights: made(self.name, weights=weights), imagenet=imagenet)
-        chosen = {level: places[level] for level in sorted(levels, key=places.__getitem__)}
-        return Features(_Encoder(body, chosen), _loaded(self.name, body) if imagenet else "")
-
-    def ensure_weights(self) -> None:
-        """As `Backbone.ensure_weights`; the library cannot fetch a file without building the encoder."""
-        self.build(("out",), dilated=False, imagenet=True)
-
-
-def mit_backbone(name: str) -> MixTransformer | None:
-    """The encoder of SegFormer of that name, or None."""
-    return MixTransformer(name) if re.fullmatch(r"mit_b[0-5]", name) else None
-
-
-@dataclass(frozen=True)
 class LibraryModel:
     """A whole model of the library: an architecture of it, with its defaults, on an encoder of it."""
 
@@ -149,6 +116,7 @@ class LibraryModel:
             lambda kind: made(self.architecture, self.encoder, encoder_weights=kind, **options),
             imagenet=imagenet,
         )
+        _drop_idle_layers(whole.encoder)
         model = SegmentationModel(
             _Encoder(whole.encoder, {str(place): place for place in range(len(whole.encoder.out_channels))}),
             _Decoder(whole.decoder, whole.segmentation_head),
@@ -235,6 +203,26 @@ def _with_weights(encoder: str, make: Callable[[str | None], Any], *, imagenet: 
             ) from error
 
 
+def _drop_idle_layers(encoder: nn.Module) -> None:
+    """Takes away the layers of an encoder that none of its maps needs: PSPNet asks for three stages of five."""
+    called: set[nn.Module] = set()
+    hooks = [one.register_forward_hook(lambda layer, _, __: called.add(layer)) for one in encoder.modules()]
+    training = encoder.training
+    with torch.no_grad():
+        encoder.eval()(torch.zeros(1, 3, 64, 64, device=next(encoder.parameters()).device))
+    encoder.train(training)
+    for hook in hooks:
+        hook.remove()
+
+    def idle(layer: nn.Module) -> bool:
+        return called.isdisjoint(layer.modules()) and next(layer.parameters(), None) is not None
+
+    for parent in [one for one in encoder.modules() if not idle(one)]:
+        for name, child in parent.named_children():
+            if idle(child):
+                setattr(parent, name, nn.Identity())
+
+
 def _by_hand(encoder: str) -> str:
     """Where an encoder's weights come from and where they go, to stand within an error; empty where it has none."""
     if encoder.startswith("tu-"):
@@ -258,11 +246,11 @@ def _normalisation(encoder: str, *, imagenet: bool) -> Mapping[str, Sequence[flo
         UsageError: If its weights want images of another kind than RGB on the scale 0 .. 1.
     """
     if not imagenet and not encoder.startswith("tu-"):
-        return IMAGENET
+        return IMAGENET_NORMALISATION
     try:
         told = segmentation_models().encoders.get_preprocessing_params(encoder)
     except ValueError:  # of timm, without weights
-        return IMAGENET
+        return IMAGENET_NORMALISATION
     if told["input_space"] != "RGB" or told["input_range"][-1] != 1:
         raise UsageError(
             f"the weights of {encoder} want {told['input_space']} images on the scale {told['input_range']}, which is "

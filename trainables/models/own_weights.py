@@ -71,8 +71,10 @@ def load_own(model: nn.Module, path: Path, name: str) -> Loaded:
     Raises:
         WeightsError: If the file holds no state dict, or fits less than `LEAST_SHARE` of the backbone.
     """
-    state = _read(path)
+    state = read_state(path)
     own = model.state_dict()
+    if renamed := getattr(model.backbone, "in_own_names", None):
+        state = renamed(state)
     readings = [_fitting(state, own, *reading) for reading in _readings(state)]
     fitting = max(readings, key=lambda found: _numbers({key: own[key] for key in found}))
     wanted = {key: tensor for key, tensor in own.items() if key.startswith("backbone.") and tensor.ndim > 0}
@@ -97,15 +99,24 @@ def _parts(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, cure: str = _CURE) -> dict[str, Tensor]:
+    """The tensors of a state dict in a file, read without running code.
+
+    Args:
+        path: A safetensors file, or one of torch that holds a state dict, perhaps below a usual key.
+        cure: What to do about one that cannot be read.
+
+    Raises:
+        WeightsError: If it cannot be read, or holds no state dict.
+    """
     if path.suffix == ".safetensors":
         try:
             return dict(load_file(path))
         except (OSError, SafetensorError) as error:
-            raise WeightsError(f"{path} cannot be read as a weights file ({error}); {_CURE}") from error
+            raise WeightsError(f"{path} cannot be read as a weights file ({error}); {cure}") from error
     with contextlib.suppress(OSError, ValueError):  # no archive: torch says what is wrong with it
         check_archive(path, together=True)
-    content: Any = read_weights(path, _CURE)
+    content: Any = read_weights(path, cure)
     while isinstance(content, Mapping) and not any(isinstance(one, Tensor) for one in content.values()):
         inner = next((content[key] for key in _NESTED if isinstance(content.get(key), Mapping)), None)
         if inner is None:
@@ -114,7 +125,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     named = content.items() if isinstance(content, Mapping) else ()
     tensors = {str(key): one for key, one in named if isinstance(one, Tensor)}
     if not tensors:
-        raise WeightsError(f"{path} holds no state dict; {_CURE}")
+        raise WeightsError(f"{path} holds no state dict; {cure}")
     return tensors
 
 
