@@ -155,7 +155,7 @@ class Nodes:
             try:
                 reports[node.id] = result_of(node, reference)
             except SegsweepError as error:
-                reports[node.id] = NodeReport(faults=(str(error),))
+                reports[node.id] = NodeReport(faults=(str(error).removeprefix(f"{node}: "),))
         return reports
 
     def _send(self, lacking: Mapping[Node, Sequence[str]]) -> None:
@@ -183,7 +183,8 @@ class Nodes:
 
     def first(self) -> tuple[Node, NodeReport]:
         """The first node that has room for a trial, on which is measured."""
-        node = next((one for one in self._known.values() if fits_on(one.machine, self._resources)), None)
+        ready = [node for node in self._known.values() if node.id in self._reports]
+        node = next((one for one in ready if fits_on(one.machine, self._resources)), None)
         if node is None:
             raise SegsweepError("no node of the cluster has room for a trial any more")
         return node, self._reports[node.id]
@@ -213,7 +214,8 @@ class Nodes:
             self._make_ready([node])
             self.notice(f"{node} joined, with this code and these images")
         except SegsweepError as error:
-            self._fault = f"a node joined, and {error}"
+            if node.id in {one.id for one in nodes_there()}:  # it did not merely die again
+                self._fault = f"a node joined, and {error}"
 
     def leave(self) -> None:
         """Removes what this command left on the nodes, beside data, weights and decoded images."""

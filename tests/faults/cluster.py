@@ -77,7 +77,14 @@ class Nodes:
         asks = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token} if self.token else {"RAY_AUTH_MODE": "disabled"}
         seen_soon = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4"}
         own = {"HOME": str(place), "SEGSWEEP_CACHE": str(place / "cache"), "TMPDIR": str(place)}
-        return {**asks, **seen_soon, **own, "RAY_worker_niceness": "0", "PYTHONPATH": ""}
+        return {
+            **asks,
+            **seen_soon,
+            **own,
+            "RAY_worker_niceness": "0",
+            "RAY_memory_monitor_refresh_ms": "0",
+            "PYTHONPATH": "",
+        }
 
     def kill(self, name: str) -> None:
         """Ends a node as a power cut does."""
