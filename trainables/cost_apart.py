@@ -6,9 +6,11 @@ several measure at once, the first loads torch and the others are its copies.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,8 @@ from trainables.data import DATASETS
 from trainables.errors import SegsweepError
 from trainables.execution import Execution, TrialData
 
+_PDEATHSIG = 1
+"""PR_SET_PDEATHSIG of `prctl(2)`."""
 COPIES = sys.platform == "linux"
 """Whether processes are copied once torch is loaded; elsewhere that is not safe, and each loads it."""
 
@@ -122,7 +126,7 @@ class _Helper:
 
     def __exit__(self, *exception: object) -> None:
         if self._process.poll() is None:
-            self._process.kill()  # its copies end with it: they read what it would write
+            self._process.kill()  # its copies end with it
         self._process.wait()
         for stream in (*self.answers, self._process.stdout):
             if stream is not None:
@@ -178,13 +182,14 @@ def main() -> int:
 
 def _copied(order: dict[str, Any], number: int) -> int:
     """Measures a turn in a copy of this process, whose number it returns."""
+    parent = os.getpid()
     copy = os.fork()
     if copy:
         os.close(order["answers"][number])
         return copy
     code = 1
     try:
-        _end_with(os.getppid())
+        _end_with(parent)
         with open(order["errors"][number], "a") as errors:
             os.dup2(errors.fileno(), 2)
         for later in order["answers"][number + 1 :]:
@@ -199,11 +204,8 @@ def _copied(order: dict[str, Any], number: int) -> int:
 
 
 def _end_with(parent: int) -> None:
-    """Has Linux end this process when its parent ends."""
-    import ctypes
-    import signal
-
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+    """Has Linux end this process when its parent ends, or at once where it has."""
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 

@@ -43,4 +43,4 @@ def test_freed_memory_is_fetched_once_and_returned_when_asked_for() -> None:
     (plain, _), (kept, returned) = measured(), measured("keep")
     assert plain > 8 * 4, "each step fetches its block again, in small or huge pages"
     assert kept <= plain // 8
-    assert returned >= 2**15, "KiB: the block that was kept"
+    assert returned >= 2**14, "KiB: most of the block that was kept"
