@@ -61,7 +61,7 @@ def cells(mask: Array) -> Array:
 
 def with_many_classes(root: Path, **more: object) -> Loads:
     found = pairs(root, as_mask=cells)
-    names = [f"kind {number}" for number in range(300)]
+    names = [f"kind-{number}" for number in range(300)]
     return Loads({key: cells(mask) for key, mask in found.masks.items()}, found.images, classes=names, **more)
 
 

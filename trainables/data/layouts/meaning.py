@@ -206,7 +206,8 @@ def _void_of(root: Path, values: _Values, said: Said, notes: list[str]) -> list[
 
 
 def _largest_void(root: Path, values: _Values, found: set[int], said: Said, notes: list[str]) -> list[int]:
-    number = next((void for void in _VOID_IDS if void in found), None)
+    usual = _VOID_IDS if len(said.classes or ()) <= MOST_IN_BYTES else _VOID_IDS[-1:]
+    number = next((void for void in usual if void in found), None)
     if number is None or said.first_id == number:
         return []
     others = sorted(found - {number})
