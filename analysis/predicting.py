@@ -61,7 +61,7 @@ class Predictor:
         self._as_trained = way_of(self.resize) == TILE and (tile is None or (tile == self.size and self.resize == TILE))
         self.tile = self._trained_tile() if self._as_trained else tile
         self._device = torch.device(device)
-        self._forward = Forward(trained.model.to(device).eval(), trained.normalisation, self._device, None)
+        self._forward = Forward(trained.model.to(device).eval(), trained.normalisation, self._device)
 
     @torch.inference_mode()
     def __call__(self, image: Image) -> Prediction:

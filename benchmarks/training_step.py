@@ -2,11 +2,16 @@
 
     python benchmarks/training_step.py [DATA_ROOT] [--models A,B] [--size HxW] [--batch N] [--steps N] [--rounds N]
                                        [--device cuda] [--precision bf16] [--workers N] [--only validation]
+                                       [--set KEY=VALUE] [--cpu-seconds] [--returns-memory]
 
 DATA_ROOT holds VOCdevkit. Ours is a trial as a sweep runs it: decoded cache (warm), policy `geometric`, loader, loss,
 schedule, update. The rival is the shortest loop there is - forward, cross-entropy, backward, step - on one batch that
 lies in memory from the start, with the same model, size, precision, memory layout and optimizer. Validation (confusion
 matrix at the masks' own sizes) is compared with the forward pass alone. Ratio 1.00: as fast as that.
+
+Trials keep the memory that a step frees for the next (`trainables/allocator.py`), and so does the whole process here,
+unless `--returns-memory` leaves glibc as it is. `--cpu-seconds` counts the process's CPU time, which neighbours on a
+busy machine hardly change.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +27,7 @@ import torch
 from paired import compare, machine
 from torch.nn import functional
 
+from trainables.allocator import keep_freed_memory
 from trainables.config import TrialConfig
 from trainables.data import DATASETS
 from trainables.data.base import VOID
@@ -120,8 +127,14 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--set", dest="set_", action="append", default=[], metavar="KEY=VALUE", help="of the trial")
+    parser.add_argument("--cpu-seconds", action="store_true", help="count CPU time, not wall time")
+    parser.add_argument("--returns-memory", action="store_true", help="leave the allocator as it is")
     parser.add_argument("--only", choices=("training", "validation"))
     asked = parser.parse_args()
+    if not asked.returns_memory:
+        keep_freed_memory()
+    clock = time.process_time if asked.cpu_seconds else time.perf_counter
     data = DATASETS.get("voc2012")(root=asked.root)
     splits = data.splits()
     check(data, splits).raise_for_errors()
@@ -135,6 +148,7 @@ def main() -> None:
         config = TrialConfig.from_flat(
             {"model.name": name, "image_size": asked.size, "batch_size": asked.batch, "epochs": 1000}
             | {"augment.policy": "geometric", "optimizer.lr": 1e-4, "schedule.name": "constant"}
+            | dict(pair.split("=", 1) for pair in asked.set_)
         )
         trial = Trial(config, TrialData(data, splits.train, val), execution=execution)
         for what, images, ours, rival in (
@@ -143,10 +157,10 @@ def main() -> None:
         ):
             if asked.only not in (None, what):
                 continue
-            mine, other, ratio = compare(ours, rival, rounds=asked.rounds, device=asked.device)
+            mine, other, ratio = compare(ours, rival, rounds=asked.rounds, device=asked.device, clock=clock)
             print(
                 f"{name:28s} {what:10s} ours {images / mine:8.2f} images/s   bare {images / other:8.2f}   "
-                f"ratio {ratio:.3f}",
+                f"ratio {ratio:.3f}   {mine / images:.4f} s an image",
                 flush=True,
             )
         if asked.device.startswith("cuda"):

@@ -149,7 +149,8 @@ class Conductor:
                 if proposal is not None:
                     return self._task(self._announce(phase, proposal))
                 if not phase.done():
-                    return None
+                    ahead = self.confirm.ahead()
+                    return None if ahead is None else self._task(self._announce(self.confirm, ahead))
         return None
 
     @property

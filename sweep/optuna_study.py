@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import optuna
@@ -56,7 +57,7 @@ class Suggestions:
         self._objectives = (objective, *further)
         self._open: dict[str, optuna.Trial] = {}
         self._asked: list[dict[str, Scalar]] = []
-        self._tried: set[frozenset[tuple[str, Scalar]]] = set()
+        self._tried: set[int] = set()
         self.study = optuna.create_study(
             study_name="sweep",
             directions=["maximize" if one.metric.direction == "max" else "minimize" for one in self._objectives],
@@ -74,14 +75,13 @@ class Suggestions:
         if params is None:
             return None
         # What a sampler leaves in the trial that it draws for would be missing when the journal is replayed.
-        self.study.sampler = optuna.samplers.RandomSampler(seed=0)
-        self.study.enqueue_trial(params)
+        self.study.sampler = _Given(params)
         trial = self.study.ask()
         params = self._space.suggest(trial)
         trial.set_user_attr("trial_id", trial_id)
         self._open[trial_id] = trial
         self._asked.append(params)
-        self._tried.add(frozenset(params.items()))
+        self._tried.add(_hashed(params))
         return params
 
     def _draw(self, number: int) -> dict[str, Scalar] | None:
@@ -92,7 +92,7 @@ class Suggestions:
             trial = self.study.ask()
             params = self._space.suggest(trial)
             self.study.tell(trial, state=TrialState.FAIL)  # samplers and the mirror pass over it
-            if frozenset(params.items()) not in self._tried:
+            if _hashed(params) not in self._tried:
                 return params
         return self._untried(number)
 
@@ -139,6 +139,34 @@ class Suggestions:
             self.study.tell(trial, [float(event["metrics"][one.key]) for one in self._objectives])
         else:
             self.study.tell(trial, state=TrialState.PRUNED)
+
+
+class _Given(optuna.samplers.RandomSampler):
+    """Suggests given parameters; others, of a space that has been enlarged since, at random.
+
+    Optuna would look through all trials for one that was enqueued, and keep its parameters twice.
+    """
+
+    def __init__(self, params: Mapping[str, Scalar]) -> None:
+        super().__init__(seed=0)
+        self._params = params
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
+    ) -> Any:
+        """The value that was given."""
+        if param_name in self._params:
+            return self._params[param_name]
+        return super().sample_independent(study, trial, param_name, param_distribution)
+
+
+def _hashed(params: Mapping[str, Scalar]) -> int:
+    """Stands for parameters in this process; of those that are kept the values would take kilobytes a trial."""
+    return hash(frozenset(params.items()))
 
 
 def _rounded(params: Mapping[str, Scalar]) -> frozenset[tuple[str, Scalar]]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainables.cost import Cost, measure_apart
+from trainables.cost import Cost
+from trainables.cost_apart import measure_apart
 from trainables.execution import Execution, TrialData
 from trainables.flags import default_precision
 from trainables.latency import Latency, time_models
@@ -36,7 +37,7 @@ class Place(Protocol):
         root: Path | None,
         progress: Progress,
     ) -> list[Cost]:
-        """See `trainables.cost.measure_apart`."""
+        """See `trainables.cost_apart.measure_apart`."""
 
     def latencies(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,23 @@ from sweep.phase_kinds import kind_of
 if TYPE_CHECKING:
     from sweep.trials import TrialView
 
-Configuration = tuple[tuple[str, Any], ...]
+Configuration = tuple[tuple[str, ...], tuple[Any, ...]]
+"""Keys in order, and their values."""
+_KEYS: dict[tuple[str, ...], tuple[str, ...]] = {}
+"""The keys that configurations have, each combination once: of thousands of trials few differ in them."""
 
 
 def configuration(trial: TrialView) -> Configuration:
     """What a trial trains, its seed left out: equal for trials that differ in the seed alone."""
-    return tuple(sorted((key, value) for key, value in trial.config.items() if key != "seed"))
+    if trial.identity is None:
+        trial.identity = identity_of(trial.config)
+    return trial.identity
+
+
+def identity_of(config: Mapping[str, Any]) -> Configuration:
+    """A flat configuration without its seed, to be compared."""
+    keys = tuple(sorted(key for key in config if key != "seed"))
+    return _KEYS.setdefault(keys, keys), tuple(config[key] for key in keys)
 
 
 def by_configuration(trials: Iterable[TrialView]) -> dict[Configuration, list[TrialView]]:

@@ -272,8 +272,8 @@ class Session:
             conductor.on_interrupt("the refit was interrupted")
             return True
         except MachineError:
-            if self.tracker is not None:
-                self.tracker.close(timeout=30)
+            if self.trackers is not None:
+                self.trackers.close(timeout=30)
             raise
         return False
 

@@ -14,7 +14,7 @@ from sweep.objectives import Objective
 from sweep.pareto import LABEL as PARETO
 from sweep.pareto import Point, TradeOff, pareto_set, spread_out
 from sweep.phase_kinds import CONFIRM, kind_of
-from sweep.ranking import Standings, by_configuration, configuration, mean_goodness
+from sweep.ranking import Configuration, Standings, by_configuration, configuration, mean_goodness
 from trainables.config import EARLIER
 from trainables.labels import BASELINE, BEST, in_order
 from trainables.paths import check_name
@@ -54,6 +54,8 @@ class TrialView:
     state: str = "running"
     reason: str = ""
     position: int = field(default=0, compare=False, repr=False)
+    identity: Configuration | None = field(default=None, compare=False, repr=False)
+    """What `configuration` found."""
 
     @property
     def epochs(self) -> int:
@@ -136,7 +138,7 @@ class TrialTable:
                 number=event["number"],
                 label=check_name(event["label"], f"the label of trial {trial_id} in the journal"),
                 phase=event["phase"],
-                config={**EARLIER, **event["config"]},
+                config=_whole(event["config"]),
                 params=event["params"],
                 parent=event.get("parent"),
                 first_epoch=event.get("first_epoch", 0),
@@ -271,7 +273,7 @@ class TrialTable:
         holders = [label for label, trial in labels.items() if configuration(trial) == self._key(point)]
         return replace(point, published=point.label if point.label in holders else next(iter(holders), ""))
 
-    def _key(self, point: Point) -> tuple[tuple[str, Any], ...]:
+    def _key(self, point: Point) -> Configuration:
         return configuration(self.trials[point.trial_id])
 
     def _points(self, objectives: Sequence[Objective]) -> list[Point]:
@@ -326,7 +328,7 @@ class TrialTable:
         """As `confirmed`, of configurations that the search itself trained with several seeds."""
         return _with_several(self.completed(objective))
 
-    def _confirmed_winner(self, objective: Objective) -> tuple[tuple[str, Any], ...] | None:
+    def _confirmed_winner(self, objective: Objective) -> Configuration | None:
         groups = self.confirmed(objective)
         whole = [group for group in groups if not self.lost(group[0])] or groups
         return configuration(max(whole, key=lambda group: mean_goodness(group, objective))[0]) if whole else None
@@ -363,3 +365,8 @@ def _with_several(trials: Iterable[TrialView]) -> list[list[TrialView]]:
     groups = by_configuration(trials).values()
     several = sorted((group for group in groups if len(group) > 1), key=lambda group: group[0].label != BASELINE)
     return several if len(several) > 1 and several[0][0].label == BASELINE else []
+
+
+def _whole(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A configuration with the keys that have been added since it was written; mostly it is as it was."""
+    return config if EARLIER.keys() <= config.keys() else {**EARLIER, **config}

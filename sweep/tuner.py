@@ -24,6 +24,7 @@ from ray.tune.search import Searcher
 
 from sweep.conductor import Conductor, Task
 from sweep.keeper import RemoteKeeper
+from sweep.kept_actors import actors_are_kept
 from sweep.nodes import Nodes
 from sweep.ray_session import Watch
 from sweep.resources import Resources
@@ -112,7 +113,7 @@ def run_trials(
             verbose=0,
         ),
     )
-    with signals:
+    with signals, actors_are_kept():
         tuner.fit()
     signals.check()
     if conductor.halted:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainables import commands, plugins
+from trainables.allocator import keep_freed_memory
 from trainables.data import DATASETS
 from trainables.errors import MachineError, SegsweepError
 from trainables.execution import Execution, TrialData
@@ -143,9 +144,10 @@ class Process:
             return f"its process was ended by signal {-code}: most likely it ran out of memory"
         self._errors.seek(0)
         told = self._errors.read().strip().splitlines()
+        reason = told[-1] if told else f"its process ended with exit code {code}"
         if code == _MACHINE:
-            raise MachineError(told[-1])
-        return told[-1] if told else f"its process ended with exit code {code}"
+            raise MachineError(reason)
+        return reason
 
 
 @contextlib.contextmanager
@@ -193,6 +195,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     line = sys.stdin.readline()
     end_with_parent()
+    keep_freed_memory()
     places: list[Path] = []
     try:
         plugins.load_given(sys.argv[1:])

@@ -18,6 +18,9 @@ from trainables import commands
 from trainables.errors import INTERRUPTED, SegsweepError, UsageError
 from trainables.guarded import ERROR
 
+TERMINAL_FORCED = ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+"""Environment variables by which a pipe is taken for a terminal, with spinners; a Jupyter kernel sets some."""
+
 
 def run_command(
     module: str,
@@ -54,7 +57,7 @@ def run_command(
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env={**os.environ, **(environment or {})},
+        env=_environment(environment or {}, on_terminal=on_terminal),
     ) as process:
         readers = [_passed_on(process.stderr, sys.stderr if progress else None, errors)]
         if process.stdout is not None:
@@ -70,6 +73,12 @@ def run_command(
                 reader.join(5)
     if code:
         raise _error(module, code, errors)
+
+
+def _environment(more: Mapping[str, str], *, on_terminal: bool) -> dict[str, str]:
+    """What a command is given: where it writes to a pipe nothing makes it believe that this is a terminal."""
+    kept = {name: value for name, value in os.environ.items() if on_terminal or name not in TERMINAL_FORCED}
+    return {**kept, **more}
 
 
 def _waited(process: subprocess.Popen[str], meanwhile: Callable[[], None] | None) -> int:

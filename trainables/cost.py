@@ -1,30 +1,21 @@
-"""What a trial costs on this machine: measured with a few batches, before a sweep is planned around it.
-
-Measuring runs in processes of their own (`measure_apart`): what they take of the memory is given back, and a model that
-does not fit ends such a process and not the sweep.
-"""
+"""What a trial costs on this machine: measured with a few batches, before a sweep is planned around it."""
 
 from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 import resource
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables import commands, plugins
-from trainables.data import DATASETS
+from trainables.allocator import return_freed_memory
 from trainables.data.cache.scan import image_sizes
 from trainables.data.resizing import content_size
 from trainables.data.tiles import counted_tiles, window_count
-from trainables.errors import SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.options import TILE, scale_of, way_of
 
@@ -177,102 +168,9 @@ class _OneRow:
         return iter(self._batches)
 
 
-def measure_apart(
-    configs: Sequence[Mapping[str, Any]],
-    data: TrialData,
-    execution: Execution,
-    *,
-    at_once: int = 1,
-    root: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Cost]:
-    """The cost of each configuration, measured in processes that run at once as the trials of a sweep will.
-
-    Every process measures every configuration, each in another order, so that each is measured beside others; the mean
-    of the times and the largest memory count.
-
-    Args:
-        configs: Flat configurations.
-        data: Of the sweep.
-        execution: Of its trials.
-        at_once: How many trials run at once.
-        root: Where the data set was opened; None for an embedded one.
-        progress: Called with how many measurements are done, and of how many.
-    """
-    if not configs:
-        return []
-    order = {
-        "data": {"name": data.data.name, "root": None if root is None else str(root)},
-        "train": data.train,
-        "val": data.val,
-        "execution": dataclasses.asdict(execution),
-    }
-    command = commands.subprocess_command("trainables.cost", *plugins.flags())
-    found: list[list[Cost]] = [[] for _ in configs]
-    with tempfile.TemporaryDirectory() as folder:
-        helpers = []
-        for number in range(at_once):
-            turn = [(place + number * len(configs) // at_once) % len(configs) for place in range(len(configs))]
-            path = Path(folder, f"order-{number}.json")
-            path.write_text(json.dumps({**order, "configs": [dict(configs[place]) for place in turn]}))
-            with path.open() as stdin, path.with_suffix(".err").open("w") as errors:
-                helper = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=errors, text=True)
-            helpers.append((turn, helper, path.with_suffix(".err")))
-        try:
-            done = 0
-            for turn, helper, errors_path in helpers:
-                for place, line in zip(turn, helper.stdout or (), strict=False):
-                    found[place].append(Cost(**json.loads(line)))
-                    done += 1
-                    if progress:
-                        progress(done, at_once * len(configs))
-                if helper.wait() != 0:
-                    why = _ended(helper.returncode, errors_path)
-                    for place in turn:
-                        if not found[place]:
-                            found[place].append(Cost(fault=why))
-                            break
-        finally:
-            for _, helper, _ in helpers:
-                if helper.poll() is None:
-                    helper.kill()
-                helper.wait()
-                if helper.stdout:
-                    helper.stdout.close()
-    return [_together(costs) for costs in found]
-
-
 def _starts_up(execution: Execution) -> bool:
     """Whether the first batch waits for what happens once in a trial: a GPU is set up, loader processes start."""
     return execution.workers > 0 or execution.device.startswith("cuda")
-
-
-def _ended(code: int, errors: Path) -> str:
-    told = errors.read_text(errors="replace").strip().splitlines()
-    if code < 0:
-        return f"the process that measured it was ended by signal {-code}: most likely it ran out of memory"
-    return told[-1] if told else f"the process that measured it ended with exit code {code}"
-
-
-def _together(costs: Sequence[Cost]) -> Cost:
-    if not costs:
-        return Cost(fault="not measured: the process that measures ended before its turn")
-    faulty = next((cost for cost in costs if cost.fault), None)
-    if faulty is not None:
-        return faulty
-
-    def mean(name: str) -> float:
-        return float(sum(getattr(cost, name) for cost in costs) / len(costs))
-
-    return Cost(
-        build_seconds=mean("build_seconds"),
-        train_seconds=mean("train_seconds"),
-        val_seconds=mean("val_seconds"),
-        memory_bytes=max(cost.memory_bytes for cost in costs),
-        checkpoint_bytes=costs[0].checkpoint_bytes,
-        once_seconds=max(cost.once_seconds for cost in costs),
-        device_bytes=min(cost.device_bytes for cost in costs),
-    )
 
 
 def _for_a_while(batches: Any, seconds: float, trained: list[float]) -> Iterator[Any]:
@@ -299,8 +197,9 @@ def _forget_peak() -> None:
     """
     import torch
 
+    gc.collect()
+    return_freed_memory()
     if torch.cuda.is_available():
-        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -329,25 +228,3 @@ def _device_bytes(execution: Execution) -> int:
 
     free, _ = torch.cuda.mem_get_info()
     return int(free + torch.cuda.memory_reserved())
-
-
-def main() -> int:
-    """Measures what an order on the standard input asks for; prints one line of JSON per configuration."""
-    plugins.load_given(sys.argv[1:])
-    order = json.load(sys.stdin)
-    data = DATASETS.get(order["data"]["name"])(root=order["data"]["root"] and Path(order["data"]["root"]))
-    seen = TrialData(data, tuple(order["train"]), tuple(order["val"]))
-    execution = Execution(**order["execution"])
-    for config in order["configs"]:
-        try:
-            cost = measure(config, seen, execution)
-        except SegsweepError as error:
-            cost = Cost(fault=str(error).splitlines()[0])
-        except Exception as error:
-            cost = Cost(fault=f"{type(error).__name__}: {error}")
-        print(json.dumps(dataclasses.asdict(cost)), flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -90,8 +90,8 @@ def holding_signals() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number, frame in heard:
-            handlers[signal.Signals(number)](number, frame)
+        for caught, frame in heard:
+            handlers[signal.Signals(caught)](caught, frame)
 
 
 def leave(code: int) -> NoReturn:

@@ -15,9 +15,6 @@ from trainables.options import CROP
 BAND_VALUES = 2**26
 """Logits that are enlarged at a time, 256 MB in float32: those of a photograph with many classes would not fit."""
 
-_ROUNDING = 1e-5
-"""Of an enlarged logit relative to the largest that it is made of, and more: a float32 has 7 digits."""
-
 Share = tuple[float, float]
 """Of the height and of the width of a model's input, from its upper left corner, that an image takes."""
 WHOLE: Share = (1.0, 1.0)
@@ -100,41 +97,6 @@ def enlarged_in_bands(
     for top in range(0, height, rows):
         part = slice(top, top + rows)
         yield wide[:, above[part]].lerp_(wide[:, below[part]], share[part, None])
-
-
-def predicted_at(logits: Tensor, size: Size, *, seen: Share = WHOLE) -> Tensor:
-    """The classes of an image's pixels: those of `predicted_class` of `resize_logits`, in a fraction of the time.
-
-    Each enlarged logit is a mean of four neighbours, weighted alike for all classes. A class that is below some other
-    at all four of them is below it at every pixel between them; on the CPU only classes that are not so everywhere
-    are enlarged.
-
-    Args:
-        logits: Of a model's whole input, shape (C, h, w), at the head's resolution; finite.
-        size: Height and width of the image.
-        seen: As for `resize_logits`.
-
-    Returns:
-        uint8 of shape (H, W).
-    """
-    if logits.device.type != "cpu":
-        return predicted_class(resize_logits(logits, size, seen=seen))
-    likely = largest_somewhere(logits)
-    if len(likely) == 1:
-        return torch.full(size, int(likely[0]), dtype=torch.uint8)
-    chosen = predicted_class(resize_logits(logits[likely], size, seen=seen))
-    return likely.to(torch.uint8).take(chosen.long())
-
-
-def largest_somewhere(logits: Tensor) -> Tensor:
-    """The classes that can have the largest logit somewhere between the pixels of (C, h, w): int64, rising."""
-    _, height, width = logits.shape
-    blocks = functional.unfold(logits[:, None], (min(height, 2), min(width, 2)))  # (C, corners, h - 1 times w - 1)
-    leading = blocks.amin(dim=1).argmax(dim=0)  # of each block the class that is nowhere low
-    bar = blocks.gather(0, leading.expand(1, blocks.shape[1], -1))
-    # Rounding in an interpolation must not bring a class that was left out above one that was not.
-    margin = _ROUNDING * logits.abs().amax()
-    return (blocks >= bar - margin).flatten(1).any(dim=1).nonzero().squeeze(1)
 
 
 def predicted_class(logits: Tensor) -> Tensor:

@@ -17,9 +17,10 @@ from trainables.data.base import Image
 from trainables.data.resizing import Size
 from trainables.errors import DivergedError
 from trainables.loaders import Batch, EvaluationLoader, FeatureMaps, Normalisation, stacked
-from trainables.logits import predicted_at, predicted_class, resize_logits, seen_share
+from trainables.logits import predicted_class, resize_logits, seen_share
 from trainables.metrics import Collector
 from trainables.models.base import SegmentationModel
+from trainables.pixel_classes import predicted_at
 from trainables.updates import DTYPES, Updater, autocast, training_mode
 from trainables.windows import in_tiles
 

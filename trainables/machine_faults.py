@@ -7,6 +7,7 @@ resumed.
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,7 +51,8 @@ def machine_fault(error: BaseException, places: Sequence[Path] = ()) -> str:
     """
     for one in _chain(error):
         if isinstance(one, DataError):
-            return str(one)
+            away = [place for place in places if str(place) in str(one) and not os.path.exists(place)]
+            return f"{away[0]} is not there any more; {_AWAY}" if away else str(one)
         number = one.errno if isinstance(one, OSError) else None
         if number is None and (found := _NUMBER.search(str(one))):
             number = int(found[1] or found[2])

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from trainables import commands, plugins, shared_memory
+from trainables.allocator import keep_freed_memory
 from trainables.checkpoint import CHECKPOINTS, TRIAL_FILE, latest_checkpoint, publish, read_record
 from trainables.config import TrialConfig, check_keys, format_size
 from trainables.data import DATASETS
@@ -102,6 +103,7 @@ def _train(arguments: Sequence[str] | None) -> int:
     if asked.overfit_batch is not None and asked.overfit_batch < 1:
         raise UsageError(f"--overfit-batch {asked.overfit_batch}: give it at least 1 step, or none for 100")
     _check_device(asked.device)
+    keep_freed_memory()
     if asked.overfit_batch is None:
         _check_out(asked.out)
     trial = None if asked.trial is None else _read_trial(asked.trial)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import tune
 
+from trainables.allocator import keep_freed_memory, return_freed_memory
 from trainables.carried import Keeper, packed, unpacked
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
@@ -73,6 +74,7 @@ class SegmentationTrainable(tune.Trainable):
         self._order, self._keeper = order, keeper
         self._told = 0  # bytes of the log that the keeper has
         self._caches = DataCaches()
+        keep_freed_memory()
         if execution.device == "cuda":
             _cap_gpu_memory()
         self._begin(config)
@@ -214,6 +216,7 @@ class SegmentationTrainable(tune.Trainable):
         import torch
 
         gc.collect()
+        return_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

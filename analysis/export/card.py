@@ -79,9 +79,9 @@ _SHOWN = """rows, columns = (max(1, round(side * {scale})) for side in image.sha
 shown = {resized}columns, rows), interpolation=cv2.INTER_AREA){end}
 """
 _JOINED = "classes = total.argmax(0)[: image.shape[0], : image.shape[1]]              # (height, width)"
-_ENLARGED = """logits = total[:, :rows, :columns].transpose(1, 2, 0).astype(np.float32)
-logits = np.dstack([cv2.resize(one, image.shape[1::-1]) for one in np.moveaxis(logits, -1, 0)])
-classes = logits.argmax(-1)                                                # (height, width)"""
+_ENLARGED = """shown = total[:, :rows, :columns].astype(np.float32)
+logits = np.stack([cv2.resize(one, image.shape[1::-1]) for one in shown])
+classes = logits.argmax(0)                                                 # (height, width)"""
 _HEADS = {
     "onnx": """import json, math, cv2, numpy as np, onnxruntime
 

@@ -25,16 +25,16 @@ def changed_rows(measured: Measured) -> list[dict[str, Any]]:
         return []
     rank = frame["change"].map({kind: place for place, kind in enumerate(KINDS)})
     frame = frame.iloc[np.lexsort((-frame["pixels"].to_numpy(), rank.to_numpy()))].reset_index(drop=True)
-    before, after = measured.pair
+    told = [(measured.told(label), side) for label, side in zip(measured.pair, ("before", "after"), strict=True)]
     places = _places(frame, _fifths(measured))
     rows = []
     for place, record in enumerate(frame.to_dict("records")):
         is_new = record["change"] == NEW
         facts = [f"{int(record['pixels']):,} px in truth"]
         facts += [
-            f"{measured.told(label)}: IoU {record[f'iou_{side}']:.3f}"
+            f"{label}: IoU {record[f'iou_{side}']:.3f}"
             + (f", mostly {kind}" if (kind := record[f"type_{side}"]) else "")
-            for label, side in ((before, "before"), (after, "after"))
+            for label, side in told
         ]
         rows.append(
             {

@@ -63,6 +63,7 @@ class Gallery:
         embedded: Rows whose pictures are inside the page.
         files: Picture files written.
         failing: Pictures that all failures would take: one for each image and checkpoint that fails there.
+        shown: How pictures show images of other bands than red, green and blue; empty for others.
     """
 
     rows: list[dict[str, Any]]
@@ -73,6 +74,7 @@ class Gallery:
     embedded: int = 0
     files: int = 0
     failing: int = 0
+    shown: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ def build_gallery(
         for row in picture.rows:
             row["picture"] = quote(f"{FOLDER}/{'/'.join(picture.names)}")
     drawn = _draw(results, source, rows, chosen, files, limit=limit, budget=budget, advance=advance)
-    return replace(drawn, files=len(chosen), failing=len(failing))
+    shown = "" if data.bands is None else f"{data.bands}; {data.bands.caption()}"
+    return replace(drawn, files=len(chosen), failing=len(failing), shown=shown)
 
 
 def gallery_of_masks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,8 +89,9 @@ def readable(frame: pd.DataFrame) -> Table:
     names = [str(name) for name in frame.columns]
     bounds = {f"{name}{side}" for name in names for side in ("_low", "_high") if f"{name}_low" in names}
     columns = tuple(name for name in names if name not in bounds)
+    writers = [(name, number_writer(name), f"{name}_low" in names) for name in columns]
     rows = tuple(
-        tuple(_cell(name, record, with_interval=f"{name}_low" in names) for name in columns)
+        tuple(_cell(name, record, write, with_interval=bounded) for name, write, bounded in writers)
         for record in frame.to_dict("records")
     )
     return Table(columns, tuple(_is_numeric(frame[name]) for name in columns), rows)
@@ -125,18 +127,28 @@ def show_number(value: float | None, *, name: str = "", digits: int = DIGITS) ->
         >>> show_number(0.61, name="iou"), show_number(3218110.0), show_number(float("nan")), show_number(1e-05)
         ('0.6100', '3218110', '', '1e-05')
     """
-    if value is None or math.isnan(value):
-        return ""
+    return number_writer(name, digits=digits)(value)
+
+
+def number_writer(name: str, *, digits: int = DIGITS) -> Callable[[float | None], str]:
+    """`show_number` for all numbers of a column."""
     metric = metric_of_column(name)
-    if metric is not None:
-        return metric.show(value)
-    if _OTHER_PROPORTIONS.fullmatch(name):
-        return f"{value:.{digits}f}"
-    if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
-        return str(int(value))
-    text = f"{value:.{digits}g}"
-    # Large numbers keep their whole part: 12345.6 is 12346, not 1.235e+04.
-    return f"{value:.0f}" if "e+" in text and abs(value) < 1e15 else text
+    is_proportion = _OTHER_PROPORTIONS.fullmatch(name) is not None
+
+    def written(value: float | None) -> str:
+        if value is None or math.isnan(value):
+            return ""
+        if metric is not None:
+            return metric.show(value)
+        if is_proportion:
+            return f"{value:.{digits}f}"
+        if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+            return str(int(value))
+        text = f"{value:.{digits}g}"
+        # Large numbers keep their whole part: 12345.6 is 12346, not 1.235e+04.
+        return f"{value:.0f}" if "e+" in text and abs(value) < 1e15 else text
+
+    return written
 
 
 def metric_of_column(name: str) -> Metric | None:
@@ -148,7 +160,7 @@ def metric_of_column(name: str) -> Metric | None:
     return next((metric for metric in all_metrics() if base in (metric.name, metric.key)), None)
 
 
-def _cell(name: str, record: dict[Any, Any], *, with_interval: bool) -> Cell:
+def _cell(name: str, record: dict[Any, Any], write: Callable[[float | None], str], *, with_interval: bool) -> Cell:
     raw = record[name]
     if isinstance(raw, str):
         return Cell(" ".join(raw.split()))
@@ -156,12 +168,12 @@ def _cell(name: str, record: dict[Any, Any], *, with_interval: bool) -> Cell:
     if isinstance(raw, bool):
         return Cell("true" if raw else "false", value)
     if not with_interval:
-        return Cell(show_number(value, name=name), value)
+        return Cell(write(value), value)
     low, high = _number(record[f"{name}_low"]), _number(record.get(f"{name}_high"))
     interval = ""
     if low is not None and high is not None:
-        interval = f"[{show_number(low, name=name)}, {show_number(high, name=name)}]"
-    return Cell(show_number(value, name=name), value, low, high, interval)
+        interval = f"[{write(low)}, {write(high)}]"
+    return Cell(write(value), value, low, high, interval)
 
 
 def _number(value: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 Every configuration gets the same seeds, one round after the other. What can win no more is left out of the next round,
 and no round is begun for which there is no time. From the third round on, the time that is kept for the refit is left.
+The baseline, which is always among them, may get its seeds before the others are chosen, on places that would be idle.
 """
 
 from __future__ import annotations
@@ -72,6 +73,25 @@ class Confirm(Phase):
             return self._proposal(waiting[0], number)
         return None
 
+    def ahead(self) -> Proposal | None:
+        """The baseline with a fresh seed, while what runs still decides about the others; None if that may be in vain.
+
+        With a time budget these are the seeds of the first rounds, and only while there is time for all that comes.
+        """
+        limit, baseline = self.context.limit, self._baseline()
+        if self._arms is not None or self._over or not self._bounded or not self.top or baseline is None:
+            return None
+        most = self.seeds if limit is None else min(self.seeds, LEAST_ROUNDS)
+        left = (n for n in range(1, most + 1) if confirm_id(baseline.trial_id, n) not in self.context.table.trials)
+        number = next(left, None)
+        if number is None or not self._candidates():
+            return None
+        if limit is not None:
+            seconds = limit.forecast.trial_seconds(baseline.config, int(baseline.config["epochs"]))
+            if not limit.fits(seconds, then=limit.kept()):
+                return None
+        return self._proposal(baseline.trial_id, number)
+
     def done(self) -> bool:
         """Whether every seed was trained, or what is left was given up, and no trial is running."""
         if self.is_running():
@@ -105,7 +125,7 @@ class Confirm(Phase):
             self._arms, self._over = None, False
         elif kind == "extended" or (kind == "settings" and "time_budget" in event["changed"].get("budget", {})):
             self._over, self._bounded = False, True
-        elif kind == "suggested" and event["phase"] == self.kind.name:
+        elif kind == "suggested" and event["phase"] == self.kind.name and self._arms is not None:
             self._begun.add(int(event["trial_id"].rpartition("-s")[2]))
         elif kind == "suggested" and kind_of(event["phase"]).explores:
             self._arms, self._over = None, False
@@ -134,12 +154,18 @@ class Confirm(Phase):
         missing = max(0, 1 + self.top - len(candidates)) if self._arms is None else 0
         return [*candidates, *(list(baseline) * missing)]
 
+    def _baseline(self) -> TrialView | None:
+        """The baseline's trial, where it was trained to the end."""
+        table, objective = self.context.table, self.context.objective
+        trials = (own for one in table.explored_labels().get(BASELINE, ()) for own in (one, table.final(one)))
+        ended = (trial for trial in trials if trial.state == "completed")
+        return next((trial for trial in ended if objective.value(trial.metrics) is not None), None)
+
     def _choose(self) -> None:
         """Writes down which configurations are trained again, or why none is."""
         table, objective = self.context.table, self.context.objective
-        baseline = [trial for trial in table.completed(objective) if trial.label == BASELINE]
-        candidates = self._candidates()
-        if not baseline or not candidates:
+        baseline, candidates = self._baseline(), self._candidates()
+        if baseline is None or not candidates:
             why = "no other configuration was trained to the end" if baseline else "the baseline did not finish"
             self.context.note("confirm_over", reason=f"{why}: there is nothing to confirm")
             return
@@ -150,9 +176,9 @@ class Confirm(Phase):
         }
         self.context.note(
             "confirming",
-            trials=[baseline[0].trial_id, *(trial.trial_id for trial in candidates)],
+            trials=[baseline.trial_id, *(trial.trial_id for trial in candidates)],
             seeds=self.seeds,
-            chosen_from=len(tried - {configuration(baseline[0])}),
+            chosen_from=len(tried - {configuration(baseline)}),
         )
 
     def _candidates(self) -> list[TrialView]:

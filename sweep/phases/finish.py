@@ -51,7 +51,7 @@ class Finish(Phase):
 
     def done(self) -> bool:
         """Whether every label's representative was trained to the end, has failed to be, or was given up."""
-        return not self._waiting() and not self._hopeless() and not self._cut_short()
+        return not self.is_running() and not self._waiting() and not self._hopeless() and not self._cut_short()
 
     def verdict(self, trial: TrialView) -> Stop | None:
         """What the time budget says: a pause in the middle may have left too little."""

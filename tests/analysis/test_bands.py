@@ -20,7 +20,7 @@ from analysis import load_model, predict
 from analysis.audit import factors as audit
 from analysis.audit.components import find_parts
 from analysis.export import card
-from analysis.export.graph import onnx_bytes, traced
+from analysis.export.graph import Graph, onnx_bytes, traced
 from analysis.export.metadata import metadata_of
 from analysis.export.parity import compare, onnx_runner
 from analysis.failures.components import find_components
@@ -74,6 +74,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         yield Made(data, place / "model", load_model(place / "model"))
 
 
+@pytest.fixture(scope="module")
+def graph(made: Made) -> Graph:
+    return traced(made.model)
+
+
 def test_prediction_reads_the_bands_of_training_and_gives_the_masks_of_evaluation(made: Made, tmp_path: Path) -> None:
     inputs = find_inputs(made.data.root / "images", out=tmp_path, trained_bits=12, bands=made.model.bands)
     predictor, ids = Predictor(made.model), list(made.data.ids())
@@ -122,8 +127,7 @@ def test_model_of_pictures_takes_the_three_colours_and_no_others(tmp_path: Path)
         inputs.read(inputs.pictures[0])
 
 
-def test_exported_file_computes_what_the_model_computes_on_five_bands(made: Made) -> None:
-    graph = traced(made.model)
+def test_exported_file_computes_what_the_model_computes_on_five_bands(made: Made, graph: Graph) -> None:
     metadata = metadata_of(made.model, graph)
     assert metadata["input"].startswith("images: uint8 (batch, height, width, 5), bands 5,4,3,2,1 of 5 in this order")
     assert "divided by 16" in metadata["input"]
@@ -147,7 +151,7 @@ def test_exported_file_computes_what_the_model_computes_on_five_bands(made: Made
 
 @pytest.mark.parametrize(("size", "resize"), [((40, 150), TILE), ((90, 140), f"{TILE}@0.5")])
 def test_windows_over_five_bands_are_those_of_an_evaluation_by_the_file_and_by_the_card(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], resize: str
+    made: Made, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], resize: str
 ) -> None:
     record = made.model.record
     tiled = dataclasses.replace(
@@ -156,9 +160,11 @@ def test_windows_over_five_bands_are_those_of_an_evaluation_by_the_file_and_by_t
     image = resize_image(made.data.image("im000"), size)
     expected = Predictor(tiled)(image)
     assert expected.tiles > 1
-    graph = traced(tiled)
-    by_graph = lambda images: graph.module(torch.from_numpy(images)).detach().numpy()  # noqa: E731
-    parity = compare(tiled, graph, by_graph, "itself", [lambda: (image, expected.classes)])
+
+    def by_file(images: np.ndarray) -> np.ndarray:
+        return np.asarray(graph.module(torch.from_numpy(images)).detach())
+
+    parity = compare(tiled, graph, by_file, "itself", [lambda: (image, expected.classes)])
     assert parity.equal == 1 == parity.report_miou and parity.file_miou is not None and parity.file_miou > 0.95
     monkeypatch.chdir(tmp_path)
     np.save("image.npy", image)

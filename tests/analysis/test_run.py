@@ -146,7 +146,8 @@ def started_as(monkeypatch: pytest.MonkeyPatch, program: str) -> list[tuple[str,
 def test_sweep_is_run_by_the_command_and_its_lines_are_passed_on(
     small: Path, in_thread: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = started_as(monkeypatch, "print('t000 baseline completed')")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a Jupyter kernel does
+    asked = started_as(monkeypatch, "import os; print('t000 baseline completed', 'FORCE_COLOR' in os.environ)")
     runs: list[analysis.run.Run] = []
 
     def call() -> None:
@@ -160,7 +161,7 @@ def test_sweep_is_run_by_the_command_and_its_lines_are_passed_on(
         call()
     assert runs == [load_run(small)]
     assert asked[0][0] == "sweep.run" and from_command_line(asked[0][1:]).name == small.name
-    assert capsys.readouterr().out == "t000 baseline completed\n"
+    assert capsys.readouterr().out == "t000 baseline completed False\n"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sweep.manifest import Budget
 from sweep.objectives import Objective, objective_of
 from sweep.phases.confirm import confirm_id, confirming, fresh_seed, repeated
 from sweep.planning import Asked, make_plan
-from sweep.ranking import configuration
+from sweep.ranking import configuration, identity_of
 from sweep.verdict import Verdict, why_unconfirmed
 from trainables.labels import BASELINE, BEST
 from trainables.metrics import sampling_units
@@ -78,6 +78,29 @@ def test_best_few_and_the_baseline_are_trained_again_with_the_same_fresh_seeds(t
     assert [len(seeds) for seeds in by_round] == [1, 1, 1] and len(set.union(*by_round)) == 3
 
 
+@pytest.mark.parametrize("slots", [2, 3])
+def test_places_that_wait_for_the_last_trials_give_the_baseline_its_seeds(tmp_path: Path, slots: int) -> None:
+    clock = Clock()
+    with Journal(tmp_path / "j.jsonl") as journal:
+        conductor = make(journal, budget=BUDGET, clock=clock)
+        drive_in_time(conductor, clock, slots=slots, seconds_of=lambda config: 8 + 4 * fraction(config))
+        open_trials: set[str] = set()
+        ahead: list[str] = []
+        for event in journal.events:
+            if event["event"] == "suggested":
+                open_trials.add(event["trial_id"])
+                ahead += [event["trial_id"]] if event["phase"] == "confirm" else []
+            elif event["event"] == "ended":
+                open_trials.remove(event["trial_id"])
+            elif event["event"] == "confirming":
+                break
+        assert ahead and ahead == [confirm_id("t000", n) for n in range(1, len(ahead) + 1)]
+        assert open_trials <= set(ahead), "the others are chosen when all that may be chosen have ended"
+        chosen = (confirming(journal.events) or {})["trials"]
+        again = [trial.trial_id for trial in conductor.table.of_phase("confirm")]
+        assert sorted(again) == sorted(confirm_id(one, n) for one in chosen for n in (1, 2, 3))
+
+
 def test_luckiest_seed_is_never_crowned_and_the_winner_has_the_best_mean(tmp_path: Path) -> None:
     conductor = run(tmp_path / "j.jsonl", focal_is_better)
     groups = conductor.table.confirmed(conductor.objective)
@@ -124,7 +147,7 @@ def test_more_trials_ask_again_and_keep_the_seeds_that_are_there(tmp_path: Path)
         known = {configuration(trial) for trial in conductor.table.explored()}
 
         def new_is_better(config: Mapping[str, Any], epoch: int) -> dict[str, Any]:
-            held = tuple(sorted((key, value) for key, value in config.items() if key != "seed"))
+            held = identity_of(config)
             return {"metrics": {OBJECTIVE: lucky(config, epoch)["metrics"][OBJECTIVE] + 0.2 * (held not in known)}}
 
         drive(conductor, outcome=new_is_better)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from trainables import commands, cost
+from trainables import commands, cost, cost_apart
 from trainables.config import TrialConfig
-from trainables.cost import BYTES_PER_PARAMETER, Cost, measure, measure_apart
+from trainables.cost import BYTES_PER_PARAMETER, Cost, measure
+from trainables.cost_apart import measure_apart
 from trainables.execution import Execution, TrialData
 from trainables.models import build_model
 from trainables.optimizers import SCHEDULES
@@ -111,7 +112,29 @@ def test_process_that_ends_is_a_fault_of_what_it_measured(
     assert "not measured" in second.fault
 
 
+COPY_DIES = """
+import os, signal, sys
+from trainables import cost_apart
+def measured(order, number):
+    if number:
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.exit("no such library")
+cost_apart._measure_turn = measured
+sys.exit(cost_apart.main())
+"""
+
+
+@pytest.mark.skipif(not cost_apart.COPIES, reason="elsewhere nothing is copied")
+def test_copy_that_ends_is_a_fault_of_what_it_measured(
+    mini_data: TrialData, mini_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "subprocess_command", lambda *words: [sys.executable, "-c", COPY_DIES])
+    first, second = measure_apart([config(), config()], mini_data, Execution(), at_once=2, root=mini_root)
+    assert "no such library" in first.fault
+    assert "signal 9: most likely it ran out of memory" in second.fault
+
+
 def test_several_measurements_of_one_configuration_are_their_mean_and_largest_memory() -> None:
     one, other = Cost(1.0, 10.0, 2.0, 100, 7), Cost(3.0, 20.0, 4.0, 300, 7)
-    assert cost._together([one, other]) == Cost(2.0, 15.0, 3.0, 300, 7)
-    assert cost._together([one, Cost(fault="too large")]).fault == "too large"
+    assert cost_apart._together([one, other]) == Cost(2.0, 15.0, 3.0, 300, 7)
+    assert cost_apart._together([one, Cost(fault="too large")]).fault == "too large"

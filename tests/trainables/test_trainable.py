@@ -254,6 +254,9 @@ def test_data_and_logs_that_are_away_are_the_machines_fault(
     assert "bring it back" in result["machine"]
     gone = FileNotFoundError(errno.ENOENT, "No such file", str(mini_data.data.root / "images" / "a.png"))
     assert "bring it back" in machine_fault(gone, (mini_data.data.root,)) and not machine_fault(gone)
+    lost = DataError(f"{tmp_path / 'away' / 'a.png'}: image is missing; restore the file")
+    assert machine_fault(lost, (tmp_path / "away",)).startswith(f"{tmp_path / 'away'} is not there any more; bring it")
+    assert machine_fault(lost, (tmp_path, tmp_path / "cache")) == str(lost)
     wrapped = RuntimeError("Caught OSError in DataLoader worker process 0.")
     wrapped.__cause__ = OSError(errno.EIO, "Input/output error")
     assert "look after the disk" in machine_fault(wrapped)

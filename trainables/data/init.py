@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from trainables.data.layouts.finding import Finding, Said, SaidClass, UndecidedE
 from trainables.data.layouts.sheet import contact_sheet, is_sheet
 from trainables.data.layouts.survey import survey
 from trainables.data.layouts.tree import SHEET_FILE
+from trainables.data.presence import shown_faults
 from trainables.data.reading.files import require_root, span
 from trainables.data.reading.names import expanded
 from trainables.data.small_objects import lost_parts
@@ -65,7 +67,7 @@ def initialise(root: Path, extra: Said) -> list[str]:
 
     Raises:
         UndecidedError: If something cannot be known; with the question.
-        DataError: If the folder cannot be read or written.
+        DataError: If the folder cannot be read or written, or its masks show less than two classes.
     """
     description = root / DATASET_FILE
     finding, drawn = _found(root, extra)
@@ -79,9 +81,15 @@ def initialise(root: Path, extra: Said) -> list[str]:
     )
     values = data.stored_values()
     pixels = np.zeros((len(facts), VOID + 1), np.int64)
+    stored: Counter[int] = Counter()
     for row, fact in enumerate(facts):
-        for value, count in data.stored_counts(fact.pixels).items():
+        counts = data.stored_counts(fact.pixels)
+        stored.update(counts)
+        for value, count in counts.items():
             pixels[row, values.get(value, VOID)] += count
+    faults, _ = shown_faults(data, {}, None if any(fact.fault for fact in facts) else stored)
+    if faults:
+        raise DataError(f"{root}: {faults[0].detail}")
     presence = pixels[:, : len(data.classes)] > 0
     shares = pixels.sum(axis=0) / max(1, int(pixels.sum()))
     captions = [f"{info.name}  {shares[place]:.1%}" for place, info in enumerate(data.classes)]

@@ -55,6 +55,7 @@ def failures_section(material: Material) -> Section:
         folder=material.pictures_folder,
         tables=material.tables,
         thing=measured.prediction_word,
+        shown=gallery.shown,
         photos=any("image" in parts for parts in gallery.images.values()),
         split=measured.split,
         before=before,

@@ -24,6 +24,7 @@ from analysis.report.changed import changed_rows, factor_groups, first_images
 from analysis.report.gallery import build_gallery
 from analysis.report.page import SECTIONS, Material
 from analysis.report.predictions import are_outdated, save_predictions
+from trainables.data.bands import Bands
 from trainables.data.base import DATASETS, VOID, file_ids
 from trainables.errors import DataError
 from trainables.paths import LIST_FILE
@@ -136,6 +137,18 @@ def test_the_page_says_how_many_of_how_many_are_pictured(made, tmp_path):
     assert "--pictures N" in text
     every = build_gallery(results, data, tmp_path)
     assert "pictures were drawn" not in SECTIONS.get("failures")(Material(results, {}, every)).html
+
+
+def test_the_page_says_which_bands_its_pictures_show(made, tmp_path):
+    results, data = made
+    banded = SimpleNamespace(picture=data.picture, mask=data.mask, bands=Bands((4, 3, 2), 8, colours=(4, 3, 2)))
+    texts = [
+        SECTIONS.get("failures")(Material(results, {}, build_gallery(results, one, tmp_path / name, limit=1))).html
+        for name, one in (("bands", banded), ("rgb", data))
+    ]
+    told = "Images of bands 4,3,2 of 8; pictures show bands 4,3,2 as RGB, each stretched from percentile 2 to 98"
+    assert [told in text for text in texts] == [True, False]
+    assert "pictures show" not in texts[1]
 
 
 def test_progress_counts_pictures(made, tmp_path):

@@ -185,6 +185,23 @@ def more_objects_than_classes(root: Path) -> Outcome:
 
 
 @case
+def masks_that_are_transparency_alone(root: Path) -> Outcome:
+    pairs(root, as_mask=lambda mask: np.dstack([np.full((*mask.shape, 3), 255, np.uint8), np.minimum(mask, 1) * 255]))
+    return Refused("save the alpha channel of each as its mask")
+
+
+@case
+def brush_pngs_of_label_studio(root: Path) -> Outcome:
+    for number in range(10):
+        pixels, mask = scene(number)
+        save(root / "images" / f"{number:08x}-photo.jpg", pixels)
+        for place, name in enumerate(("road", "car"), 1):
+            stroke = ((mask == place) * 255).astype(np.uint8)
+            save(root / "masks" / f"task-{number + 1}-annotation-{number + 5}-by-1-tag-{name}-0.png", stroke)
+    return Refused("name a task of Label Studio and not its image: export as JSON there")
+
+
+@case
 def images_alone(root: Path) -> Outcome:
     for number in range(10):
         save(root / f"{number}.jpg", scene(number)[0])

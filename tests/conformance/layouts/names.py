@@ -66,6 +66,23 @@ def words_joined_with_splits(root: Path) -> Outcome:
 
 
 @case
+def folders_that_say_more_than_their_role(root: Path) -> Outcome:
+    """As in ISPRS Potsdam: what stands beside the role differs."""
+    return pairs(root, "2_Ortho_RGB/top_{}_RGB.tif", "5_Labels_all/top_{}_label.tif", ids="top_{}_RGB")
+
+
+@case
+def splits_in_folders_that_say_more(root: Path) -> Outcome:
+    """As in ISIC 2018."""
+    words = {"train": "Training", "val": "Validation", "test": "Test"}
+    image, mask = (
+        "ISIC2018_Task1-2_{part}_Input/{name}.jpg",
+        "ISIC2018_Task1_{part}_GroundTruth/{name}_segmentation.png",
+    )
+    return parted(root, image, mask, words)
+
+
+@case
 def cityscapes_names(root: Path) -> Outcome:
     """Suffixes on either side, a city between, and two copies of every mask."""
     names = [f"aachen/{k:06d}" for k in range(6)] + [f"ulm/{k:06d}" for k in range(4)]

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from trainables import train
-from trainables.data import DATASETS
+from trainables.data import DATASETS, init
 from trainables.data.check import CheckResult, check, main
 from trainables.errors import DataError
 
@@ -88,6 +88,10 @@ def test_commands_end_with_one_where_255_may_be_a_class(tmp_path: Path, capsys: 
     assert shown.count("error void or a class") == 1 and "class absent" not in shown and "these files" not in shown
     assert train.main([*arguments, "--epochs", "1", "--out", str(tmp_path / "out"), "--device", "cpu"]) == 1
     assert "void or a class" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    # A description that says what 255 is would answer the question without having asked it.
+    assert init.main([str(root)]) == 1
+    assert "does not say what 255 is" in " ".join(capsys.readouterr().err.split())
+    assert not (root / "dataset.yaml").exists()
 
 
 def test_one_of_three_classes_that_has_no_pixel_while_255_has_is_asked_about(tmp_path: Path) -> None:

@@ -147,6 +147,11 @@ def _check_values(root: Path, facts: Sequence[MaskFacts], values: _Values) -> No
     The former stand along edges only, or gather around 0 and 255.
     """
     found = set(values.pixels)
+    if len(found) == 1 and values.clear.keys() == found:
+        raise DataError(
+            f"{root}: the masks hold one value, {stored_text(*found)}, and nothing but transparency tells two regions "
+            "apart: save the alpha channel of each as its mask (a PNG of 0 and 255)"
+        )
     crowded = [fact for fact in facts if fact.distinct > len(fact.pixels)]
     solid = {value & 255 if is_color(value) and value not in found else value for fact in facts for value in fact.solid}
     thin = found - solid

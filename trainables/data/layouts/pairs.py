@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainables.data.layouts.affixes import Family, families_of
 from trainables.data.layouts.finding import Pair, Pairing, Question, Said, UndecidedError
-from trainables.data.layouts.sides import Sides, sides_of
+from trainables.data.layouts.sides import Sides, key_by_split, sides_of
 from trainables.data.layouts.tree import MediaFile
 from trainables.data.reading.names import check_ids
 from trainables.errors import DataError
 from trainables.words import counted, some_of
+
+_OF_TASKS = re.compile(r"task-\d+-annotation-\d+-")
+"""What the names of Label Studio's brush PNGs begin with."""
 
 _SHARE = 0.1
 """A family of masks that completes another has at least this share of its masks, or the very names of the images."""
@@ -31,8 +37,13 @@ def find_pairs(root: Path, files: Sequence[MediaFile], said: Said, looks_like_ma
         DataError: If there are no images, or no masks that belong to any.
     """
     sides = sides_of(root, files, said, looks_like_mask)
-    images = _by_id(root, sides)
-    families = families_of({key: file.path for key, file in images.items()}, sides.masks, sides.key)
+    images, families = _named_alike(root, sides)
+    if not families:
+        # Folders that say image and mask may say something else beside it that differs: 2_Ortho_RGB and 5_Labels_all.
+        with contextlib.suppress(DataError):
+            other = replace(sides, key=key_by_split)
+            images, families = _named_alike(root, other)
+            sides = other
     chosen, aside, notes = _chosen(root, families, said)
     pairs: dict[str, Pair] = {}
     for family in chosen:
@@ -41,6 +52,12 @@ def find_pairs(root: Path, files: Sequence[MediaFile], said: Said, looks_like_ma
             part = _part(image) or _part(mask)
             pairs[_id(key)] = Pair(image.path, mask.path, part)
     if not pairs:
+        if all(_OF_TASKS.match(mask.stem) for mask in sides.masks):
+            raise DataError(
+                f"{root}: {counted(len(sides.masks), 'mask')} such as {sides.masks[0].relative} name a task of Label "
+                "Studio and not its image: export as JSON there, put that file into the folder instead of these masks, "
+                "and segsweep init draws masks from it"
+            )
         raise DataError(
             f"{root}: none of {counted(len(images), 'image')} in {sides.images_where} has a mask among "
             f"{counted(len(sides.masks), 'file')} in {sides.masks_where}: a mask has the name of its image, perhaps "
@@ -57,6 +74,16 @@ def find_pairs(root: Path, files: Sequence[MediaFile], said: Said, looks_like_ma
         masks=sides.masks_where,
         notes=(*sides.notes, *notes),
     )
+
+
+def _named_alike(root: Path, sides: Sides) -> tuple[dict[tuple[str, ...], MediaFile], list[Family]]:
+    """The images by their key, and the masks that are named after them.
+
+    Raises:
+        DataError: If two images have one key.
+    """
+    images = _by_id(root, sides)
+    return images, families_of({key: file.path for key, file in images.items()}, sides.masks, sides.key)
 
 
 def _by_id(root: Path, sides: Sides) -> dict[tuple[str, ...], MediaFile]:

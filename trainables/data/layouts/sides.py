@@ -76,6 +76,12 @@ def key_of(file: MediaFile) -> Key:
     return (*(folder.rest for folder in file.folders if folder.rest), file.stem)
 
 
+def key_by_split(file: MediaFile) -> Key:
+    """Like `key_of`, with nothing but the split of folders that say image or mask."""
+    folders = ((folder.part or "") if folder.role else folder.rest for folder in file.folders)
+    return (*(name for name in folders if name), file.stem)
+
+
 def matching(pattern: str) -> Callable[[str], bool]:
     """Whether a path fits a pattern of `--images` and `--masks`: `*` is any part of a name, `**/` any folders.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import tokenize
 import warnings
@@ -24,8 +25,9 @@ DAMAGE = (
 )
 """What PIL and NumPy raise on files that are truncated, damaged or not images."""
 
-# What PIL warns of is either an error here, or told in our own words.
+# What PIL warns of, or logs, is either an error here, or told in our own words.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def raw_mode(image: PIL.Image.Image) -> str:

@@ -13,7 +13,7 @@ import tifffile
 
 from trainables.data.bands import Bands, grey_of, picture_of
 from trainables.data.reading.rasters import Raster, raster_of, read_bands
-from trainables.data.reading.read import read_image, stored_size
+from trainables.data.reading.read import exif_orientation, read_image, stored_size
 from trainables.errors import DataError
 
 SIZE = (7, 9)
@@ -111,6 +111,14 @@ def test_what_pil_reads_as_something_else_is_a_raster(tmp_path: Path) -> None:
         raster = raster_of(path)
         assert raster is not None
         assert raster.bands == bands
+
+
+def test_pil_says_nothing_of_bands_that_it_cannot_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It logs an error for more than six bands, which stood on the screen once for each image."""
+    path = tmp_path / "eight.tif"
+    tifffile.imwrite(path, np.zeros((8, 9, 8), np.uint16), photometric="minisblack", planarconfig="contig")
+    assert exif_orientation(path) == 1 and stored_size(path) == (8, 9)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
