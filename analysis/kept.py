@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import re
@@ -26,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -34,10 +34,12 @@ from trainables.checkpoint import file_sha256
 from trainables.config import TrialConfig, format_size
 from trainables.data.base import Mask
 from trainables.data.splits.frozen import Split
+from trainables.data.void import mask_type
 from trainables.errors import DataError
 from trainables.files import write_json
 from trainables.latency import one_thread
 from trainables.limits import opened_image
+from trainables.loaders import mask_array
 from trainables.metrics import SCORE_CELLS, SCORE_LEVELS, Collector, PerImageConfusion, RegionConfidence, ScoreHistogram
 from trainables.options import STRETCH
 from trainables.paths import within
@@ -105,16 +107,21 @@ class Evaluation:
 
     def histogram_blocks(self, class_id: int) -> Iterator[npt.NDArray[np.int32]]:
         """The same, some images at a time in their order, as they were written."""
-        with np.load(self.folder / RESULTS_FILE, allow_pickle=False) as arrays:
-            for name in arrays.files:
-                if name.startswith(f"histograms/{class_id}/"):
-                    yield arrays[name]
+        for number in itertools.count():
+            name = f"histograms/{class_id}/{number}"
+            if name not in self._arrays:
+                return
+            yield self._arrays[name]
 
     def score_totals(self, class_id: int) -> npt.NDArray[np.int64]:
         """Score histogram of one class over all images, shape (2, SCORE_CELLS); read at each use."""
-        with np.load(self.folder / RESULTS_FILE, allow_pickle=False) as arrays:
-            totals: npt.NDArray[np.int64] = arrays[f"totals/{class_id}"]
-            return totals
+        totals: npt.NDArray[np.int64] = self._arrays[f"totals/{class_id}"]
+        return totals
+
+    @functools.cached_property
+    def _arrays(self) -> Any:
+        """The file, open: to find its members takes longer than to read one where there are many classes."""
+        return np.load(self.folder / RESULTS_FILE, allow_pickle=False)
 
     @functools.cached_property
     def _places(self) -> dict[str, int]:
@@ -129,9 +136,9 @@ class Evaluation:
         return self.folder / _mask_name(self._places[image_id])
 
     def prediction(self, image_id: str) -> Mask:
-        """Predicted class ids at the mask's original size, uint8 of shape (H, W)."""
+        """Predicted class ids at the mask's original size, shape (H, W)."""
         with opened_image(self.prediction_path(image_id), what="mask") as image:
-            return np.asarray(image, dtype=np.uint8)
+            return np.asarray(image, dtype=mask_type(self.confusions.shape[1]))
 
 
 def load_evaluation(folder: Path, key: Mapping[str, Any]) -> Evaluation | None:
@@ -274,8 +281,7 @@ class NewEvaluation:
         with one_thread():
             for collector in collectors:
                 collector.process(image_id, logits, prediction, target)
-        mask = prediction.to(torch.uint8).cpu().numpy()
-        Image.fromarray(mask).save(self.temporary / _mask_name(place), compress_level=3)
+        Image.fromarray(mask_array(prediction)).save(self.temporary / _mask_name(place), compress_level=3)
         image_bytes = self.classes * 2 * SCORE_LEVELS * np.dtype(np.int32).itemsize
         if (place + 1) % max(1, HISTOGRAM_BYTES // image_bytes) == 0:
             self._write_histograms()

@@ -10,6 +10,7 @@ from analysis.statistics import MIN_GROUPS, MIN_IMAGES, enough
 from trainables.labels import BASELINE, BEST, MAJORITY
 from trainables.metrics import Metric, all_metrics
 from trainables.record import TrialRecord
+from trainables.words import NAMED, some_of
 
 
 def _without_interval(evaluations: Mapping[str, Evaluation], classes: Classes, further: Sequence[Metric]) -> list[str]:
@@ -58,7 +59,7 @@ def reader_notes(
         notes += _without_interval(evaluations, classes, further)
     absent = [name for name, pixels in zip(classes.names, floor.confusions.sum(axis=(0, 2)), strict=True) if not pixels]
     if absent:
-        notes.append(f"not in the truth of {floor.split}, so without a true score there: {', '.join(absent)}")
+        notes.append(f"not in the truth of {floor.split}, so without a true score there: {some_of(absent, NAMED)}")
     by_trial: dict[str, list[str]] = {}
     for label, record in labels.items():
         by_trial.setdefault(record.trial_id, []).append(label)

@@ -18,11 +18,16 @@ from PIL import ImageDraw, ImageFont
 
 from analysis.colours import ELSEWHERE, HIT, INVENTED, MISSED, VOID_DARK, VOID_LIGHT, WRONG
 from analysis.fonts import OWN, fonts_for
-from trainables.data.base import VOID, ClassInfo, Color, Image, Mask
+from trainables.data.base import ClassInfo, Color, Image, Mask
+from trainables.data.void import MOST_IN_BYTES, void_of
 
 PAGE_WIDTH = 1200
 """Width that a failure picture aims at, in pixels."""
 GAP = 12
+LEGEND_ROWS = 254
+"""Classes in a column of a legend in a file of its own."""
+LEGEND = 60
+"""Classes that a picture's legend names, at most."""
 PAPER, INK, QUIET = (255, 255, 255), (28, 33, 39), (95, 104, 115)
 HATCH_PERIOD = 6
 THUMBNAIL = 512
@@ -65,7 +70,7 @@ def colourise(mask: Mask, classes: Sequence[ClassInfo]) -> Image:
     """Class ids -> RGB in the classes' colours, void as a diagonal hatch of two greys.
 
     Args:
-        mask: uint8 of shape (H, W), ids below `len(classes)` or void.
+        mask: Shape (H, W), ids below `len(classes)` or void.
         classes: Class `i` of the mask is `classes[i]`.
 
     Returns:
@@ -75,7 +80,7 @@ def colourise(mask: Mask, classes: Sequence[ClassInfo]) -> Image:
         ValueError: If the mask holds an id that is neither a class nor void.
     """
     _check_ids(mask, classes)
-    table = np.zeros((256, 3), np.uint8)
+    table = np.zeros((void_of(mask) + 1, 3), np.uint8)
     table[: len(classes)] = [info.color for info in classes]
     return _hatch_void(table[mask], mask)
 
@@ -85,15 +90,15 @@ def error_map(image: Image, truth: Mask, prediction: Mask) -> Image:
 
     Args:
         image: RGB, uint8 of shape (H, W, 3).
-        truth: Class ids or void, uint8 of shape (H, W).
-        prediction: Class ids, uint8 of shape (H, W).
+        truth: Class ids or void, of shape (H, W).
+        prediction: Class ids, of shape (H, W).
 
     Returns:
         uint8 of shape (H, W, 3).
     """
     grey = image @ np.array([0.299, 0.587, 0.114])
     faded = np.repeat((grey * 0.35 + 255 * 0.65)[..., None], 3, axis=2).astype(np.uint8)
-    faded[(prediction != truth) & (truth != VOID)] = WRONG
+    faded[(prediction != truth) & (truth != void_of(truth))] = WRONG
     return _hatch_void(faded, truth)
 
 
@@ -104,7 +109,7 @@ def class_error_map(truth: Mask, prediction: Mask, class_id: int) -> Mask:
     levels[is_true & is_predicted] = 1
     levels[is_true & ~is_predicted] = 2
     levels[~is_true & is_predicted] = 3
-    levels[truth == VOID] = 4
+    levels[truth == void_of(truth)] = 4
     return levels
 
 
@@ -125,8 +130,8 @@ def failure_picture(
 
     Args:
         image: RGB, uint8 of shape (H, W, 3).
-        truth: Class ids or void, uint8 of shape (H, W).
-        prediction: Class ids, uint8 of shape (H, W).
+        truth: Class ids or void, of shape (H, W).
+        prediction: Class ids, of shape (H, W).
         classes: Class `i` of the masks is `classes[i]`.
         title: Heading, such as the label and the image id.
         captions: The failures of this image, told below the panels.
@@ -170,13 +175,15 @@ def failure_picture(
 
 
 def legend(classes: Sequence[ClassInfo]) -> Pillow.Image:
-    """The classes with their colours, one below the other."""
-    page = Pillow.new("RGB", (320, 26 * len(classes) + 2 * GAP), PAPER)
+    """The classes with their colours, one below the other, in as many columns as they need."""
+    columns = -(-len(classes) // LEGEND_ROWS)
+    page = Pillow.new("RGB", (320 * columns, 26 * min(len(classes), LEGEND_ROWS) + 2 * GAP), PAPER)
     draw = ImageDraw.Draw(page)
-    for row, info in enumerate(classes):
-        top = GAP + 26 * row
-        page.paste(_swatch(info.color), (GAP, top + 4))
-        draw.text((GAP + 22, top + 3), _fit(info.name, 320 - 2 * GAP - 22, 14), INK, _font(14, info.name))
+    for place, info in enumerate(classes):
+        column, row = divmod(place, LEGEND_ROWS)
+        left, top = 320 * column + GAP, GAP + 26 * row
+        page.paste(_swatch(info.color), (left, top + 4))
+        draw.text((left + 22, top + 3), _fit(info.name, 320 - 2 * GAP - 22, 14), INK, _font(14, info.name))
     return page
 
 
@@ -216,9 +223,12 @@ def photo_uri(image: Image) -> str:
 
 
 def mask_uri(mask: Mask, classes: Sequence[ClassInfo]) -> str:
-    """The mask in the classes' colours as a palette-PNG data URI, at most `THUMBNAIL` pixels long."""
+    """The mask in the classes' colours as a PNG data URI, at most `THUMBNAIL` pixels long."""
     _check_ids(mask, classes)
-    return _palette_uri(thumbnail(mask), [info.color for info in classes], void=VOID)
+    small = thumbnail(mask)
+    if len(classes) > MOST_IN_BYTES:
+        return _data_uri(Pillow.fromarray(colourise(small, classes)), "png", optimize=False, compress_level=9)
+    return _palette_uri(small, [info.color for info in classes], void=void_of(mask))
 
 
 def class_error_uri(truth: Mask, prediction: Mask, class_id: int) -> str:
@@ -261,12 +271,12 @@ def id_mask(prediction: Mask, classes: Sequence[ClassInfo], ids: Sequence[int]) 
     Ids above 255 make it grey of 16 bits, as palettes end there.
 
     Args:
-        prediction: Class ids, uint8 of shape (H, W).
+        prediction: Class ids, of shape (H, W).
         classes: Class `i` of the prediction is `classes[i]`.
         ids: The value in 0 .. 65535 that stands for each class.
     """
     _check_ids(prediction, classes)
-    value_of = np.zeros(256, np.uint16)
+    value_of = np.zeros(void_of(prediction) + 1, np.uint16)
     value_of[: len(ids)] = ids
     if max(ids) > 255:
         return Pillow.fromarray(value_of[prediction])
@@ -297,7 +307,7 @@ def _stripes(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
 
 
 def _hatch_void(picture: Image, mask: Mask) -> Image:
-    is_void = mask == VOID
+    is_void = mask == void_of(mask)
     if is_void.any():
         stripes = _stripes(mask.shape)
         picture[is_void & stripes] = VOID_DARK
@@ -306,9 +316,10 @@ def _hatch_void(picture: Image, mask: Mask) -> Image:
 
 
 def _check_ids(mask: Mask, classes: Sequence[ClassInfo]) -> None:
-    unknown = [int(value) for value in np.unique(mask) if value >= len(classes) and value != VOID]
+    void = void_of(mask)
+    unknown = [int(value) for value in np.unique(mask) if value >= len(classes) and value != void]
     if unknown:
-        raise ValueError(f"ids {unknown} are neither a class (0..{len(classes) - 1}) nor void ({VOID})")
+        raise ValueError(f"ids {unknown} are neither a class (0..{len(classes) - 1}) nor void ({void})")
 
 
 def _panel_layout(height: int, width: int) -> tuple[int, tuple[int, int]]:
@@ -339,13 +350,15 @@ def _legend_rows(
 ) -> list[list[tuple[int, _LegendItem]]]:
     """Legend items with their left edges, broken into rows of at most `width` pixels."""
     present = np.union1d(np.unique(truth), np.unique(prediction))
+    classes_shown = present[present < len(classes)]
     items = [
         _LegendItem(_fit(classes[index].name, width // 3, 14), _swatch(classes[index].color))
-        for index in present
-        if index != VOID
+        for index in classes_shown[:LEGEND]
     ]
-    if VOID in present:
-        hatch = _hatch_void(np.zeros((16, 16, 3), np.uint8), np.full((16, 16), VOID, np.uint8))
+    if len(classes_shown) > LEGEND:
+        items.append(_LegendItem(f"{len(classes_shown) - LEGEND} more classes", _swatch(PAPER)))
+    if void_of(truth) in present:
+        hatch = _hatch_void(np.zeros((16, 16, 3), np.uint8), np.full((16, 16), void_of(truth), truth.dtype))
         items.append(_LegendItem("void", Pillow.fromarray(hatch)))
     items.append(_LegendItem("wrong pixel", _swatch(WRONG)))
     rows: list[list[tuple[int, _LegendItem]]] = [[]]

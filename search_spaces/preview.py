@@ -22,13 +22,14 @@ from search_spaces.core.space import SearchSpace
 from trainables import plugins
 from trainables.augmentations import Policy, PolicySpec, resize
 from trainables.config import format_size, parse_size
-from trainables.data import DATASETS, VOID, ClassInfo, SegmentationData
+from trainables.data import DATASETS, ClassInfo, SegmentationData
 from trainables.data.bands import Bands, picture_of
 from trainables.data.base import Image, Mask
 from trainables.data.flags import add_data_flags
 from trainables.data.reading.names import expanded
 from trainables.data.splits.given import make_splits
 from trainables.data.usual_size import usual_size
+from trainables.data.void import void_of
 from trainables.errors import UsageError
 from trainables.files import write_atomically
 from trainables.flags import command_parser
@@ -45,6 +46,9 @@ SOFTWARE = "segsweep preview"
 """Stands in the PNG, so that a preview replaces previews and nothing else."""
 OPACITY = 0.45
 """Of a class's colour over the image."""
+
+LEGEND = 39
+"""Classes that the legend names, at most: four rows with the note on the others."""
 
 COLUMN, MARGIN, LINE, FOOT, GAP = 2.1, 2.75, 0.115, 0.45, 0.06
 """Inches: width of an image, width of the text beside it, height of a line of text, of title and legend, between."""
@@ -156,7 +160,7 @@ def rows(
     made = []
     hidden = None if bands is None else (HIDDEN,) * bands.channels
     for origin, spec in [("", PolicySpec("none", ())), *chosen]:
-        policy = Policy(spec, size, resize=resize, hidden=hidden)
+        policy = Policy(spec, size, resize=resize, hidden=hidden, void=void_of(samples[0][1]))
         line = spec.describe()
         augmented = [
             policy(image, mask, seed=derived_seed("preview", seed, line, column))
@@ -181,7 +185,7 @@ def overlay(image: Image, mask: Mask, classes: Sequence[ClassInfo]) -> Image:
         mask: Class ids or void, of shape (H, W).
         classes: Names and colours.
     """
-    colors = np.zeros((VOID + 1, 3), np.float32)
+    colors = np.zeros((void_of(mask) + 1, 3), np.float32)
     colors[: len(classes)] = [info.color for info in classes]
     opacity = np.where(colors.any(axis=1), OPACITY, 0.0)
     tint = opacity[mask][..., None]
@@ -191,7 +195,7 @@ def overlay(image: Image, mask: Mask, classes: Sequence[ClassInfo]) -> Image:
     y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
     period = max(6, mask.shape[1] // 24)
     stripes = np.where((x + y) % period < period // 3, 150, 45)[..., None]
-    return np.where((mask == VOID)[..., None], 0.25 * image + 0.75 * stripes, shown).round().astype(np.uint8)
+    return np.where((mask == void_of(mask))[..., None], 0.25 * image + 0.75 * stripes, shown).round().astype(np.uint8)
 
 
 def contact_sheet(table: Sequence[Row], classes: Sequence[ClassInfo], *, title: str) -> Figure:
@@ -237,9 +241,11 @@ def _draw_legend(figure: Figure, ids: Mask, classes: Sequence[ClassInfo]) -> Non
     keys = [
         Patch(facecolor=np.divide(classes[index].color, 255), edgecolor="0.5", label=classes[index].name)
         for index in ids
-        if index != VOID
+        if index < len(classes)
     ]
-    if VOID in ids:
+    if len(keys) > LEGEND:
+        keys = [*keys[:LEGEND], Patch(facecolor="none", label=f"and {len(keys) - LEGEND} more")]
+    if void_of(ids) in ids:
         keys.append(Patch(facecolor="0.2", edgecolor="0.6", hatch="////", label="void: no loss is taken there"))
     figure.legend(handles=keys, loc="lower left", ncols=10, fontsize=7, frameon=False, bbox_to_anchor=(0, 0))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -43,6 +44,27 @@ def write(root: Path, *, count: int = 40, sizes: tuple[tuple[int, int], ...] = (
         Image.fromarray(mask).save(root / "masks" / f"im{number:03d}.png")
     classes = [{"id": i, "name": name, "color": list(COLORS[i])} for i, name in enumerate(NAMES)]
     (root / "classes.json").write_text(json.dumps({"classes": classes, "void": VOID}), encoding="utf-8")
+    return root
+
+
+def widen(mask: npt.NDArray[np.uint8], classes: int) -> npt.NDArray[np.uint16]:
+    """A mask of `draw` with eight classes of sky, side by side, and the last two ids for ground and ball."""
+    wide = np.broadcast_to(np.arange(mask.shape[1]) // 8, mask.shape).astype(np.uint16)
+    wide[mask == 1], wide[mask == 2] = classes - 2, classes - 1
+    wide[mask == VOID] = 65535
+    return wide
+
+
+def write_wide(root: Path, classes: int, *, void: Sequence[int] = (65535,), count: int = 12) -> Path:
+    """The data set of `mini` with so many classes in masks of 16 bits; void pixels hold the ids of void in turn."""
+    write(root, count=count)
+    for path in sorted((root / "masks").glob("*.png")):
+        wide = widen(np.asarray(Image.open(path)), classes)
+        places = np.flatnonzero(wide.ravel() == 65535)
+        wide.flat[places] = np.resize(void, len(places)) if void else 0
+        Image.fromarray(wide).save(path)
+    entries = [{"id": number, "name": f"class {number}"} for number in range(classes)]
+    (root / "classes.json").write_text(json.dumps({"classes": entries, "void": list(void)}), encoding="utf-8")
     return root
 
 

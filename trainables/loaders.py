@@ -20,6 +20,7 @@ from trainables.data.cache.decoded import DecodedCache
 from trainables.data.cache.scan import image_sizes
 from trainables.data.resizing import content_size
 from trainables.data.tiles import in_runs, pixels_of_classes
+from trainables.data.void import mask_type
 from trainables.loader_processes import start_method, with_own_errors, without_main
 from trainables.options import CROP, STRETCH, TILE, way_of
 from trainables.plugins import TakesPluginsAlong
@@ -57,7 +58,7 @@ class Batch:
         ids: Image ids, length B.
         images: uint8 of shape (B, H, W, C), or what a frozen backbone made of them; where an evaluation slides windows
             over them (`tile`), B images of shape (h, w, C) as they are, read-only.
-        masks: uint8; for training one tensor (B, H, W), for evaluation B tensors at the masks' original sizes.
+        masks: `mask_tensor`s; for training one tensor (B, H, W), for evaluation B tensors at the masks' original sizes.
         piped: Whether a loader process sends its content through a pipe, not through shared memory.
     """
 
@@ -118,7 +119,7 @@ def _from_arrays(ids: Sequence[str], images: Image | Sequence[Image], masks: Mas
     return Batch(
         ids,
         torch.from_numpy(images) if isinstance(images, np.ndarray) else images,
-        torch.from_numpy(masks) if isinstance(masks, np.ndarray) else [torch.from_numpy(mask) for mask in masks],
+        mask_tensor(masks) if isinstance(masks, np.ndarray) else [mask_tensor(mask) for mask in masks],
     )
 
 
@@ -192,7 +193,7 @@ class TrainingSet(TakesPluginsAlong, Dataset[Any]):
             [sample.mix_seed for sample in samples],
         )
         ids = [sample.image_id for sample in samples]
-        return Batch(ids, torch.from_numpy(images), torch.from_numpy(masks), self.piped).sent()
+        return Batch(ids, torch.from_numpy(images), mask_tensor(masks), self.piped).sent()
 
 
 class Sample(NamedTuple):
@@ -219,9 +220,9 @@ class EvaluationSet(TakesPluginsAlong, Dataset[tuple[str, Any, Tensor]]):
         image_id = self.ids[index]
         if way_of(self.cache.resize) == TILE:
             whole, mask = self.cache.whole_arrays(image_id)
-            return image_id, whole, torch.from_numpy(mask)
+            return image_id, whole, mask_tensor(mask)
         image, mask = self.cache.eval_arrays(image_id)
-        return image_id, torch.from_numpy(image), torch.from_numpy(mask)
+        return image_id, torch.from_numpy(image), mask_tensor(mask)
 
     def collate(self, samples: Sequence[tuple[str, Any, Tensor]]) -> Batch:
         """Stacks the images, unless they are as they are; masks keep their sizes."""
@@ -302,7 +303,7 @@ def training_loader(
         workers: Loader processes; no influence on what is loaded.
         pin_memory: Whether batches are copied to memory that a GPU can read directly (pinned).
     """
-    samples.piped = _are_piped(samples.cache.size, batch_size, workers)
+    samples.piped = _are_piped(samples.cache, samples.cache.size, batch_size, workers)
     batches = EpochBatches(len(samples), batch_size, seed=samples.seed)
     options: dict[str, Any] = {"batch_sampler": batches, "collate_fn": samples.collate, "pin_memory": pin_memory}
     return _Loader(samples, **options, **_workers(workers)), batches
@@ -355,7 +356,7 @@ def loader_of(
         shown = [content_size(size, cache.size, cache.resize) for size in image_sizes(cache.data, images.ids)]
         together = {"batch_sampler": list(in_runs(shown, batch_size))}
         size = max(shown, key=math.prod, default=size)
-    images.piped = _are_piped(size, batch_size, workers)
+    images.piped = _are_piped(cache, size, batch_size, workers)
     return EvaluationLoader(
         images,
         normalisation=normalisation,
@@ -367,13 +368,25 @@ def loader_of(
     )
 
 
+def mask_tensor(mask: Mask | npt.NDArray[np.int32]) -> Tensor:
+    """A mask, or several in one array, for torch, which does little with 16 bits: uint8 or int32 of the same shape."""
+    return torch.from_numpy(mask.astype(np.int32) if mask.dtype == np.uint16 else mask)
+
+
+def mask_array(classes: Tensor) -> Mask:
+    """The way back: class ids, uint8 or int32 of any shape, as a mask."""
+    array = classes.cpu().numpy()
+    return array if array.dtype == np.uint8 else array.astype(np.uint16)
+
+
 def stacked(masks: Tensor | Sequence[Tensor]) -> Tensor:
     """Masks of one size as one tensor (B, H, W)."""
     return masks if isinstance(masks, Tensor) else torch.stack(list(masks))
 
 
-def _are_piped(size: tuple[int, int], batch_size: int, workers: int) -> bool:
-    return workers > 0 and shared_memory.is_short(batch_size * size[0] * size[1] * 4, workers)  # RGB and the mask
+def _are_piped(cache: DecodedCache, size: tuple[int, int], batch_size: int, workers: int) -> bool:
+    of_mask = mask_tensor(np.empty(0, mask_type(len(cache.data.classes)))).element_size()
+    return workers > 0 and shared_memory.is_short(batch_size * size[0] * size[1] * (3 + of_mask), workers)
 
 
 def _workers(workers: int) -> dict[str, Any]:

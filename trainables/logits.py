@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.data.resizing import Size, content_size
+from trainables.data.void import mask_type
 from trainables.options import CROP
 
 BAND_VALUES = 2**26
@@ -99,19 +100,26 @@ def enlarged_in_bands(
         yield wide[:, above[part]].lerp_(wide[:, below[part]], share[part, None])
 
 
-def predicted_class(logits: Tensor) -> Tensor:
-    """The class of the largest logit, the first where several are equal: (C, H, W) to uint8 (H, W).
+def ids_type(classes: int) -> torch.dtype:
+    """The type of ids of so many classes as tensors."""
+    return torch.uint8 if mask_type(classes) == np.uint8 else torch.int32
 
-    On the CPU many times as fast as `torch.argmax` over the first axis.
+
+def predicted_class(logits: Tensor) -> Tensor:
+    """The class of the largest logit, the first where several are equal: (C, H, W) to (H, W).
+
+    On the CPU many times as fast as `torch.argmax` over the first axis. uint8, or int32 where classes do not fit into
+    it, as a loader's masks.
     """
+    kind = ids_type(len(logits))
     if logits.device.type != "cpu":
-        return logits.argmax(dim=0).to(torch.uint8)
+        return logits.argmax(dim=0).to(kind)
     if logits.stride(0) == 1:  # channels last: the scores of a pixel lie side by side
-        return torch.from_numpy(logits.permute(1, 2, 0).numpy().argmax(axis=-1).astype(np.uint8))
+        return torch.from_numpy(logits.permute(1, 2, 0).numpy().argmax(axis=-1)).to(kind)
     largest = logits[0].clone()
-    chosen = torch.zeros(largest.shape, dtype=torch.uint8)
+    chosen = torch.zeros(largest.shape, dtype=kind)
     for class_id in range(1, len(logits)):
-        larger = (logits[class_id] > largest).view(torch.uint8)
+        larger = (logits[class_id] > largest).view(torch.uint8).to(kind)
         torch.maximum(largest, logits[class_id], out=largest)
         torch.maximum(chosen, larger.mul_(class_id), out=chosen)
     return chosen

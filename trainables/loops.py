@@ -100,7 +100,7 @@ def evaluate(
             evaluation mode.
         loader: From `evaluation_loader`.
         collectors: Each gets `process(image_id, logits (C, H, W), prediction (H, W), target (H, W))`; the last two are
-            uint8.
+            uint8, or int32 where classes do not fit into it.
         device: Where the model is.
         precision: Of the forward pass, one of `PRECISIONS`; logits are float32 from there on.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from trainables.data.base import VOID
+from trainables.data.void import void_id
 from trainables.loaders import Batch, stacked
 from trainables.loops import Forward, train_one_epoch
 from trainables.optimizers import Constant
@@ -87,6 +87,6 @@ def overfit_batch(trial: Trial, *, steps: int, report: Callable[[int, float], No
 def _accuracy(trial: Trial, batch: Batch) -> float:
     """In training mode: the running statistics of BatchNorm need more than these few steps."""
     forward = Forward(trial.model, trial.model.normalisation, trial.device)
-    predicted = forward(batch.input)["out"].argmax(dim=1)
+    logits = forward(batch.input)["out"]
     target = stacked(batch.masks).to(trial.device)
-    return float((predicted == target)[target != VOID].float().mean())
+    return float((logits.argmax(dim=1) == target)[target != void_id(logits.shape[1])].float().mean())

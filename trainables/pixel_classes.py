@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.data.resizing import Size
-from trainables.logits import WHOLE, Share, neighbours, predicted_class, resize_logits
+from trainables.logits import WHOLE, Share, ids_type, neighbours, predicted_class, resize_logits
 
 _ROUNDING = 1e-6
 """More than the rounding of an enlarged logit, relative to the largest that it is made of: a float32 has 7 digits."""
@@ -30,12 +30,12 @@ def predicted_at(logits: Tensor, size: Size, *, seen: Share = WHOLE) -> Tensor:
         seen: As for `resize_logits`.
 
     Returns:
-        uint8 of shape (H, W).
+        `ids_type` of shape (H, W).
     """
     if logits.device.type != "cpu":
         return predicted_class(resize_logits(logits, size, seen=seen))
     classes = largest_somewhere(logits)
-    logits, ids = logits[classes], classes.to(torch.uint8)
+    logits, ids = logits[classes], classes.to(ids_type(len(logits)))
     if len(classes) == 1:
         return ids.expand(size).clone()
     margin = _ROUNDING * logits.abs().amax()
@@ -102,4 +102,4 @@ def _as_interpolated(above: Tensor, side: int) -> Tensor:
 
 def _rivalled(logits: Tensor, margin: Tensor) -> Tensor:
     """Where a second class comes as near to the largest logit as rounding might: (C, ...) to bool (...)."""
-    return (logits >= logits.amax(dim=0) - margin).sum(dim=0, dtype=torch.uint8) != 1
+    return (logits >= logits.amax(dim=0) - margin).sum(dim=0, dtype=ids_type(len(logits))) != 1

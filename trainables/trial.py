@@ -106,7 +106,8 @@ class Trial:
         on_gpu = self.device.type == "cuda"
         means = [round(255 * mean) for mean in self.model.normalisation["mean"]]
         hidden = None if self.data.data.bands is None else means
-        policy = Policy(config.augment, config.image_size, resize=config.resize, hidden=hidden)
+        void = self.data.data.void
+        policy = Policy(config.augment, config.image_size, resize=config.resize, hidden=hidden, void=void)
         self.samples = TrainingSet(
             cache,
             self.data.train,

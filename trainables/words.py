@@ -9,6 +9,10 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters but tab and line feed, and those that change the direction of text."""
 
 
+NAMED = 40
+"""Classes that a sentence of a report names, at most."""
+
+
 def visible(text: str) -> str:
     r"""A text in which nothing moves a terminal's cursor or turns its words round; such characters are written out.
 

@@ -159,7 +159,7 @@ def _frequency(run_dir: Path, data: SegmentationData) -> Floats | None:
         masks = [data.mask(image_id) for image_id in load_split(run_dir, "train").ids]
     except (OSError, DataError):
         return None
-    shown = [np.bincount(mask.ravel(), minlength=256)[: len(data.classes)] > 0 for mask in masks]
+    shown = [np.bincount(mask.ravel(), minlength=len(data.classes))[: len(data.classes)] > 0 for mask in masks]
     return np.asarray(np.mean(shown, axis=0))
 
 

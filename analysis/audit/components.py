@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from analysis.audit.pixels import VOID, Flags, Integers
+from analysis.audit.pixels import Flags, Integers
 
 # The limits of docs/METRICS.md.
 FOUND_SHARE = 0.1
@@ -72,6 +72,7 @@ class Meeting:
         other: Predicted component, shape (M,).
         pixels: Shared, shape (M,).
         image: Pair of each pixel, shape (H, W).
+        classes: How many there are; void is none of them.
     """
 
     truth: Parts
@@ -80,6 +81,7 @@ class Meeting:
     other: Integers
     pixels: Integers
     image: Integers
+    classes: int
 
     @property
     def true_class(self) -> Integers:
@@ -94,7 +96,7 @@ class Meeting:
     @property
     def known(self) -> Flags:
         """Whether the truth of a pair is known."""
-        return np.asarray(self.true_class != VOID)
+        return np.asarray(self.true_class < self.classes)
 
     @property
     def right(self) -> Flags:
@@ -102,15 +104,15 @@ class Meeting:
         return np.asarray(self.true_class == self.predicted_class)
 
 
-def meet(truth: Parts, prediction: Parts) -> Meeting:
-    """Finds what the components of a true and a predicted mask share."""
+def meet(truth: Parts, prediction: Parts, classes: int) -> Meeting:
+    """Finds what the components of a true and a predicted mask of so many classes share."""
     keys = truth.labels * len(prediction) + prediction.labels
     counts = np.bincount(keys.ravel())
     pairs = np.flatnonzero(counts)
     number = np.zeros(len(counts), np.int64)
     number[pairs] = np.arange(len(pairs))
     one, other = np.divmod(pairs, len(prediction))
-    return Meeting(truth, prediction, one, other, counts[pairs], number[keys])
+    return Meeting(truth, prediction, one, other, counts[pairs], number[keys], classes)
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,11 @@ class Verdicts:
     known: Integers
 
 
+def by_value(kinds: npt.NDArray[np.integer]) -> Integers:
+    """The kind of each value of a mask, 0 for those that are no class."""
+    return np.append(kinds, np.zeros(2**16 - len(kinds), np.int64))
+
+
 def judge(meeting: Meeting, kinds: npt.NDArray[np.integer]) -> Verdicts:
     """Applies FOUND_SHARE and NAMED_SHARE.
 
@@ -131,8 +138,7 @@ def judge(meeting: Meeting, kinds: npt.NDArray[np.integer]) -> Verdicts:
         meeting: Of an image.
         kinds: Background 0, stuff 1 or thing 2 of each class.
     """
-    kind_of = np.zeros(256, np.int64)
-    kind_of[: len(kinds)] = kinds
+    kind_of = by_value(kinds)
     named = meeting.known & ~meeting.right & (kind_of[meeting.true_class] == kind_of[meeting.predicted_class])
 
     def of(place: Integers, which: Flags, count: int) -> Integers:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from analysis.audit.components import Parts
-from analysis.audit.pixels import VOID, Flags, Floats, Integers, Mask
+from analysis.audit.components import Parts, by_value
+from analysis.audit.pixels import Flags, Floats, Integers, Mask
 from analysis.audit.types import band_width
 from trainables.data.bands import Bands
 
@@ -49,8 +49,7 @@ def measure(
         kinds: Background 0, stuff 1 or thing 2 of each class.
         bands: What its channels are; None: red, green and blue.
     """
-    kind_of = np.zeros(256, np.int64)
-    kind_of[: len(kinds)] = kinds
+    kind_of = by_value(kinds)
     numbers = np.arange(len(parts))
     if bands is None:
         grey, colours = (image.astype(np.int64) @ LUMA + 2**14) >> 15, image
@@ -72,7 +71,7 @@ def measure(
     border = np.ones(truth.shape, bool)
     border[1:-1, 1:-1] = False
     on_border = mean_of(border) * parts.pixels
-    contrast, crowding = _surroundings(image, parts.labels, truth, kind_of)
+    contrast, crowding = _surroundings(image, parts.labels, truth, truth < len(kinds), kind_of)
     thickness = _thickness(parts.labels, edge, numbers)
     same = np.ones(len(parts))
     found = {
@@ -90,7 +89,7 @@ def measure(
         "off_centre": np.sqrt(((down - 0.5) ** 2 + (across - 0.5) ** 2) / 0.5),
         "height": down,
     }
-    own = (parts.values != VOID) & (kind_of[parts.values] > 0)
+    own = kind_of[parts.values] > 0
     return np.stack([np.asarray(found[name])[own] for name in NAMES], axis=1)
 
 
@@ -120,7 +119,7 @@ def _thickness(labels: Integers, edge: Flags, numbers: Integers) -> Floats:
 
 
 def _surroundings(
-    image: npt.NDArray[np.uint8], labels: Integers, truth: Mask, kind_of: Integers
+    image: npt.NDArray[np.uint8], labels: Integers, truth: Mask, told: Flags, kind_of: Integers
 ) -> tuple[Floats, Floats]:
     """Contrast to, and share of things in, what lies the band's width beyond the outline in eight directions."""
     count, step = int(labels.max()) + 1, band_width(labels.shape)
@@ -134,8 +133,8 @@ def _surroundings(
             looks = image[there][beyond]
             colors += np.stack([np.bincount(mine, looks[:, channel], count) for channel in range(channels)], axis=1)
             seen += np.bincount(mine, minlength=count)
-            known += np.bincount(mine, theirs != VOID, count)
-            things += np.bincount(mine, (theirs != VOID) & (kind_of[theirs] == THING), count)
+            known += np.bincount(mine, told[there][beyond], count)
+            things += np.bincount(mine, kind_of[theirs] == THING, count)
     sizes = np.bincount(labels.ravel())[:, None]
     inside = np.stack([np.bincount(labels.ravel(), image[..., one].ravel()) for one in range(channels)], axis=1) / sizes
     with np.errstate(invalid="ignore", divide="ignore"):

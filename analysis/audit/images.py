@@ -74,12 +74,13 @@ def look_at(truth: Mask, parts: Parts, prediction: Mask, kinds: npt.NDArray[np.i
         prediction: Class ids.
         kinds: Background 0, stuff 1 or thing 2 of each class.
     """
-    meeting = meet(parts, find_parts(prediction))
+    meeting = meet(parts, find_parts(prediction), len(kinds))
     verdicts = judge(meeting, kinds)
     types = type_pixels(meeting, verdicts, kinds)
     wrong = types != NOTHING
-    keys, counts = np.unique((types[wrong] * 256 + truth[wrong]) * 256 + prediction[wrong], return_counts=True)
-    rows = np.stack([keys // 65536, keys // 256 % 256, keys % 256, counts], axis=1)
+    each = len(kinds)
+    keys, counts = np.unique((types[wrong] * each + truth[wrong]) * each + prediction[wrong], return_counts=True)
+    rows = np.stack([keys // each**2, keys // each % each, keys % each, counts], axis=1)
     typed = np.bincount(meeting.image[wrong] * len(TYPES) + types[wrong], minlength=len(meeting.pixels) * len(TYPES))
     by_pair = typed.reshape(-1, len(TYPES))
     components = [*_true(meeting, kinds, by_pair), *_invented(meeting, verdicts, kinds, by_pair)]

@@ -22,6 +22,7 @@ from analysis.audit.pixels import Floats, Integers, Mask, Recount, count_pairs
 from analysis.audit.regions import region_row
 from analysis.failures.kinds import BACKGROUND_NAMES, STUFF_NAMES
 from trainables.data.base import SegmentationData
+from trainables.data.void import mask_type
 from trainables.errors import DataError
 from trainables.limits import opened_image
 from trainables.paths import within
@@ -70,7 +71,7 @@ class Sought:
         path = within(self.folders[trial_id], f"{place:06d}.png")
         try:
             with opened_image(path, what="mask") as image:
-                return np.asarray(image, dtype=np.uint8)
+                return np.asarray(image, dtype=mask_type(len(self.names)))
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error}): make the report again") from error
 
@@ -241,10 +242,9 @@ def kinds_of(sought: Sought) -> npt.NDArray[np.int64]:
         if plain in BACKGROUND_NAMES or name.lower() in BACKGROUND_NAMES:
             kinds[place] = 0
     if (kinds == 2).all():
-        pixels = np.zeros(256, np.int64)
+        pixels = np.zeros(len(kinds), np.int64)
         for image_id in sought.image_ids:
-            pixels += np.bincount(sought.data.mask(image_id).ravel(), minlength=256)
-        pixels = pixels[: len(kinds)]
+            pixels += np.bincount(sought.data.mask(image_id).ravel(), minlength=len(kinds))[: len(kinds)]
         if pixels.sum() and pixels.max() >= MAJORITY_SHARE * pixels.sum():
             kinds[int(pixels.argmax())] = 0
     return kinds

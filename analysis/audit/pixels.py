@@ -9,12 +9,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-Mask = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.uint8 | np.uint16]
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-VOID = 255
 STEPS = 10
 """IoU thresholds are 0/10, 1/10 ... 10/10."""
 
@@ -104,7 +103,7 @@ class Recount:
 def count_pairs(truth: Mask, prediction: Mask, classes: int) -> Integers:
     """Pixels of one image by true class (row) and predicted class (column), shape (C, C)."""
     pairs = np.zeros((classes, classes), np.int64)
-    for class_id in np.unique(truth[truth != VOID]).tolist():
+    for class_id in np.unique(truth[truth < classes]).tolist():
         names, counts = np.unique(prediction[truth == class_id], return_counts=True)
         pairs[class_id, names] = counts
     return pairs

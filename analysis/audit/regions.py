@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from analysis.audit.pixels import VOID, Flags, Integers, Mask, first_of_ties
+from analysis.audit.pixels import Flags, Integers, Mask, first_of_ties
 from analysis.audit.types import band_width
 
 # The limits of docs/METRICS.md ("Causes of failure").
@@ -94,7 +94,7 @@ def _near_boundary(truth: Mask, guessed: Flags, region: Flags) -> tuple[int, flo
     """Wrong pixels within the band of the region's outline, and twice its largest distance to the outside, less 1."""
     if region.all():
         return 0, float(min(region.shape))
-    width, void = band_width(truth.shape), truth == VOID
+    width, void = band_width(truth.shape), truth == np.iinfo(truth.dtype).max
     # Void beside the region is crossed for free: the region grows into it, step by step.
     reached = region
     for _ in range(width):

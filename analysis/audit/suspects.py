@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.audit.components import find_parts
-from analysis.audit.pixels import VOID, Flags, Integers, Mask
+from analysis.audit.pixels import Flags, Integers, Mask
 from analysis.audit.types import band_width, wide
 
 # The limits of docs/METRICS.md.
@@ -70,10 +70,11 @@ def suspects(
         votes = np.stack(
             [sum((one == class_id).astype(np.int64) for one in predictions) for class_id in range(len(names))]
         )
-        said = votes.argmax(axis=0).astype(np.uint8)
-        said[votes.max(axis=0) < AGREE_SHARE * checkpoints - 1e-9] = VOID
+        void = np.iinfo(mask.dtype).max
+        said = votes.argmax(axis=0).astype(mask.dtype)
+        said[votes.max(axis=0) < AGREE_SHARE * checkpoints - 1e-9] = void
         for side, (own, other) in enumerate(((mask, said), (said, mask))):
-            _count_confirmed(own, other, (mask != VOID) & (said != VOID), counts[image, side])
+            _count_confirmed(own, other, (mask != void) & (said != void), counts[image, side])
         found += _parts_of(image, mask, said, votes.max(axis=0), predictions)
     total = counts.sum(axis=0)
     asked, right = total[0].sum(axis=(0, 1))
@@ -104,8 +105,9 @@ def suspects(
 
 
 def _parts_of(image: int, mask: Mask, said: Mask, votes: Integers, predictions: Sequence[Mask]) -> list[_Suspect]:
-    differs = (mask != VOID) & (said != VOID) & (mask != said)
-    pairs = np.where(differs, 1 + mask.astype(np.int64) * 256 + said, 0)
+    void = np.iinfo(mask.dtype).max
+    differs = (mask != void) & (said != void) & (mask != said)
+    pairs = np.where(differs, 1 + mask.astype(np.int64) * void + said, 0)
     pairs[~wide(pairs, band_width(mask.shape))] = 0
     parts, in_mask, by_models = find_parts(pairs), find_parts(mask), find_parts(said)
     found = []
@@ -114,7 +116,7 @@ def _parts_of(image: int, mask: Mask, said: Mask, votes: Integers, predictions: 
             continue
         own = parts.labels == number
         size = int(own.sum())
-        masked, name = divmod(int(parts.values[number]) - 1, 256)
+        masked, name = divmod(int(parts.values[number]) - 1, void)
         around = [int(side.pixels[side.labels[own][0]]) for side in (in_mask, by_models)]
         found.append(
             _Suspect(
@@ -139,7 +141,7 @@ def _count_confirmed(own: Mask, other: Mask, told: Flags, counts: Integers) -> N
         value = int(parts.values[number])
         inside = parts.labels[rows, columns] == number
         seen = int((inside & told[rows, columns]).sum())
-        if value == VOID or 2 * seen <= parts.pixels[number]:
+        if value == np.iinfo(own.dtype).max or 2 * seen <= parts.pixels[number]:
             continue
         right = int((inside & told[rows, columns] & (other[rows, columns] == value)).sum())
         counts[value, _size(int(parts.pixels[number]), own.size)] += (1, int(2 * right > seen))

@@ -18,6 +18,7 @@ from analysis.predicting import Predictor
 from trainables.data.base import Image, Mask
 from trainables.data.resizing import Size, content_size, fit_image, resize_image
 from trainables.latency import Latency, one_thread, time_calls
+from trainables.loaders import mask_tensor
 from trainables.logits import predicted_class, resize_logits, seen_share
 from trainables.metrics import confusion_matrix, summary
 from trainables.options import CROP, TILE, way_of
@@ -109,7 +110,7 @@ def compare(
         graph: What was written.
         run: Runs the file.
         runtime: What that is called.
-        pairs: Read an image, uint8 (H, W, C), and its mask, uint8 (H, W); without any, noise is compared.
+        pairs: Read an image, uint8 (H, W, C), and its mask (H, W); without any, noise is compared.
         advance: Called after each image.
     """
     size, classes = graph.input_size(trained.size), len(trained.classes)
@@ -137,9 +138,9 @@ def compare(
         image = pair[0] if pair else rng.integers(0, 256, (*size, channels), dtype=np.uint8)
         found = torch.cat([predicted_class(band) for band in _logits(both, image, resize, graph, size)])
         if pair:
-            target = torch.from_numpy(pair[1])
+            target = mask_tensor(pair[1])
             by_file += confusion_matrix(found, target, classes)
-            as_reported += confusion_matrix(torch.from_numpy(report(image).classes), target, classes)
+            as_reported += confusion_matrix(mask_tensor(report(image).classes), target, classes)
         advance()
     noise = rng.integers(0, 256, (1, *size, channels), dtype=np.uint8)
     tensor = torch.from_numpy(noise)

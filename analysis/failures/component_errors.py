@@ -14,7 +14,6 @@ from analysis.failures.components import Components, Integers
 from analysis.failures.kinds import Kind, Kinds
 from analysis.failures.names import ErrorType
 from analysis.failures.overlaps import Flags, Overlaps, States, kinds_of
-from trainables.data.base import VOID
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def component_errors(
     np.add.at(wrong, overlaps.truth[right], extra[overlaps.predicted[right]])
     taken_for, taken = _taken_for(overlaps, len(truth))
 
-    own = np.flatnonzero((truth.values != VOID) & (kinds_of(truth.values, kinds) > Kind.BACKGROUND))
+    own = np.flatnonzero((truth.values != overlaps.void) & (kinds_of(truth.values, kinds) > Kind.BACKGROUND))
     invented = ~states.based & ~states.mistaken & (known > 0)
     new = np.flatnonzero(invented & (kinds_of(prediction.values, kinds) > Kind.BACKGROUND))
     nothing = np.zeros(len(new))
@@ -105,10 +104,11 @@ def component_errors(
 def _taken_for(overlaps: Overlaps, count: int) -> tuple[Integers, Integers]:
     """The other class that most of each true component is predicted as (-1: none), and on how many pixels."""
     wrong = overlaps.known & ~overlaps.right
-    keys, place = np.unique(overlaps.truth[wrong] * 256 + overlaps.predicted_class[wrong], return_inverse=True)
+    each = overlaps.void + 1
+    keys, place = np.unique(overlaps.truth[wrong] * each + overlaps.predicted_class[wrong], return_inverse=True)
     sums = np.bincount(place, overlaps.pixels[wrong], len(keys)).astype(np.int64)
     order = np.argsort(sums, kind="stable")
     taken_for, taken = np.full(count, -1, np.int64), np.zeros(count, np.int64)
     # Of several for one component the last one written stays: the largest.
-    taken_for[keys[order] // 256], taken[keys[order] // 256] = keys[order] % 256, sums[order]
+    taken_for[keys[order] // each], taken[keys[order] // each] = keys[order] % each, sums[order]
     return taken_for, taken

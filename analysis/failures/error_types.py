@@ -18,7 +18,7 @@ from analysis.failures.components import CONNECTIVITY, Components, Integers
 from analysis.failures.kinds import Kinds
 from analysis.failures.names import ErrorType
 from analysis.failures.overlaps import PART_SHARE, Flags, Overlaps, States, find_overlaps, find_states, kinds_of
-from trainables.data.base import VOID
+from trainables.data.void import void_id
 
 RIGHT = 255
 """In a map of types: pixels that are right, and void."""
@@ -56,9 +56,10 @@ def classify_errors(
     """
     if truth.labels.shape != prediction.labels.shape:
         raise ValueError(f"truth is {truth.labels.shape}, the prediction {prediction.labels.shape}")
-    if (prediction.values == VOID).any():
+    void = void_id(len(kinds))
+    if (prediction.values == void).any():
         raise ValueError("the prediction holds void")
-    overlaps = find_overlaps(truth, prediction)
+    overlaps = find_overlaps(truth, prediction, void)
     states = find_states(overlaps, truth, prediction, kinds)
     by_pair, may_be_boundary = _types_of_pairs(overlaps, states, kinds)
     types = by_pair[overlaps.image]
@@ -108,8 +109,9 @@ def _boundary_pixels(overlaps: Overlaps, types: npt.NDArray[np.uint8], may_be: F
     rows, columns = shapes.box_of(candidates, margin=2 * width + 1)
     pairs, asked = overlaps.image[rows, columns], candidates[rows, columns]
     hits = np.zeros(pairs.shape, np.uint8)
-    true, predicted = (ids.astype(np.uint8)[pairs] for ids in (overlaps.true_class, overlaps.predicted_class))
-    right, void = true == predicted, true == VOID
+    kind = np.min_scalar_type(overlaps.void)
+    true, predicted = (ids.astype(kind)[pairs] for ids in (overlaps.true_class, overlaps.predicted_class))
+    right, void = true == predicted, true == overlaps.void
     for class_id in np.union1d(overlaps.true_class[may_be], overlaps.predicted_class[may_be]):
         is_true = true == class_id
         hits += (is_true | (predicted == class_id)) & shapes.near(is_true & right, void, width)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from analysis.failures.components import Components, Integers
 from analysis.failures.kinds import Kind, Kinds
 from trainables.data.bands import Bands, grey_of
-from trainables.data.base import VOID, Image
+from trainables.data.base import Image
+from trainables.data.void import void_id
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,11 @@ def measure_factors(
     if image.shape[:2] != truth.labels.shape:
         raise ValueError(f"the image is {image.shape[:2]}, its mask {truth.labels.shape}")
     count = len(truth)
-    is_known = truth.values != VOID
+    is_known = truth.values != void_id(len(kinds))
     kind = np.where(is_known, kinds[np.where(is_known, truth.values, 0)], Kind.BACKGROUND)
     grey = grey_of(image, bands).astype(np.float32)
     runs = _runs(truth)
-    contrast, crowding = _surroundings(image, truth, runs, kind, width)
+    contrast, crowding = _surroundings(image, truth, runs, kind, is_known, width)
     contour, on_border = _contours(truth)
     down, across = _middles(runs, truth.labels.shape)
     thickness = _thickness(runs, contour)
@@ -226,7 +227,7 @@ def _middles(runs: _Runs, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float6
 
 
 def _surroundings(
-    image: Image, truth: Components, runs: _Runs, kind: Integers, width: int
+    image: Image, truth: Components, runs: _Runs, kind: Integers, is_known: npt.NDArray[np.bool_], width: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Contrast and crowding: what lies `width` pixels beyond the outline, in eight directions.
 
@@ -254,7 +255,7 @@ def _surroundings(
     channels = image.shape[2]
     colors = image.reshape(-1, channels)[beyond]
     around = np.stack([np.bincount(mine, colors[:, channel], count) for channel in range(channels)], axis=1)
-    seen = truth.values[beside] != VOID
+    seen = is_known[beside]
     with np.errstate(invalid="ignore", divide="ignore"):
         outside = around / np.bincount(mine, minlength=count)[:, None]
         crowding = np.bincount(mine, seen & (kind[beside] == Kind.THING), count) / np.bincount(mine, seen, count)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.errors import UsageError
+from trainables.words import NAMED, some_of
 
 BACKGROUND_NAMES = frozenset(
     ("background", "_background_", "bg", "ground", "other", "others", "rest", "nothing", "none", "clutter", "unlabeled")
@@ -113,7 +114,7 @@ def class_kinds(
     twice = sorted(set(background or ()) & set(stuff or ()))
     if unknown or twice:
         fault = f"no class is called {', '.join(unknown)}" if unknown else f"{', '.join(twice)} cannot be both"
-        raise UsageError(f"background and stuff: {fault}; the classes are {', '.join(class_names)}")
+        raise UsageError(f"background and stuff: {fault}; the classes are {some_of(class_names, NAMED)}")
     kinds = kinds_by_name(class_names)
     for kind, names in ((Kind.BACKGROUND, background), (Kind.STUFF, stuff)):
         if names is not None:
@@ -139,7 +140,7 @@ def kinds_text(class_names: Sequence[str], kinds: Kinds) -> str:
     for kind, word in ((Kind.BACKGROUND, "background"), (Kind.STUFF, "stuff")):
         names = [name for name, own in zip(class_names, kinds, strict=True) if own == kind]
         if names:
-            told.append(f"{word}: {', '.join(names)}")
+            told.append(f"{word}: {some_of(names, NAMED)}")
     return "; ".join([*told, "all other classes are things" if told else "all classes are things"])
 
 

@@ -19,7 +19,8 @@ import pandas as pd
 from analysis.failures import shapes
 from analysis.failures.components import CONNECTIVITY, Components, Integers, find_components
 from analysis.failures.measure import boundary_width
-from trainables.data.base import VOID, Mask
+from trainables.data.base import Mask
+from trainables.data.void import mask_type, void_id
 from trainables.places import cores
 
 COLUMNS = (
@@ -83,21 +84,23 @@ def consensus_of(predictions: Sequence[Mask], classes: int) -> tuple[Mask, npt.N
     """The class that most predictions have at each pixel, and how many have it.
 
     Args:
-        predictions: Class ids, each uint8 of shape (H, W).
+        predictions: Class ids, each of shape (H, W).
         classes: Number of classes.
 
     Returns:
         Two arrays of shape (H, W); the class is void where less than `AGREE_SHARE` of the predictions have it.
     """
     most = np.zeros(predictions[0].shape, np.uint8)
-    chosen = np.full(predictions[0].shape, VOID, np.uint8)
-    for class_id in range(classes):
+    void = void_id(classes)
+    chosen: Mask = np.full(most.shape, void, mask_type(classes))
+    shown = np.bincount(np.concatenate([prediction.ravel() for prediction in predictions]))
+    for class_id in np.flatnonzero(shown):
         votes = np.zeros_like(most)
         for prediction in predictions:
             votes += prediction == class_id
         more = votes > most
         most[more], chosen[more] = votes[more], class_id
-    chosen[most < AGREE_SHARE * len(predictions) - _ROUNDING] = VOID
+    chosen[most < AGREE_SHARE * len(predictions) - _ROUNDING] = void
     return chosen, most
 
 
@@ -107,7 +110,7 @@ def suspect(mask: Mask, predictions: Sequence[Mask], classes: int, *, connectivi
     Where the disagreement is no wider than the band of a boundary it is left out.
 
     Args:
-        mask: Class ids and void, uint8 of shape (H, W).
+        mask: Class ids and void, shape (H, W).
         predictions: Class ids of the same shape, of models that have not seen the mask.
         classes: Number of classes C.
         connectivity: Of components, 4 or 8.
@@ -118,19 +121,20 @@ def suspect(mask: Mask, predictions: Sequence[Mask], classes: int, *, connectivi
     if any(prediction.shape != mask.shape for prediction in predictions):
         raise ValueError(f"the mask is {mask.shape}, predictions {[one.shape for one in predictions]}")
     consensus, votes = consensus_of(predictions, classes)
-    told = (mask != VOID) & (consensus != VOID)
+    void = void_id(classes)
+    told = (mask != void) & (consensus != void)
     differs = told & (mask != consensus)
-    pairs = np.where(differs, mask.astype(np.int32) * 256 + consensus, -1).astype(np.int32)
+    pairs = np.where(differs, mask.astype(np.int64) * classes + consensus, -1)
     width = boundary_width((mask.shape[0], mask.shape[1]))
     kept = differs & shapes.wide((pairs + 1).astype(np.float32), width)
     parts = find_components(np.where(kept, pairs, -1), connectivity=connectivity)
     own = np.flatnonzero(parts.values >= 0)
-    masked, said = np.divmod(parts.values[own], 256)
+    masked, said = np.divmod(parts.values[own], classes)
     sides = [find_components(side, connectivity=connectivity) for side in (mask, consensus)]
     share = np.bincount(parts.labels.ravel(), votes.ravel(), len(parts))[own] / parts.pixels[own] / len(predictions)
     agree = np.zeros(len(own), np.int64)
     if len(own):
-        of_said = np.full(len(parts), VOID)
+        of_said = np.full(len(parts), void)
         of_said[own] = said
         wanted = of_said[parts.labels]
         for prediction in predictions:
@@ -173,7 +177,7 @@ def _confirmed(components: Components, other: Mask, told: npt.NDArray[np.bool_],
     right = np.bincount(labels, same.ravel(), len(components))
     seen = np.bincount(labels, told.ravel(), len(components))
     # What lies in void, or where the models do not agree, was not asked.
-    asked = (components.values != VOID) & (2 * seen > components.pixels)
+    asked = (components.values < classes) & (2 * seen > components.pixels)
     rows = components.values[asked], _size(components.pixels[asked], labels.size)
     counts = np.zeros((classes, SIZES, 2), np.int64)
     np.add.at(counts[..., 0], rows, 1)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from trainables.data.base import VOID, Offender
+from trainables.data.base import Offender
 from trainables.data.faults import paragraphs, write_all
 from trainables.data.reading.files import strange_text
 from trainables.data.reading.stored import is_color
@@ -66,7 +66,14 @@ class MaskFaults:
         raise DataError("\n".join([f"these masks cannot be compared, {counted(len(self._found), 'fault')}:", *lines]))
 
     def values(
-        self, image_id: str, path: Path, meant: Mapping[int, int], known: Mapping[int, int], *, is_truth: bool
+        self,
+        image_id: str,
+        path: Path,
+        meant: Mapping[int, int],
+        known: Mapping[int, int],
+        void: int,
+        *,
+        is_truth: bool,
     ) -> None:
         """Keeps values that stand for no class, and void in a prediction.
 
@@ -75,6 +82,7 @@ class MaskFaults:
             path: The mask.
             meant: Pixels of each value.
             known: The class or void of each value that has a meaning.
+            void: What stands for void there.
             is_truth: Whether the mask may hold void.
         """
         strange = {value: count for value, count in meant.items() if value not in known}
@@ -85,8 +93,8 @@ class MaskFaults:
                 kind = "ids that are no class in a prediction"
             if of_kind:
                 self.add(kind, image_id, path, f"holds {strange_text(of_kind, known)}")
-        if not is_truth and (void := sum(count for value, count in meant.items() if known.get(value) == VOID)):
-            self.add("void in a prediction", image_id, path, counted(void, "pixel"))
+        if not is_truth and (pixels := sum(count for value, count in meant.items() if known.get(value) == void)):
+            self.add("void in a prediction", image_id, path, counted(pixels, "pixel"))
 
     def size(self, image_id: str, path: Path, size: tuple[int, int], truth: tuple[int, int] | None) -> None:
         """Keeps a mask of another size than its truth, whose size is None where it cannot be read."""

@@ -30,6 +30,7 @@ from trainables.data.reading.stored import (
     pack_color,
     with_transparency,
 )
+from trainables.data.void import void_id
 from trainables.errors import DataError, UsageError
 
 IDS = ("auto", "stored", "positions")
@@ -44,10 +45,12 @@ class ValueMeaning:
 
     Attributes:
         declared: The class or void of each id and packed colour.
+        classes: How many there are.
         known: The same for each value after `as_declared`: grey where it is an id, and transparent values, too.
     """
 
     declared: Mapping[int, int]
+    classes: int
     known: Mapping[int, int]
 
     def meant(self, pixels: Mapping[int, int]) -> dict[int, int]:
@@ -73,13 +76,13 @@ class MaskFolder:
     meaning: ValueMeaning
 
     def mask(self, image_id: str) -> Mask:
-        """Class ids and void, uint8 of shape (H, W).
+        """Class ids and void, `mask_type` of shape (H, W).
 
         Raises:
             DataError: If the file cannot be read any more, or has changed and holds values without a meaning.
         """
         stored = as_declared(read_stored_mask(self.files[image_id]), self.meaning.declared)
-        ids, unknown = class_ids(stored, self.meaning.known)
+        ids, unknown = class_ids(stored, self.meaning.known, self.meaning.classes)
         if unknown.size:
             raise DataError(f"{self.files[image_id]}: has changed while it was measured; start again")
         return ids
@@ -146,6 +149,7 @@ def open_masks(
     faults = MaskFaults(folders.values())
     files, notes = _paired(folders, faults)
     scanned = {name: _scan(own, faults) for name, own in files.items() if name != _IMAGES}
+    void = void_id(len(description.classes))
     meanings = {_TRUTH: _truth_meaning(description)}
     for name, folder in predictions.items():
         scans = scanned[_key(name)].values()
@@ -155,7 +159,7 @@ def open_masks(
     for name, own in scanned.items():
         for image_id, scan in own.items():
             path, meaning = files[name][image_id], meanings[name]
-            faults.values(image_id, path, meaning.meant(scan.pixels), meaning.known, is_truth=name == _TRUTH)
+            faults.values(image_id, path, meaning.meant(scan.pixels), meaning.known, void, is_truth=name == _TRUTH)
             faults.size(image_id, path, scan.size, sizes.get(image_id))
     for image_id, path in files.get(_IMAGES, {}).items():
         faults.image(image_id, path, sizes.get(image_id))
@@ -202,15 +206,16 @@ def _scan(files: Mapping[str, Path], faults: MaskFaults) -> dict[str, _Scan]:
 
 def _truth_meaning(description: Meaning) -> ValueMeaning:
     """Of ids, of declared colours, and of grey ones that are no class's as the ids that they show."""
-    return _meaning(description.ids, description.colors)
+    return _meaning(description.ids, description.colors, len(description.classes))
 
 
-def _meaning(ids: Mapping[int, int], colors: Mapping[int, int]) -> ValueMeaning:
+def _meaning(ids: Mapping[int, int], colors: Mapping[int, int], classes: int) -> ValueMeaning:
     declared = {**ids, **colors}
     grey = {pack_color((number, number, number)): class_id for number, class_id in ids.items() if 0 <= number <= 255}
     # Where a class's own colour is the grey of another's id, grey is a colour.
     is_clear = all(colors.get(value, class_id) == class_id for value, class_id in grey.items())
-    return ValueMeaning(declared, {**(grey if is_clear else {}), **with_transparency(declared)})
+    known = {**(grey if is_clear else {}), **with_transparency(declared, void_id(classes))}
+    return ValueMeaning(declared, classes, known)
 
 
 def _prediction_meaning(
@@ -220,7 +225,7 @@ def _prediction_meaning(
     found = [scan.pixels for scan in scans]
     as_truth = _truth_meaning(description)
     places = {place: place for place in range(len(description.classes))}
-    positions = _meaning(places, {})
+    positions = _meaning(places, {}, len(places))
     if ids == "positions" or (ids == "auto" and not _fits(found, as_truth) and _fits(found, positions)):
         return positions, f"{folder}: values are the places 0..{len(places) - 1} of the classes, not their ids"
     used_colors = any(is_color(value) for pixels in found for value in pixels)
@@ -232,11 +237,11 @@ def _fits(found: Iterable[Mapping[int, int]], meaning: ValueMeaning) -> bool:
 
 
 def _class_pixels(scans: Iterable[_Scan], meaning: ValueMeaning, count: int) -> npt.NDArray[np.int64]:
-    pixels = np.zeros(256, np.int64)
+    pixels = np.zeros(count + 1, np.int64)
     for scan in scans:
         for value, number in meaning.meant(scan.pixels).items():
-            pixels[meaning.known[value]] += number
-    return pixels[:count]
+            pixels[min(meaning.known[value], count)] += number
+    return pixels[:-1]
 
 
 def _key(name: str) -> str:

@@ -15,11 +15,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 
 from analysis.failures.kinds import Kind, Kinds, kinds_by_name
 from analysis.failures.shapes import box_of
-from trainables.data.base import VOID, Mask
+from trainables.data.base import Mask
+from trainables.data.void import void_of
+from trainables.loaders import mask_tensor
 from trainables.metrics import confusion_matrix, iou
 
 # Limits; docs/METRICS.md has the reason of each.
@@ -114,7 +115,7 @@ def failing_regions(
     """Finds every class of one image with IoU <= `iou_limit` and measures the causes.
 
     Args:
-        truth: Class ids, uint8 of shape (H, W), `VOID` where unknown.
+        truth: Class ids, shape (H, W), void where unknown.
         prediction: Class ids of the same shape.
         class_names: Names by class id.
         iou_limit: In 0 .. 1.
@@ -132,9 +133,8 @@ def failing_regions(
         raise ValueError(f"truth is {truth.shape}, the prediction {prediction.shape}")
     if confusion is None:
         # Copies, because torch wants writable arrays and decoders may return read-only ones.
-        confusion = confusion_matrix(
-            torch.from_numpy(prediction.copy()), torch.from_numpy(truth.copy()), len(class_names)
-        ).numpy()
+        predicted, true = (mask_tensor(mask.copy()) for mask in (prediction, truth))
+        confusion = confusion_matrix(predicted, true, len(class_names)).numpy()
     kinds = kinds_by_name(class_names) if kinds is None else kinds
     scores = iou(confusion)
     return [
@@ -217,7 +217,7 @@ def _boundary_errors(
     known, region = truth[rows, columns], region[rows, columns]
     if region.all():
         return 0, float(min(region.shape))
-    void = known == VOID
+    void = known == void_of(truth)
     wrong = (region != (prediction[rows, columns] == class_id)) & ~void
     reach = _reach(region, void, width)
     inside, outside = (

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from analysis.failures.components import Components, Integers
 from analysis.failures.kinds import Kinds
-from trainables.data.base import VOID
+from trainables.data.void import void_id
 
 # Limits; docs/METRICS.md has the reason of each.
 FOUND_SHARE = 0.1
@@ -30,6 +30,7 @@ class Overlaps:
         true_class: Shape (P,); void where the truth is not known.
         predicted_class: Shape (P,).
         image: Pair of each pixel, shape (H, W).
+        void: In `true_class`.
     """
 
     truth: Integers
@@ -38,11 +39,12 @@ class Overlaps:
     true_class: Integers
     predicted_class: Integers
     image: npt.NDArray[np.int32]
+    void: int
 
     @property
     def known(self) -> Flags:
         """Whether the truth of a pair is known, shape (P,)."""
-        return np.asarray(self.true_class != VOID)
+        return np.asarray(self.true_class != self.void)
 
     @property
     def right(self) -> Flags:
@@ -71,12 +73,13 @@ class States:
     mistaken: Flags
 
 
-def find_overlaps(truth: Components, prediction: Components) -> Overlaps:
+def find_overlaps(truth: Components, prediction: Components, void: int) -> Overlaps:
     """Finds the pairs of components that share pixels, by runs of pixels in a row.
 
     Args:
         truth: Components of the true mask, void among them.
         prediction: Components of the predicted mask of the same shape.
+        void: Of the masks.
     """
     starts = np.ones(truth.labels.shape, bool)
     starts[:, 1:] = truth.labels[:, 1:] != truth.labels[:, :-1]
@@ -93,6 +96,7 @@ def find_overlaps(truth: Components, prediction: Components) -> Overlaps:
         true_class=truth.values[of_truth],
         predicted_class=prediction.values[of_prediction],
         image=np.repeat(of_run.astype(np.int32), lengths).reshape(starts.shape),
+        void=void,
     )
 
 
@@ -119,4 +123,4 @@ def find_states(overlaps: Overlaps, truth: Components, prediction: Components, k
 
 def kinds_of(class_ids: Integers, kinds: Kinds) -> Integers:
     """Kinds of classes; that of void means nothing."""
-    return kinds[np.where(class_ids == VOID, 0, class_ids)].astype(np.int64)
+    return kinds[np.where(class_ids == void_id(len(kinds)), 0, class_ids)].astype(np.int64)

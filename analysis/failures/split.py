@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 
 from analysis.failures.component_errors import ComponentErrors
 from analysis.failures.components import CONNECTIVITY, Integers, find_components
@@ -26,6 +25,7 @@ from analysis.failures.measure import RegionFailure, boundary_width, failing_reg
 from analysis.failures.names import ErrorType
 from trainables.data.bands import Bands
 from trainables.data.base import Image, Mask
+from trainables.loaders import mask_tensor
 from trainables.metrics import confusion_matrix
 from trainables.places import cores
 
@@ -108,7 +108,7 @@ def measure_image(
     """What each of several predictions did on one image; the truth's components are found and measured once.
 
     Args:
-        truth: Class ids, uint8 of shape (H, W), void where unknown.
+        truth: Class ids, shape (H, W), void where unknown.
         predictions: Class ids of the same shape.
         class_names: By class id.
         kinds: Of the classes.
@@ -128,7 +128,7 @@ def measure_image(
     for place, prediction in enumerate(predictions):
         if confusions is None:
             # Copies, because torch wants writable arrays and decoders may return read-only ones.
-            predicted, true = (torch.from_numpy(mask.copy()) for mask in (prediction, truth))
+            predicted, true = (mask_tensor(mask.copy()) for mask in (prediction, truth))
             confusion = confusion_matrix(predicted, true, len(class_names)).numpy()
         else:
             confusion = confusions[place]

@@ -30,6 +30,12 @@ from trainables.record import TrialRecord
 from ..manifests import make_manifest
 
 CLASSES = (ClassInfo("left", (200, 0, 0)), ClassInfo("right", (0, 0, 200)), ClassInfo("dot", (0, 200, 0)))
+PLACES = (0, 255, 299)
+"""Of the same classes among many."""
+MANY = tuple(
+    CLASSES[PLACES.index(place)] if place in PLACES else ClassInfo(f"class {place}", (place // 256, place % 256, 90))
+    for place in range(300)
+)
 SIZES = ((40, 56), (48, 48), (33, 61))
 COUNTS = {"train": 4, "val": 5, "test": 42}
 STEPS = {"0000": 5, "0001-finish": 20, "0002": 2}
@@ -47,8 +53,11 @@ def made_once(factory: pytest.TempPathFactory) -> Iterator[tuple[SegmentationDat
         yield data, make_run(root / "runs" / "small", data)
 
 
-def make_data(root: Path, *, groups: bool = False) -> SegmentationData:
-    """A data set `folder`: halves of two classes, a dot of a third, a void seam; images of three sizes."""
+def make_data(root: Path, *, groups: bool = False, many: bool = False) -> SegmentationData:
+    """A data set `folder`: halves of two classes, a dot of a third, a void seam; images of three sizes.
+
+    With `many` they are three of `MANY` classes, in masks of 16 bits.
+    """
     rng = np.random.default_rng(0)
     for part in ("images", "masks"):
         (root / part).mkdir(parents=True)
@@ -66,10 +75,13 @@ def make_data(root: Path, *, groups: bool = False) -> SegmentationData:
             table[: len(CLASSES)] = [info.color for info in CLASSES]
             image = np.clip(table[mask] + rng.normal(0, 20, (height, width, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(image).save(root / "images" / f"{stem}.png")
-            Image.fromarray(mask).save(root / "masks" / f"{stem}.png")
+            stored = np.array([*PLACES, *[65535] * 253], np.uint16)[mask] if many else mask
+            Image.fromarray(stored).save(root / "masks" / f"{stem}.png")
         (root / f"{split}.txt").write_text("\n".join(stems) + "\n")
-    entries = [{"id": i, "name": info.name, "color": list(info.color)} for i, info in enumerate(CLASSES)]
-    description = {"classes": entries, "void": 255}
+    entries = [
+        {"id": i, "name": info.name, "color": list(info.color)} for i, info in enumerate(MANY if many else CLASSES)
+    ]
+    description = {"classes": entries, "void": 65535 if many else 255}
     if groups:
         # test00 .. test41 in fourteen groups of three
         ids = [f"{split}{number:02d}" for split, count in COUNTS.items() for number in range(count)]
@@ -111,9 +123,9 @@ def make_run(run_dir: Path, data: SegmentationData, *, labels: dict[str, str] | 
         checkpoint = save_checkpoint(
             run_dir / "checkpoints" / trial_id,
             epoch=2,
-            model=make_model(trial_id),
+            model=make_model(trial_id, len(data.classes)),
             updater=None,
-            record=make_record(trial_id),
+            record=make_record(trial_id, tuple(data.classes)),
         )
         for label in [label for label, holder in labels.items() if holder == trial_id]:
             publish(checkpoint, run_dir / "best" / label, label=label)
@@ -173,19 +185,20 @@ def tell_trial(
 
 
 @lru_cache
-def make_model(trial_id: str) -> torch.nn.Module:
+def make_model(trial_id: str, classes: int = len(CLASSES)) -> torch.nn.Module:
     """A model that saw a few random halves, more of them for the winner; seeded by the trial id."""
     torch.manual_seed(sum(map(ord, trial_id)))
-    model = build_model("lraspp_mobilenet_v3_large", [info.name for info in CLASSES], weights="none").train()
+    model = build_model("lraspp_mobilenet_v3_large", [str(place) for place in range(classes)], weights="none").train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     colors = torch.tensor([info.color for info in CLASSES]) / 255
+    places = torch.arange(3) if classes == len(CLASSES) else torch.tensor(PLACES)
     for step in range(STEPS[trial_id] + SETTLING):
         target = torch.zeros(4, 32, 48, dtype=torch.int64)
         for mask in target:
             mask[:, int(torch.randint(12, 36, ())) :] = 1
             mask[10:20, 5:15] = 2
         images = (colors[target].permute(0, 3, 1, 2) - 0.45) / 0.23
-        loss = torch.nn.functional.cross_entropy(model(images)["out"], target)
+        loss = torch.nn.functional.cross_entropy(model(images)["out"], places[target])
         if step < STEPS[trial_id]:
             optimizer.zero_grad()
             loss.backward()
@@ -193,7 +206,7 @@ def make_model(trial_id: str) -> torch.nn.Module:
     return model.eval()
 
 
-def make_record(trial_id: str) -> TrialRecord:
+def make_record(trial_id: str, classes: tuple[ClassInfo, ...] = CLASSES) -> TrialRecord:
     """The record of a trial of two epochs."""
     lr = {"0000": 0.003, "0001-finish": 0.01, "0002": 0.02}[trial_id]
     config = TrialConfig.from_flat({"image_size": "32x48", "epochs": 2, "batch_size": 5, "optimizer.lr": lr})
@@ -202,9 +215,9 @@ def make_record(trial_id: str) -> TrialRecord:
         trial_id=trial_id,
         label="",
         config=config,
-        classes=CLASSES,
+        classes=classes,
         normalisation=IMAGENET_NORMALISATION,
         history=tuple({"epoch": e, "seconds": 4.0, "metrics": {"val/miou": miou}} for e in (1, 2)),
         applied={},
-        parameters=sum(p.numel() for p in make_model(trial_id).parameters()),
+        parameters=sum(p.numel() for p in make_model(trial_id, len(classes)).parameters()),
     )

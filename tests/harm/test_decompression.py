@@ -108,7 +108,7 @@ def test_page_that_is_larger_than_the_first_is_refused(monkeypatch: pytest.Monke
 
 def test_annotations_cannot_ask_for_more_either(png: Path) -> None:
     with pytest.raises(DataError, match=MAX_PIXELS):
-        empty_mask(10**6, 10**6)
+        empty_mask(10**6, 10**6, 255)
     shape = {"mask": base64.b64encode(png.read_bytes()).decode(), "points": [[0, 0], [1, 1]]}
     with pytest.raises(DataError, match=MAX_PIXELS):
         _pixels(shape, "mask", (8, 8))

@@ -40,7 +40,7 @@ image.
 _VOID = f"""## What becomes void
 
 Rotation, shift and zooming out show what lay beyond the border: the image continues by reflection, the mask is void
-(255) there. Coarse dropout's rectangles are void, too. Masks are resampled to the nearest pixel centre, so that no
+there. Coarse dropout's rectangles are void, too. Masks are resampled to the nearest pixel centre, so that no
 class id appears that was not there. CutMix carries the donor's void with its rectangle; ClassMix takes classes only.
 
 ## TrivialAugment

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.base import VOID, Image, Mask
+from trainables.data.base import Image, Mask
 from trainables.data.resizing import (
     Frame,
     Size,
@@ -25,6 +25,7 @@ from trainables.data.resizing import (
     resize_image,
     resize_mask,
 )
+from trainables.data.void import void_of
 from trainables.options import CUTTING, STRETCH, way_of
 
 Cut = tuple[slice, slice]
@@ -184,9 +185,8 @@ class Rotate(A.DualTransform):  # type: ignore[misc]
 
     def apply_to_mask(self, mask: Mask, matrix: npt.NDArray[np.float64], **params: Any) -> Mask:
         """Warps the mask by nearest neighbour."""
-        nearest, constant = cv2.INTER_NEAREST, cv2.BORDER_CONSTANT
-        size = mask.shape[1::-1]
-        return as_uint8(cv2.warpAffine(mask, matrix, size, flags=nearest, borderMode=constant, borderValue=VOID))
+        how = {"flags": cv2.INTER_NEAREST, "borderMode": cv2.BORDER_CONSTANT, "borderValue": void_of(mask)}
+        return cast("Mask", cv2.warpAffine(mask, matrix, mask.shape[1::-1], **how))
 
 
 class Shift(A.DualTransform):  # type: ignore[misc]

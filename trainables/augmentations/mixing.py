@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from trainables.augmentations.geometry import as_uint8
-from trainables.data.base import VOID, Mask
+from trainables.data.base import Mask
+from trainables.data.void import void_of
 
 
 class Mixing(ABC):
@@ -54,7 +55,8 @@ class ClassMix(Mixing):
 
     def region(self, donor: Mask, generator: np.random.Generator) -> Mask:
         """Draws classes and takes all of their pixels."""
-        present = np.flatnonzero(cv2.calcHist([donor], [0], None, [VOID], [0, VOID]))
-        chosen = np.zeros(VOID + 1, np.uint8)
+        void = void_of(donor)
+        present = np.flatnonzero(cv2.calcHist([donor], [0], None, [void], [0, void]))
+        chosen = np.zeros(void + 1, np.uint8)
         chosen[generator.choice(present, len(present) // 2, replace=False)] = 1
         return as_uint8(cv2.LUT(donor, chosen))

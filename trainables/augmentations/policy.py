@@ -21,8 +21,9 @@ from trainables.augmentations.magnitudes import MAGNITUDES
 from trainables.augmentations.mixing import Mixing
 from trainables.augmentations.spec import PolicySpec, TransformSpec
 from trainables.augmentations.transforms import HIDDEN_COLOR, Built, limit_built, only_rgb
-from trainables.data.base import VOID, Image, Mask
+from trainables.data.base import Image, Mask
 from trainables.data.resizing import Size
+from trainables.data.void import VOID
 from trainables.errors import UsageError, WiringError
 from trainables.options import STRETCH
 
@@ -36,6 +37,7 @@ class Policy:
         resize: How an image comes to that size, one of `RESIZES`, or `tile@SCALE` for images that have that scale.
         hidden: What hidden pixels of images with other channels than red, green and blue are painted with, one value
             for each channel. None: images are RGB.
+        void: Of the masks (`SegmentationData.void`).
 
     Raises:
         UsageError: If a transformation is only for red, green and blue, and images are something else.
@@ -43,11 +45,18 @@ class Policy:
     """
 
     def __init__(
-        self, spec: PolicySpec, size: Size, *, resize: str = STRETCH, hidden: Sequence[int] | None = None
+        self,
+        spec: PolicySpec,
+        size: Size,
+        *,
+        resize: str = STRETCH,
+        hidden: Sequence[int] | None = None,
+        void: int = VOID,
     ) -> None:
         self.spec = spec
         self.size = size
         self.hidden = hidden
+        self.void = void
         self.channels = 3 if hidden is None else len(hidden)
         if hidden is not None and (refused := refused_for_bands(spec)):
             raise UsageError(refused)
@@ -57,6 +66,7 @@ class Policy:
             }
             if hidden is not None:
                 _hide_with(self._built.values(), hidden)
+            _fill_with(self._built.values(), void)
             self._fit = Fit(size, resize)
             self._compose = A.Compose(_steps(self._built, self._fit))
         self._mixings = [built for built in self._built.values() if isinstance(built, Mixing)]
@@ -68,7 +78,7 @@ class Policy:
 
         Args:
             image: Of shape (h, w, C).
-            mask: Class ids or `VOID` of shape (h, w).
+            mask: Class ids or void of shape (h, w).
             seed: >= 0; the same seed gives the same result whatever ran before and in whatever process.
             around: Row and column of a pixel that lies in the part which is cut out, where one is (`CUTTING`); what
                 moves the part afterwards, such as a rotation, may move it out again.
@@ -98,7 +108,7 @@ class Policy:
 
         Args:
             images: Of shape (B, H, W, C).
-            masks: Class ids or `VOID` of shape (B, H, W).
+            masks: Class ids or void of shape (B, H, W).
             seeds: One per sample, >= 0: decides whether it is mixed, with which other sample, and where.
 
         Returns:
@@ -149,8 +159,8 @@ class Policy:
                     f"{item.name}.magnitude: asked for {item.magnitude:g} ({table.text.format(asked)}), "
                     f"built {table.of_limit(limit):g} ({table.text.format(limit)})"
                 )
-        fills = {getattr(part, "fill_mask", VOID) for part in (built, *getattr(built, "transforms", ()))}
-        return faults + [f"{item.name}: fills masks with {fill} instead of void ({VOID})" for fill in fills - {VOID}]
+        fills = {part.fill_mask for part in _filling([built])} - {self.void}
+        return faults + [f"{item.name}: fills masks with {fill} instead of void ({self.void})" for fill in fills]
 
     @property
     def names(self) -> list[str]:
@@ -176,6 +186,19 @@ def _hide_with(parts: Iterable[Built], color: Sequence[int]) -> None:
     for part in parts:
         if getattr(part, "fill", None) == HIDDEN_COLOR:
             part.fill = tuple(color)  # type: ignore[union-attr]
+
+
+def _fill_with(parts: Iterable[Built], void: int) -> None:
+    """Transformations are built without a data set, for masks of bytes."""
+    for part in _filling(parts):
+        if part.fill_mask == VOID:
+            part.fill_mask = void
+
+
+def _filling(parts: Iterable[Built]) -> list[Any]:
+    """Those that fill masks with a number, also where they are some of several that one is drawn from."""
+    members = [member for part in parts for member in (part, *getattr(part, "transforms", ()))]
+    return [member for member in members if hasattr(member, "fill_mask")]
 
 
 def verify_applied(spec: PolicySpec, policy: Policy) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.augmentations import TRANSFORMS
-from trainables.augmentations.geometry import as_uint8
 from trainables.augmentations.magnitudes import MAGNITUDES
 from trainables.augmentations.policy import (
     Policy,
@@ -21,8 +20,9 @@ from trainables.augmentations.policy import (
 )
 from trainables.augmentations.spec import PolicySpec
 from trainables.augmentations.transforms import TRIVIAL
-from trainables.data.base import VOID, Image, Mask
-from trainables.data.resizing import Size
+from trainables.data.base import Image, Mask
+from trainables.data.resizing import Size, resize_mask
+from trainables.data.void import mask_type, void_id, void_of
 from trainables.errors import UsageError, WiringError
 
 SIDE = 128
@@ -76,8 +76,8 @@ class Probe:
     @classmethod
     def draw(cls, size: Size, cells: Mask, ids: dict[int, tuple[int, int, int]], channels: int) -> Probe:
         """Stretches cells of ids to an image and its mask of that size."""
-        mask = as_uint8(cv2.resize(cells, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
-        return cls(_colors(ids, channels)[mask], mask, ids)
+        mask = resize_mask(cells, size)
+        return cls(_colors(ids, channels, mask)[mask], mask, ids)
 
     def sample(self) -> tuple[Image, Mask]:
         """Copies of image and mask: a transformation may work in place."""
@@ -86,13 +86,14 @@ class Probe:
     def agrees(self, image: Image, mask: Mask) -> npt.NDArray[np.bool_]:
         """Where a pixel has the colour of its id, nearer than any two colours are to each other."""
         return np.asarray(
-            cv2.absdiff(image, _colors(self.ids, image.shape[2])[mask]).reshape(image.shape).max(axis=2)
+            cv2.absdiff(image, _colors(self.ids, image.shape[2], mask)[mask]).reshape(image.shape).max(axis=2)
             < COLOR_STEP // 2
         )
 
 
-def _colors(ids: dict[int, tuple[int, int, int]], channels: int) -> npt.NDArray[np.uint8]:
-    table = np.zeros((VOID + 1, 3), np.uint8)
+def _colors(ids: dict[int, tuple[int, int, int]], channels: int, mask: Mask) -> npt.NDArray[np.uint8]:
+    """The colour of every number that a mask can hold, shape (numbers, channels)."""
+    table = np.zeros((void_of(mask) + 1, 3), np.uint8)
     table[list(ids)] = list(ids.values())
     return table[:, [channel % 3 for channel in range(channels)]]
 
@@ -137,7 +138,7 @@ def _faults(name: str, size: Size, classes: int, channels: int | None) -> list[s
     """Everything that is wrong with a transformation."""
     try:
         with library_warnings_are_errors(name):
-            always, sometimes = (_built(_alone(name, p), size, channels) for p in (1.0, 0.5))
+            always, sometimes = (_built(_alone(name, p), size, channels, void_id(classes)) for p in (1.0, 0.5))
             for policy in (always, sometimes):
                 verify_applied(policy.spec, policy)
             if always.mixes:
@@ -149,8 +150,8 @@ def _faults(name: str, size: Size, classes: int, channels: int | None) -> list[s
     return [f"{name}: {fault}" for fault in dict.fromkeys(found)]
 
 
-def _built(spec: PolicySpec, size: Size, channels: int | None) -> Policy:
-    return Policy(spec, size, hidden=None if channels is None else (HIDDEN,) * channels)
+def _built(spec: PolicySpec, size: Size, channels: int | None, void: int) -> Policy:
+    return Policy(spec, size, hidden=None if channels is None else (HIDDEN,) * channels, void=void)
 
 
 def _alone(name: str, p: float) -> PolicySpec:
@@ -161,17 +162,18 @@ def _alone(name: str, p: float) -> PolicySpec:
 @functools.cache
 def _quilt(size: Size, classes: int, channels: int, *, seed: int = 0) -> Probe:
     """Up to four of the classes, as far apart as their ids can be, and void, in no order."""
-    ids = np.unique(np.linspace(0, classes - 1, 4).round().astype(np.uint8))
+    ids = np.unique(np.linspace(0, classes - 1, 4).round().astype(mask_type(classes)))
     colors = ((50, 70, 60), (110, 90, 120), (140, 160, 130), (190, 170, 210), (90, 130, 40))
-    known = dict(zip([*map(int, ids), VOID], colors, strict=False))
-    cells = np.random.default_rng(seed).choice([*ids, *ids, VOID], (CELLS, CELLS)).astype(np.uint8)
+    void = void_id(classes)
+    known = dict(zip([*map(int, ids), void], colors, strict=False))
+    cells = np.random.default_rng(seed).choice([*ids, *ids, void], (CELLS, CELLS)).astype(mask_type(classes))
     return Probe.draw(size, cells, known, channels)
 
 
 @functools.cache
-def _unique(size: Size, channels: int) -> Probe:
+def _unique(size: Size, channels: int, void: int) -> Probe:
     """Every cell an id of its own, from 1."""
-    cells = np.arange(1, UNIQUE_CELLS**2 + 1, dtype=np.uint8).reshape(UNIQUE_CELLS, UNIQUE_CELLS)
+    cells = np.arange(1, UNIQUE_CELLS**2 + 1, dtype=np.min_scalar_type(void)).reshape(UNIQUE_CELLS, UNIQUE_CELLS)
     known = {
         int(cells[row, column]): (40 + COLOR_STEP * row, 40 + COLOR_STEP * column, 128)
         for row, column in np.ndindex(*cells.shape)
@@ -183,7 +185,7 @@ def _sample_faults(policy: Policy, classes: int) -> Iterator[str]:
     """What a transformation does wrong to an image and its mask."""
     quilt, unique = (
         _quilt(policy.size, classes, policy.channels),
-        _unique(policy.size, policy.channels),
+        _unique(policy.size, policy.channels, policy.void),
     )
     alone = classes - 1
     for seed in SEEDS:
@@ -193,13 +195,13 @@ def _sample_faults(policy: Policy, classes: int) -> Iterator[str]:
             yield "gives image {} and mask {} instead of {} and {}".format(*forms)
             return
         _, padded = policy(quilt.image.copy(), np.full_like(quilt.mask, alone), seed=seed)
-        fills = set(np.unique(padded).tolist()) - {alone, VOID}
+        fills = set(np.unique(padded).tolist()) - {alone, policy.void}
         if len(fills) == 1:
-            yield f"pads masks with {fills.pop()} instead of void ({VOID})"
+            yield f"pads masks with {fills.pop()} instead of void ({policy.void})"
         invented = sorted(fills | set(np.unique(mask).tolist()) - quilt.ids.keys())
         if invented:
             yield f"invents class ids ({', '.join(map(str, invented[:5]))} ...): masks must not be interpolated"
-        seen = mask != VOID
+        seen = mask != policy.void
         if np.array_equal(mask[seen], quilt.mask[seen]):
             if _edge_correlation(quilt.image, image, seen) < IN_PLACE:
                 yield "moves the image and not its mask"
@@ -209,17 +211,18 @@ def _sample_faults(policy: Policy, classes: int) -> Iterator[str]:
 
 def _motion_faults(unique: Probe, image: Image, mask: Mask) -> Iterator[str]:
     """What is wrong with a mask that was moved, where every cell has an id of its own."""
+    void = void_of(mask)
     neighbours = np.ones((3, 3), np.uint8)
-    inside = (cv2.dilate(mask, neighbours) == cv2.erode(mask, neighbours)) & (mask != VOID)
+    inside = (cv2.dilate(mask, neighbours) == cv2.erode(mask, neighbours)) & (mask != void)
     agreeing = unique.agrees(image, mask)[inside].mean() if inside.any() else 0.0
     if agreeing < IN_STEP:
         yield f"image and mask are out of step: {agreeing:.0%} of the pixels away from seams agree"
         return
     pieces = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)[1]
-    parts, pixels = np.unique((VOID + 1) * pieces[inside] + mask[inside], return_counts=True)
-    whole = parts[pixels >= PIECE] % (VOID + 1)
+    parts, pixels = np.unique((void + 1) * pieces[inside] + mask[inside], return_counts=True)
+    whole = parts[pixels >= PIECE] % (void + 1)
     if len(whole) > len(np.unique(whole)) + 1:
-        yield f"labels the mirror image beyond the border, which must be void ({VOID})"
+        yield f"labels the mirror image beyond the border, which must be void ({void})"
 
 
 def _edge_correlation(before: Image, after: Image, seen: npt.NDArray[np.bool_]) -> float:
@@ -253,7 +256,7 @@ Draw = Callable[[Policy, int], bytes]
 
 
 def _changed(policy: Policy, seed: int) -> bytes:
-    image, mask = policy(*_unique(policy.size, policy.channels).sample(), seed=seed)
+    image, mask = policy(*_unique(policy.size, policy.channels, policy.void).sample(), seed=seed)
     return bytes(image.tobytes() + mask.tobytes())
 
 
@@ -273,7 +276,7 @@ def _draw_faults(name: str, always: Policy, sometimes: Policy, draw: Draw) -> It
         yield "draws the same for every seed, so in every epoch, for every sample and in every worker"
         return
     channels = None if always.hidden is None else always.channels
-    untouched = draw(_built(PolicySpec("none", ()), always.size, channels), 0)
+    untouched = draw(_built(PolicySpec("none", ()), always.size, channels, always.void), 0)
     changed = [draw(sometimes, seed) != untouched for seed in SEEDS]
     if len(set(changed)) == 1:
         yield f"ignores its probability: at p=0.5 {'all' if changed[0] else 'none'} of {len(changed)} draws changed it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from trainables.data.base import Image, Mask
 from trainables.data.resizing import fit_image, fit_mask
 from trainables.options import CUTTING, way_of
 
-FLIPS: Mapping[str, Callable[[Image], Image]] = {"hflip": lambda image: image[:, ::-1]}
+Pixels = TypeVar("Pixels", bound=Mask)
+
+FLIPS: Mapping[str, Callable[[Any], Any]] = {"hflip": lambda image: image[:, ::-1]}
 """Transformations with one result for each image or mask, by name."""
 
 View = tuple[str, ...]
@@ -63,7 +66,8 @@ def views_of(policy: Policy, *, most: int) -> Views | None:
     return views if len(views.all) <= most else None
 
 
-def _flipped(image: Image, view: View) -> Image:
+def _flipped(pixels: Pixels, view: View) -> Pixels:
+    """An image or a mask."""
     for name in view:
-        image = FLIPS[name](image)
-    return np.ascontiguousarray(image)
+        pixels = FLIPS[name](pixels)
+    return cast("Pixels", np.ascontiguousarray(pixels))

@@ -2,6 +2,7 @@
 
 from trainables.data import camvid, cityscapes, folder, oxford_pet, scenes, voc2012, voc2012_aug
 from trainables.data.base import DATASETS, VOID, ClassInfo, SegmentationData, Splits
+from trainables.data.void import void_id
 
 __all__ = [
     "DATASETS",
@@ -16,4 +17,5 @@ __all__ = [
     "scenes",
     "voc2012",
     "voc2012_aug",
+    "void_id",
 ]

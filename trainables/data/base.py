@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.bands import Bands, picture_of
+from trainables.data.void import VOID as VOID
+from trainables.data.void import void_id
 from trainables.registry import Registry
 
-VOID = 255
-"""The mask value of pixels that count in no loss and no metric."""
-
 Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.uint8]
-StoredMask = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
+Mask = npt.NDArray[np.uint8 | np.uint16]
+StoredMask = Mask | npt.NDArray[np.int32]
 Color = tuple[int, int, int]
 
 
@@ -102,6 +101,11 @@ class SegmentationData(ABC):
         """
 
     @property
+    def void(self) -> int:
+        """The id in its masks of pixels that count in no loss and no metric."""
+        return void_id(len(self.classes))
+
+    @property
     def channels(self) -> int:
         """Of its images."""
         return 3 if self.bands is None else self.bands.channels
@@ -116,7 +120,7 @@ class SegmentationData(ABC):
 
     @abstractmethod
     def mask(self, image_id: str) -> Mask:
-        """Class ids, uint8 of shape (H, W), 0 .. len(classes) - 1 or `VOID`.
+        """Class ids, `mask_type` of shape (H, W), 0 .. len(classes) - 1 or `void`.
 
         Raises:
             DataError: If the file is missing, truncated or not an image.
@@ -143,11 +147,11 @@ class SegmentationData(ABC):
         return dict(counts)
 
     def stored_ids(self) -> Mapping[int, int]:
-        """The class id (or `VOID`) that each id allowed in a mask file stands for."""
-        return {**{index: index for index in range(len(self.classes))}, VOID: VOID}
+        """The class id (or `void`) that each id allowed in a mask file stands for."""
+        return {**{index: index for index in range(len(self.classes))}, self.void: self.void}
 
     def stored_values(self) -> Mapping[int, int]:
-        """The class id (or `VOID`) that each value allowed in `stored_mask` stands for."""
+        """The class id (or `void`) that each value allowed in `stored_mask` stands for."""
         return self.stored_ids()
 
     def unlabelled(self) -> Collection[str]:

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from trainables import commands, plugins
-from trainables.data.base import DATASETS, VOID, Offender, SegmentationData, Splits
+from trainables.data.base import DATASETS, Offender, SegmentationData, Splits
 from trainables.data.cache.scan import ImageRecord, pixels_by_class, scan
 from trainables.data.faults import Paragraph, paragraphs, write_all
 from trainables.data.flags import add_data_flags
@@ -308,12 +308,12 @@ def _transparent(data: SegmentationData, records: Mapping[str, ImageRecord]) -> 
 
 def _class_name(data: SegmentationData, value: int) -> str:
     class_id = data.stored_values().get(value)
-    return "no class" if class_id is None else "void" if class_id == VOID else data.classes[class_id].name
+    return "no class" if class_id is None else "void" if class_id == data.void else data.classes[class_id].name
 
 
 def _void(data: SegmentationData, record: ImageRecord) -> int:
     allowed = data.stored_values()
-    return sum(pixels for stored, pixels in record.pixels.items() if allowed.get(stored) == VOID)
+    return sum(pixels for stored, pixels in record.pixels.items() if allowed.get(stored) == data.void)
 
 
 def as_json(data: SegmentationData, splits: Splits, result: CheckResult) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from trainables import commands
-from trainables.data.base import VOID
 from trainables.data.folder import Folder, find, unlabelled_note
 from trainables.data.imports.base import write_masks
 from trainables.data.imports.detect import detect
@@ -80,24 +79,24 @@ def initialise(root: Path, extra: Said) -> list[str]:
         root, [(pair.mask, pair.page) for pair in pairing.pairs.values()], palette=finding.said.palette or "ids"
     )
     values = data.stored_values()
-    pixels = np.zeros((len(facts), VOID + 1), np.int64)
+    pixels = np.zeros((len(facts), len(data.classes) + 1), np.int64)
     stored: Counter[int] = Counter()
     for row, fact in enumerate(facts):
         counts = data.stored_counts(fact.pixels)
         stored.update(counts)
         for value, count in counts.items():
-            pixels[row, values.get(value, VOID)] += count
+            pixels[row, min(values.get(value, data.void), len(data.classes))] += count
     faults, _ = shown_faults(data, {}, None if any(fact.fault for fact in facts) else stored)
     if faults:
         raise DataError(f"{root}: {faults[0].detail}")
-    presence = pixels[:, : len(data.classes)] > 0
+    presence = pixels[:, :-1] > 0
     shares = pixels.sum(axis=0) / max(1, int(pixels.sum()))
     captions = [f"{info.name}  {shares[place]:.1%}" for place, info in enumerate(data.classes)]
-    void = [f"void  {shares[VOID]:.1%}"] if shares[VOID] else []
+    void = [f"void  {shares[-1]:.1%}"] if shares[-1] else []
     _write(root / SHEET_FILE, contact_sheet(data, presence, [*captions, *void]))
     write_atomically(description, as_yaml(finding).encode())
     names = [f"{info.name} {shares[place]:.1%}" for place, info in enumerate(data.classes)]
-    ids = sorted(number for number, place in meaning.ids.items() if place == VOID)
+    ids = sorted(number for number, place in meaning.ids.items() if place == data.void)
     lost = lost_parts(data, data.ids(), usual_size(data).size, CROP)
     notes = [*drawn, *(n for n in finding.notes if n not in finding.of_bands), *unlabelled_note(finding)]
     return [
@@ -106,7 +105,7 @@ def initialise(root: Path, extra: Said) -> list[str]:
         *(f"bands  {note}" for note in finding.of_bands),
         f"masks  {meaning.kind or _kinds([fact.kind for fact in facts])} in {pairing.masks}",
         f"classes  {len(data.classes)}: {some_of(names, _NAMED)}",
-        f"void  {span(ids) if ids else 'none'}: {shares[VOID]:.1%} of pixels",
+        f"void  {span(ids) if ids else 'none'}: {shares[-1]:.1%} of pixels",
         f"splits  {splits}",
         *(f"note  {note}" for note in notes[:_NOTES]),
         *([f"note  {len(notes) - _NOTES} more in the check"] if len(notes) > _NOTES else []),

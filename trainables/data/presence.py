@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.base import VOID, Offender, SegmentationData
+from trainables.data.base import Offender, SegmentationData
 from trainables.data.reading.stored import stored_text
 from trainables.data.splits.complete import PARTS
 from trainables.words import counted, some_of
@@ -74,8 +74,8 @@ def shown_faults(
 def _list_of_one(data: SegmentationData, stored: Mapping[int, int]) -> Offender:
     meaning = data.stored_ids()
     taken = {info.color for info in data.classes}
-    held = [value for value in sorted(stored) if meaning.get(value) == VOID]
-    free = [value for value in range(VOID + 1) if value not in meaning]
+    held = [value for value in sorted(stored) if meaning.get(value) == data.void]
+    free = [value for value in range(data.void + 1) if value not in meaning]
     line = _line((held or free)[0], "background", (0, 0, 0) if (0, 0, 0) not in taken else (255, 255, 255))
     return Offender(
         _UNLEARNABLE,
@@ -95,7 +95,7 @@ def _doubtful_void(data: SegmentationData, stored: Mapping[int, int]) -> tuple[l
     number = data.assumed_void
     ids = {class_id: value for value, class_id in data.stored_ids().items()}
     meaning = data.stored_values()
-    shown = {meaning.get(value) for value in stored} - {VOID, None}
+    shown = {meaning.get(value) for value in stored} - {data.void, None}
     absent = [class_id for class_id in range(len(data.classes)) if class_id not in shown]
     if number is None or not stored.get(number) or not absent:
         return [], False

@@ -8,7 +8,8 @@ from typing import cast
 import cv2
 import numpy as np
 
-from trainables.data.base import VOID, Image, Mask
+from trainables.data.base import Image, Mask
+from trainables.data.void import void_of
 from trainables.options import LETTERBOX, STRETCH, TILE, scale_of, way_of
 
 # OpenCV would start one thread per core in every process, beside torch's own.
@@ -92,12 +93,12 @@ def resize_mask(mask: Mask, size: Size) -> Mask:
     off.
 
     Args:
-        mask: uint8 of shape (H, W).
+        mask: Shape (H, W).
         size: Height and width wanted.
     """
     if mask.shape == size:
         return mask
-    return np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+    return cast("Mask", cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def frame_image(image: Image, frame: Frame) -> Image:
@@ -109,7 +110,9 @@ def frame_image(image: Image, frame: Frame) -> Image:
 
 def frame_mask(mask: Mask, frame: Frame) -> Mask:
     """A mask with a frame of void around it."""
-    return cast("Mask", cv2.copyMakeBorder(mask, *frame, cv2.BORDER_CONSTANT, value=VOID)) if any(frame) else mask
+    if not any(frame):
+        return mask
+    return cast("Mask", cv2.copyMakeBorder(mask, *frame, cv2.BORDER_CONSTANT, value=void_of(mask)))
 
 
 def fit_image(image: Image, canvas: Size, resize: str) -> Image:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.base import VOID, Mask
+from trainables.data.base import Mask
 from trainables.data.resizing import Size
+from trainables.data.void import void_of
 
 OVERLAP = 0.25
 """The least share of a window that the next one covers in an evaluation."""
@@ -36,7 +37,7 @@ def pixels_of_classes(mask: Mask, *, seed: int, most: int = CLASS_PIXELS) -> dic
     """Pixels of each class in a mask, drawn uniformly and with replacement.
 
     Args:
-        mask: Class ids or `VOID` of shape (H, W).
+        mask: Class ids or void of shape (H, W).
         seed: Decides which.
         most: Of a class; of a class with fewer pixels there are as many as it has.
 
@@ -46,7 +47,7 @@ def pixels_of_classes(mask: Mask, *, seed: int, most: int = CLASS_PIXELS) -> dic
     generator = np.random.default_rng(seed)
     found = {}
     for class_id in np.unique(mask):
-        if class_id == VOID:
+        if class_id == void_of(mask):
             continue
         same = mask == class_id
         ends = np.cumsum(np.count_nonzero(same, axis=1))

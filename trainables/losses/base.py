@@ -1,8 +1,8 @@
 """What every loss is: void-safe and computed in float32.
 
-A loss takes logits of shape (N, C, H, W) and class ids of shape (N, H, W), where `VOID` marks pixels that count
-nowhere: they add nothing to the value and receive a gradient of exactly zero. An entirely void batch has a loss of
-exactly 0.0 (a mean over no pixel would be NaN). `A+B` is the weighted sum of any two of them.
+A loss takes logits of shape (N, C, H, W) and class ids of shape (N, H, W), where `void_id(C)` marks pixels that
+count nowhere: they add nothing to the value and receive a gradient of exactly zero. An entirely void batch has a loss
+of exactly 0.0 (a mean over no pixel would be NaN). `A+B` is the weighted sum of any two of them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
+from trainables.data.void import void_id
 from trainables.losses import LOSSES
 from trainables.registry import Hyperparameter, Range, Scalar, Search, parameters_of
 
 ClassPixels = Callable[[], Tensor]
 """Counts the training split's pixels of each class, int64 of shape (C,); called only by losses that need it."""
+
+
+def known_pixels(logits: Tensor, target: Tensor) -> Tensor:
+    """Which pixels of a target are not void: bool, of its shape."""
+    return target != void_id(logits.shape[1])
 
 
 class Loss(nn.Module, ABC):
@@ -34,7 +40,7 @@ class Loss(nn.Module, ABC):
 
         Args:
             logits: Scores of shape (N, C, H, W), of any floating type and memory format.
-            target: Class ids or `VOID`, int64 of shape (N, H, W).
+            target: Class ids or `void_id(C)`, int64 of shape (N, H, W).
 
         Returns:
             A float32 scalar, >= 0 up to rounding; exactly 0.0, with gradients of zero, if all pixels are void.

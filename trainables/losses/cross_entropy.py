@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.data.base import VOID
+from trainables.data.void import void_id
 from trainables.losses import LOSSES
-from trainables.losses.base import ClassPixels, Loss
+from trainables.losses.base import ClassPixels, Loss, known_pixels
 from trainables.registry import Choice, Range, Search
 
 Smoothing = Annotated[float, Range(0, 0.5), Search(0.0, 0.2, reason="0 is off; Szegedy et al. used 0.1")]
@@ -65,12 +65,12 @@ def effective_number(samples: Tensor, prototypes: Tensor) -> Tensor:
 
 def _pixel_losses(logits: Tensor, target: Tensor) -> Tensor:
     """The negative log-likelihood of each pixel, shape (N, H, W); 0 where void."""
-    return F.cross_entropy(logits, target, ignore_index=VOID, reduction="none")
+    return F.cross_entropy(logits, target, ignore_index=void_id(logits.shape[1]), reduction="none")
 
 
-def _per_pixel(total: Tensor, target: Tensor) -> Tensor:
-    """A sum over pixels divided by how many are not void."""
-    mean: Tensor = total / torch.count_nonzero(target != VOID).clamp(min=1)
+def _per_pixel(total: Tensor, counted: Tensor) -> Tensor:
+    """A sum over pixels divided by how many of them count."""
+    mean: Tensor = total / torch.count_nonzero(counted).clamp(min=1)
     return mean
 
 
@@ -91,9 +91,9 @@ class CrossEntropy(Loss):
     def value(self, logits: Tensor, target: Tensor) -> Tensor:
         """See `Loss.value`."""
         total = F.cross_entropy(
-            logits, target, ignore_index=VOID, reduction="sum", label_smoothing=self.label_smoothing
+            logits, target, ignore_index=void_id(logits.shape[1]), reduction="sum", label_smoothing=self.label_smoothing
         )
-        return _per_pixel(total, target)
+        return _per_pixel(total, known_pixels(logits, target))
 
 
 @LOSSES.register("weighted_cross_entropy")
@@ -161,11 +161,11 @@ class WeightedCrossEntropy(Loss):
             logits,
             target,
             weight=self.class_weights,
-            ignore_index=VOID,
+            ignore_index=void_id(logits.shape[1]),
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )
-        counted = target != VOID
+        counted = known_pixels(logits, target)
         weight_sum = (self.class_weights[target.where(counted, 0)] * counted).sum()
         return total / weight_sum.where(weight_sum > 0, 1.0)
 
@@ -196,7 +196,7 @@ class Focal(Loss):
         losses = _pixel_losses(logits, target)
         # The clamp stops the gradient where p is 1: below gamma 1 the power's slope there is infinite.
         turned_down = (-torch.expm1(-losses)).clamp(min=1e-8) ** self.gamma
-        return _per_pixel((turned_down * losses).sum(), target)
+        return _per_pixel((turned_down * losses).sum(), known_pixels(logits, target))
 
 
 @LOSSES.register("ohem_cross_entropy")
@@ -231,7 +231,7 @@ class OhemCrossEntropy(Loss):
     def value(self, logits: Tensor, target: Tensor) -> Tensor:
         """See `Loss.value`."""
         losses = _pixel_losses(logits, target)
-        kept = self._hard(losses.detach(), target != VOID)
+        kept = self._hard(losses.detach(), known_pixels(logits, target))
         return (losses * kept).sum() / torch.count_nonzero(kept).clamp(min=1)
 
     def _hard(self, losses: Tensor, counted: Tensor) -> Tensor:

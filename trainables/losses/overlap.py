@@ -7,15 +7,14 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from trainables.data.base import VOID
 from trainables.losses import LOSSES
-from trainables.losses.base import ClassPixels, Loss
+from trainables.losses.base import ClassPixels, Loss, known_pixels
 from trainables.registry import Range, Search
 
 
 def _tversky_loss(logits: Tensor, target: Tensor, alpha: float, beta: float) -> Tensor:
     """One minus the mean soft Tversky index, over the batch's pixels, of the classes in its target."""
-    counted = target != VOID
+    counted = known_pixels(logits, target)
     classes = target.where(counted, 0)
     probabilities = logits.softmax(dim=1)
     predicted = (probabilities * counted.unsqueeze(1)).sum((0, 2, 3))
@@ -144,7 +143,7 @@ class Lovasz(Loss):
     def value(self, logits: Tensor, target: Tensor) -> Tensor:
         """See `Loss.value`."""
         probabilities = logits.softmax(dim=1).unbind(1)
-        classes, counted = target.flatten(), target.flatten() != VOID
+        classes, counted = target.flatten(), known_pixels(logits, target).flatten()
         present = classes[counted].bincount().nonzero().squeeze(1).tolist()
         if not present:
             return logits.sum() * 0

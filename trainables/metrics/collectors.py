@@ -13,14 +13,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainables.data.base import VOID
+from trainables.data.void import MOST_IN_BYTES, VOID, void_id
 from trainables.metrics.arrays import Floats
 from trainables.metrics.image_counts import ImageCounts
 from trainables.metrics.image_rows import ImageRows
 from trainables.metrics.scores import BLOCK_PIXELS, ScoreHistogram
 
 IGNORE = VOID
-"""Truth value of void pixels: they count in no metric, on neither side."""
+"""Truth value of void pixels, which count in no metric, on neither side; of more classes than masks of bytes have room
+for it is `void_id(C)`."""
 COUNTED_AT_ONCE = 2**22
 """Pixels whose pairs of classes are numbered at a time: of a large image they take 12 times its mask."""
 
@@ -38,7 +39,7 @@ class Collector(Protocol):
             image_id: The image's id.
             logits: Class scores before softmax, float of shape (C, H, W).
             prediction: Class ids, integers of shape (H, W): the argmax of `logits`.
-            target: True class ids, integers of shape (H, W), with `IGNORE` for void.
+            target: True class ids, integers of shape (H, W), with `void_id(C)` for void.
         """
 
 
@@ -47,7 +48,7 @@ def confusion_matrix(prediction: Tensor, target: Tensor, classes: int) -> Tensor
 
     Args:
         prediction: Class ids, integers of any shape.
-        target: True class ids of the same shape; `IGNORE` is void.
+        target: True class ids of the same shape; `void_id(C)` is void.
         classes: Number of classes C.
 
     Returns:
@@ -60,6 +61,8 @@ def confusion_matrix(prediction: Tensor, target: Tensor, classes: int) -> Tensor
     if prediction.shape != target.shape:
         raise ValueError(f"prediction has shape {tuple(prediction.shape)}, target {tuple(target.shape)}: must be equal")
     predicted, truth = prediction.reshape(-1), target.reshape(-1)
+    if classes > MOST_IN_BYTES:
+        return _count_pairs(predicted, truth, classes)
     if predicted.dtype != torch.uint8 or truth.dtype != torch.uint8:
         _reject_ids_beyond(255, predicted, truth, classes)
     # One count over all pairs of bytes: known ones, void ones and unknown ones come apart without a pass of their own.
@@ -72,6 +75,18 @@ def confusion_matrix(prediction: Tensor, target: Tensor, classes: int) -> Tensor
     return known.clone()
 
 
+def _count_pairs(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """`confusion_matrix` of more classes than there are bytes: void is a row of its own, which is left out."""
+    rows = torch.where(truth == void_id(classes), -1, truth)
+    for ids, least in ((predicted, 0), (rows, -1)):
+        if ids.numel() and (ids.min() < least or ids.max() >= classes):
+            raise ValueError(_unknown_ids(predicted, truth, classes))
+    pairs = torch.zeros((classes + 1) * classes, dtype=torch.int64, device=predicted.device)
+    for one, other in zip(rows.split(COUNTED_AT_ONCE), predicted.split(COUNTED_AT_ONCE), strict=True):
+        pairs += torch.bincount((one.long() + 1) * classes + other, minlength=len(pairs))
+    return pairs.view(classes + 1, classes)[1:].clone()
+
+
 def _reject_ids_beyond(largest: int, predicted: Tensor, truth: Tensor, classes: int) -> None:
     """Only numbers of more than a byte can lie there, and only they are looked through."""
     for ids in (predicted, truth):
@@ -80,12 +95,12 @@ def _reject_ids_beyond(largest: int, predicted: Tensor, truth: Tensor, classes: 
 
 
 def _unknown_ids(predicted: Tensor, truth: Tensor, classes: int) -> str:
-    faults = []
-    for side, ids in (("prediction", predicted), ("target", truth[truth != IGNORE])):
+    faults, void = [], void_id(classes)
+    for side, ids in (("prediction", predicted), ("target", truth[truth != void])):
         outside = sorted(set(ids[(ids < 0) | (ids >= classes)].tolist()))
         if outside:
             faults.append(f"{side} holds the ids {', '.join(map(str, outside))}")
-    return f"{' and '.join(faults)}: expected 0 .. {classes - 1}, in the target also {IGNORE} for void"
+    return f"{' and '.join(faults)}: expected 0 .. {classes - 1}, in the target also {void} for void"
 
 
 class ConfusionMatrix:
@@ -177,7 +192,7 @@ class RegionConfidence:
     def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
         """See `Collector`."""
         # Void pixels are counted as those of one more class, which is dropped.
-        region = torch.where(target == IGNORE, self.classes, prediction.int()).reshape(-1)
+        region = torch.where(target == void_id(self.classes), self.classes, prediction.int()).reshape(-1)
         if self._scores is None:
             blocks = [
                 _probability(logits[:, rows].float(), prediction[None, rows].long())

@@ -105,7 +105,9 @@ def _within_a_sentence(words: str) -> str:
 def _of_class(metric: Metric, class_id: int, replicates: Replicates) -> Floats:
     of_classes = metric.of_classes
     assert of_classes is not None  # `split_key` finds no other
-    matrices = replicates.matrices
-    values = np.array([of_classes(ConfusionsAlone(matrix[None]))[class_id] for matrix in matrices], dtype=np.float64)
-    is_lost = (matrices[:, class_id].sum(axis=-1) == 0) & (replicates.split[class_id].sum() > 0)
-    return np.where(is_lost, np.nan, values)
+    found = []
+    for matrices in replicates.blocks():
+        values = np.array([of_classes(ConfusionsAlone(matrix[None]))[class_id] for matrix in matrices], np.float64)
+        is_lost = (matrices[:, class_id].sum(axis=-1) == 0) & (replicates.split[class_id].sum() > 0)
+        found.append(np.where(is_lost, np.nan, values))
+    return np.concatenate(found)

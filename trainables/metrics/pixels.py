@@ -89,8 +89,11 @@ def average_precision(histogram: Counts) -> Floats:
 
 
 def _mean_pixel_ap(replicates: Replicates) -> Floats:
-    classes = replicates.split.shape[-1]
-    each = [_class_ap(replicates.collected, class_id, replicates.weights) for class_id in range(classes)]
+    none = np.full(len(replicates.weights), np.nan)
+    each = [
+        _class_ap(replicates.collected, class_id, replicates.weights) if pixels else none
+        for class_id, pixels in enumerate(replicates.split.sum(axis=1))
+    ]
     return mean_over_classes(np.stack(each, axis=-1))
 
 
@@ -121,8 +124,11 @@ def _class_ap(collected: Collected, class_id: int, weights: Floats) -> Floats:
 
 
 def _pixel_ap_of_classes(collected: Collected) -> Floats:
-    classes = collected.confusions.shape[-1]
-    return np.array([average_precision(collected.score_totals(class_id)) for class_id in range(classes)])
+    pixels = collected.confusions.sum(axis=(0, 2))
+    # Without positives it is NaN; of many classes most may have none, and each would be read from a file.
+    return np.array(
+        [average_precision(collected.score_totals(one)) if pixels[one] else np.nan for one in range(len(pixels))]
+    )
 
 
 register(

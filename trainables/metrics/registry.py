@@ -7,7 +7,8 @@ Adding a metric is one registered function: it is then a column of `comparison` 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -15,6 +16,9 @@ import numpy as np
 
 from trainables.metrics.arrays import Counts, Floats, mean_over_split_classes, weighted_sum
 from trainables.registry import Registry
+
+MATRIX_VALUES = 2**25
+"""Of replicates' confusion matrices that are worked on at once: 256 MiB."""
 
 Needs = Literal["confusion", "scores", "regions"]
 """A collector: `PerImageConfusion`, `ScoreHistogram`, `RegionConfidence`."""
@@ -69,6 +73,15 @@ class Replicates:
     def matrices(self) -> Floats:
         """Confusion matrices of the replicates, shape (R, C, C)."""
         return weighted_sum(self.weights, self.collected.confusions)
+
+    def blocks(self) -> Iterator[Floats]:
+        """The same matrices, so many at a time that they fit into `MATRIX_VALUES`."""
+        most = max(1, MATRIX_VALUES // max(1, math.prod(self.collected.confusions.shape[1:])))
+        if len(self.weights) <= most:
+            yield self.matrices
+            return
+        for start in range(0, len(self.weights), most):
+            yield weighted_sum(self.weights[start : start + most], self.collected.confusions)
 
 
 def show_proportion(value: float) -> str:
@@ -209,14 +222,17 @@ def confusion_metric(
 
 
 def _whole(function: Callable[[Counts], Floats], replicates: Replicates) -> Floats:
-    return function(replicates.matrices)
+    return np.concatenate([function(matrices) for matrices in replicates.blocks()])
 
 
 def _class_mean(function: Callable[[Counts], Floats], replicates: Replicates) -> Floats:
-    matrices, split = replicates.matrices, replicates.split
-    return mean_over_split_classes(
-        function(matrices), matrices.sum(axis=-1) > 0, split.sum(axis=1) > 0, function(split)
-    )
+    split = replicates.split
+    in_split, of_split = split.sum(axis=1) > 0, function(split)
+    means = [
+        mean_over_split_classes(function(matrices), matrices.sum(axis=-1) > 0, in_split, of_split)
+        for matrices in replicates.blocks()
+    ]
+    return np.concatenate(means)
 
 
 def _of_classes(function: Callable[[Counts], Floats], collected: Collected) -> Floats:

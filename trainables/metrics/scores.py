@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainables.data.base import VOID
+from trainables.data.void import void_id
 from trainables.metrics.image_rows import ImageRows
 
 SCORE_CELLS = 2**16
@@ -156,15 +156,15 @@ def _levels(counts: Tensor) -> Tensor:
 
 def _count(rounded: Tensor, truth: Tensor, every: Tensor, own: dict[int, Tensor]) -> None:
     """Adds a stripe's counts: of all pixels that are not void, and of those of the class itself, by class."""
-    void = torch.nonzero(truth == VOID)[:, 0]
+    known = truth != void_id(len(rounded))
+    void = torch.nonzero(~known)[:, 0]
     for class_id, of_class in enumerate(rounded):
         every[class_id] += torch.bincount(_cells(of_class), minlength=SCORE_CELLS).int()
     if len(void):
         for class_id, of_class in enumerate(rounded[:, void]):
             every[class_id] -= torch.bincount(_cells(of_class), minlength=SCORE_CELLS).int()
-    true = torch.where(truth == VOID, 0, truth).long()
+    true = torch.where(known, truth, 0).long()
     found = _cells(rounded.gather(0, true[None])[0])
-    known = truth != VOID
     for class_id in torch.unique(truth[known]).tolist():
         counts = torch.bincount(found[known & (truth == class_id)], minlength=SCORE_CELLS).int()
         own[class_id] = own[class_id] + counts if class_id in own else counts

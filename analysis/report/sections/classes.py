@@ -39,6 +39,9 @@ def classes_section(material: Material) -> Section:
     )
 
 
+DRAWN_CLASSES = 60
+"""Of more classes those with most pixels are drawn."""
+
 NUMBERED_CLASSES = 14
 """A confusion matrix of more classes has no numbers in its cells."""
 
@@ -59,7 +62,12 @@ def draw_per_class(results: Measured) -> Drawing | None:
     colors = label_colors(results)
     table = frame.pivot_table(index="class", columns="label", values=metric, sort=False, dropna=False)
     reference = BASELINE if BASELINE in labels else labels[0]
-    table = table.dropna(how="all").sort_values(reference, na_position="first")
+    table = table.dropna(how="all")
+    pixels = frame.groupby("class", sort=False)["pixels"].max().loc[table.index]
+    left_out = len(table) - DRAWN_CLASSES
+    if left_out > 0:
+        table = table.loc[pixels.nlargest(DRAWN_CLASSES).index]
+    table = table.sort_values(reference, na_position="first")
     figure = empty_figure(1.3 + 0.27 * len(table))
     axes = figure.add_subplot()
     for place, (_, row) in enumerate(table.iterrows()):
@@ -86,7 +94,8 @@ def draw_per_class(results: Measured) -> Drawing | None:
     return Drawing(
         figure,
         f"{words} of each class on {results.split} for each label, ordered by {reference}'s; classes that occur in "
-        "neither truth nor prediction are left out.",
+        "neither truth nor prediction are left out"
+        + (f", and {left_out} with fewer pixels, which are in the table." if left_out > 0 else "."),
     )
 
 

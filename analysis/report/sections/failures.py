@@ -19,6 +19,10 @@ MOST_ROWS = 3000
 """Failures that the page lists; each takes about half a kilobyte."""
 
 
+MOST_CLASSES = 60
+"""Classes in the legend and the choice of them; of more those that the listed failures are of."""
+
+
 @SECTIONS.register("failures")
 def failures_section(material: Material) -> Section:
     """The gallery: what the winner changed against the baseline, and the failures of each label."""
@@ -33,6 +37,10 @@ def failures_section(material: Material) -> Section:
         rows = sorted(rows, key=lambda row: row["iou"])[:MOST_ROWS]
     if len(changes) > MOST_ROWS:
         changes = sorted(changes, key=lambda row: -row["pixels"])[:MOST_ROWS]
+    shown = measured.classes
+    if len(shown) > MOST_CLASSES:
+        named = {row["class"] for row in (*rows, *changes)}
+        shown = tuple(info for info in shown if info.name in named)
     labels = [label for label in measured.labels if any(row["label"] == label for row in gallery.rows)]
     keys = measured.prediction_keys
     before, after = (measured.told(label) for label in measured.pair)
@@ -61,14 +69,14 @@ def failures_section(material: Material) -> Section:
         before=before,
         after=after,
         labels=labels,
-        classes=[info.name for info in measured.classes],
+        classes=[info.name for info in shown],
         legend=[
             ("hit", hexadecimal(HIT)),
             ("missed (false negative)", hexadecimal(MISSED)),
             ("invented (false positive)", hexadecimal(INVENTED)),
             ("elsewhere", hexadecimal(ELSEWHERE)),
         ],
-        colors=[(info.name, hexadecimal(info.color)) for info in measured.classes],
+        colors=[(info.name, hexadecimal(info.color)) for info in shown],
         data={
             "rows": rows,
             "changes": changes,
@@ -84,7 +92,7 @@ def failures_section(material: Material) -> Section:
             "types": list(BY_WORDS),
             "factors": factor_groups(measured) if changes else [],
             "labels": labels,
-            "colors": {info.name: hexadecimal(info.color) for info in measured.classes},
+            "colors": {info.name: hexadecimal(info.color) for info in shown},
         },
     )
 

@@ -456,7 +456,7 @@ def test_the_documentation_prints_every_limit_with_its_reason():
         for name, value in vars(module).items()
         if name.isupper() and name[0] != "_" and type(value) in (int, float)
     }
-    others = {"VOID", "CONNECTIVITY", "RIGHT", "RESAMPLES", "BINS", "SIZES"}
+    others = {"NAMED", "CONNECTIVITY", "RIGHT", "RESAMPLES", "BINS", "SIZES"}
     told = {name: float(Fraction(value)) for name, value in table.items()}
     assert told == pytest.approx({name: value for name, value in limits.items() if name not in others}, rel=1e-5)
     assert all(f"| `{cause}" in text for cause in CAUSES)

@@ -20,7 +20,7 @@ class Loads:
     """The folder is read without a description."""
 
     masks: Mapping[str, Array]
-    """Class ids, 255 for void, by image id."""
+    """Class ids and void, by image id."""
     images: Mapping[str, Array] = field(default_factory=dict)
     """RGB pixels, where the files keep them exactly."""
     splits: Mapping[str, Sequence[str]] = field(default_factory=dict)

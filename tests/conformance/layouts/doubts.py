@@ -181,7 +181,7 @@ def more_objects_than_classes(root: Path) -> Outcome:
         return blocks.astype(np.uint16)
 
     pairs(root, as_mask=objects)
-    return Refused("254 classes is the most; merge classes")
+    return Refused("without a list of classes 254 is the most; give each its id in classes.json")
 
 
 @case

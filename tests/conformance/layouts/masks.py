@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -49,6 +50,34 @@ def masks_of_16_bits(root: Path) -> Outcome:
 @case
 def masks_of_16_bits_with_large_ids(root: Path) -> Outcome:
     return pairs(root, as_mask=lambda mask: np.array([7, 900, 33000], np.uint16)[mask])
+
+
+def cells(mask: Array) -> Array:
+    """300 ids, among them those that void has by custom, and void in a corner."""
+    many = np.add.outer(np.arange(mask.shape[0]) // 10 * 75, np.arange(mask.shape[1]) % 75).astype(np.uint16)
+    many[mask == 1], many[:3, :3] = 255, 65535
+    return many
+
+
+def with_many_classes(root: Path, **more: object) -> Loads:
+    found = pairs(root, as_mask=cells)
+    names = [f"kind {number}" for number in range(300)]
+    return Loads({key: cells(mask) for key, mask in found.masks.items()}, found.images, classes=names, **more)
+
+
+@case
+def more_classes_than_bytes_with_ids(root: Path) -> Outcome:
+    found = with_many_classes(root)
+    entries = [{"id": number, "name": name} for number, name in enumerate(found.classes)]
+    (root / "classes.json").write_text(json.dumps({"classes": entries}))
+    return found
+
+
+@case
+def more_classes_than_bytes_with_names(root: Path) -> Outcome:
+    found = with_many_classes(root, told="65535 is void, by custom")
+    (root / "classes.txt").write_text("".join(f"{name}\n" for name in found.classes))
+    return found
 
 
 @case

@@ -25,6 +25,7 @@ from trainables.data.base import Image, Mask, SegmentationData
 from trainables.data.cache.packs import Bytes, PackStore, fitting_prefix
 from trainables.data.cache.scan import pixels_by_class, scan
 from trainables.data.resizing import Size, content_size, fill_image, resize_image, resize_mask
+from trainables.data.void import MaskType, mask_type
 from trainables.errors import DataError
 from trainables.options import STRETCH, TILE, way_of
 from trainables.places import OnProgress, cache_root
@@ -49,17 +50,19 @@ class _Entry(NamedTuple):
     channels: int
     image_size: Size
     mask_size: Size
+    mask_type: MaskType
     hashes: tuple[str, str]
     """SHA-256 of the image file and of the mask file."""
     key: str
 
     @property
     def bytes(self) -> int:
-        return self.channels * self.image_size[0] * self.image_size[1] + self.mask_size[0] * self.mask_size[1]
+        return self.channels * math.prod(self.image_size) + self.mask_type.itemsize * math.prod(self.mask_size)
 
     def split(self, flat: Bytes) -> tuple[Image, Mask]:
-        pixels = self.channels * self.image_size[0] * self.image_size[1]
-        return flat[:pixels].reshape(*self.image_size, self.channels), flat[pixels:].reshape(self.mask_size)
+        pixels = self.channels * math.prod(self.image_size)
+        mask = flat[pixels:].view(self.mask_type).reshape(self.mask_size)
+        return flat[:pixels].reshape(*self.image_size, self.channels), np.require(mask, requirements="A")
 
 
 @dataclass(frozen=True)
@@ -227,11 +230,11 @@ class DecodedCache:
             hashes = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in self.data.paths(entry.image_id))
         except (DataError, OSError):
             return None
-        return np.concatenate([image.ravel(), mask.ravel()]) if hashes == entry.hashes else None
+        return np.concatenate([image.ravel(), mask.ravel().view(np.uint8)]) if hashes == entry.hashes else None
 
     def _wanted(self, train: Sequence[str], evaluation: Sequence[str]) -> Iterator[_Entry]:
         """Entries of the images that can be read, in order."""
-        decoding = _decoding(self.data)
+        decoding, kind = _decoding(self.data), mask_type(len(self.data.classes))
         records = scan(self.data, [*train, *evaluation])
         uses: tuple[tuple[Use, Sequence[str]], ...] = (("train", train), ("evaluation", evaluation))
         for use, ids in uses:
@@ -242,7 +245,7 @@ class DecodedCache:
                     page = f" {page}" if (page := self.data.page(image_id)) else ""
                     what = f"{decoding} {image.sha256} {mask.sha256} {sizes}{page}"
                     key = hashlib.sha256(what.encode()).hexdigest()[:32]
-                    yield _Entry(use, image_id, self.data.channels, *sizes, (image.sha256, mask.sha256), key)
+                    yield _Entry(use, image_id, self.data.channels, *sizes, kind, (image.sha256, mask.sha256), key)
 
     def _fitting(self, entries: Sequence[_Entry]) -> Sequence[_Entry]:
         return entries[: fitting_prefix([entry.bytes for entry in entries], self.limit_bytes)]

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.base import VOID, Image, SegmentationData
+from trainables.data.base import Image, SegmentationData
 from trainables.data.near_duplicates import thumbnail
 from trainables.data.reading.memory import recall, remember
 from trainables.data.reading.read import exif_orientation, stored_size
@@ -130,8 +130,8 @@ def pixels_by_class(data: SegmentationData, record: ImageRecord) -> npt.NDArray[
     counts = np.zeros(len(data.classes), np.int64)
     meaning = data.stored_values()
     for stored, pixels in record.pixels.items():
-        class_id = meaning.get(stored, VOID)
-        if class_id != VOID:
+        class_id = meaning.get(stored, data.void)
+        if class_id != data.void:
             counts[class_id] += pixels
     return counts
 

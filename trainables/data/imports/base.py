@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from trainables.data.base import VOID, Mask
+from trainables.data.base import Mask
 from trainables.data.layouts.finding import Said, SaidClass
 from trainables.data.layouts.sides import key_of
 from trainables.data.layouts.tree import DRAWN_FOLDER, MediaFile
 from trainables.data.reading.read import stored_size
+from trainables.data.void import MOST_CLASSES, void_id
 from trainables.errors import DataError
 from trainables.limits import check_pixels
 from trainables.words import counted, some_of
@@ -36,10 +37,15 @@ class Import:
     names: tuple[str, ...]
     """Of the classes 1, 2 ...; 0 is the background."""
     draw: Mapping[MediaFile, Callable[[], Mask]]
-    """The mask of each image, uint8 of shape (H, W), with `VOID` where nothing counts."""
+    """The mask of each image, shape (H, W), with `void` where nothing counts."""
     notes: tuple[str, ...] = ()
     parts: Mapping[MediaFile, str] = field(default_factory=dict)
     """train, val or test of images, where annotation files say so."""
+
+    @property
+    def void(self) -> int:
+        """In the drawn masks."""
+        return void_id(len(self.names) + 1)
 
     def described(self, said: Said) -> Said:
         """What is said of a folder, with the classes of the format where none were named."""
@@ -47,7 +53,7 @@ class Import:
         classes = tuple(SaidClass(name, number) for number, name in enumerate(names))
         if said.classes is None:
             said = replace(said, classes=classes, source=self.format)
-        void = said.void if said.void is not None else (VOID,)
+        void = said.void if said.void is not None else (self.void,)
         return replace(said, void=void, masks=DRAWN_FOLDER, values="ids")
 
 
@@ -100,7 +106,7 @@ def drawn_hash(root: Path) -> str | None:
     return lines[1] if len(lines) > 1 else None
 
 
-def numbered(labels: Iterable[str], limit: int = VOID - 1) -> tuple[str, ...]:
+def numbered(labels: Iterable[str], limit: int = MOST_CLASSES) -> tuple[str, ...]:
     """Names of classes in alphabetical order, the background left out.
 
     Raises:
@@ -170,8 +176,8 @@ def thin_note(kinds: Sequence[str], what: str) -> list[str]:
     return [f"{counted(len(kinds), what)} without an area left out: {some_of(sorted(set(kinds)), 4)}"]
 
 
-def mask_of(image: Path) -> Mask:
-    """A mask of background in the size of an image, for formats that do not tell it.
+def mask_of(image: Path, largest: int) -> Mask:
+    """A mask of background in the size of an image, for formats that do not tell it, with room for ids up to `largest`.
 
     Raises:
         DataError: If the image cannot be decoded.
@@ -179,14 +185,14 @@ def mask_of(image: Path) -> Mask:
     size = stored_size(image)
     if size is None:
         raise DataError(f"{image}: image cannot be decoded; replace it by a whole copy")
-    return empty_mask(*size)
+    return empty_mask(*size, largest)
 
 
-def empty_mask(height: int, width: int) -> Mask:
-    """A mask of background.
+def empty_mask(height: int, width: int, largest: int) -> Mask:
+    """A mask of background with room for ids up to `largest`.
 
     Raises:
         DataError: If an annotation asks for more pixels than the limit.
     """
     check_pixels(height, width, "an annotation", what="mask")
-    return np.zeros((height, width), np.uint8)
+    return np.zeros((height, width), np.min_scalar_type(largest))

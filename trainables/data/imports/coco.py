@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables import commands
-from trainables.data.base import VOID, Mask
+from trainables.data.base import Mask
 from trainables.data.imports.base import Finder, Import, absent_note, empty_mask
-from trainables.data.layouts.meaning import MOST_CLASSES
 from trainables.data.layouts.tree import MediaFile
 from trainables.data.layouts.words import folder_name
+from trainables.data.void import MOST_CLASSES, void_id
 from trainables.errors import DataError
 from trainables.words import counted
 
@@ -57,7 +57,7 @@ def read_coco(root: Path, contents: Mapping[Path, Any], files: Sequence[MediaFil
         faults.append("no annotation has a segmentation: they are boxes, not masks")
     if faults:
         raise DataError(f"{root}: its {FORMAT} cannot be drawn:\n  " + "\n  ".join(faults))
-    place = {number: index for index, number in enumerate(kept, 1)}
+    place, void = {number: index for index, number in enumerate(kept, 1)}, void_id(len(kept) + 1)
     finder, draw, absent, boxes = Finder(files), dict[MediaFile, Callable[[], Mask]](), list[str](), 0
     parts: dict[MediaFile, str] = {}
     for path, content in contents.items():
@@ -75,7 +75,7 @@ def read_coco(root: Path, contents: Mapping[Path, Any], files: Sequence[MediaFil
             if part := folder_name(path.stem).part or folder_name(path.parent.name).part:
                 parts[file] = part
             size = int(image["height"]), int(image["width"])
-            draw[file] = partial(_mask, size, of_image[image["id"]], place, f"{path}: {image['file_name']}")
+            draw[file] = partial(_mask, size, of_image[image["id"]], place, void, f"{path}: {image['file_name']}")
     notes = ["objects are drawn from large to small, crowds are void", *absent_note(absent)]
     if boxes:
         notes.append(f"{counted(boxes, 'annotation')} without a segmentation left out: they are boxes")
@@ -83,15 +83,15 @@ def read_coco(root: Path, contents: Mapping[Path, Any], files: Sequence[MediaFil
     return Import(FORMAT, tuple(contents), names, draw, tuple(notes), parts)
 
 
-def _mask(size: tuple[int, int], annotations: Sequence[Any], place: Mapping[int, int], where: str) -> Mask:
+def _mask(size: tuple[int, int], annotations: Sequence[Any], place: Mapping[int, int], void: int, where: str) -> Mask:
     drawn = []
     for annotation in annotations:
         shape = _shape(annotation["segmentation"], size, where)
         drawn.append((int(shape.sum()), annotation, shape))
-    mask = empty_mask(*size)
+    mask = empty_mask(*size, void)
     # Equal areas in the order of the file.
     for _, annotation, shape in sorted(drawn, key=lambda item: -item[0]):
-        mask[shape] = VOID if annotation.get("iscrowd") else place[int(annotation["category_id"])]
+        mask[shape] = void if annotation.get("iscrowd") else place[int(annotation["category_id"])]
     return mask
 
 

@@ -76,7 +76,7 @@ def _label(shape: ElementTree.Element) -> str:
 def _mask(image: ElementTree.Element, place: Mapping[str, int], where: str) -> Mask:
     try:
         size = int(image.attrib["height"]), int(image.attrib["width"])
-        mask = empty_mask(*size)
+        mask = empty_mask(*size, max(place.values()))
         areas = [shape for shape in image if shape.tag in _AREAS]
         for shape in sorted(areas, key=lambda one: int(one.get("z_order", 0))):
             mask[_pixels(shape, size)] = place[_label(shape)]

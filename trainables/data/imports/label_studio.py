@@ -116,11 +116,11 @@ def _mask(annotation: Any, place: Mapping[str, int], where: str, file: MediaFile
     try:
         for region in _regions(annotation):
             size = int(region["original_height"]), int(region["original_width"])
-            mask = empty_mask(*size) if mask is None else mask
+            mask = empty_mask(*size, max(place.values())) if mask is None else mask
             mask[_pixels(region["value"], str(region["type"]), size)] = place[_label(region)]
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise DataError(f"{where}: a region cannot be drawn ({error}); put the annotation right") from None
-    return mask_of(file.path) if mask is None else mask
+    return mask_of(file.path, max(place.values())) if mask is None else mask
 
 
 def _pixels(value: Any, kind: str, size: tuple[int, int]) -> shapes.Pixels:

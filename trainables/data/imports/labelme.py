@@ -16,9 +16,10 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageDraw
 
-from trainables.data.base import VOID, Mask
+from trainables.data.base import Mask
 from trainables.data.imports.base import Finder, Import, absent_note, empty_mask, numbered, places_of, thin_note
 from trainables.data.layouts.tree import MediaFile
+from trainables.data.void import void_id
 from trainables.errors import DataError
 from trainables.limits import opened_image
 from trainables.words import counted
@@ -45,7 +46,7 @@ def read_labelme(root: Path, contents: Mapping[Path, Any], files: Sequence[Media
     """
     labels = {str(shape["label"]) for content in contents.values() for shape in content["shapes"]}
     names = numbered(labels - {_IGNORE})
-    place = places_of(names) | {_IGNORE: VOID}
+    place = places_of(names) | {_IGNORE: void_id(len(names) + 1)}
     finder, draw, absent, thin = Finder(files), dict[MediaFile, Callable[[], Mask]](), list[str](), list[str]()
     for path, content in contents.items():
         file = finder.find(str(content["imagePath"]), near=path.parent)
@@ -65,7 +66,7 @@ def _mask(content: Any, place: Mapping[str, int], path: Path, image: Path) -> Ma
     if not (isinstance(height, int) and isinstance(width, int)):
         with opened_image(image, head=True) as opened:
             width, height = opened.size
-    mask = empty_mask(height, width)
+    mask = empty_mask(height, width, max(place.values()))
     for shape in content["shapes"]:
         kind = str(shape.get("shape_type") or "polygon")
         if kind in _AREAS:

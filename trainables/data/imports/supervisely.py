@@ -74,7 +74,7 @@ def _kind(thing: Any) -> str:
 def _mask(content: Any, place: Mapping[str, int], path: Path) -> Mask:
     try:
         size = int(content["size"]["height"]), int(content["size"]["width"])
-        mask = empty_mask(*size)
+        mask = empty_mask(*size, max(place.values()))
         for thing in content["objects"]:
             if _kind(thing) in _AREAS:
                 mask[_pixels(thing, size)] = place[str(thing.get("classTitle"))]

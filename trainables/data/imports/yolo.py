@@ -15,10 +15,10 @@ import yaml
 
 from trainables.data.base import Mask
 from trainables.data.imports.base import Import, mask_of
-from trainables.data.layouts.meaning import MOST_CLASSES
 from trainables.data.layouts.sides import key_of
 from trainables.data.layouts.tree import MediaFile
 from trainables.data.layouts.words import folder_name, normal
+from trainables.data.void import MOST_CLASSES
 from trainables.errors import DataError
 from trainables.words import counted, some_of
 
@@ -58,7 +58,7 @@ def read_yolo(root: Path, texts: Mapping[Path, str], files: Sequence[MediaFile])
     last = max(int(line[0]) for line in lines)
     names = _names(root, last)
     draw: dict[MediaFile, Callable[[], Mask]] = {
-        file: partial(_mask, file.path, texts[path]) for file, path in pairs.items()
+        file: partial(_mask, file.path, texts[path], len(names)) for file, path in pairs.items()
     }
     notes = ["polygons are drawn in their order, later ones over earlier ones"]
     if boxes:
@@ -91,8 +91,8 @@ def _names(root: Path, last: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _mask(image: Path, text: str) -> Mask:
-    mask = mask_of(image)
+def _mask(image: Path, text: str, largest: int) -> Mask:
+    mask = mask_of(image, largest)
     for line in text.splitlines():
         cells = line.split()
         if len(cells) > 5:

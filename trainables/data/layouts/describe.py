@@ -12,12 +12,12 @@ from typing import Any
 import yaml
 
 from trainables.data.bands import Bands
-from trainables.data.base import VOID, Color
+from trainables.data.base import Color
 from trainables.data.layouts.finding import Finding, Said, SaidClass
-from trainables.data.layouts.meaning import MOST_CLASSES
 from trainables.data.reading.names import path_fault
 from trainables.data.reading.read import DEEP_BITS
 from trainables.data.reading.stored import LARGEST_ID, color_of
+from trainables.data.void import MOST_CLASSES, void_id
 from trainables.errors import DataError
 
 CLASSES_FILE, DATASET_FILE = "classes.json", "dataset.yaml"
@@ -106,6 +106,7 @@ def with_ids(said: Said) -> Said:
 def as_yaml(finding: Finding) -> str:
     """What was found, as a description that leaves nothing open."""
     said, meaning = finding.said, finding.meaning
+    void = void_id(len(meaning.classes))
     smallest = {place: number for number, place in sorted(meaning.ids.items(), reverse=True)}
     declared = {place: color for color, place in meaning.colors.items()}
     lines = [
@@ -115,8 +116,8 @@ def as_yaml(finding: Finding) -> str:
     for place, info in enumerate(meaning.classes):
         color = f", color: {list(info.color)}" if not meaning.colors or place in declared else ""
         lines.append(f"  - {{id: {smallest[place]}, name: {json.dumps(info.name, ensure_ascii=False)}{color}}}")
-    lines.append(f"void: {sorted(number for number, place in meaning.ids.items() if place == VOID)}")
-    void_colors = [list(color_of(color)) for color, place in meaning.colors.items() if place == VOID]
+    lines.append(f"void: {sorted(number for number, place in meaning.ids.items() if place == void)}")
+    void_colors = [list(color_of(color)) for color, place in meaning.colors.items() if place == void]
     extra: dict[str, Any] = {
         "void_colors": void_colors or None,
         "values": None if meaning.colors else "ids",

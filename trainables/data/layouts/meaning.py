@@ -7,23 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainables.data.base import VOID, ClassInfo, Color
+from trainables.data.base import ClassInfo, Color
 from trainables.data.layouts.finding import Meaning, Question, Said, UndecidedError
 from trainables.data.layouts.naming import named_ids
 from trainables.data.layouts.palette import unused_colors
 from trainables.data.layouts.survey import MaskFacts
 from trainables.data.reading.files import span
 from trainables.data.reading.stored import TRANSPARENT, color_of, is_color, pack_color, stored_text
+from trainables.data.void import MOST_CLASSES, MOST_IN_BYTES, void_id
 from trainables.errors import DataError
 from trainables.words import counted, some_of
-
-MOST_CLASSES = VOID - 1
-"""How many classes masks of 8 bits have room for beside void."""
 
 _DENSE_BELOW = 64
 """Ids below it are taken for numbers of classes; above it, they may be greys spread over 0..255."""
 
-_VOID_IDS = (VOID, 65535)
+_VOID_IDS = (void_id(MOST_IN_BYTES), void_id(MOST_CLASSES))
 """The largest ids of 8 and of 16 bits, which stand for void by custom."""
 
 _VOC_VOID = pack_color((224, 224, 192))
@@ -46,14 +44,15 @@ def meaning_of_said(said: Said) -> Meaning:
     """What a description that gives every class its id says."""
     entries = sorted(said.classes or (), key=lambda entry: entry.id or 0)
     ids = {entry.id: place for place, entry in enumerate(entries) if entry.id is not None}
-    void = [] if said.void is None and VOID in ids else [VOID] if said.void is None else list(said.void)
+    usual = void_id(len(entries))
+    void = [] if said.void is None and usual in ids else [usual] if said.void is None else list(said.void)
     colors = {pack_color(entry.color): place for place, entry in enumerate(entries) if entry.color is not None}
-    colors = {**{pack_color(color): VOID for color in said.void_colors}, **colors} if said.values is None else {}
+    colors = {**{pack_color(color): usual for color in said.void_colors}, **colors} if said.values is None else {}
     return Meaning(
         classes=with_colors([(entry.name, entry.color) for entry in entries]),
-        ids={**ids, **dict.fromkeys(void, VOID)},
+        ids={**ids, **dict.fromkeys(void, usual)},
         colors=colors,
-        assumed_void=VOID if void and said.void is None else None,
+        assumed_void=usual if void and said.void is None else None,
     )
 
 
@@ -69,7 +68,7 @@ def meaning_of_masks(root: Path, facts: Sequence[MaskFacts], said: Said) -> Mean
         raise DataError(f"{root}: none of {counted(len(facts), 'mask')} can be read; the first {_of_first(facts)}")
     _check_palettes(root, whole, said)
     values, of_colors = _values(root, whole)
-    _check_values(root, whole, values)
+    _check_values(root, whole, values, said)
     kinds = Counter(fact.kind for fact in whole)
     kind = ", ".join(name if len(kinds) == 1 else f"{name} ({count})" for name, count in kinds.most_common(4))
     meaning = _of_colors(root, values, said) if of_colors else _of_ids(root, values, whole, said)
@@ -141,8 +140,8 @@ def _values(root: Path, facts: Sequence[MaskFacts]) -> tuple[_Values, bool]:
     return _Values(pixels, files, clear), bool(with_color) and not grey
 
 
-def _check_values(root: Path, facts: Sequence[MaskFacts], values: _Values) -> None:
-    """Refuses values that come from smoothing or from lossy compression, and more than there can be classes.
+def _check_values(root: Path, facts: Sequence[MaskFacts], values: _Values, said: Said) -> None:
+    """Refuses values that come from smoothing or from lossy compression, and more than are taken for classes.
 
     The former stand along edges only, or gather around 0 and 255.
     """
@@ -165,10 +164,12 @@ def _check_values(root: Path, facts: Sequence[MaskFacts], values: _Values) -> No
             "them along edges only: they were smoothed, or saved with loss, or are no masks; export them again as PNG "
             "without smoothing, or name every class with its value in classes.json"
         )
-    if crowded or len(found) > MOST_CLASSES + 1:
+    most = MOST_IN_BYTES if said.classes is None else MOST_CLASSES
+    if crowded or len(found) > most + 1:
         raise DataError(
-            f"{root}: the masks hold {number} different values, and {MOST_CLASSES} classes is the most; merge classes, "
-            "or, if these are objects told apart, name the masks of classes with segsweep init --masks"
+            f"{root}: the masks hold {number} different values, and without a list of classes {MOST_IN_BYTES} is the "
+            'most; give each its id in classes.json: {"classes": [{"id": 0, "name": "road"}, ...]}, or, if these are '
+            "objects told apart, name the masks of classes with segsweep init --masks"
         )
 
 
@@ -187,11 +188,9 @@ def _of_ids(root: Path, values: _Values, facts: Sequence[MaskFacts], said: Said)
     ]
     if len({color for _, color in entries if color}) < sum(color is not None for _, color in entries):
         entries = [(name, None) for name, _ in entries]
-    if len(named) > MOST_CLASSES:
-        raise DataError(f"{root}: the masks hold {len(named)} classes, and {MOST_CLASSES} is the most; merge classes")
     void += [number for number in (0,) if said.first_id == 1 and number not in void]
     ids = {number: place for place, number in enumerate(named)}
-    return Meaning(with_colors(entries), {**ids, **dict.fromkeys(void, VOID)}, notes=tuple(notes))
+    return Meaning(with_colors(entries), {**ids, **dict.fromkeys(void, void_id(len(named)))}, notes=tuple(notes))
 
 
 def _void_of(root: Path, values: _Values, said: Said, notes: list[str]) -> list[int]:
@@ -261,8 +260,9 @@ def _of_colors(root: Path, values: _Values, said: Said) -> Meaning:
         entries = [(f"class {place}", color_of(color)) for place, color in enumerate(shown)]
         notes.append(f"each colour is a class, numbered from dark to bright: {some_of([*map(stored_text, shown)], 4)}")
     colors = {pack_color(color): place for place, (_, color) in enumerate(entries) if color is not None}
-    ids = {place: place for place in range(len(entries))} | {VOID: VOID}
-    return Meaning(with_colors(entries), ids, {**dict.fromkeys(void, VOID), **colors}, notes=tuple(notes))
+    usual = void_id(len(entries))
+    ids = {place: place for place in range(len(entries))} | {usual: usual}
+    return Meaning(with_colors(entries), ids, {**dict.fromkeys(void, usual), **colors}, notes=tuple(notes))
 
 
 def _which_colors(found: Mapping[int, int], void: set[int], said: Said) -> Question:

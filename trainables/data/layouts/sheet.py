@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from trainables.data.base import VOID, Image, Mask, SegmentationData
+from trainables.data.base import Image, Mask, SegmentationData
 from trainables.data.reading.opening import DAMAGE
 from trainables.errors import DataError
 from trainables.limits import opened_image
@@ -22,6 +22,9 @@ SOFTWARE = "segsweep init"
 
 ROWS = 6
 """Images on a sheet, at most."""
+
+_LEGEND = 60
+"""Classes in its legend, at most; of more those that it shows."""
 
 _CELL = 260
 """Width and height in pixels that a picture fits into."""
@@ -46,7 +49,8 @@ def contact_sheet(data: SegmentationData, presence: npt.NDArray[np.bool_], capti
         captions: Of each class, for the legend; one more for void.
     """
     rows: list[tuple[str, tuple[int, int], list[PIL.Image.Image]]] = []
-    colors = np.full((256, 3), _VOID_COLOR, np.uint8)
+    seen: set[int] = set()
+    colors = np.full((data.void + 1, 3), _VOID_COLOR, np.uint8)
     colors[: len(data.classes)] = [info.color for info in data.classes]
     for image_id in _chosen(list(data.ids()), presence):
         try:
@@ -54,9 +58,11 @@ def contact_sheet(data: SegmentationData, presence: npt.NDArray[np.bool_], capti
         except DataError:
             # The check says what is wrong with it.
             continue
-        rows.append((image_id, mask.shape, _pictures(image, mask, colors)))
+        rows.append((image_id, (mask.shape[0], mask.shape[1]), _pictures(image, mask, colors)))
+        seen |= set(np.unique(mask).tolist())
+    told = _legend(captions, seen, len(data.classes))
     columns = max(1, (3 * _CELL + 2 * _GAP) // 250)
-    legend = -(-len(captions) // columns)
+    legend = -(-len(told) // columns)
     about = [] if data.bands is None else [f"{data.bands}; {data.bands.caption()}"]
     lines = legend + len(about)
     height = 2 * _GAP + sum(pictures[0].height + _LINE + _GAP for _, _, pictures in rows) + lines * _LINE
@@ -69,11 +75,12 @@ def contact_sheet(data: SegmentationData, presence: npt.NDArray[np.bool_], capti
         for column, picture in enumerate(pictures):
             sheet.paste(picture, (_GAP + column * (_CELL + _GAP), top + _LINE))
         top += pictures[0].height + _LINE + _GAP
-    for place, caption in enumerate(captions):
-        left, down = _GAP + place % columns * 250, top + place // columns * _LINE
-        color = data.classes[place].color if place < len(data.classes) else _VOID_COLOR
+    for number, place in enumerate(told):
+        left, down = _GAP + number % columns * 250, top + number // columns * _LINE
+        caption, is_class = captions[place], place < len(data.classes)
+        color = data.classes[place].color if is_class else _VOID_COLOR
         draw.rectangle((left, down + 3, left + 16, down + 17), color, _HATCH)
-        if place >= len(data.classes):
+        if not is_class:
             draw.line((left, down + 17, left + 16, down + 3), _HATCH)
         draw.text((left + 24, down + 2), caption, _INK, font)
     for line in about:
@@ -92,6 +99,14 @@ def is_sheet(content: bytes) -> bool:
             return bool(image.info.get("Software") == SOFTWARE)
     except DAMAGE:
         return False
+
+
+def _legend(captions: Sequence[str], seen: Collection[int], classes: int) -> list[int]:
+    """The places of the captions that stand in the legend: of many classes some that are shown, and void."""
+    places = range(len(captions))
+    if len(captions) <= _LEGEND:
+        return list(places)
+    return [*[place for place in places if place in seen][:_LEGEND], *places[classes:]]
 
 
 def _chosen(ids: Sequence[str], presence: npt.NDArray[np.bool_]) -> list[str]:
@@ -118,7 +133,7 @@ def _pictures(image: Image, mask: Mask, colors: npt.NDArray[np.uint8]) -> list[P
     shown = np.asarray(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR))
     ids = np.asarray(PIL.Image.fromarray(mask).resize(size, PIL.Image.Resampling.NEAREST))
     painted = colors[ids].copy()
-    void = ids == VOID
+    void = ids == len(colors) - 1
     stripes = np.add.outer(np.arange(size[1]), np.arange(size[0])) % 6 == 0
     painted[void & stripes] = _HATCH
     over = np.rint((1 - _OPACITY) * shown + _OPACITY * painted).astype(np.uint8)

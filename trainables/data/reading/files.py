@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.base import VOID, Color, Image, Mask, Offender, SegmentationData, StoredMask
+from trainables.data.base import Color, Image, Mask, Offender, SegmentationData, StoredMask
 from trainables.data.reading.names import check_ids, expanded
 from trainables.data.reading.read import ImageReading, MaskReading, read_image, read_stored_mask
 from trainables.data.reading.stored import (
@@ -26,6 +26,7 @@ from trainables.data.reading.stored import (
     stored_text,
     with_transparency,
 )
+from trainables.data.void import mask_type
 from trainables.errors import DataError
 from trainables.limits import check_file
 from trainables.words import counted
@@ -83,19 +84,19 @@ class FileData(SegmentationData):
     def declared_values(self) -> Mapping[int, int]:
         """The class or void of each id, and of each packed colour of the classes and of void."""
         colors = {pack_color(info.color): class_id for class_id, info in enumerate(self.classes)}
-        return {**self.stored_ids(), **{pack_color(color): VOID for color in self.void_colors}, **colors}
+        return {**self.stored_ids(), **{pack_color(color): self.void for color in self.void_colors}, **colors}
 
     def stored_values(self) -> Mapping[int, int]:
         """`declared_values`, and what transparent pixels over them stand for."""
-        return with_transparency(self.declared_values())
+        return with_transparency(self.declared_values(), self.void)
 
     def mask(self, image_id: str) -> Mask:
-        """Class ids and void, uint8 of shape (H, W).
+        """Class ids and void, `mask_type` of shape (H, W).
 
         Raises:
             DataError: If the file cannot be read or has ids or colours outside the class list.
         """
-        ids, unknown = class_ids(self.stored_mask(image_id), self.stored_values())
+        ids, unknown = class_ids(self.stored_mask(image_id), self.stored_values(), len(self.classes))
         if unknown.size:
             strange = count_stored(unknown)
             raise DataError(
@@ -105,23 +106,25 @@ class FileData(SegmentationData):
         return ids
 
 
-def class_ids(stored: StoredMask, meanings: Mapping[int, int]) -> tuple[Mask, StoredMask]:
-    """A mask's class ids, uint8 of shape (H, W), and the values, shape (N,), that stand for nothing.
+def class_ids(stored: StoredMask, meanings: Mapping[int, int], classes: int) -> tuple[Mask, StoredMask]:
+    """A mask's class ids, `mask_type` of shape (H, W), and the values, shape (N,), that stand for nothing.
 
     Args:
         stored: Shape (H, W).
         meanings: The class or void of each value.
+        classes: How many there are.
     """
-    values, classes = _tables(tuple(sorted(meanings.items())))
+    values, ids = _tables(tuple(sorted(meanings.items())), classes)
     places = np.searchsorted(values, stored).clip(max=len(values) - 1)
     known = values[places] == stored
-    return np.asarray(classes[places], np.uint8), stored[~known]
+    return ids[places], stored[~known]
 
 
 @lru_cache(maxsize=16)
-def _tables(pairs: tuple[tuple[int, int], ...]) -> tuple[npt.NDArray[np.int32], Mask]:
+def _tables(pairs: tuple[tuple[int, int], ...], classes: int) -> tuple[npt.NDArray[np.int32], Mask]:
     """The stored values in ascending order, and what each stands for."""
-    return np.array([stored for stored, _ in pairs], np.int32), np.array([meaning for _, meaning in pairs], np.uint8)
+    stored, meanings = zip(*pairs, strict=True)
+    return np.array(stored, np.int32), np.array(meanings, mask_type(classes))
 
 
 def strange_kind(strange: Mapping[int, int]) -> str:

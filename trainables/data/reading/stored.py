@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.base import VOID, Color, StoredMask
+from trainables.data.base import Color, StoredMask
 
 _COLOR = 1 << 24
 """Set in a packed colour, so that no colour is taken for an id."""
@@ -82,13 +82,13 @@ def count_stored(stored: StoredMask) -> dict[int, int]:
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
-def with_transparency(meanings: Mapping[int, int]) -> dict[int, int]:
+def with_transparency(meanings: Mapping[int, int], void: int) -> dict[int, int]:
     """What the values of transparent pixels stand for, beside the others.
 
     That of an id or a colour that is declared, whether one can see it or not; void, where it is nothing declared.
     """
     clear = {value | TRANSPARENT: meaning for value, meaning in meanings.items() if value >= 0}
-    return {**meanings, **clear, NOTHING: VOID}
+    return {**meanings, **clear, NOTHING: void}
 
 
 def as_declared(stored: StoredMask, declared: Mapping[int, int]) -> StoredMask:

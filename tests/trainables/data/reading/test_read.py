@@ -156,7 +156,7 @@ def test_transparent_pixels_keep_what_is_beneath_if_it_is_declared(tmp_path: Pat
     known, strange = pack_color((9, 0, 0)), pack_color((1, 2, 3))
     stored = as_declared(read_stored_mask(tmp_path / "m.png"), {known: 0})
     assert stored.tolist() == [[known, known | TRANSPARENT, NOTHING, strange]]
-    assert [with_transparency({known: 0}).get(value) for value in stored[0].tolist()] == [0, 0, 255, None]
+    assert [with_transparency({known: 0}, 255).get(value) for value in stored[0].tolist()] == [0, 0, 255, None]
 
 
 def test_palette_mask_of_few_bits_gives_its_ids(tmp_path: Path) -> None:
