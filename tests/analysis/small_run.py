@@ -184,9 +184,13 @@ def tell_trial(
     journal.append("ended", trial_id=trial_id, state="completed", reason="", epoch=2, metrics=metrics)
 
 
-@lru_cache
 def make_model(trial_id: str, classes: int = len(CLASSES)) -> torch.nn.Module:
     """A model that saw a few random halves, more of them for the winner; seeded by the trial id."""
+    return _trained(trial_id, classes)
+
+
+@lru_cache
+def _trained(trial_id: str, classes: int) -> torch.nn.Module:
     torch.manual_seed(sum(map(ord, trial_id)))
     model = build_model("lraspp_mobilenet_v3_large", [str(place) for place in range(classes)], weights="none").train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)

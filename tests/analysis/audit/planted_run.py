@@ -41,7 +41,7 @@ def make_planted_run(folder: Path) -> tuple[Path, SegmentationData]:
     clean = {image_id: _paint(data, place) for place, image_id in enumerate(_test_ids())}
     # Nothing is predicted with them, so that they need no training, nor much of a model.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(small_run, "make_model", lambda trial_id: torch.nn.Conv2d(3, len(CLASSES), 1))
+        patch.setattr(small_run, "make_model", lambda trial_id, classes: torch.nn.Conv2d(3, len(CLASSES), 1))
         run_dir = make_run(folder / "runs" / "planted", data, labels=LABELS)
         records = {one: replace(make_record("0000"), trial_id=one) for trials in SEEDS.values() for one in trials}
     for trial_id, record in records.items():
