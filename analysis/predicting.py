@@ -13,7 +13,6 @@ from analysis.model import TrainedModel
 from trainables.data.base import Image, Mask
 from trainables.data.resizing import Size, content_size, fit_image, resize_image
 from trainables.data.tiles import OVERLAP, window_count
-from trainables.data.void import mask_type
 from trainables.errors import DivergedError
 from trainables.loaders import mask_array
 from trainables.logits import enlarged_in_bands, predicted_class, seen_share
@@ -62,7 +61,6 @@ class Predictor:
         self.size, self.resize, self.overlap = trained.size, trained.resize, overlap
         self._as_trained = way_of(self.resize) == TILE and (tile is None or (tile == self.size and self.resize == TILE))
         self.tile = self._trained_tile() if self._as_trained else tile
-        self._mask_type = mask_type(len(trained.classes))
         self._device = torch.device(device)
         self._forward = Forward(trained.model.to(device).eval(), trained.normalisation, self._device)
 
@@ -102,14 +100,11 @@ class Predictor:
 
     def _joined(self, image: Image, bands: Iterator[Tensor], tiles: int) -> Prediction:
         height, width = image.shape[:2]
-        classes = np.empty((height, width), self._mask_type)
-        confidence, top = 0.0, 0
+        classes, confidence = [], 0.0
         for band in bands:
-            bottom = top + band.shape[1]
-            classes[top:bottom] = mask_array(predicted_class(band))
+            classes.append(mask_array(predicted_class(band)))
             confidence += float(_largest_probability(band).sum(dtype=torch.float64))
-            top = bottom
-        return Prediction(classes, confidence / (height * width), tiles)
+        return Prediction(np.concatenate(classes), confidence / (height * width), tiles)
 
     def _logits(self, inputs: Tensor) -> Tensor:
         """Images (B, h, w, C) to logits (B, C, h', w') at the head's resolution."""
