@@ -21,7 +21,7 @@ from sweep.manifest import SweepManifest
 from sweep.nodes import Nodes, on_node, result_of
 from sweep.places import Here, Progress
 from sweep.preflight import Prepared
-from sweep.ray_session import RaySession, ray_session
+from sweep.ray_session import ray_session
 from sweep.resources import Machines, Resources, fits_on
 from sweep.shipping import shipped_code
 from sweep.tuner import Cluster
@@ -126,30 +126,6 @@ def joined(
 
 
 @contextlib.contextmanager
-def ray_for(
-    address: str | None,
-    *,
-    dashboard: bool | None,
-    machines: Machines,
-    on_stuck: Callable[[str], None],
-    console: Console,
-) -> Iterator[RaySession]:
-    """Ray on this machine alone, or a session on a cluster whose workers run the driver's code.
-
-    Raises:
-        SegsweepError: As `sweep.ray_session.ray_session`, or if the code is too large to be brought there.
-    """
-    with contextlib.ExitStack() as stack:
-        env = None if address is None else stack.enter_context(shipped_code())
-        session = ray_session(
-            address=address, dashboard=dashboard, machines=machines, on_stuck=on_stuck, runtime_env=env
-        )
-        with console.status("starting Ray" if address is None else "joining the cluster"):
-            ray = stack.enter_context(session)
-        yield ray
-
-
-@contextlib.contextmanager
 def measuring_place(
     config: SweepConfig, ready: Prepared, machines: Machines, resources: Resources, console: Console
 ) -> Iterator[OnNode]:
@@ -168,8 +144,14 @@ def measuring_place(
     order = order_for(data, config.data_root, ready.space, ready.base)
     listing = files_to_copy(ready.data, config.data_root, wanted=config.copy_data)
     nodes = Nodes(order, resources, listing=listing, notice=_saying(console))
-    session = ray_for(config.address, dashboard=None, machines=machines, on_stuck=stuck, console=console)
-    with session, ready_nodes(nodes, console):
+    with contextlib.ExitStack() as stack:
+        env = stack.enter_context(shipped_code())
+        session = ray_session(
+            address=config.address, dashboard=None, machines=machines, on_stuck=stuck, runtime_env=env
+        )
+        with console.status("joining the cluster"):
+            stack.enter_context(session)
+        stack.enter_context(ready_nodes(nodes, console))
         yield OnNode(nodes, resources)
 
 

@@ -73,7 +73,7 @@ def ray_job(asked: argparse.Namespace, sweep: Sweep) -> dict[str, Any]:
         )
     manifest = shlex.quote(str(PurePosixPath(sweep.config.run_dir) / "manifest.json"))
     words = shlex.join(["--address", "auto", *sweep.words])
-    run = f"if [ -e {manifest} ]; then again=--resume; fi; exec python -m sweep.run $again {words}"
+    run = f"if [ -e {manifest} ]; then again=--resume; fi; exec segsweep run $again {words}"
     metadata_ = {"name": name, **({"namespace": asked.namespace} if asked.namespace else {})}
     return {
         "apiVersion": "ray.io/v1",

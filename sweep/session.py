@@ -31,6 +31,7 @@ from sweep.refitted import BY_ERROR, last_refit, refit_text
 from sweep.refitting import refit_winner
 from sweep.reporting import report_on_val
 from sweep.resources import Machines
+from sweep.shipping import shipped_code
 from sweep.tracking import Followers, TrackedSweep
 from sweep.tracking.base import chosen
 from sweep.trials import TrialTable, TrialView
@@ -188,7 +189,7 @@ class Session:
 
     def _search(self, conductor: Conductor) -> str | None:
         """Runs Ray until the conductor has no more; returns the signal that ended it early."""
-        from sweep.cluster import joined, ray_for
+        from sweep.ray_session import ray_session
         from sweep.tuner import Halted, Interrupted, run_trials
 
         resources, execution = self.manifest.resources, self.manifest.execution
@@ -198,19 +199,22 @@ class Session:
             if self.options.address is None:
                 build_cache(self.data, self.manifest, self.console)
             with ExitStack() as stack:
-                session = ray_for(
-                    self.options.address,
+                local = self.options.address is None
+                session = ray_session(
+                    address=self.options.address,
                     dashboard=self.options.dashboard,
                     machines=self.machines,
                     on_stuck=self._end_stuck,
-                    console=self.console,
+                    runtime_env=None if local else stack.enter_context(shipped_code()),
                 )
-                ray = stack.enter_context(session)
-                local = self.options.address is None
+                with self.console.status("starting Ray" if local else "joining the cluster"):
+                    ray = stack.enter_context(session)
                 show_ray(self.console, url=ray.url, protected=ray.protected, token=ray.token, local=local)
                 self.journal.append("ray", dashboard=ray.url)
                 cluster = None
                 if not local:
+                    from sweep.cluster import joined
+
                     joining = joined(
                         self.run_dir, self.manifest, self.data, self.console, copy_data=self.options.copy_data
                     )

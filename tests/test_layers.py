@@ -120,7 +120,7 @@ FLOORS = (
     ("trainables.versions",),
     ("trainables.remembered",),
     ("trainables.registry",),
-    ("trainables.data.reading", "trainables.data.base", "trainables.data.bands"),
+    ("trainables.data.reading", "trainables.data.base", "trainables.data.bands", "trainables.data.void"),
     ("trainables.paths", "trainables.plugins"),
     ("trainables.run_folder",),
     ("trainables.data",),

@@ -64,6 +64,8 @@ def contact_sheet(data: SegmentationData, presence: npt.NDArray[np.bool_], capti
     columns = max(1, (3 * _CELL + 2 * _GAP) // 250)
     legend = -(-len(told) // columns)
     about = [] if data.bands is None else [f"{data.bands}; {data.bands.caption()}"]
+    left_out = len(seen & set(range(len(data.classes))) - set(told))
+    about += [f"and {left_out} more classes"] if left_out else []
     lines = legend + len(about)
     height = 2 * _GAP + sum(pictures[0].height + _LINE + _GAP for _, _, pictures in rows) + lines * _LINE
     sheet = PIL.Image.new("RGB", (3 * _CELL + 4 * _GAP, height), _PAPER)
