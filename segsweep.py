@@ -113,6 +113,8 @@ _MEANINGS = {
     "refit": "train the winner of a sweep on train and val together",
     "replay": "train a trial of a sweep again and compare every digit",
     "tracking": "write a run's trials and report to W&B, TensorBoard or MLflow",
+    "slurm": "write a job script that runs a sweep on nodes of a Slurm cluster",
+    "kuberay": "write a RayJob that runs a sweep on Kubernetes",
     "components": "list every model, loss, optimizer and policy with its parameters",
 }
 

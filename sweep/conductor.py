@@ -114,6 +114,7 @@ class Conductor:
         self._started: float | None = None
         self._decided: set[str] = set()
         self._deaths: Counter[str] = Counter()
+        self._node_deaths: Counter[str] = Counter()
         self.halted = ""
         """What failed of the machine, so that the sweep is to stop; its trials stay open."""
         journal.follow(self._on_event, decides=True)
@@ -192,6 +193,22 @@ class Conductor:
         if self._deaths[trial_id] > RESTARTS:
             cure = "if memory was short, lower --concurrent or batch_size"
             self._end(trial, "failed", f"its worker died {self._deaths[trial_id]} times ({reason}); {cure}")
+            return
+        self.journal.append("restarted", trial_id=trial_id, reason=reason)
+        self._unfinished.insert(0, trial)
+
+    def on_node_death(self, trial_id: str, reason: str) -> None:
+        """Writes down that a trial's node died, and hands the trial out again: it goes on after its last epoch.
+
+        It never fails for that. After too many deaths of nodes under it the sweep stops: it may be what ends them.
+        """
+        trial = self.table.trials[trial_id]
+        if not trial.is_open:
+            return
+        self._node_deaths[trial_id] += 1
+        if self._node_deaths[trial_id] > RESTARTS:
+            told = f"{self._node_deaths[trial_id]} nodes died under it ({reason})"
+            self.on_machine_fault(trial_id, f"{told}; if memory is short, lower --concurrent or batch_size")
             return
         self.journal.append("restarted", trial_id=trial_id, reason=reason)
         self._unfinished.insert(0, trial)

@@ -79,6 +79,7 @@ class SweepConfig:
     wandb_project: str | None
     track: Mapping[str, str] | None
     address: str | None
+    copy_data: bool
     dashboard: bool | None
     set_: dict[str, str]
     report: bool
@@ -110,6 +111,7 @@ class GoOnConfig:
         extend: Trials more than before; 0 only resumes.
         data_root: Where its data is now; None: where it was.
         address: Of a Ray cluster; None starts Ray here.
+        copy_data: Whether its nodes are given the images where they do not see them.
         dashboard: Whether to serve the Ray dashboard; None where Ray's token protects it.
         report: Whether to write the report on val at the end.
         pictures: Most pictures of failures in it.
@@ -123,6 +125,7 @@ class GoOnConfig:
     extend: int
     data_root: Path | None
     address: str | None
+    copy_data: bool
     dashboard: bool | None
     report: bool
     pictures: int
@@ -189,7 +192,8 @@ def _going_on(mode: Mode, words: Sequence[str]) -> GoOnConfig:
     ]
     if faults:
         raise UsageError("\n".join(faults))
-    keys = ("name", "runs_dir", "extend", "data_root", "address", "dashboard", "report", "pictures", "plugins")
+    where = ("address", "copy_data", "dashboard")
+    keys = ("name", "runs_dir", "extend", "data_root", *where, "report", "pictures", "plugins")
     changes = {key: given[key] for key in CHANGEABLE if key in given}
     if "track" in changes:
         changes["track"] = trackers_of(changes["track"])

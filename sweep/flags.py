@@ -178,7 +178,16 @@ def add_where(where: argparse._ActionsContainer, mode: Mode) -> None:
         add_execution_flags(where)
     else:
         add_workers_flag(where)
-    where.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster (default: start Ray here)")
+    where.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="of a running Ray cluster, or auto for the one that this machine belongs to (default: start Ray here)",
+    )
+    where.add_argument(
+        "--copy-data",
+        action="store_true",
+        help="bring the images to nodes of the cluster that do not see them at the same path, once, into their caches",
+    )
     where.add_argument(
         "--dashboard",
         action=argparse.BooleanOptionalAction,

@@ -92,7 +92,7 @@ def go_on(
             written = dataclasses.replace(written, budget=dataclasses.replace(written.budget, trials=trials))
             extended = written
         manifest = with_settings(written, journal)
-        options = Options(config.address, config.dashboard, config.report, config.pictures)
+        options = Options(config.address, config.copy_data, config.dashboard, config.report, config.pictures)
         seen = trial_data(run_dir, data, manifest)
         session = Session(
             run_dir, manifest, journal, seen, machines, options, console, started=started, extended=extended
@@ -219,7 +219,8 @@ def _refuse(faults: Sequence[str], run_dir: Path) -> None:
     if not faults:
         return
     may = ", ".join(
-        "--" + key.replace("_", "-") for key in (*CHANGEABLE, "address", "dashboard", "data_root", "plugins")
+        "--" + key.replace("_", "-")
+        for key in (*CHANGEABLE, "address", "copy_data", "dashboard", "data_root", "plugins")
     )
     raise UsageError(
         f"{run_dir} goes on as it began; this cannot change: {', '.join(faults)}\n"

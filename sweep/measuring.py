@@ -14,14 +14,13 @@ from rich.console import Console
 from search_spaces.core.space import SearchSpace
 from sweep.compiled import values_of
 from sweep.latencies import MeasuredLatency, models_to_time, settings_of
+from sweep.places import HERE, Place
 from sweep.plan import MeasuredCost
 from sweep.preflight import Prepared
 from sweep.resources import Resources
 from trainables.cost import Cost
-from trainables.cost_apart import measure_apart
 from trainables.errors import SegsweepError, UsageError
 from trainables.execution import Execution, TrialData
-from trainables.latency import time_models
 from trainables.metrics import LATENCY
 from trainables.registry import Scalar
 
@@ -35,13 +34,19 @@ TOGETHER = "the most expensive of each, together"
 """The last row of the table of `--check`."""
 
 
-def processes(resources: Resources) -> int:
-    """How many measure at once: as many as trials will run, up to `AT_ONCE`; on GPUs one."""
-    return 1 if resources.gpus_per_trial else min(AT_ONCE, resources.concurrent)
+def processes(resources: Resources, place: Place = HERE) -> int:
+    """How many measure at once: as many as trials will run at the place, up to `AT_ONCE`; on GPUs one."""
+    return 1 if resources.gpus_per_trial else place.at_once(min(AT_ONCE, resources.concurrent))
 
 
 def measure_models(
-    ready: Prepared, resources: Resources, execution: Execution, *, root: Path | None, console: Console
+    ready: Prepared,
+    resources: Resources,
+    execution: Execution,
+    *,
+    root: Path | None,
+    console: Console,
+    place: Place = HERE,
 ) -> tuple[MeasuredCost, ...]:
     """The cost of every model of a space at every image size, with every batch size and frozen part that it varies.
 
@@ -52,11 +57,17 @@ def measure_models(
     Raises:
         SegsweepError: If a model cannot be trained here; names each with the reason.
     """
-    if not execution.is_possible_here:
+    if not place.has(execution):
         return ()
     asked = probes(ready.space, ready.base)
     costs = _measured(
-        [config for _, config in asked], ready, processes(resources), execution, root=root, console=console
+        [config for _, config in asked],
+        ready,
+        processes(resources, place),
+        execution,
+        root=root,
+        console=console,
+        place=place,
     )
     faults = [f"  {name}: {cost.fault}" for (name, _), cost in zip(asked, costs, strict=True) if cost.fault]
     if faults:
@@ -69,18 +80,32 @@ def measure_models(
 
 
 def measure_known(
-    ready: Prepared, resources: Resources, execution: Execution, *, root: Path | None, console: Console
+    ready: Prepared,
+    resources: Resources,
+    execution: Execution,
+    *,
+    root: Path | None,
+    console: Console,
+    place: Place = HERE,
 ) -> MeasuredCost | None:
     """The cost of the known-good point; None where it cannot be measured here, or cannot be trained."""
-    if not execution.is_possible_here:
+    if not place.has(execution):
         return None
     config = _with(ready.space, ready.base, {})
-    (cost,) = _measured([config], ready, processes(resources), execution, root=root, console=console)
+    (cost,) = _measured(
+        [config], ready, processes(resources, place), execution, root=root, console=console, place=place
+    )
     return None if cost.fault else MeasuredCost(str(config["model.name"]), str(config["image_size"]), cost)
 
 
 def measure_everything(
-    ready: Prepared, resources: Resources, execution: Execution, *, root: Path | None, console: Console
+    ready: Prepared,
+    resources: Resources,
+    execution: Execution,
+    *,
+    root: Path | None,
+    console: Console,
+    place: Place = HERE,
 ) -> tuple[list[tuple[str, Cost]], tuple[MeasuredCost, ...]]:
     """Trains a few batches with every model, loss and policy of a space, and with the most expensive together.
 
@@ -88,17 +113,25 @@ def measure_everything(
         What was tried with what it costs, and the costs of the models among it; nothing of both where this machine has
         no such device as the trials will have.
     """
-    if not execution.is_possible_here:
+    if not place.has(execution):
         return [], ()
     asked = variants(ready.space, ready.base)
     costs = _measured(
-        [config for _, config in asked], ready, processes(resources), execution, root=root, console=console
+        [config for _, config in asked],
+        ready,
+        processes(resources, place),
+        execution,
+        root=root,
+        console=console,
+        place=place,
     )
     rows = [(what, cost) for (what, _), cost in zip(asked, costs, strict=True)]
     sized = len(probes(ready.space, ready.base))
     together = most_expensive([(config, cost) for (_, config), cost in zip(asked, costs, strict=True)])
     if together is not None and len(rows) > 1:
-        (cost,) = _measured([together], ready, processes(resources), execution, root=root, console=console)
+        (cost,) = _measured(
+            [together], ready, processes(resources, place), execution, root=root, console=console, place=place
+        )
         rows.append((TOGETHER, cost))
     return rows, combined([config for _, config in asked[:sized]], costs[:sized])
 
@@ -111,13 +144,14 @@ def measure_sharing(
     *,
     root: Path | None,
     console: Console,
+    place: Place = HERE,
 ) -> Cost:
     """The cost of a configuration, by what decides it, while so many trials run it on one GPU.
 
     Each process measures several times: they do not begin at the same moment.
     """
     configs = [_with(ready.space, ready.base, settings)] * TIMES
-    costs = _measured(configs, ready, at_once, execution, root=root, console=console)
+    costs = _measured(configs, ready, at_once, execution, root=root, console=console, place=place)
     faulty = next((cost for cost in costs if cost.fault), None)
     return faulty or dataclasses.replace(
         costs[0],
@@ -126,7 +160,9 @@ def measure_sharing(
     )
 
 
-def measure_latencies(ready: Prepared, execution: Execution, *, console: Console) -> tuple[MeasuredLatency, ...]:
+def measure_latencies(
+    ready: Prepared, execution: Execution, *, console: Console, place: Place = HERE
+) -> tuple[MeasuredLatency, ...]:
     """The time per image of every model and size that a space can reach, one after the other while nothing else runs.
 
     Returns:
@@ -139,17 +175,16 @@ def measure_latencies(ready: Prepared, execution: Execution, *, console: Console
     if LATENCY.name not in [objective.key for objective in ready.objectives]:
         return ()
     configs = models_to_time(ready.space, ready.base)
-    if not execution.is_possible_here:
+    if not place.has(execution):
         raise UsageError(
             f"--objective {LATENCY.name} is measured on this machine before the search, which has no GPU as the trials "
             "will have: start the sweep where there is one, or leave the objective out"
         )
     with console.status("timing the models") as status:
-        found = time_models(
+        found = place.latencies(
             configs,
             len(ready.data.classes),
-            device=execution.device,
-            precision=execution.precision,
+            execution,
             channels=ready.data.channels,
             progress=lambda done, total: status.update(f"timing the models: {done}/{total}"),
         )
@@ -326,10 +361,11 @@ def _measured(
     *,
     root: Path | None,
     console: Console,
+    place: Place,
 ) -> list[Cost]:
     data = TrialData(ready.data, tuple(ready.splits.train), tuple(ready.splits.val))
     with console.status("measuring what an epoch costs") as status:
-        return measure_apart(
+        return place.costs(
             configs,
             data,
             execution,

@@ -73,6 +73,7 @@ def _going_on(asked: argparse.Namespace) -> GoOnConfig:
         extend=0,
         data_root=asked.data_root,
         address=asked.address,
+        copy_data=asked.copy_data,
         dashboard=asked.dashboard,
         report=asked.report,
         pictures=asked.pictures,

@@ -66,6 +66,7 @@ def ray_session(
     dashboard: bool | None,
     machines: Machines,
     on_stuck: Callable[[str], None],
+    runtime_env: Mapping[str, Any] | None = None,
 ) -> Iterator[RaySession]:
     """Starts Ray on this machine, or joins a cluster, and leaves nothing behind.
 
@@ -75,6 +76,7 @@ def ray_session(
         machines: What a local Ray may use.
         on_stuck: Called from another thread with what of Ray has died, where the body and Ray's own end take too long
             after that; is to end this process.
+        runtime_env: What Ray brings to the workers of a cluster (`sweep.shipping`).
 
     Raises:
         SegsweepError: If Ray does not start or the cluster does not answer, or Ray is too old to be safe.
@@ -84,7 +86,7 @@ def ray_session(
         stack.enter_context(_own_sigterm())
         folder = stack.enter_context(folder_for_ray()) if address is None else None
         kept = stack.enter_context(_token_in(folder)) if folder is not None else None
-        context = _init(address, folder, dashboard, machines)
+        context = _init(address, folder, dashboard, machines, runtime_env)
         url = f"http://{context.dashboard_url}" if context.dashboard_url else None
         if address is None:
             protected, fault = token_asked_for(os.environ), _dead_daemon
@@ -96,7 +98,13 @@ def ray_session(
         yield RaySession(url, protected, watch, *([] if kept is None else [f"it is in {kept}"]))
 
 
-def _init(address: str | None, folder: Path | None, dashboard: bool | None, machines: Machines) -> Any:
+def _init(
+    address: str | None,
+    folder: Path | None,
+    dashboard: bool | None,
+    machines: Machines,
+    runtime_env: Mapping[str, Any] | None,
+) -> Any:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if folder is not None:
         options |= {
@@ -109,14 +117,14 @@ def _init(address: str | None, folder: Path | None, dashboard: bool | None, mach
             "_temp_dir": str(folder),
         }
     else:
-        options["address"] = address
+        options |= {"address": address, "runtime_env": dict(runtime_env or {})}
     for name in ("ray.tune", "ray.air", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the journal says what they would
     try:
         # Ray puts the current folder first on its workers' path, where a user's folder called `trainables`
         # would be imported in place of ours.
         mark = marked(folder) if folder else contextlib.nullcontext()
-        with contextlib.chdir(ROOT), _command_line_without_secrets(), _deaf_to_hangup(), mark:
+        with contextlib.chdir(ROOT), _without_secrets_and_noise(), _deaf_to_hangup(), mark:
             return ray.init(**options)
     except Exception as error:  # Ray raises plain ones, too
         where = f"the cluster at {address} does not answer" if address else "Ray does not start on this machine"
@@ -124,14 +132,20 @@ def _init(address: str | None, folder: Path | None, dashboard: bool | None, mach
 
 
 @contextlib.contextmanager
-def _command_line_without_secrets() -> Iterator[None]:
-    """Ray tells its cluster the driver's command line, which the dashboard shows, and has no option for it."""
-    entrypoint = ray._private.utils.get_entrypoint_name  # type: ignore[attr-defined]
-    ray._private.utils.get_entrypoint_name = lambda: shlex.join(redacted_words(sys.argv))  # type: ignore[attr-defined]
+def _without_secrets_and_noise() -> Iterator[None]:
+    """Two things that Ray has no option for.
+
+    It tells its cluster the driver's command line, which the dashboard shows; and it prints pages of a raylet's log
+    into the terminal when a node dies, which the sweep says itself, in a line.
+    """
+    private = ray._private  # type: ignore[attr-defined]
+    entrypoint, listen = private.utils.get_entrypoint_name, private.worker.listen_error_messages
+    private.utils.get_entrypoint_name = lambda: shlex.join(redacted_words(sys.argv))
+    private.worker.listen_error_messages = lambda *of_thread: None
     try:
         yield
     finally:
-        ray._private.utils.get_entrypoint_name = entrypoint  # type: ignore[attr-defined]
+        private.utils.get_entrypoint_name, private.worker.listen_error_messages = entrypoint, listen
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from trainables.devices import gpu_names
 from trainables.errors import SegsweepError, UsageError
@@ -21,25 +21,54 @@ from trainables.flags import default_precision, default_workers
 
 ANSWER_SECONDS = 10.0
 """A cluster that has not answered by then is reported as not answering."""
+IMPORT_SECONDS = 60.0
+"""For Ray to be loaded before it is asked, which is slow on a busy machine."""
 
 _NO_TOKEN = "InvalidAuthToken"
 """Part of what Ray says when a cluster rejects it."""
+_LACKS_TOKEN = re.compile(r"AuthenticationError|no authentication token|[Tt]oken authentication is enabled but")
+"""How Ray says that it is to show a token and finds none on this machine."""
+_OTHER_VERSION = re.compile(r"Version mismatch.*?Ray: (\S+)\s+Python: (\S+).*?Ray: (\S+)\s+Python: (\S+)", re.DOTALL)
+"""How Ray says that the cluster's Ray or Python (first) is not this machine's (second)."""
 
 _ASK = """
 import json, logging, os, sys
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
+print("asking", flush=True)
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)
-print(json.dumps(ray.cluster_resources()))
+print(json.dumps({"nodes": [node["Resources"] for node in ray.nodes() if node["Alive"]]}))
 """
+_ANSWER = '{"nodes": ['
+"""Begins what a cluster answers; lines of Ray's log may begin with a bracket."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one machine has for trials."""
+
+    cpus: int
+    gpus: int
 
 
 @dataclass(frozen=True)
 class Machines:
-    """What is there: of this machine, or of a cluster."""
+    """What is there in all: of this machine, or of a cluster.
+
+    Attributes:
+        cpus: Processors.
+        gpus: GPUs.
+        nodes: What each node of a cluster has: no trial runs on two. Empty for this machine.
+    """
 
     cpus: int
     gpus: int
+    nodes: tuple[Machine, ...] = ()
+
+    @property
+    def each(self) -> tuple[Machine, ...]:
+        """Every machine that trials can run on."""
+        return self.nodes or (Machine(self.cpus, self.gpus),)
 
 
 @dataclass(frozen=True)
@@ -61,35 +90,61 @@ def available(address: str | None) -> Machines:
         SegsweepError: If the cluster does not answer.
     """
     if address is not None:
-        told = _cluster_resources(address)
-        return Machines(int(told.get("CPU", 0)), int(told.get("GPU", 0)))
+        told = [Machine(int(one.get("CPU", 0)), int(one.get("GPU", 0))) for one in _cluster_nodes(address)]
+        nodes = tuple(one for one in told if one.cpus)
+        return Machines(sum(one.cpus for one in nodes), sum(one.gpus for one in nodes), nodes)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Machines(cpus, len(gpu_names()))
 
 
-def _cluster_resources(address: str) -> dict[str, Any]:
-    """Asks a cluster, first without a token unless the environment says otherwise.
+def _cluster_nodes(address: str) -> list[dict[str, Any]]:
+    """Asks a cluster for the resources of its nodes, first without a token unless the environment says otherwise.
 
     Where the cluster asks for one, RAY_AUTH_MODE is set for this process: Ray shows its token by itself only to a Ray
     that it starts, and one that is shown to a cluster without tokens makes that cluster's workers fail.
     """
-    deadline = time.monotonic() + ANSWER_SECONDS
-    told = _ask(address, deadline) if _listens(address) else ""
+    if address.startswith("ray://"):
+        raise UsageError(
+            f"--address {address}: a sweep keeps its journal beside its driver, and ray:// would run the driver on the "
+            "cluster: type the command on a machine of the cluster, with --address auto"
+        )
+    told = _ask(address) if _listens(address) else ""
     turned_away = _NO_TOKEN in told
     if turned_away and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
-        told = _ask(address, deadline)
-    if told.startswith("{"):
-        resources: dict[str, Any] = json.loads(told)
-        return resources
-    if turned_away:
-        raise SegsweepError(
-            f"--address {address}: the Ray cluster there asks for a token that is not this machine's: put it into "
-            "~/.ray/auth_token (`ray get-auth-token` prints it there)"
+        told = _ask(address)
+    if told.startswith(_ANSWER):
+        nodes: list[dict[str, Any]] = json.loads(told)["nodes"]
+        return nodes
+    raise SegsweepError(f"--address {address}: {_why_no_answer(address, told, turned_away=turned_away)}")
+
+
+def _why_no_answer(address: str, told: str, *, turned_away: bool) -> str:
+    """Why a cluster gave no answer, by what Ray said, with the cure."""
+    if found := _OTHER_VERSION.search(told):
+        cluster, here = found.groups()[:2], found.groups()[2:]
+        return (
+            f"the cluster runs Ray {cluster[0]} on Python {cluster[1]}, here is Ray {here[0]} on Python {here[1]}: "
+            f"they must be the same (pip install 'ray[default,tune]=={cluster[0]}' in a Python {cluster[1]})"
         )
-    raise SegsweepError(
-        f"--address {address}: no Ray cluster answers there within {ANSWER_SECONDS:g} s; see `ray status` there, and "
-        "that this machine reaches it; leave --address out to start Ray here"
+    if turned_away and _LACKS_TOKEN.search(told):
+        cure = "`ray get-auth-token` prints it there"
+        return f"the Ray cluster asks for a token, and this machine has none: put it into ~/.ray/auth_token ({cure})"
+    if turned_away and _NO_TOKEN in told:
+        by_variable = next((name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)), None)
+        place = by_variable or "~/.ray/auth_token"
+        return (
+            f"the Ray cluster there asks for a token that is not this machine's ({place}): put the cluster's there "
+            "(`ray get-auth-token` prints it on a machine of the cluster)"
+        )
+    if address == "auto":
+        return (
+            "no Ray cluster runs on this machine: start one (ray start --head) or join one (ray start "
+            "--address=HOST:PORT), or leave --address out to start Ray for this sweep alone"
+        )
+    return (
+        f"no Ray cluster answers there within {ANSWER_SECONDS:g} s; see `ray status` there, and that this machine "
+        "reaches it; leave --address out to start Ray here"
     )
 
 
@@ -105,25 +160,28 @@ def _listens(address: str) -> bool:
     return True
 
 
-def _ask(address: str, deadline: float) -> str:
-    """The cluster's resources as JSON, or what Ray said where it got none.
+def _ask(address: str) -> str:
+    """The resources of a cluster's nodes as JSON, or what Ray said where it got none.
 
     In a process of its own, which can be ended: Ray may try for minutes, or forever.
     """
     command = [sys.executable, "-P", "-c", _ASK, address]
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, stdin=subprocess.DEVNULL)
-        with process:
-            while process.poll() is None and time.monotonic() < deadline:
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+
+        def read(stream: IO[str]) -> str:
+            stream.seek(0)
+            return stream.read()
+
+        with subprocess.Popen(command, stdout=output, stderr=errors, stdin=subprocess.DEVNULL) as process:
+            deadline, asking = time.monotonic() + IMPORT_SECONDS, False
+            while process.poll() is None and time.monotonic() < deadline and _NO_TOKEN not in read(errors):
+                if not asking and read(output):
+                    deadline, asking = time.monotonic() + ANSWER_SECONDS, True
                 time.sleep(0.1)
-                errors.seek(0)
-                if _NO_TOKEN in errors.read():
-                    break
             if process.poll() is None:
                 process.kill()
-            answer = process.stdout.read() if process.stdout else ""
-        errors.seek(0)
-        return answer.splitlines()[-1] if answer.strip().startswith("{") else errors.read()
+        answer = (read(output).splitlines() or [""])[-1]
+        return answer if answer.startswith(_ANSWER) else read(errors)
 
 
 def plan_resources(
@@ -138,35 +196,47 @@ def plan_resources(
     Raises:
         UsageError: If a trial asks for more than there is: Tune would wait forever.
     """
-    cpus, gpus = machines.cpus, machines.gpus
+    each = machines.each
+    cpus, gpus = max(one.cpus for one in each), max(one.gpus for one in each)
     for flag, value in (("--cpus-per-trial", cpus_per_trial), ("--gpus-per-trial", gpus_per_trial)):
         if value is not None and not math.isfinite(value):
             raise UsageError(f"{flag} {value}: must be a number")
     if gpus_per_trial is None:
         gpus_per_trial = 1.0 if gpus else 0.0
-    by_gpu = int(gpus / gpus_per_trial) if gpus_per_trial else None
     if cpus_per_trial is None:
-        cpus_per_trial = float(max(1, cpus // by_gpu)) if by_gpu else 1.0
+        shared = [one.cpus // n for one in each if gpus_per_trial > 0 and (n := int(one.gpus / gpus_per_trial))]
+        cpus_per_trial = float(max(1, min(shared, default=1)))
+    there = "there are" if not machines.nodes else "the largest node has"
     faults = []
     if cpus_per_trial <= 0:
         faults.append("--cpus-per-trial must be above 0")
     if gpus_per_trial < 0:
         faults.append("--gpus-per-trial cannot be negative")
     if cpus_per_trial > cpus:
-        faults.append(f"a trial asks for {cpus_per_trial:g} CPUs, there are {cpus}: lower --cpus-per-trial")
+        faults.append(f"a trial asks for {cpus_per_trial:g} CPUs, {there} {cpus}: lower --cpus-per-trial")
     if gpus_per_trial > gpus:
         cure = "lower --gpus-per-trial" if gpus else "leave --gpus-per-trial out to train on the CPU"
-        faults.append(f"a trial asks for {gpus_per_trial:g} GPUs, there are {gpus}: {cure}")
+        faults.append(f"a trial asks for {gpus_per_trial:g} GPUs, {there} {gpus}: {cure}")
     if gpus_per_trial > 1 and not float(gpus_per_trial).is_integer():
         faults.append(f"--gpus-per-trial {gpus_per_trial:g}: above 1 only whole GPUs can be given")
     if concurrent is not None and concurrent < 1:
         faults.append("--concurrent must be at least 1")
     if faults:
         raise UsageError("\n".join(faults))
-    fits = int(cpus / cpus_per_trial)
-    if by_gpu is not None:
-        fits = min(fits, by_gpu)
+    alone = Resources(cpus_per_trial, gpus_per_trial, 1)
+    fits = sum(fits_on(one, alone) for one in each)
+    if not fits:
+        raise UsageError(
+            f"no node has {cpus_per_trial:g} CPUs and {gpus_per_trial:g} GPUs for a trial: lower --cpus-per-trial or "
+            "--gpus-per-trial"
+        )
     return Resources(cpus_per_trial, gpus_per_trial, min(concurrent or fits, fits))
+
+
+def fits_on(machine: Machine, resources: Resources) -> int:
+    """How many trials a machine runs at once."""
+    fits = int(machine.cpus / resources.cpus_per_trial)
+    return min(fits, int(machine.gpus / resources.gpus_per_trial)) if resources.gpus_per_trial > 0 else fits
 
 
 def plan_execution(

@@ -56,12 +56,14 @@ class Options:
 
     Attributes:
         address: Of a Ray cluster; None starts Ray here.
+        copy_data: Whether its nodes are given the images where they do not see them.
         dashboard: Whether to serve the Ray dashboard; None where Ray's token protects it.
         report: Whether to write the report on val at the end.
         pictures: Most pictures of failures in it.
     """
 
     address: str | None
+    copy_data: bool
     dashboard: bool | None
     report: bool
     pictures: int
@@ -186,7 +188,7 @@ class Session:
 
     def _search(self, conductor: Conductor) -> str | None:
         """Runs Ray until the conductor has no more; returns the signal that ended it early."""
-        from sweep.ray_session import ray_session
+        from sweep.cluster import joined, ray_for
         from sweep.tuner import Halted, Interrupted, run_trials
 
         resources, execution = self.manifest.resources, self.manifest.execution
@@ -196,17 +198,24 @@ class Session:
             if self.options.address is None:
                 build_cache(self.data, self.manifest, self.console)
             with ExitStack() as stack:
-                session = ray_session(
-                    address=self.options.address,
+                session = ray_for(
+                    self.options.address,
                     dashboard=self.options.dashboard,
                     machines=self.machines,
                     on_stuck=self._end_stuck,
+                    console=self.console,
                 )
-                with self.console.status("starting Ray"):
-                    ray = stack.enter_context(session)
+                ray = stack.enter_context(session)
                 local = self.options.address is None
                 show_ray(self.console, url=ray.url, protected=ray.protected, token=ray.token, local=local)
                 self.journal.append("ray", dashboard=ray.url)
+                cluster = None
+                if not local:
+                    joining = joined(
+                        self.run_dir, self.manifest, self.data, self.console, copy_data=self.options.copy_data
+                    )
+                    cluster = stack.enter_context(joining)
+                    cluster.nodes.notice = self.warnings.append
                 self.write_extension()
                 with progress.LiveView(self.console, conductor, concurrent=resources.concurrent) as view:
 
@@ -225,6 +234,7 @@ class Session:
                             execution=execution,
                             watch=ray.watch,
                             on_tick=tick,
+                            cluster=cluster,
                         )
                     except (Halted, Interrupted) as stop:  # written down before Ray is left, which may hang
                         self.interrupted = isinstance(stop, Interrupted)

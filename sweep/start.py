@@ -8,7 +8,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +33,7 @@ from sweep.measuring import (
     processes,
 )
 from sweep.packing import pack, share_of
+from sweep.places import HERE, Place
 from sweep.plan import MeasuredCost, Plan
 from sweep.planning import Asked, make_plan, propose
 from sweep.predicting import Setting
@@ -70,14 +73,78 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     with console.status("checking the data") as status:
         ready = prepare(config, progress=lambda done, total: status.update(f"checking the data: {done}/{total} images"))
     given = config.gpus_per_trial
-    shares_gpus = given == AUTO
     resources, execution = _machines_for(config, machines, None if given == AUTO else given)
-    if shares_gpus and not execution.is_possible_here:
+    with _measuring_place(config, ready, machines, resources, console) as place:
+        if config.precision is None and execution.device != "cpu":
+            config = dataclasses.replace(config, precision=place.precision(execution.device))
+            execution = dataclasses.replace(execution, precision=str(config.precision))
+        found = _measured(config, ready, machines, resources, execution, place, console, started)
+    if isinstance(found, int):
+        return found
+    run_dir.mkdir(parents=True)
+    try:
+        freeze_splits(found.ready.data, found.ready.splits, run_dir, hashes=found.ready.checked.hashes)
+        manifest = _manifest(found)
+        manifest.save(run_dir)
+    except BaseException:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        raise
+    options = Options(config.address, config.copy_data, config.dashboard, config.report, config.pictures)
+    with open_journal(run_dir) as journal:
+        data = trial_data(run_dir, found.ready.data, manifest)
+        try:
+            return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
+        except BaseException:
+            if len(journal.events) == len(journal.of("ray")):  # no trial: there is nothing to go on with
+                shutil.rmtree(run_dir, ignore_errors=True)
+            raise
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A sweep with its plan, ready for its run folder."""
+
+    config: SweepConfig
+    ready: Prepared
+    resources: Resources
+    execution: Execution
+    latencies: tuple[MeasuredLatency, ...]
+    plan: Plan
+    asked: Asked
+
+
+@contextmanager
+def _measuring_place(
+    config: SweepConfig, ready: Prepared, machines: Machines, resources: Resources, console: Console
+) -> Iterator[Place]:
+    """This machine, or a node of the cluster once all its nodes are found to be ready."""
+    if config.address is None:
+        yield HERE
+        return
+    from sweep.cluster import measuring_place
+
+    with measuring_place(config, ready, machines, resources, console) as node:
+        yield node
+
+
+def _measured(
+    config: SweepConfig,
+    ready: Prepared,
+    machines: Machines,
+    resources: Resources,
+    execution: Execution,
+    place: Place,
+    console: Console,
+    started: float,
+) -> _Measured | int:
+    """Shows what is asked, measures what it costs, and plans; with `--check` the exit code of that."""
+    shares_gpus = config.gpus_per_trial == AUTO
+    if shares_gpus and not place.has(execution):
         raise UsageError(
             f"--gpus-per-trial {AUTO} measures on this machine how many trials fit into a GPU, and it has none: give a "
             "number, such as 0.25, or start the sweep where there is one"
         )
-    config, ready = _for_the_budget(config, ready, resources, execution, started, console)
+    config, ready = _for_the_budget(config, ready, resources, execution, started, console, place)
     if config.warm_start is not None:
         warm = warm_start(ready.space, ready.base, config.warm_start, ready.objectives[0])
         ready = dataclasses.replace(ready, space=warm.space)
@@ -119,36 +186,21 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
         val_pixels=_mean_pixels(ready),
         val_units=sampling_units([ready.splits.group(ready.data, image_id) for image_id in ready.splits.val]).count,
     )
-    latencies = measure_latencies(ready, execution, console=console)
+    latencies = measure_latencies(ready, execution, console=console, place=place)
     plan_view.show_latencies(console, latencies)
     if config.check:
-        rows, costs = measure_everything(ready, resources, execution, root=root, console=console)
-        costs, resources, execution = _packed(config, costs, ready, machines, resources, execution, console)
-        return _check(config, rows, _on(setting, costs, resources), resources, console)
-    costs = measure_models(ready, resources, execution, root=root, console=console)
-    costs, resources, execution = _packed(config, costs, ready, machines, resources, execution, console)
+        rows, costs = measure_everything(ready, resources, execution, root=root, console=console, place=place)
+        costs, resources, execution = _packed(config, costs, ready, machines, resources, execution, console, place)
+        return _check(config, rows, _on(setting, costs, resources), resources, place, console)
+    costs = measure_models(ready, resources, execution, root=root, console=console, place=place)
+    costs, resources, execution = _packed(config, costs, ready, machines, resources, execution, console, place)
     setting = dataclasses.replace(_on(setting, costs, resources), spent=time.monotonic() - started)
-    plan, asked = _planned(config, setting, resources, console)
-    for warning in (memory_warning(plan, resources), shared_memory.note(execution.workers)):
+    plan, asked = _planned(config, setting, resources, place, console)
+    of_here = (memory_warning(plan, resources), shared_memory.note(execution.workers))
+    for warning in of_here if config.address is None else ():
         if warning:
             console.print(warning, style="yellow", soft_wrap=True)
-    run_dir.mkdir(parents=True)
-    try:
-        freeze_splits(ready.data, ready.splits, run_dir, hashes=ready.checked.hashes)
-        manifest = _manifest(config, ready, plan, asked, resources, execution, latencies)
-        manifest.save(run_dir)
-    except BaseException:
-        shutil.rmtree(run_dir, ignore_errors=True)
-        raise
-    options = Options(config.address, config.dashboard, config.report, config.pictures)
-    with open_journal(run_dir) as journal:
-        data = trial_data(run_dir, ready.data, manifest)
-        try:
-            return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
-        except BaseException:
-            if len(journal.events) == len(journal.of("ray")):  # no trial: there is nothing to go on with
-                shutil.rmtree(run_dir, ignore_errors=True)
-            raise
+    return _Measured(config, ready, resources, execution, latencies, plan, asked)
 
 
 def _machines_for(config: SweepConfig, machines: Machines, gpus_per_trial: float | None) -> tuple[Resources, Execution]:
@@ -185,6 +237,7 @@ def _packed(
     resources: Resources,
     execution: Execution,
     console: Console,
+    place: Place,
 ) -> tuple[tuple[MeasuredCost, ...], Resources, Execution]:
     """With `--gpus-per-trial auto`, as many trials on each GPU as fit and pay; otherwise what there was."""
     if config.gpus_per_trial != AUTO or not resources.gpus_per_trial or not costs:
@@ -192,7 +245,7 @@ def _packed(
 
     def measure(settings: Mapping[str, Any], at_once: int) -> Cost:
         _, shared = _machines_for(config, machines, share_of(at_once))
-        return measure_sharing(settings, at_once, ready, shared, root=config.data_root, console=console)
+        return measure_sharing(settings, at_once, ready, shared, root=config.data_root, console=console, place=place)
 
     room = int(machines.cpus / (config.cpus_per_trial or 1)) // machines.gpus
     if config.concurrent is not None:
@@ -209,11 +262,12 @@ def _for_the_budget(
     execution: Execution,
     started: float,
     console: Console,
+    place: Place,
 ) -> tuple[SweepConfig, Prepared]:
     """The sweep as asked for, or over the shorter space where there is one and the budget has no room for the other."""
     if not short_budget.may_be_shortened(config):
         return config, ready
-    known = measure_known(ready, resources, execution, root=config.data_root, console=console)
+    known = measure_known(ready, resources, execution, root=config.data_root, console=console, place=place)
     points, left = len(ready.space.start), (config.time_budget or 0.0) - (time.monotonic() - started)
     if known is None or short_budget.needed_seconds(known, points, resources.concurrent) <= left:
         return config, ready
@@ -227,7 +281,9 @@ def _mean_pixels(ready: Prepared) -> float:
     return sum(ready.data.mask(image_id).size for image_id in some) / len(some)
 
 
-def _planned(config: SweepConfig, setting: Setting, resources: Resources, console: Console) -> tuple[Plan, Asked]:
+def _planned(
+    config: SweepConfig, setting: Setting, resources: Resources, place: Place, console: Console
+) -> tuple[Plan, Asked]:
     """Makes the plan and shows it.
 
     Raises:
@@ -238,7 +294,7 @@ def _planned(config: SweepConfig, setting: Setting, resources: Resources, consol
     plan = make_plan(setting, asked)
     note = comparison_note(setting.scheduler, plan.max_epochs)
     shares_gpus = any(one.gpus for one in setting.costs)
-    at_once = int(1 / resources.gpus_per_trial) if shares_gpus else processes(resources)
+    at_once = int(1 / resources.gpus_per_trial) if shares_gpus else processes(resources, place)
     plan_view.show_plan(console, plan, asked, at_once=at_once, note=note, seeds=config.seeds)
     _check_disk(config, plan, setting)
     return plan, asked
@@ -249,6 +305,7 @@ def _check(
     rows: Sequence[tuple[str, Cost]],
     setting: Setting,
     resources: Resources,
+    place: Place,
     console: Console,
 ) -> int:
     """Shows what was measured for `--check`, and the plan; returns the exit code."""
@@ -261,7 +318,7 @@ def _check(
     if faulty:
         console.print(f"[red]this sweep cannot start[/red]: {faulty} of {len(rows)} cannot be trained here")
         return 1
-    _planned(dataclasses.replace(config, accept_plan=True), setting, resources, console)
+    _planned(dataclasses.replace(config, accept_plan=True), setting, resources, place, console)
     console.print("[green]checked[/green]: data, weights, space, resources and costs; this sweep can start")
     return 0
 
@@ -290,15 +347,8 @@ def _check_disk(config: SweepConfig, plan: Plan, setting: Setting) -> None:
     check_disk(plan.disk_bytes or checkpoint_bytes(models) * trials, trials=trials, runs_dir=config.runs_dir)
 
 
-def _manifest(
-    config: SweepConfig,
-    ready: Prepared,
-    plan: Plan,
-    asked: Asked,
-    resources: Resources,
-    execution: Execution,
-    latencies: tuple[MeasuredLatency, ...],
-) -> SweepManifest:
+def _manifest(found: _Measured) -> SweepManifest:
+    config, ready, plan, asked = found.config, found.ready, found.plan, found.asked
     first, *further = ready.objectives
     return SweepManifest(
         name=config.run_dir.name,
@@ -327,10 +377,10 @@ def _manifest(
         search=SearchRecord(config.sampler, config.scheduler),
         objective=first.key,
         direction=first.metric.direction,
-        resources=resources,
+        resources=found.resources,
         hardware=describe_hardware(),
         versions=package_versions(),
-        execution=execution,
+        execution=found.execution,
         tracking=TrackingRecord(
             config.wandb or TrackingRecord.wandb,
             config.wandb_project or TrackingRecord.project,
@@ -339,7 +389,7 @@ def _manifest(
         plugins=tuple(plugin.record() for plugin in plugins.loaded()),
         plan=plan,
         further_objectives=tuple(ObjectiveRecord(one.key, one.metric.direction) for one in further),
-        latencies=latencies,
+        latencies=found.latencies,
     )
 
 

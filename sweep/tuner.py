@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,15 +23,25 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweep.conductor import Conductor, Task
+from sweep.keeper import RemoteKeeper
 from sweep.kept_actors import actors_are_kept
+from sweep.nodes import Nodes
 from sweep.ray_session import Watch
 from sweep.resources import Resources
 from sweep.trials import GpusOf
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint
 from trainables.execution import Execution, TrialData
-from trainables.machine_faults import node_fault
+from trainables.machine_faults import node_died, node_fault
 from trainables.paths import within
 from trainables.trainable import SegmentationTrainable
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster that trials run on: its nodes, ready, and who writes into the run folder for those apart from it."""
+
+    nodes: Nodes
+    keeper: RemoteKeeper
 
 
 class Interrupted(BaseException):
@@ -54,6 +65,7 @@ def run_trials(
     execution: Execution,
     watch: Watch,
     on_tick: Callable[[], None] = lambda: None,
+    cluster: Cluster | None = None,
 ) -> None:
     """Runs every task that the conductor hands out, until it has no more.
 
@@ -66,13 +78,16 @@ def run_trials(
         execution: Of every trial.
         watch: Over the Ray session.
         on_tick: Called often from the driver's loop; must be quick.
+        cluster: Where trials run, unless on this machine alone.
 
     Raises:
         Interrupted: On SIGINT, SIGTERM or SIGHUP.
         Halted: Where the machine failed.
     """
+    of_cluster = {} if cluster is None else {"order": cluster.nodes.order, "keeper": cluster.keeper}
+    told = {"data": data, "run_dir": str(run_dir.resolve()), "execution": execution, **of_cluster}
     trainable = tune.with_resources(
-        tune.with_parameters(SegmentationTrainable, data=data, run_dir=str(run_dir.resolve()), execution=execution),
+        tune.with_parameters(SegmentationTrainable, **told),
         lambda config: {"CPU": resources.cpus_per_trial, "GPU": gpus(config["config"])},
     )
     signals = _Signals()
@@ -92,7 +107,7 @@ def run_trials(
             # A folder of its own for each start: what Tune kept before is of no use, the journal is the truth.
             name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
             storage_path=str(within(run_dir.resolve(), "tune")),
-            callbacks=[_Callbacks(conductor, signals, watch, queue, on_tick)],
+            callbacks=[_Callbacks(conductor, signals, watch, queue, on_tick, cluster)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),  # the conductor hands such a trial out again,
             verbose=0,
@@ -206,7 +221,9 @@ class _Callbacks(Callback):
         watch: Watch,
         queue: _Queue,
         on_tick: Callable[[], None],
+        cluster: Cluster | None,
     ) -> None:
+        self._cluster = cluster
         self._conductor = conductor
         self._signals = signals
         self._watch = watch
@@ -215,7 +232,11 @@ class _Callbacks(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._signals.check()
-        if fault := self._conductor.halted or self._watch.told():
+        if (
+            fault := self._conductor.halted
+            or self._watch.told()
+            or (self._cluster.nodes.look() if self._cluster else "")
+        ):
             raise Halted(fault)
         self._on_tick()
 
@@ -231,7 +252,9 @@ class _Callbacks(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         trial_id, words = trial.config["trial_id"], _last_words(trial)
         self._queue.begun(trial_id)
-        if fault := self._watch.told() or node_fault(words):
+        if self._cluster is not None and node_died(words) and not self._watch.told():
+            self._conductor.on_node_death(trial_id, words)
+        elif fault := self._watch.told() or node_fault(words):
             self._conductor.on_machine_fault(trial_id, fault)
         else:
             self._conductor.on_worker_death(trial_id, words)

@@ -144,9 +144,10 @@ class Process:
             return f"its process was ended by signal {-code}: most likely it ran out of memory"
         self._errors.seek(0)
         told = self._errors.read().strip().splitlines()
+        reason = told[-1] if told else f"its process ended with exit code {code}"
         if code == _MACHINE:
-            raise MachineError(told[-1])
-        return told[-1] if told else f"its process ended with exit code {code}"
+            raise MachineError(reason)
+        return reason
 
 
 @contextlib.contextmanager

@@ -36,6 +36,8 @@ SUBCOMMANDS = {
     "ablate": "sweep.ablate",
     "refit": "sweep.refit",
     "tracking": "sweep.tracking",
+    "slurm": "sweep.slurm",
+    "kuberay": "sweep.kuberay",
     "components": "trainables.components",
 }
 """`segsweep NAME` is `python -m MODULE`."""

@@ -7,6 +7,7 @@ resumed.
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ _SHARED_MEMORY = re.compile(
 """How torch tells that /dev/shm is full."""
 _NODE = re.compile(r"low on memory|OutOfMemoryError|[Rr]aylet|NodeDied|node (has )?died|was dead", re.ASCII)
 """How Ray tells that a node, or the memory of a node, is the reason why a worker died."""
+_NODE_DIED = re.compile(r"node (has )?died|NodeDied|node was (dead|terminated)|raylet (has )?died", re.IGNORECASE)
+"""How it tells that the whole node is gone."""
 
 
 def machine_fault(error: BaseException, places: Sequence[Path] = ()) -> str:
@@ -48,7 +51,8 @@ def machine_fault(error: BaseException, places: Sequence[Path] = ()) -> str:
     """
     for one in _chain(error):
         if isinstance(one, DataError):
-            return str(one)
+            away = [place for place in places if str(place) in str(one) and not os.path.exists(place)]
+            return f"{away[0]} is not there any more; {_AWAY}" if away else str(one)
         number = one.errno if isinstance(one, OSError) else None
         if number is None and (found := _NUMBER.search(str(one))):
             number = int(found[1] or found[2])
@@ -64,6 +68,11 @@ def machine_fault(error: BaseException, places: Sequence[Path] = ()) -> str:
 def node_fault(words: str) -> str:
     """The same of what Ray says about a worker that died."""
     return f"{words}; if memory is short, lower --concurrent or batch_size" if _NODE.search(words) else ""
+
+
+def node_died(words: str) -> bool:
+    """Whether Ray says that a worker died with its node, which other nodes of a cluster outlive."""
+    return _NODE_DIED.search(words) is not None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -6,23 +6,28 @@ it is started again, first repeats the results that are not in the sweep's journ
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
+import shutil
 import traceback
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import tune
 
 from trainables.allocator import keep_freed_memory, return_freed_memory
+from trainables.carried import Keeper, packed, unpacked
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
 from trainables.data.cache.decoded import DataCaches
-from trainables.errors import DivergedError, InfeasibleError, LoaderDiedError, SegsweepError
+from trainables.errors import DataError, DivergedError, InfeasibleError, LoaderDiedError, SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.machine_faults import machine_fault
+from trainables.node import NodeOrder, place_when_ready
 from trainables.places import cache_root
 from trainables.redact import RedactingFormatter, redacted
 
@@ -43,11 +48,31 @@ class SegmentationTrainable(tune.Trainable):
     the worker, or of a process that loads images for it, is left to Tune, and then the trial is handed out again.
     """
 
-    def setup(self, config: dict[str, Any], *, data: TrialData, run_dir: str, execution: Execution) -> None:
-        """Builds the first trial of this actor."""
+    def setup(
+        self,
+        config: dict[str, Any],
+        *,
+        data: TrialData,
+        run_dir: str,
+        execution: Execution,
+        order: NodeOrder | None = None,
+        keeper: Keeper | None = None,
+    ) -> None:
+        """Builds the first trial of this actor.
+
+        Args:
+            config: See the class.
+            data: What trials see.
+            run_dir: Of the run, absolute.
+            execution: Of every trial.
+            order: On a cluster, what this node was to get ready.
+            keeper: On a cluster, who writes into the run folder where this node does not see it.
+        """
         self._data = data
         self._run_dir = Path(run_dir)
         self._execution = execution
+        self._order, self._keeper = order, keeper
+        self._told = 0  # bytes of the log that the keeper has
         self._caches = DataCaches()
         keep_freed_memory()
         if execution.device == "cuda":
@@ -72,11 +97,13 @@ class SegmentationTrainable(tune.Trainable):
         try:
             entry = self._trial.run_epoch()
             self._trial.save(self._folder)
+            result = self._result(entry)
+            self._bring()
         except LoaderDiedError:
             raise
         except Exception as error:
             return self._failed(error)
-        return self._result(entry)
+        return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the trial's checkpoint into Tune's folder."""
@@ -101,11 +128,13 @@ class SegmentationTrainable(tune.Trainable):
         self._failure: dict[str, Any] | None = None
         self._unreported: deque[dict[str, Any]] = deque()
         self._trial_id = str(config["trial_id"])
-        self._folder = self._run_dir / CHECKPOINTS / self._trial_id
         self._log = _log_of(self._trial_id)
         self._epochs = 0
         try:
-            _write_to(self._log, self._run_dir / LOGS / f"{self._trial_id}.log")
+            self._settle()
+            self._folder = self._run_dir / CHECKPOINTS / self._trial_id
+            self._fetch()
+            _write_to(self._log, self._log_file)
             asked = TrialConfig.from_flat(config["config"])
             self._epochs = asked.epochs
             checkpoint = latest_checkpoint(self._folder)
@@ -125,12 +154,65 @@ class SegmentationTrainable(tune.Trainable):
         except Exception as error:
             self._failure = self._failed(error)
 
+    def _settle(self) -> None:
+        """On a cluster: takes data and folders as this node has them, once."""
+        if self._order is None:
+            return
+        node = ray.get_runtime_context().get_node_id()
+        self._data, own = place_when_ready(self._order, node, self._data)
+        self._order, self._run_dir = None, own or self._run_dir
+        self._keeper = None if own is None else self._keeper
+
+    def _fetch(self) -> None:
+        """Where the run folder is elsewhere: begins with the checkpoint that is there, whatever is left here."""
+        self._told = 0
+        if self._keeper is None:
+            return
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._log_file.unlink(missing_ok=True)
+        checkpoint = self._keeper.fetch(self._trial_id)
+        if checkpoint is not None:
+            unpacked(checkpoint, self._folder)
+
+    def _bring(self) -> None:
+        """Where the run folder is elsewhere: the new checkpoint is there before its result is told.
+
+        Raises:
+            DataError: If it cannot be brought there.
+        """
+        if self._keeper is None:
+            return
+        checkpoint = packed(self._folder)
+        try:
+            if checkpoint is not None:
+                self._keeper.store(self._trial_id, checkpoint)
+            self._bring_log()
+        except Exception as error:
+            told = f"the checkpoint of {self._trial_id} cannot be brought to the run folder"
+            raise DataError(f"{told}: {' '.join(str(error).split())[-300:]}") from error
+
+    def _bring_log(self) -> None:
+        if self._keeper is not None and self._log_file.is_file():
+            with self._log_file.open("rb") as file:
+                file.seek(self._told)
+                lines = file.read()
+            self._keeper.log(self._trial_id, lines)
+            self._told += len(lines)
+
+    @property
+    def _log_file(self) -> Path:
+        return self._run_dir / LOGS / f"{self._trial_id}.log"
+
     def _end(self) -> None:
         self._trial = None
         for handler in list(self._log.handlers):
             handler.close()
             for log in (self._log, _CACHE_LOG):
                 log.removeHandler(handler)
+        if self._keeper is not None and self._order is None:
+            with contextlib.suppress(Exception):  # what the trial came to is told already
+                self._bring_log()
+            shutil.rmtree(self._run_dir / CHECKPOINTS / self._trial_id, ignore_errors=True)
         import torch
 
         gc.collect()
@@ -185,7 +267,6 @@ def _write_to(log: logging.Logger, path: Path) -> None:
 
 def _cap_gpu_memory() -> None:
     """Holds a trial to its share of a GPU: Ray's fractions are bookkeeping, not isolation."""
-    import ray
     import torch
 
     share = ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0)

@@ -1,11 +1,10 @@
-"""A Ray cluster that was started apart: its resources count, and it is told when it is open or away."""
+"""Ray clusters that were started apart: their nodes need share nothing with the driver's machine, and may die."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
+import shutil
 import subprocess
 import sys
 import time
@@ -14,79 +13,167 @@ from pathlib import Path
 
 import pytest
 
-from ..command import RAY_TMPDIR, end_orphans, run
+from sweep import resources
+from trainables.errors import SegsweepError
+
+from ..command import REPO, events, run, wait_until
+from .cluster import MOUNTS_OF_ITS_OWN, Nodes, free_port, sweep_run
+from .twin import told
 
 pytestmark = pytest.mark.ray
 
+CODE = ("trainables", "search_spaces", "sweep", "analysis")
 CPUS = 3
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+EPOCHS = 8
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a cluster of one node that asks for no token; ended by its process group."""
-    port = free_port()
-    ray = Path(sys.executable).with_name("ray")
-    flags = [
-        "--head",
-        f"--port={port}",
-        f"--num-cpus={CPUS}",
-        f"--temp-dir={RAY_TMPDIR}/c",
-        "--include-dashboard=false",
-    ]
-    head = subprocess.Popen(
-        [str(ray), "start", *flags, "--block"],
-        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.5)
-    time.sleep(5)  # the node joins its own head
-    yield f"127.0.0.1:{port}"
-    os.killpg(head.pid, signal.SIGKILL)
-    head.wait(20)
-    end_orphans()  # its daemons are in sessions of their own
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("nodes")
 
 
-def flags(root: Path, runs: Path, name: str) -> list[str]:
+@pytest.fixture(scope="module")
+def open_cluster(place: Path) -> Iterator[Nodes]:
+    """One node that asks for no token."""
+    nodes = Nodes(place / "open", token="")
+    nodes.start("head", f"--num-cpus={CPUS}")
+    yield nodes
+    nodes.close()
+
+
+def flags(root: Path, runs: Path, name: str, *, trials: int = 1, epochs: int = 1) -> list[str]:
     data = ["--data", "folder", "--data-root", str(root), "--set", "image_size=48x64"]
-    budget = ["--trials", "1", "--max-epochs", "1", "--wandb", "disabled", "--no-report"]
-    return ["--space", "lr", *data, *budget, "--runs-dir", str(runs), "--name", name]
+    budget = ["--trials", str(trials), "--max-epochs", str(epochs), "--confirm", "0", "--scheduler", "none"]
+    rest = ["--wandb", "disabled", "--no-report", "--runs-dir", str(runs), "--name", name]
+    return ["--space", "lr", "--sampler", "random", *data, *budget, *rest]
 
 
 def test_sweep_runs_on_the_clusters_resources_and_says_that_it_is_open(
-    cluster: str, mini_root: Path, tmp_path: Path
+    open_cluster: Nodes, mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = run("sweep.run", *flags(mini_root, tmp_path, "mine"), "--address", cluster)
+    done = run("sweep.run", *flags(mini_root, tmp_path, "mine"), "--address", open_cluster.address)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{CPUS} at once" in " ".join(done.stdout.replace("│", " ").split())
     assert "token authentication is off" in done.stdout
     assert "it asks for a token" not in done.stdout
     manifest = json.loads((tmp_path / "mine" / "manifest.json").read_text())
     assert manifest["resources"]["concurrent"] == CPUS
-    refused = run("sweep.run", *flags(mini_root, tmp_path, "gpu"), "--address", cluster, "--gpus-per-trial", "1")
+    refused = run(
+        "sweep.run", *flags(mini_root, tmp_path, "gpu"), "--address", open_cluster.address, "--gpus-per-trial", "1"
+    )
     assert refused.returncode == 2
-    assert "asks for 1 GPUs, there are 0" in refused.stderr
+    assert "asks for 1 GPUs, the largest node has 0" in refused.stderr
     assert not (tmp_path / "gpu").exists()
+    monkeypatch.setattr(
+        resources, "_ASK", resources._ASK.replace("import ray\n", "import ray\nray.__version__ = '9.0'\n")
+    )
+    with pytest.raises(SegsweepError, match=r"the cluster runs Ray \S+ on Python \S+, here is Ray 9.0"):
+        resources.available(open_cluster.address)
 
 
 def test_cluster_that_is_away_is_one_error_also_for_a_check(mini_root: Path, tmp_path: Path) -> None:
-    for more in ([], ["--check"]):
+    address = f"127.0.0.1:{free_port()}"
+    for asked, why in (
+        ([address], "no Ray cluster answers there"),
+        ([address, "--check"], "no Ray cluster answers there"),
+        (["auto"], "no Ray cluster runs on this machine"),
+        (["ray://" + address], "with --address auto"),
+    ):
         started = time.monotonic()
-        away = run("sweep.run", *flags(mini_root, tmp_path, "away"), "--address", f"127.0.0.1:{free_port()}", *more)
-        assert time.monotonic() - started < 30
-        assert away.returncode == 1
-        assert "no Ray cluster answers there" in away.stderr and "Traceback" not in away.stderr
+        away = run("sweep.run", *flags(mini_root, tmp_path, "away"), "--address", *asked)
+        assert time.monotonic() - started < 120, "Ray itself would try for 850 s"
+        assert away.returncode == (2 if asked[0].startswith("ray:") else 1)
+        assert why in away.stderr and "Traceback" not in away.stderr
         assert not (tmp_path / "away").exists()
+
+
+@pytest.fixture(scope="module")
+def code(place: Path) -> Path:
+    """The driver's code: a checkout with a change in it that no node has."""
+    root = place / "code"
+    for package in CODE:
+        shutil.copytree(REPO / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (root / "trainables" / "seeds.py").open("a") as file:
+        file.write("# changed\n")
+    return root
+
+
+@pytest.fixture
+def two_nodes(place: Path, code: Path, mini_root: Path, tmp_path: Path) -> Iterator[Nodes]:
+    """A head and a node that ask for a token; the second sees neither code nor data nor runs."""
+    if not MOUNTS_OF_ITS_OWN:
+        pytest.skip("this machine lets no process have mounts of its own (unshare -rm)")
+    (tmp_path / "runs").mkdir()
+    nodes = Nodes(place / "two")
+    nodes.start("head", "--num-cpus=1")
+    hidden = [mini_root, tmp_path / "runs", *(root / package for root in (REPO, code) for package in CODE)]
+    nodes.start("apart", "--num-cpus=1", hidden=hidden)
+    yield nodes
+    nodes.close()
+
+
+def test_two_nodes_that_share_nothing_run_the_drivers_code_and_one_of_them_may_die(
+    two_nodes: Nodes, place: Path, code: Path, mini_root: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    asked = flags(mini_root, runs, "mine", trials=2, epochs=EPOCHS)
+
+    wrong = sweep_run(*asked, nodes=two_nodes, code=code, token="0" * 64)
+    out, _ = wrong.communicate(timeout=240)
+    assert wrong.returncode == 1 and "asks for a token that is not this machine's" in out and "0000" not in out
+
+    blind = sweep_run(*asked, nodes=two_nodes, code=code)
+    out, _ = blind.communicate(timeout=400)
+    assert blind.returncode == 1 and "not every node" in out and str(mini_root) in out and "--copy-data" in out, out
+    assert list(runs.iterdir()) == []
+
+    sweep = sweep_run(*asked, "--copy-data", nodes=two_nodes, code=code)
+    run_dir = runs / "mine"
+
+    def both_have_trained() -> bool:
+        assert sweep.poll() is None, sweep.communicate()
+        return len({event["trial_id"] for event in events(run_dir, "result")}) == 2
+
+    wait_until(both_have_trained, timeout=500, what="two trials at once")
+    caches = [place / "two" / name / "cache" / "decoded" for name in ("head", "apart")]
+    assert all(any(cache.iterdir()) for cache in caches), "each node decodes into its own cache"
+    two_nodes.kill("apart")
+    out, _ = sweep.communicate(timeout=400)
+    assert sweep.returncode == 0, out
+    assert "1 of them without the run folder" in out and "1 node" in out and "into their cache folders" in out
+    assert out.count("died: its trials go on elsewhere") == 1 and "state-dump" not in out
+    assert len(events(run_dir, "restarted")) == 1
+    assert {event["state"] for event in events(run_dir, "ended")} == {"completed"}
+
+    manifest = json.loads((run_dir / "manifest.json").read_text())
+    assert manifest["versions"]["code"] == code_of(code) != code_of(REPO)
+    assert all(two_nodes.token not in path.read_text(errors="ignore") for path in run_dir.rglob("*") if path.is_file())
+    logs = [(run_dir / "logs" / f"{trial}.log").read_text() for trial in ("t000", "t001")]
+    assert all(f"epoch {epoch}:" in log for log in logs for epoch in range(1, EPOCHS + 1))
+
+    alone = run("sweep.run", *flags(mini_root, tmp_path, "alone", trials=2, epochs=EPOCHS), "--cpus-per-trial", "1")
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    assert curves(run_dir) == curves(tmp_path / "alone"), (
+        "the digits of a sweep on one machine to which nothing happens"
+    )
+
+
+def curves(run_dir: Path) -> dict[str, list[object]]:
+    """The configuration and every result of each trial."""
+    found: dict[str, list[object]] = {}
+    for kind, *rest in told(run_dir):
+        if kind in ("suggested", "result"):
+            found.setdefault(rest[1] if kind == "suggested" else rest[0], []).append((kind, rest[-1]))
+    return found
+
+
+def code_of(root: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", "from trainables.versions import code_version; print(code_version())"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()

@@ -79,8 +79,6 @@ def told(run_dir: Path) -> list[tuple[Any, ...]]:
                 story.append(("result", event["trial_id"], event["epoch"], tuple(sorted(event["metrics"].items()))))
             case "decision" | "ended":
                 story.append((event["event"], event["trial_id"], event.get("state"), event["reason"]))
-            case "refit_epoch":
-                story.append(("refit", event["of"], event["epoch"], tuple(sorted(event["metrics"].items()))))
             case "refitted":
                 story.append(("refitted", event["of"], event["epochs"], event["sha256"]))
             case "verdict":

@@ -195,7 +195,7 @@ def test_check_tries_everything_says_what_it_costs_and_leaves_nothing(
         return [measure(config, data, execution) for config in configs]
 
     monkeypatch.setattr("sweep.start.measure_everything", measure_everything)
-    monkeypatch.setattr("sweep.measuring.measure_apart", measure_here)
+    monkeypatch.setattr("sweep.places.measure_apart", measure_here)
     monkeypatch.setattr("trainables.cost.SECONDS", 0.0)
     space = tmp_path / "mine.yaml"
     space.write_text(
@@ -226,7 +226,7 @@ def test_what_cannot_be_trained_here_is_told_before_anything_starts(
     assert outcome.code == 1
     assert "out of the machine's memory" in outcome.out and "1 of 2 cannot be trained here" in outcome.out
     monkeypatch.setattr("sweep.start.measure_models", measure_models)
-    monkeypatch.setattr("sweep.measuring.measure_apart", lambda configs, *what, **how: [faulty for _ in configs])
+    monkeypatch.setattr("sweep.places.measure_apart", lambda configs, *what, **how: [faulty for _ in configs])
     outcome = sweep(*data)
     assert outcome.code == 1
     assert "lraspp_mobilenet_v3_large at 216x288: out of the machine's memory" in outcome.err

@@ -453,6 +453,23 @@ def test_trial_whose_worker_dies_is_the_next_to_be_handed_out_and_fails_with_its
         assert following is not None and following.trial_id != task.trial_id
 
 
+def test_trial_whose_node_dies_goes_on_after_its_last_epoch_and_never_fails_for_it(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal)
+        conductor.start()
+        task = conductor.next()
+        assert task is not None
+        conductor.on_trial_result(task.trial_id, {"epoch": 1, "seconds": 1.0, **scores(task.config, 1)})
+        for _ in range(RESTARTS):
+            conductor.on_node_death(task.trial_id, "its node has died")
+            again = conductor.next()
+            assert again is not None and (again.trial_id, again.reported) == (task.trial_id, 1)
+        assert not conductor.halted
+        conductor.on_node_death(task.trial_id, "its node has died")
+        assert "3 nodes died under it (its node has died)" in conductor.halted
+        assert journal.of("ended") == []
+
+
 def test_optuna_and_the_table_agree_about_every_end(tmp_path: Path) -> None:
     budget = Budget(trials=20, max_epochs=4)
     with finished(tmp_path / "journal.jsonl", outcome=troubled, budget=budget) as journal:

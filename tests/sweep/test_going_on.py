@@ -101,7 +101,7 @@ def test_objectives_and_the_times_that_were_measured_stay(stage: Stage, monkeypa
         asked.append(len(configs))
         return [Latency(7.5, 0.05)] * len(configs)
 
-    monkeypatch.setattr("sweep.measuring.time_models", timed)
+    monkeypatch.setattr("sweep.places.time_models", timed)
     objectives = ("--objective", "val/f1", "--objective", "latency_ms", "--objective", "val/iou[sky]")
     stage.start(*objectives)
     first = stage.sessions[-1]

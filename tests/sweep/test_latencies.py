@@ -107,7 +107,7 @@ def test_models_are_timed_only_where_it_is_an_objective(mini_root: Path, monkeyp
         asked.append((list(configs), classes, how))
         return [Latency(12.5, 0.31)]
 
-    monkeypatch.setattr("sweep.measuring.time_models", timed)
+    monkeypatch.setattr("sweep.places.time_models", timed)
     console = Console(record=True, width=200)
     execution = Execution(precision="bf16")
     assert measure_latencies(prepared(mini_root), execution, console=console) == ()
@@ -121,7 +121,7 @@ def test_models_are_timed_only_where_it_is_an_objective(mini_root: Path, monkeyp
     text = console.export_text()
     assert "lraspp_mobilenet_v3_large at 48x64 12.5 ms (spread 31%)" in text
     assert "the time per image moved, of lraspp_mobilenet_v3_large at 48x64 by 31%: the machine was busy" in text
-    monkeypatch.setattr("sweep.measuring.time_models", lambda *what, **how: [Latency(fault="no room")])
+    monkeypatch.setattr("sweep.places.time_models", lambda *what, **how: [Latency(fault="no room")])
     with pytest.raises(SegsweepError, match="lraspp_mobilenet_v3_large at 48x64: no room"):
         measure_latencies(ready, execution, console=console)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from sweep.flags import parser
 from sweep.tracking import TRACKERS
-from sweep.tracking.base import OF_ITS_OWN
+from sweep.tracking.base import OF_ITS_OWN, Tracker
 from sweep.tracking.flags import trackers_of
 from trainables.errors import UsageError
 
@@ -170,13 +170,40 @@ def test_runs_of_mlflow_stand_below_that_of_the_sweep(run_dir: Path, places: dic
 @pytest.mark.parametrize("cut", [2, 9])
 @pytest.mark.parametrize("name", OTHERS)
 def test_resumed_sweep_doubles_nothing_wherever_it_was_cut(
-    name: str, cut: int, run_dir: Path, places: dict[str, str]
+    name: str, cut: int, run_dir: Path, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sessions: list[list[str]] = []
+    log = TRACKERS.get(name).__dict__["log"]
+
+    def counted(self: Tracker, trial_id: str, result: dict[str, Any]) -> None:
+        sessions[-1].append(trial_id)
+        log(self, trial_id, result)
+
+    monkeypatch.setattr(TRACKERS.get(name), "log", counted)
     for events in (EVENTS[:cut], EVENTS):
+        sessions.append([])
         tell(run_dir, name, places[name], events)
+    assert ("t000" in sessions[1]) is (cut < 4), "a trial that is there to its end is not told again"
     found = read(run_dir, name, places[name])
     assert curves(found) == CURVES
     assert {trial: one["state"] for trial, one in found.items() if one["state"]} == STATES
+
+
+def test_epochs_that_mlflow_has_are_not_sent_again(
+    run_dir: Path, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its databases would drop them; not every server keeps its metrics in one of these."""
+    tell(run_dir, "mlflow", places["mlflow"], EVENTS[:2])
+    sent: list[int] = []
+    log_batch = MlflowClient.log_batch
+
+    def noted(self: MlflowClient, run_id: str, metrics: Sequence[Any] = (), **more: Any) -> Any:
+        sent.extend(metric.step for metric in metrics)
+        return log_batch(self, run_id, metrics=metrics, **more)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", noted)
+    tell(run_dir, "mlflow", places["mlflow"], EVENTS[:4])
+    assert set(sent) == {2}
 
 
 def closed_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,34 @@ def test_more_than_the_cache_may_hold_is_not_begun(mini_data: TrialData, own_cac
     assert Trial(TrialConfig.from_flat(FROZEN), mini_data, execution=Execution(cache_bytes=needed)).features
     less = Trial(TrialConfig.from_flat(FROZEN), mini_data, execution=Execution(cache_bytes=needed - 1))
     assert less.features is None
+
+
+def test_a_full_disk_costs_time_and_no_digit(
+    mini_data: TrialData, own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = metrics(trained(mini_data, epochs=1))
+    for path in (own_cache / "features").iterdir():
+        path.unlink()
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 0))
+    assert metrics(trained(mini_data, epochs=1)) == kept
+    assert not list((own_cache / "features").glob("*.u8"))
+    assert "run through the backbone again" in caplog.text
+
+
+def test_images_are_not_read_once_their_features_are_kept(
+    mini_data: TrialData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = metrics(trained(mini_data))
+
+    def read(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr("trainables.augmentations.views.fit_image", read)
+    monkeypatch.setattr("trainables.data.cache.decoded.fill_image", read)
+    trial = trained(mini_data, Execution(workers=2))
+    assert metrics(trial) == expected
+    assert trial.train_loader.num_workers == trial.val_loader.num_workers == 0, "nothing is left for a process to do"
 
 
 def test_other_sizes_and_other_models_share_nothing(mini_data: TrialData, runs: list[int]) -> None:

@@ -370,13 +370,20 @@ def test_predicted_class_is_the_first_of_the_largest(layout: torch.memory_format
 def test_classes_that_lead_nowhere_need_not_be_enlarged(
     own: tuple[int, int, int], size: tuple[int, int], seen: tuple[float, float], seed: int
 ) -> None:
-    """Logits are whole numbers, so that there are ties, on slopes, so that some classes lead nowhere."""
+    """Whole numbers have ties; an offset lets some classes lead nowhere."""
     rng = np.random.default_rng(seed)
-    values = rng.integers(-2, 3, own) + 2 * rng.integers(-2, 3, (own[0], 1, 1))
-    logits = torch.from_numpy(values.astype(np.float32))
+    values = rng.integers(-2, 3, own) if seed % 2 else rng.normal(size=own)
+    logits = torch.from_numpy((values + 2 * rng.integers(-2, 3, (own[0], 1, 1))).astype(np.float32))
     found = predicted_at(logits, size, seen=seen)
     assert found.dtype is torch.uint8
     assert torch.equal(found, predicted_class(resize_logits(logits, size, seen=seen)))
+
+
+def test_rounding_decides_between_equal_classes_as_where_all_is_enlarged() -> None:
+    logits = torch.randn(1, 28, 28, generator=torch.Generator().manual_seed(0)).repeat(3, 1, 1)
+    logits[1], logits[2] = logits[0].flip(0), logits[0] * (1 + 1e-7)
+    found = predicted_at(logits, (375, 500))
+    assert torch.equal(found, predicted_class(resize_logits(logits, (375, 500))))
 
 
 def test_only_classes_that_lead_somewhere_are_enlarged() -> None:

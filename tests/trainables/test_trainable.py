@@ -16,7 +16,7 @@ from trainables.checkpoint import is_whole, latest_checkpoint, read_record
 from trainables.config import TrialConfig
 from trainables.errors import CheckpointError, DataError, LoaderDiedError, SegsweepError
 from trainables.execution import Execution, TrialData
-from trainables.machine_faults import machine_fault, node_fault
+from trainables.machine_faults import machine_fault, node_died, node_fault
 from trainables.trainable import CHECKPOINTS, SegmentationTrainable
 from trainables.trial import Trial
 
@@ -254,6 +254,9 @@ def test_data_and_logs_that_are_away_are_the_machines_fault(
     assert "bring it back" in result["machine"]
     gone = FileNotFoundError(errno.ENOENT, "No such file", str(mini_data.data.root / "images" / "a.png"))
     assert "bring it back" in machine_fault(gone, (mini_data.data.root,)) and not machine_fault(gone)
+    lost = DataError(f"{tmp_path / 'away' / 'a.png'}: image is missing; restore the file")
+    assert machine_fault(lost, (tmp_path / "away",)).startswith(f"{tmp_path / 'away'} is not there any more; bring it")
+    assert machine_fault(lost, (tmp_path, tmp_path / "cache")) == str(lost)
     wrapped = RuntimeError("Caught OSError in DataLoader worker process 0.")
     wrapped.__cause__ = OSError(errno.EIO, "Input/output error")
     assert "look after the disk" in machine_fault(wrapped)
@@ -262,17 +265,17 @@ def test_data_and_logs_that_are_away_are_the_machines_fault(
 
 
 @pytest.mark.parametrize(
-    ("words", "is_node"),
+    ("words", "is_node", "is_gone"),
     [
-        ("Task was killed due to the node running low on memory.", True),
-        ("ray.exceptions.OutOfMemoryError: Task was killed", True),
-        ("The actor died because its node has died. Node Id: 12", True),
-        ("The actor is dead because its owner has died. The raylet exited", True),
-        ("Worker unexpectedly exits with a connection error code 2. End of file.", False),
+        ("Task was killed due to the node running low on memory.", True, False),
+        ("ray.exceptions.OutOfMemoryError: Task was killed", True, False),
+        ("The actor died because its node has died. Node Id: 12", True, True),
+        ("The actor is dead because its owner has died. The raylet exited", True, False),
+        ("Worker unexpectedly exits with a connection error code 2. End of file.", False, False),
     ],
 )
-def test_what_ray_says_of_a_node_is_the_machines_fault(words: str, is_node: bool) -> None:
-    assert bool(node_fault(words)) is is_node
+def test_what_ray_says_of_a_node_is_the_machines_fault(words: str, is_node: bool, is_gone: bool) -> None:
+    assert (bool(node_fault(words)), node_died(words)) == (is_node, is_gone)
 
 
 def test_impossible_configuration_fails_its_first_step_and_leaves_the_actor_usable(

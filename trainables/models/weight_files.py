@@ -7,7 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from trainables.errors import WeightsError
+from trainables.files import write_atomically
 from trainables.models import FILE
+from trainables.places import cache_root
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 """Of files that hold weights."""
@@ -46,7 +48,7 @@ def value_of(path: Path) -> str:
 
 
 def path_of(value: str) -> Path:
-    """The file that a value of `model.weights` names.
+    """The file that a value of `model.weights` names, or the copy of it that was brought to this machine.
 
     Raises:
         WeightsError: If it is not there, or is not what it was.
@@ -54,6 +56,8 @@ def path_of(value: str) -> Path:
     place, _, promised = value.removeprefix(FILE).rpartition("@")
     path = Path(place)
     try:
+        if (copy := _copy_of(value)).is_file() and not path.is_file():
+            path = copy
         found = digest(path)[: len(promised)]
     except OSError as error:
         raise WeightsError(
@@ -65,6 +69,26 @@ def path_of(value: str) -> Path:
             f"{promised}; put that file back, or start another run"
         )
     return path
+
+
+def keep_copy(value: str, content: bytes) -> None:
+    """Keeps the content of a file of weights that this machine does not have at its place, in the cache folder.
+
+    Raises:
+        WeightsError: If it is not the content that the value promises, or cannot be written.
+    """
+    path, promised = _copy_of(value), value.rpartition("@")[2]
+    if not hashlib.sha256(content).hexdigest().startswith(promised):
+        raise WeightsError(f"the weights file {shown(value)} came torn to this machine; run the command again")
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be written ({error.strerror or error}); free space there") from error
+
+
+def _copy_of(value: str) -> Path:
+    place, _, promised = value.removeprefix(FILE).rpartition("@")
+    return cache_root() / "weights" / f"{promised}{Path(place).suffix}"
 
 
 def shown(value: str) -> str:
