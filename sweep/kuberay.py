@@ -17,6 +17,7 @@ from rich.console import Console
 from sweep.scripts import Sweep, add_sweep, read_sweep, write
 from trainables import commands
 from trainables.errors import UsageError
+from trainables.flags import command_parser
 from trainables.guarded import guarded
 
 SHARED = "/shared"
@@ -27,15 +28,14 @@ TRIES = 3
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    p = argparse.ArgumentParser(
-        prog=commands.prog("sweep.kuberay"),
-        description="Write a RayJob that runs a sweep on Kubernetes, by the KubeRay operator (1.5 or later). Not yet "
+    p = command_parser(
+        "sweep.kuberay",
+        "Write a RayJob that runs a sweep on Kubernetes, by the KubeRay operator (1.5 or later). Not yet "
         "run on a real one; see docs/cluster.md.",
         epilog=f"Example: {commands.prog('sweep.kuberay')} --image registry/segsweep:1 --claim my-volume --workers 2 "
         "--gpus-per-worker 1 -- --space augment --data folder --data-root images --name mine; then: kubectl apply -f "
         "mine.yaml",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
-        allow_abbrev=False,
     )
     p.add_argument("--image", required=True, metavar="IMAGE", help="of containers, with this project and Ray installed")
     p.add_argument(

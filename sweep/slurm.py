@@ -15,6 +15,7 @@ from rich.console import Console
 from sweep.scripts import TEMPLATES, Sweep, add_sweep, read_sweep, write
 from trainables import commands
 from trainables.errors import SegsweepError, UsageError
+from trainables.flags import command_parser
 from trainables.guarded import guarded
 
 WARNING_SECONDS = 120
@@ -26,14 +27,13 @@ TEMPLATE = "slurm.sh.jinja"
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    p = argparse.ArgumentParser(
-        prog=commands.prog("sweep.slurm"),
-        description="Write a job script that runs a sweep on nodes of a Slurm cluster. A job that comes to its time "
+    p = command_parser(
+        "sweep.slurm",
+        "Write a job script that runs a sweep on nodes of a Slurm cluster. A job that comes to its time "
         "limit, or is requeued, goes on with the same run. Not yet run on a real one; see docs/cluster.md.",
         epilog=f"Example: {commands.prog('sweep.slurm')} --nodes 2 --gpus-per-node 4 --cpus-per-node 32 --time 8h "
         "--partition gpu -- --space augment --data folder --data-root /shared/images --name mine. See docs/cluster.md.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
-        allow_abbrev=False,
     )
     p.add_argument("--nodes", type=_positive, default=1, metavar="N", help="default: 1")
     p.add_argument("--gpus-per-node", type=int, default=0, metavar="N", help="default: 0")

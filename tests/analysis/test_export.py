@@ -103,7 +103,7 @@ def test_file_says_what_it_is(written, trained):
 @pytest.mark.parametrize("size", [(40, 90), (90, 60), (33, 48), (64, 96)])
 def test_resizing_on_the_card_gives_the_input_that_the_model_was_trained_on(resize, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    names: dict[str, object] = {"image": image, "cv2": cv2}
+    names: dict[str, object] = {"image": image, "cv2": cv2, "np": np}
     exec(card._resizing(resize, "32x48", "1", None), names)
     np.testing.assert_array_equal(names["inputs"], fit_image(image, (32, 48), resize))
     if resize == LETTERBOX:

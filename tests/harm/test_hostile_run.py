@@ -176,6 +176,8 @@ WITHOUT_A_RUN = {
     "trainables.data.check",
     "trainables.components",
     "search_spaces.preview",
+    "sweep.slurm",
+    "sweep.kuberay",
     "analysis.failures",
     "analysis.score",
 }

@@ -128,7 +128,7 @@ def test_coco_weights_on_vocs_classes_are_the_whole_model(
     classes = ["background", *predefined_categories(name)[1:]]
     ours = build_model(name, classes, weights="coco_voc")
     theirs = torchvision.models.get_model(name, weights=weights)
-    assert torch.equal(outputs(ours), outputs(theirs))
+    torch.testing.assert_close(outputs(ours), outputs(theirs))  # LRASPP enlarges class scores: equal up to rounding
     assert ours.state_dict().keys() == theirs.state_dict().keys()
     assert ours.predefined == f"coco_voc: {path.name} sha256:{path.stem[-8:]}"
 
