@@ -81,6 +81,12 @@ def test_why_a_cluster_gives_no_answer_is_one_error(
     os.environ.pop("RAY_AUTH_MODE", None)
 
 
+def test_auto_where_no_ray_runs_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ask", lambda address: "ConnectionError: Could not find any running Ray instance.")
+    with pytest.raises(SegsweepError, match=r"no Ray cluster runs on this machine: start one \(ray start --head\)"):
+        available("auto")
+
+
 def test_what_the_machine_does_not_have_is_refused_all_at_once() -> None:
     with pytest.raises(UsageError) as error:
         resources(cpus_per_trial=9, gpus_per_trial=1, concurrent=0)
