@@ -140,7 +140,7 @@ def test_data_that_is_away_stops_the_sweep_and_costs_no_trial(twin: Twin, mini_r
     """All of it, a folder of it, one image; images are read in every epoch, since nothing is decoded before."""
     root = shutil.copytree(mini_root, tmp_path / "data")
     run_dir, command, away = tmp_path / NAME, [*flags_of(root, tmp_path), "--cache-limit", "0"], tmp_path / "away"
-    seen = json.loads((twin.run_dir / "splits.json").read_text())["val"]
+    seen = json.loads((twin.run_dir / "splits.json").read_text())["val"]["ids"]
     for moment, place in (
         ("in an epoch", root),
         ("between trials", root / "masks"),

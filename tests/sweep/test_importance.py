@@ -44,9 +44,9 @@ def test_the_hyperparameter_that_mattered_comes_first() -> None:
 
 
 def test_where_nothing_mattered_nothing_is_told() -> None:
-    told = [importance(*trials(40, seed, effect=0.0), PARAMETERS) for seed in range(16)]
-    # One in 20 is allowed; more than 3 of 16 come by chance in 1 of 100.
-    assert sum(isinstance(one, Importance) for one in told) <= 3
+    told = [importance(*trials(40, seed, effect=0.0), PARAMETERS) for seed in range(8)]
+    # One in 20 is allowed; more than 2 of 8 come by chance in 1 of 170.
+    assert sum(isinstance(one, Importance) for one in told) <= 2
     assert any("no better than chance" in one for one in told if isinstance(one, str))
 
 
