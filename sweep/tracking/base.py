@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sweep.journal import Event
 from sweep.verdict import Verdict, named
@@ -21,6 +21,10 @@ from trainables.config import TrialConfig
 from trainables.errors import UsageError
 from trainables.redact import redacted
 from trainables.registry import Registry
+from trainables.run_folder import TABLES_FOLDER
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Warn = Callable[[str], None]
 TABLES = ("comparison", "pareto", "per_class", "iou_thresholds", "cost")
@@ -155,6 +159,19 @@ def verdict_summary(event: Event | None) -> dict[str, Any]:
     measured = {name: getattr(leading, name) for name in ("difference", "low", "high", "chance", "detectable", "seeds")}
     told = {"outcome": verdict.outcome.value, "configuration": named(verdict.of(leading.name)), "split": verdict.split}
     return {"evidence": "fresh seeds", **{f"verdict/{name}": value for name, value in {**told, **measured}.items()}}
+
+
+def tables_of(folder: Path) -> dict[str, pd.DataFrame]:
+    """Those of `TABLES` that a report has with rows in them, by name; with one objective there is no Pareto set.
+
+    Args:
+        folder: Of the report.
+    """
+    import pandas as pd
+
+    paths = {name: folder / TABLES_FOLDER / f"{name}.csv" for name in TABLES}
+    frames = {name: pd.read_csv(path) for name, path in paths.items() if path.is_file()}
+    return {name: frame for name, frame in frames.items() if len(frame)}
 
 
 def plain_name(name: str) -> str:

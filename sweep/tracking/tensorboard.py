@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sweep.journal import Event
 from sweep.tracking.base import (
-    TABLES,
     TRACKERS,
     TrackedSweep,
     Tracker,
@@ -17,10 +16,10 @@ from sweep.tracking.base import (
     described,
     numbers,
     plain_name,
+    tables_of,
     verdict_summary,
 )
 from trainables.paths import within
-from trainables.run_folder import TABLES_FOLDER
 
 if TYPE_CHECKING:
     from tensorboardX.event_file_writer import EventsWriter
@@ -82,14 +81,9 @@ class TensorBoardTracker(Tracker):
         from tensorboardX.summary import text
 
         self._writers[REPORT_RUN] = self._new_file(REPORT_RUN)
-        tables = {"verdict": pd.DataFrame(list(verdict_summary(verdict).items()), columns=["what", "value"])}
-        for name in TABLES:
-            path = folder / TABLES_FOLDER / f"{name}.csv"
-            if path.is_file():
-                tables[name] = pd.read_csv(path)
-        for name, frame in tables.items():
-            if len(frame):
-                self._write(REPORT_RUN, text(name, frame.to_markdown(index=False)), None)
+        told = pd.DataFrame(list(verdict_summary(verdict).items()), columns=["what", "value"])
+        for name, frame in {"verdict": told, **tables_of(folder)}.items():
+            self._write(REPORT_RUN, text(name, frame.to_markdown(index=False)), None)
         self._writers.pop(REPORT_RUN).close()
 
     def close(self) -> None:

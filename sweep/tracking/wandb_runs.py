@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from sweep.journal import Event
 from sweep.tracking.base import (
-    TABLES,
     TRACKERS,
     TrackedSweep,
     Tracker,
@@ -18,10 +17,11 @@ from sweep.tracking.base import (
     Written,
     described,
     first_line,
+    tables_of,
     verdict_summary,
 )
 from trainables.errors import UsageError
-from trainables.run_folder import REPORT_FILE, TABLES_FOLDER
+from trainables.run_folder import REPORT_FILE
 
 # Read when W&B is imported: its own crash reports go to a server of theirs, offline too.
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -80,20 +80,17 @@ class WandbTracker(Tracker):
 
     def report(self, folder: Path, verdict: Event | None) -> None:
         """One more run, with the page and the tables."""
-        import pandas as pd
         import wandb
 
         run = self._start("report", {}, job_type="report")
-        for name in TABLES:
-            path = folder / TABLES_FOLDER / f"{name}.csv"
-            if path.is_file() and len(frame := pd.read_csv(path)):  # without rows: one objective has no Pareto set
-                run.log({name: wandb.Table(dataframe=frame)})
+        tables = tables_of(folder)
+        for name, frame in tables.items():
+            run.log({name: wandb.Table(dataframe=frame)})
         page = folder / REPORT_FILE
         if page.is_file():
             run.log({"report": wandb.Html(page.read_text(encoding="utf-8"), inject=False)})
-        comparison = folder / TABLES_FOLDER / "comparison.csv"
-        if comparison.is_file():
-            for row in pd.read_csv(comparison).to_dict("records"):
+        if "comparison" in tables:
+            for row in tables["comparison"].to_dict("records"):
                 run.summary[f"{row['label']}/iou"] = row["iou"]
         run.summary.update(verdict_summary(verdict))
         run.finish()
