@@ -6,6 +6,7 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,47 @@ def processes(resources: Resources, place: Place = HERE) -> int:
     return 1 if resources.gpus_per_trial else place.at_once(min(AT_ONCE, resources.concurrent))
 
 
-def measure_models(
-    ready: Prepared,
-    resources: Resources,
-    execution: Execution,
-    *,
-    root: Path | None,
-    console: Console,
-    place: Place = HERE,
-) -> tuple[MeasuredCost, ...]:
+@dataclass(frozen=True)
+class Meter:
+    """Measures what configurations of a sweep cost.
+
+    Attributes:
+        ready: The sweep.
+        resources: Of its trials.
+        execution: Of its trials.
+        root: Where the data set was opened; None for an embedded one.
+        console: Shows that it measures.
+        place: Where it does.
+    """
+
+    ready: Prepared
+    resources: Resources
+    execution: Execution
+    root: Path | None
+    console: Console
+    place: Place = HERE
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the place has the device of the trials."""
+        return self.place.has(self.execution)
+
+    def costs(self, configs: Sequence[Mapping[str, Any]], *, at_once: int | None = None) -> list[Cost]:
+        """Of each configuration, while so many are measured at once; None: `processes`."""
+        ready = self.ready
+        data = TrialData(ready.data, tuple(ready.splits.train), tuple(ready.splits.val))
+        with self.console.status("measuring what an epoch costs") as status:
+            return self.place.costs(
+                configs,
+                data,
+                self.execution,
+                at_once=at_once or processes(self.resources, self.place),
+                root=self.root,
+                progress=lambda done, total: status.update(f"measuring what an epoch costs: {done}/{total}"),
+            )
+
+
+def measure_models(meter: Meter) -> tuple[MeasuredCost, ...]:
     """The cost of every model of a space at every image size, with every batch size and frozen part that it varies.
 
     Returns:
@@ -57,18 +90,10 @@ def measure_models(
     Raises:
         SegsweepError: If a model cannot be trained here; names each with the reason.
     """
-    if not place.has(execution):
+    if not meter.is_possible:
         return ()
-    asked = probes(ready.space, ready.base)
-    costs = _measured(
-        [config for _, config in asked],
-        ready,
-        processes(resources, place),
-        execution,
-        root=root,
-        console=console,
-        place=place,
-    )
+    asked = probes(meter.ready.space, meter.ready.base)
+    costs = meter.costs([config for _, config in asked])
     faults = [f"  {name}: {cost.fault}" for (name, _), cost in zip(asked, costs, strict=True) if cost.fault]
     if faults:
         raise SegsweepError(
@@ -79,79 +104,41 @@ def measure_models(
     return combined([config for _, config in asked], costs)
 
 
-def measure_known(
-    ready: Prepared,
-    resources: Resources,
-    execution: Execution,
-    *,
-    root: Path | None,
-    console: Console,
-    place: Place = HERE,
-) -> MeasuredCost | None:
+def measure_known(meter: Meter) -> MeasuredCost | None:
     """The cost of the known-good point; None where it cannot be measured here, or cannot be trained."""
-    if not place.has(execution):
+    if not meter.is_possible:
         return None
-    config = _with(ready.space, ready.base, {})
-    (cost,) = _measured(
-        [config], ready, processes(resources, place), execution, root=root, console=console, place=place
-    )
+    config = _with(meter.ready.space, meter.ready.base, {})
+    (cost,) = meter.costs([config])
     return None if cost.fault else MeasuredCost(str(config["model.name"]), str(config["image_size"]), cost)
 
 
-def measure_everything(
-    ready: Prepared,
-    resources: Resources,
-    execution: Execution,
-    *,
-    root: Path | None,
-    console: Console,
-    place: Place = HERE,
-) -> tuple[list[tuple[str, Cost]], tuple[MeasuredCost, ...]]:
+def measure_everything(meter: Meter) -> tuple[list[tuple[str, Cost]], tuple[MeasuredCost, ...]]:
     """Trains a few batches with every model, loss and policy of a space, and with the most expensive together.
 
     Returns:
         What was tried with what it costs, and the costs of the models among it; nothing of both where this machine has
         no such device as the trials will have.
     """
-    if not place.has(execution):
+    if not meter.is_possible:
         return [], ()
-    asked = variants(ready.space, ready.base)
-    costs = _measured(
-        [config for _, config in asked],
-        ready,
-        processes(resources, place),
-        execution,
-        root=root,
-        console=console,
-        place=place,
-    )
+    asked = variants(meter.ready.space, meter.ready.base)
+    costs = meter.costs([config for _, config in asked])
     rows = [(what, cost) for (what, _), cost in zip(asked, costs, strict=True)]
-    sized = len(probes(ready.space, ready.base))
+    sized = len(probes(meter.ready.space, meter.ready.base))
     together = most_expensive([(config, cost) for (_, config), cost in zip(asked, costs, strict=True)])
     if together is not None and len(rows) > 1:
-        (cost,) = _measured(
-            [together], ready, processes(resources, place), execution, root=root, console=console, place=place
-        )
+        (cost,) = meter.costs([together])
         rows.append((TOGETHER, cost))
     return rows, combined([config for _, config in asked[:sized]], costs[:sized])
 
 
-def measure_sharing(
-    settings: Mapping[str, Any],
-    at_once: int,
-    ready: Prepared,
-    execution: Execution,
-    *,
-    root: Path | None,
-    console: Console,
-    place: Place = HERE,
-) -> Cost:
+def measure_sharing(meter: Meter, settings: Mapping[str, Any], at_once: int) -> Cost:
     """The cost of a configuration, by what decides it, while so many trials run it on one GPU.
 
     Each process measures several times: they do not begin at the same moment.
     """
-    configs = [_with(ready.space, ready.base, settings)] * TIMES
-    costs = _measured(configs, ready, at_once, execution, root=root, console=console, place=place)
+    costs = meter.costs([_with(meter.ready.space, meter.ready.base, settings)] * TIMES, at_once=at_once)
     faulty = next((cost for cost in costs if cost.fault), None)
     return faulty or dataclasses.replace(
         costs[0],
@@ -351,25 +338,3 @@ def _with(
         on = {key for key, value in point.items() if key.startswith("augment.") and key.endswith(".p") and value}
         point |= dict.fromkeys(on, 1.0)
     return space.trial_config(base, point).flat()
-
-
-def _measured(
-    configs: Sequence[Mapping[str, Any]],
-    ready: Prepared,
-    at_once: int,
-    execution: Execution,
-    *,
-    root: Path | None,
-    console: Console,
-    place: Place,
-) -> list[Cost]:
-    data = TrialData(ready.data, tuple(ready.splits.train), tuple(ready.splits.val))
-    with console.status("measuring what an epoch costs") as status:
-        return place.costs(
-            configs,
-            data,
-            execution,
-            at_once=at_once,
-            root=root,
-            progress=lambda done, total: status.update(f"measuring what an epoch costs: {done}/{total}"),
-        )

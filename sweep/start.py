@@ -25,6 +25,7 @@ from sweep.inputs_view import bands_text, inputs_text, lost_text
 from sweep.latencies import MeasuredLatency
 from sweep.manifest import Budget, ObjectiveRecord, SearchRecord, SweepManifest, TrackingRecord
 from sweep.measuring import (
+    Meter,
     measure_everything,
     measure_known,
     measure_latencies,
@@ -171,7 +172,6 @@ def _measured(
         console.print(f"[yellow]warning[/yellow] {escape(one.line)}", soft_wrap=True)
     if all_are := ready.checked.where_all_are(warnings):
         console.print(escape(all_are), soft_wrap=True, style="dim")
-    root = config.data_root
     setting = Setting(
         space=ready.space,
         base=ready.base,
@@ -186,14 +186,15 @@ def _measured(
         val_pixels=_mean_pixels(ready),
         val_units=sampling_units([ready.splits.group(ready.data, image_id) for image_id in ready.splits.val]).count,
     )
+    meter = Meter(ready, resources, execution, config.data_root, console, place)
     latencies = measure_latencies(ready, execution, console=console, place=place)
     plan_view.show_latencies(console, latencies)
     if config.check:
-        rows, costs = measure_everything(ready, resources, execution, root=root, console=console, place=place)
-        costs, resources, execution = _packed(config, costs, ready, machines, resources, execution, console, place)
+        rows, costs = measure_everything(meter)
+        costs, resources, execution = _packed(config, costs, machines, meter)
         return _check(config, rows, _on(setting, costs, resources), resources, place, console)
-    costs = measure_models(ready, resources, execution, root=root, console=console, place=place)
-    costs, resources, execution = _packed(config, costs, ready, machines, resources, execution, console, place)
+    costs = measure_models(meter)
+    costs, resources, execution = _packed(config, costs, machines, meter)
     setting = dataclasses.replace(_on(setting, costs, resources), spent=time.monotonic() - started)
     plan, asked = _planned(config, setting, resources, place, console)
     of_here = (memory_warning(plan, resources), shared_memory.note(execution.workers))
@@ -232,26 +233,22 @@ def _on(setting: Setting, costs: tuple[MeasuredCost, ...], resources: Resources)
 def _packed(
     config: SweepConfig,
     costs: tuple[MeasuredCost, ...],
-    ready: Prepared,
     machines: Machines,
-    resources: Resources,
-    execution: Execution,
-    console: Console,
-    place: Place,
+    meter: Meter,
 ) -> tuple[tuple[MeasuredCost, ...], Resources, Execution]:
     """With `--gpus-per-trial auto`, as many trials on each GPU as fit and pay; otherwise what there was."""
-    if config.gpus_per_trial != AUTO or not resources.gpus_per_trial or not costs:
-        return costs, resources, execution
+    if config.gpus_per_trial != AUTO or not meter.resources.gpus_per_trial or not costs:
+        return costs, meter.resources, meter.execution
 
     def measure(settings: Mapping[str, Any], at_once: int) -> Cost:
         _, shared = _machines_for(config, machines, share_of(at_once))
-        return measure_sharing(settings, at_once, ready, shared, root=config.data_root, console=console, place=place)
+        return measure_sharing(dataclasses.replace(meter, execution=shared), settings, at_once)
 
     room = int(machines.cpus / (config.cpus_per_trial or 1)) // machines.gpus
     if config.concurrent is not None:
         room = min(room, math.ceil(config.concurrent / machines.gpus))
     packing = pack(costs, room=room, measure=measure)
-    console.print(packing.text(), markup=False, highlight=False, soft_wrap=True)
+    meter.console.print(packing.text(), markup=False, highlight=False, soft_wrap=True)
     return packing.costs, *_machines_for(config, machines, packing.share)
 
 
@@ -267,7 +264,7 @@ def _for_the_budget(
     """The sweep as asked for, or over the shorter space where there is one and the budget has no room for the other."""
     if not short_budget.may_be_shortened(config):
         return config, ready
-    known = measure_known(ready, resources, execution, root=config.data_root, console=console, place=place)
+    known = measure_known(Meter(ready, resources, execution, config.data_root, console, place))
     points, left = len(ready.space.start), (config.time_budget or 0.0) - (time.monotonic() - started)
     if known is None or short_budget.needed_seconds(known, points, resources.concurrent) <= left:
         return config, ready
