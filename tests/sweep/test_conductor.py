@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from search_spaces import SPACES, SearchSpace
 from search_spaces.core.parameter import choice, number
-from sweep.conductor import RESTARTS
+from sweep.conductor import RESTARTS, Conductor, Task
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import Objective, objective_of
@@ -433,13 +433,19 @@ def test_late_and_repeated_results_change_nothing(tmp_path: Path) -> None:
         assert len(journal.events) == length + 1
 
 
+def after_one_epoch(journal: Journal) -> tuple[Conductor, Task]:
+    """A sweep whose first trial has trained an epoch."""
+    conductor = make(journal)
+    conductor.start()
+    task = conductor.next()
+    assert task is not None
+    conductor.on_trial_result(task.trial_id, {"epoch": 1, "seconds": 1.0, **scores(task.config, 1)})
+    return conductor, task
+
+
 def test_trial_whose_worker_dies_is_the_next_to_be_handed_out_and_fails_with_its_third_death(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
-        conductor = make(journal)
-        conductor.start()
-        task = conductor.next()
-        assert task is not None
-        conductor.on_trial_result(task.trial_id, {"epoch": 1, "seconds": 1.0, **scores(task.config, 1)})
+        conductor, task = after_one_epoch(journal)
         for _ in range(RESTARTS):
             conductor.on_worker_death(task.trial_id, "SIGKILL")
             again = conductor.next()
@@ -455,11 +461,7 @@ def test_trial_whose_worker_dies_is_the_next_to_be_handed_out_and_fails_with_its
 
 def test_trial_whose_node_dies_goes_on_after_its_last_epoch_and_never_fails_for_it(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
-        conductor = make(journal)
-        conductor.start()
-        task = conductor.next()
-        assert task is not None
-        conductor.on_trial_result(task.trial_id, {"epoch": 1, "seconds": 1.0, **scores(task.config, 1)})
+        conductor, task = after_one_epoch(journal)
         for _ in range(RESTARTS):
             conductor.on_node_death(task.trial_id, "its node has died")
             again = conductor.next()
