@@ -46,7 +46,7 @@ from trainables.data.splits.openings import openings_seen
 from trainables.errors import MachineError, SegsweepError
 from trainables.execution import TrialData
 from trainables.labels import BEST
-from trainables.metrics import Collected, sampling_units
+from trainables.metrics import Collected, ConfusionsAlone, sampling_units
 from trainables.paths import within
 from trainables.run_folder import REPORT_FILE, report_folder
 
@@ -320,7 +320,7 @@ class Session:
         def collected(trial_id: str) -> Collected | None:
             checkpoint = latest_checkpoint(within(self.run_dir, CHECKPOINTS, trial_id))
             counts = None if checkpoint is None else read_val_counts(checkpoint)
-            return None if counts is None else counts.collected()
+            return None if counts is None else ConfusionsAlone(counts)
 
         units = sampling_units(load_split(self.run_dir, "val").groups)
         asked = {"chosen_from": None, **design}
