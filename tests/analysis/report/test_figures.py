@@ -213,6 +213,13 @@ def test_labels_without_an_interval_have_no_bar(results) -> None:
     assert bars(draw_standings(replace(results, comparison=frame)).figure.axes[0]) == []
 
 
+def test_a_sweep_of_one_epoch_has_one_epoch_on_its_axis(results) -> None:
+    trials, curves = results.trials.assign(state="completed"), results.curves.query("epoch == 1")
+    axes = draw_curves(replace(results, trials=trials, curves=curves)).figure.axes[0]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+
+
 def test_confusion_rows_are_shares_of_the_truth(results) -> None:
     mesh = draw_confusion(results).figure.axes[0].collections[0]
     evaluation = results.evaluations[results.labels["best"].trial_id]
