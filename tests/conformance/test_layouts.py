@@ -17,7 +17,7 @@ from trainables.data.check import check
 from trainables.data.splits.given import make_splits
 from trainables.errors import DataError, SegsweepError
 
-from .layouts import doubts, images, masks, names
+from .layouts import doubts, images, masks, names, tables
 from .layouts.base import CASES, Asks, Loads, Outcome, Refused
 
 
@@ -111,7 +111,9 @@ def test_damaged_files_are_errors_or_questions_and_nothing_else(
 
 
 def test_enough_layouts_are_read_and_none_is_left_out() -> None:
-    source = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (doubts, images, masks, names)]
+    source = [
+        Path(module.__file__ or "").read_text(encoding="utf-8") for module in (doubts, images, masks, names, tables)
+    ]
     assert sum(text.count("@case\n") for text in source) == len(CASES) >= 40
 
 
