@@ -250,7 +250,7 @@ def _joined(folder: PurePosixPath, pieces: Sequence[Sequence[str]]) -> list[str]
     for path in pieces:
         whole: list[str] = list(folder.parts) if path else []
         for piece in path:
-            if piece == ".." and whole:
+            if piece == ".." and whole and whole[-1] != "..":
                 whole.pop()
             else:
                 whole.append(piece)

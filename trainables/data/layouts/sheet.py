@@ -98,7 +98,8 @@ def contact_sheet(data: SegmentationData, presence: npt.NDArray[np.bool_], capti
     out = io.BytesIO()
     info = PngInfo()
     info.add_text("Software", SOFTWARE)
-    sheet.save(out, "PNG", pnginfo=info)
+    # Of photographs: 7% more bytes than by default, in a third of the time.
+    sheet.save(out, "PNG", pnginfo=info, compress_level=3)
     return out.getvalue()
 
 
