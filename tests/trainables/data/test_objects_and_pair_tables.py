@@ -173,5 +173,5 @@ def test_line_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     root = pairs(tmp_path / "root", HEAD, LINE)
     with (root / "pairs.csv").open("a") as file:
         file.write("\n../../secret.png,masks/m1.png")
-    with pytest.raises(DataError, match="paths that lead out of .*secret.png"):
+    with pytest.raises(DataError, match=r"paths that lead out of .*secret\.png"):
         DATASETS.get("folder")(root=root)

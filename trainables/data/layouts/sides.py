@@ -304,8 +304,9 @@ def _sides(
 def _where(files: Iterable[MediaFile]) -> str:
     """Folders as text; of many those that say a role or a split, with a star for the others."""
     places = {"/".join(file.below) + "/" if file.below else "./" for file in files}
-    if len(places) > _MOST_NAMED:
-        places = {"/".join([*map(_starred, file.below, file.folders), ""]) for file in files}
+    starred = {"/".join([*map(_starred, file.below, file.folders), ""]) for file in files}
+    if len(places) > _MOST_NAMED and "*" not in {place.strip("*/") or "*" for place in starred}:
+        places = starred
     return some_of(sorted(places), _MOST_NAMED)
 
 
