@@ -163,6 +163,7 @@ FLOORS = (
     ),
     ("sweep.samplers", "sweep.latencies", "sweep.pareto"),
     ("sweep.plan", "sweep.ray_session", "sweep.nodes"),
+    ("sweep.local_ray",),
     ("sweep.manifest", "sweep.forecast"),
     ("sweep.ranking",),
     ("sweep.verify", "sweep.trials", "sweep.refitted", "sweep.verdict", "sweep.schedulers", "sweep.floor"),
