@@ -154,7 +154,9 @@ def test_tables_are_left_alone_when_names_are_to_count(tmp_path: Path, capsys: p
     ("head", "line", "flags", "why"),
     [
         ("image,mask,split", LINE + ",x", (), "column 'split' holds 'x': write train, val or test"),
-        (HEAD, LINE.replace("masks/m", "images/photo"), (), "names images/photo0.png as image and as mask"),
+        (HEAD, LINE.replace("masks/m", "images/photo"), (), "images/photo0.png is named more than once in pairs.csv"),
+        (HEAD, "images/photo{0}.png,masks/m1.png", (), "masks/m1.png is named more than once in pairs.csv"),
+        (HEAD, ",masks/m{0}.png\nimages/photo{0}.png,", (), "row 1 of pairs.csv names no image"),
         (HEAD, "{0}", ("--pairs", "pairs.csv"), "no column names images of"),
         (HEAD, LINE, ("--pairs", "others.csv"), "others.csv cannot be read as a table of pairs"),
         ("image,mask,mask_2", LINE + ",masks/m5.png", (), "the columns mask, mask_2 all name files"),

@@ -16,7 +16,7 @@ from trainables.data.imports.base import Import, mask_of
 from trainables.data.layouts.finding import Question, Said, UndecidedError
 from trainables.data.layouts.sides import key_of, role_of
 from trainables.data.layouts.tree import DRAWN_FOLDER, MediaFile
-from trainables.data.layouts.words import MASK_WORDS
+from trainables.data.layouts.words import MASK_WORDS, PARTS
 from trainables.data.reading.read import read_stored_mask
 from trainables.data.reading.stored import color_of, count_stored, is_color, is_transparent, stored_text
 from trainables.errors import DataError
@@ -37,11 +37,12 @@ Objects = Mapping[MediaFile, Sequence[MediaFile]]
 def objects_in(files: Sequence[MediaFile]) -> Objects:
     """The masks of each image where a folder of masks belongs to one image; otherwise none.
 
-    Either the folder is called as the image is, or it and a folder with nothing but the image lie in one folder.
+    Either the folder is called as the image is, or it and a folder with nothing but the image lie in one folder, which
+    is not that of a split.
     Masks that are named after their images, in the same ways everywhere, are no objects but kinds of masks.
     """
     images = [file for file in files if role_of(file) == "image"]
-    masks = [file for file in files if role_of(file) == "mask" and file.below[:1] != (DRAWN_FOLDER,)]
+    masks = _masks(files)
     named = {key_of(image): image for image in images}
     inside: dict[tuple[str, ...], list[MediaFile]] = defaultdict(list)
     for image in images:
@@ -49,7 +50,7 @@ def objects_in(files: Sequence[MediaFile]) -> Objects:
     found: dict[MediaFile, list[MediaFile]] = defaultdict(list)
     for mask in masks:
         place = key_of(mask)[:-1]
-        alone = inside[place] if place else []
+        alone = inside[place] if place and place[-1] not in PARTS else []
         owner = named.get(place) or (alone[0] if len(alone) == 1 else None)
         if owner is not None:
             found[owner].append(mask)
@@ -57,6 +58,10 @@ def objects_in(files: Sequence[MediaFile]) -> Objects:
     if len(found) < 2 or belonging < _SHARE * len(masks) or _kinds_of_masks(found):
         return {}
     return found
+
+
+def _masks(files: Sequence[MediaFile]) -> list[MediaFile]:
+    return [file for file in files if role_of(file) == "mask" and file.below[:1] != (DRAWN_FOLDER,)]
 
 
 def are_several(found: Objects) -> bool:
@@ -85,15 +90,15 @@ def read_objects(root: Path, files: Sequence[MediaFile], said: Said | None) -> I
     labels = _labels(found)
     classes = {} if said is None else _classes(root, labels, said)
     drawing = _Drawing(found, classes)
-    names = tuple(classes) or (next(iter(set(labels.values()))) if len(set(labels.values())) == 1 else "object",)
+    one = set(labels.values()) if len(set(labels.values())) == 1 else {"object"}
     masks = [mask for of_image in found.values() for mask in of_image]
-    lost = sum(role_of(file) == "mask" for file in files if file.below[:1] != (DRAWN_FOLDER,)) - len(masks)
+    lost = len(_masks(files)) - len(masks)
     notes = [f"{counted(len(masks), 'mask')} of single objects became the masks of {counted(len(found), 'image')}"]
     notes += [f"{counted(lost, 'mask')} without an image left out"] if lost else []
     return Import(
         FORMAT,
         tuple(mask.path for mask in masks),
-        names,
+        tuple(classes or one),
         {image: partial(drawing.draw, image) for image in found},
         tuple(notes),
         told=drawing.told,

@@ -87,23 +87,21 @@ def _pairing(
     """The pairs of all tables.
 
     Raises:
-        DataError: If images are named twice, or not at all.
+        DataError: If images are not named, or files twice.
     """
     names = some_of([table.name for table in found], 3)
     rows: list[tuple[MediaFile, str, str | None]] = []
     faults = []
     for table in found:
         of_name = _part_of_name(table.name) if len(found) > 1 else None
-        for line, (image, mask, part) in enumerate(
-            zip(table.image.paths, table.mask.paths, table.split, strict=True), 2
-        ):
-            if not image:
-                faults.append(f"line {line} of {table.name} names no image")
-            elif image == mask:
-                faults.append(f"line {line} of {table.name} names {image} as image and as mask")
-            rows.append((_file(root, image, by_path), mask, part or of_name))
-    twice = [path for path, count in Counter(file.relative for file, _, _ in rows if file.stem).items() if count > 1]
-    faults += [f"{path} is named more than once in {names}" for path in twice]
+        cells = zip(table.image.paths, table.mask.paths, table.split, strict=True)
+        for row, (image, mask, part) in enumerate(cells, 1):
+            if image:
+                rows.append((_file(root, image, by_path), mask, part or of_name))
+            else:
+                faults.append(f"row {row} of {table.name} names no image")
+    paths = [path for file, mask, _ in rows for path in (file.relative, mask) if path]
+    faults += [f"{path} is named more than once in {names}" for path, count in Counter(paths).items() if count > 1]
     if faults:
         raise DataError(
             f"{root}: {some_of(faults, _SHOWN)}; put the table right, or pair files by their names with --pairs none "
