@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 from trainables.data.base import DATASETS, VOID, ClassInfo, Offender, Splits, recogniser
@@ -173,8 +173,8 @@ def _ratio(a: int, b: int) -> float:
 
 @recogniser("camvid")
 def _is_camvid(root: Path) -> bool:
-    first = (next(iter(sorted((root / folder).glob("*"))), None) for folder in ("train", "trainannot"))
-    return all(path is not None and _FRAME.fullmatch(path.name) is not None for path in first)
+    some = (islice((root / folder).glob("*"), 9) for folder in ("trainannot", "train"))
+    return all(any(_FRAME.fullmatch(path.name) for path in paths) for paths in some)
 
 
 @DATASETS.register("camvid")
