@@ -7,7 +7,7 @@ here, 360 as full matrices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,14 @@ class ImageCounts:
         """What a file keeps of it."""
         shape = np.array([self.images, self.classes], dtype=np.int64)
         return {"shape": shape, "image": self.image, "pair": self.pair, "pixels": self.pixels}
+
+    @classmethod
+    def dealt(cls, parts: Sequence[ImageCounts]) -> ImageCounts:
+        """Of a split whose images were dealt out in turn: image k of part r is image k * len(parts) + r of it."""
+        image = np.concatenate([one.image * len(parts) + rank for rank, one in enumerate(parts)])
+        order = np.argsort(image, kind="stable")
+        pair, pixels = (np.concatenate([getattr(one, name) for one in parts])[order] for name in ("pair", "pixels"))
+        return cls(sum(one.images for one in parts), parts[0].classes, image[order].astype(np.int32), pair, pixels)
 
     @classmethod
     def of(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> ImageCounts:
