@@ -60,7 +60,7 @@ class Leader(Ranks):
         super().__init__(0, size, device=device)
         if device == "cuda" and torch.cuda.device_count() < size:
             raise UsageError(f"the trial is to train on {size} GPUs, and torch finds {torch.cuda.device_count()} here")
-        self._fault: Exception | None = None
+        self._faults: list[Exception] = []
         self._ended = threading.Event()
         self._followers: list[_Follower] = []
         self._folder = Path(tempfile.mkdtemp(prefix="segsweep-ranks-"))
@@ -85,24 +85,28 @@ class Leader(Ranks):
         """See `Ranks.together`; no rank goes on after an error of any."""
         try:
             yield
-        except BaseException as error:
+        except Exception as error:
             if isinstance(error, RankDiedError):
                 self._ended.wait(SECONDS)  # why it ended is told a moment later
+            is_own = not self._faults
             self.close()
-            if self._fault is None or self._fault is error:
+            # A follower may end because another one did, which has more to say.
+            causes = [error] if is_own else sorted(self._faults, key=lambda one: isinstance(one, RankDiedError))
+            if causes[0] is error:
                 raise
-            raise self._fault from error
+            raise causes[0] from error
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """See `Ranks.close`; again does nothing."""
         atexit.unregister(self.close)
         followers, self._followers = self._followers, []
-        fault = self._fault
         for one in followers:
             one.end()
         for one in followers:
             one.wait()
-        self._fault = fault  # those that were told to end are none
         if followers and distributed.is_initialized():
             self._give_up_waiting()
             distributed.destroy_process_group()
@@ -110,7 +114,7 @@ class Leader(Ranks):
 
     def _follower_ended(self, fault: Exception) -> None:
         """Called in a thread."""
-        self._fault = self._fault or fault
+        self._faults.append(fault)
         self._ended.set()
         if self._followers:
             self._give_up_waiting()

@@ -23,8 +23,8 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]
 from trainables.errors import RankDiedError
 from trainables.losses.base import known_pixels
 
-TIMEOUT = timedelta(minutes=10)
-"""For which a rank waits for the others; longer than any of them computes between two sums."""
+TIMEOUT = timedelta(minutes=30)
+"""For which a rank waits for others that live; longer than any of them computes between two sums."""
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 

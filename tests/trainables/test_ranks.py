@@ -22,10 +22,11 @@ from trainables.errors import InfeasibleError, RankDiedError
 from trainables.execution import Execution, TrialData
 from trainables.followers import Leader
 from trainables.loader_processes import start_method, without_main
-from trainables.ranks import Ranks, with_shared_statistics
+from trainables.ranks import with_shared_statistics
 from trainables.trainable import SegmentationTrainable
 from trainables.trial import Trial
 
+from .. import leader
 from ..plugin import nothing_left_behind
 
 PLUGIN = '''
@@ -124,7 +125,7 @@ def curve(trial: Trial) -> dict[str, list[float]]:
     [
         FROZEN,
         {**FROZEN, "training.accumulate": 2, "training.clip_norm": 0.3, "training.ema": 0.9, "model.aux_weight": 0.4,
-         "augment.policy": "mix", "augment.cutmix.p": 1.0, "workers": 1},
+         "augment.policy": "mix", "augment.cutmix.p": 1.0},
         {"model.weights": "imagenet", "training.freeze": "backbone", "loss.name": "focal", "resize": "letterbox"},
         {**FROZEN, "resize": "crop", "training.loss_stride": 3, "optimizer.name": "sgd"},
     ],
@@ -203,45 +204,12 @@ def test_cost_of_a_trial_is_that_of_all_its_ranks_together(mini_data: TrialData)
     assert multiprocessing.active_children() == []
 
 
-def _number(built: Ranks) -> int:
-    return built.rank
-
-
-def _process(built: Ranks) -> tuple[int, list[str]]:
-    """The id of this process, and the addresses that it listens on."""
-    own = {os.readlink(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd") if one.isdecimal()
-           and os.path.islink(f"/proc/self/fd/{one}")}  # fmt: skip
-    found = []
-    for table in ("tcp", "tcp6"):
-        for line in Path("/proc/self/net", table).read_text().splitlines()[1:]:
-            _, local, _, state, *_, inode = line.split()[:10]
-            if state == "0A" and f"socket:[{inode}]" in own:
-                found.append(local.partition(":")[0])
-    return os.getpid(), found
-
-
-def _never(built: Ranks) -> None:
-    if built.rank == 1:
-        time.sleep(600)
-
-
-def _same(ranks: Ranks) -> Ranks:
-    return ranks
-
-
-def _lead(pipe: Any) -> None:
-    """A process that waits, as rank 0 of two."""
-    leader = Leader(2, "cpu", _same)
-    pipe.send(leader.everywhere(_process, leader))
-    leader.everywhere(_never, leader)
-
-
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="reads what Linux tells of sockets")
 def test_killed_first_rank_takes_the_others_with_it_and_none_listens_beyond_loopback() -> None:
     context: Any = multiprocessing.get_context(start_method())
     here, there = context.Pipe()
     with without_main():
-        process = context.Process(target=_lead, args=(there,))
+        process = context.Process(target=leader.lead, args=(there,))
         process.start()
     there.close()
     (_, first), (follower, second) = here.recv()
@@ -255,13 +223,13 @@ def test_killed_first_rank_takes_the_others_with_it_and_none_listens_beyond_loop
 
 
 def test_leader_calls_every_rank_and_ends_all(tmp_path: Path) -> None:
-    leader = Leader(3, "cpu", _same)
-    assert leader.everywhere(_number, leader) == [0, 1, 2]
+    first = Leader(3, "cpu", leader.same)
+    assert first.everywhere(leader.number, first) == [0, 1, 2]
     os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGSTOP)  # also one that does not listen
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainables.followers.SECONDS", 0.2)
-        leader.close()
-    leader.close()
+        first.close()
+    first.close()
     assert multiprocessing.active_children() == []
 
 
