@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import multiprocessing
 import os
 import queue
@@ -16,6 +17,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ from trainables.ranks import Ranks
 
 SECONDS = 10.0
 """For which rank 0 waits for a process that ends."""
+BUSY_SECONDS = 1.0
+"""For which a follower that is to end goes on with what it does."""
 T = TypeVar("T")
 
 
@@ -214,15 +218,17 @@ def follow(pipe: Connection, ranks: Ranks, folder: Path, build: Callable[..., An
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches rank 0 too, which ends this process
     keep_freed_memory()
-    orders: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]] = queue.SimpleQueue()
+    orders: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(pipe, orders), daemon=True).start()
     try:
         pipe.send(_Answer("started"))
         ranks.join(folder)
         built = build(ranks=ranks)
-        while True:
-            function, arguments = orders.get()
+        while (order := orders.get()) is not None:
+            function, arguments = order
             pipe.send(_Answer(function(built, *arguments)))
+        del built
+        gc.collect()  # processes that loaded images end, too
     except BaseException as error:
         with contextlib.suppress(OSError):
             pipe.send(_as_sent(error, ranks.rank))
@@ -234,6 +240,8 @@ def _read(pipe: Connection, orders: queue.SimpleQueue[Any]) -> None:
     with contextlib.suppress(EOFError, OSError):
         while (order := pipe.recv()) is not None:
             orders.put(order)
+    orders.put(None)
+    time.sleep(BUSY_SECONDS)
     _leave()
 
 
