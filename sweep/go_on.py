@@ -14,12 +14,13 @@ from rich.markup import escape
 from sweep.again import space_fault, splits_fault
 from sweep.config import CHANGEABLE, GoOnConfig
 from sweep.flags import AUTO
+from sweep.journal import JOURNAL_FILE, Journal
 from sweep.manifest import SweepManifest
 from sweep.objectives import recorded_objective
 from sweep.ray_folder import place_for_ray
 from sweep.resources import Machines, available, plan_execution, plan_resources
-from sweep.session import Options, Session, open_journal, trial_data, with_settings
-from sweep.verify import open_data, open_run, version_changes
+from sweep.session import Options, Session
+from sweep.verify import open_data, open_run, trial_data, version_changes
 from trainables import commands, plugins
 from trainables.config import parse_value
 from trainables.data import SegmentationData
@@ -52,8 +53,8 @@ def go_on(
     run_dir = config.runs_dir / config.name if config.name else _latest_run(config.runs_dir)
     written = open_run(run_dir)
     own = plugins.load_recorded(written.plugins, config.plugins, run=run_dir)
-    with open_journal(run_dir) as journal:
-        manifest = with_settings(written, journal)
+    with Journal(run_dir / JOURNAL_FILE) as journal:
+        manifest = written.as_of(journal.events, journal.path)
         _refuse_what_cannot_run(manifest, run_dir)
         _refuse_what_cannot_change(config, manifest, run_dir)
         with console.status("comparing the data with what the sweep began with"):
@@ -91,7 +92,7 @@ def go_on(
             trials = manifest.budget.trials + config.extend
             written = dataclasses.replace(written, budget=dataclasses.replace(written.budget, trials=trials))
             extended = written
-        manifest = with_settings(written, journal)
+        manifest = written.as_of(journal.events, journal.path)
         options = Options(config.address, config.copy_data, config.dashboard, config.report, config.pictures)
         seen = trial_data(run_dir, data, manifest)
         session = Session(

@@ -18,9 +18,8 @@ from sweep.manifest import SweepManifest
 from sweep.objectives import recorded_objectives
 from sweep.refitted import PROVENANCE
 from sweep.refitting import Refit
-from sweep.session import trial_data
 from sweep.trials import TrialTable, TrialView
-from sweep.verify import open_data, open_run
+from sweep.verify import open_data, open_run, trial_data
 from trainables import plugins
 from trainables.data.flags import add_run_flags
 from trainables.errors import UsageError

@@ -22,9 +22,8 @@ from rich.table import Table
 from sweep.journal import JOURNAL_FILE, read_events
 from sweep.manifest import SweepManifest
 from sweep.objectives import Objective, recorded_objectives
-from sweep.session import trial_data
 from sweep.trials import TrialTable, TrialView
-from sweep.verify import open_data, open_run, version_changes
+from sweep.verify import open_data, open_run, trial_data, version_changes
 from trainables import plugins
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig

@@ -3,52 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from sweep import answer, progress
-from sweep.candidate import chief_keys
+from sweep.answering import say_answer
+from sweep.concluding import conclude
 from sweep.conductor import Conductor
-from sweep.deciding import decide
 from sweep.decoding import build_cache
 from sweep.ended_early import end_halted, halted_text, say_interrupted, signals_as_interrupts
-from sweep.floor import why_dead
 from sweep.heartbeat import heartbeat, spent_seconds
-from sweep.journal import JOURNAL_FILE, Journal
-from sweep.latencies import latency_of, of_model, unsteady_text
+from sweep.journal import Journal
+from sweep.latencies import of_model
+from sweep.local_ray import LocalRay
 from sweep.manifest import SweepManifest
-from sweep.objectives import SplitObjective, recorded_objective, recorded_objectives
-from sweep.pareto import last_trade_off
-from sweep.phases.confirm import confirming
+from sweep.objectives import recorded_objectives
 from sweep.publishing import publish_labels
 from sweep.ray_view import show_ray
-from sweep.refitted import BY_ERROR, last_refit, refit_text
 from sweep.refitting import refit_winner
 from sweep.reporting import report_on_val
 from sweep.resources import Machines
 from sweep.shipping import shipped_code
 from sweep.tracking import Followers, TrackedSweep
 from sweep.tracking.base import chosen
-from sweep.trials import TrialTable, TrialView
-from sweep.trials_csv import TRIALS_FILE
-from sweep.verdict import Confirmed, Verdict, current_ablation, last_verdict, why_unconfirmed
 from sweep.views import Views
 from trainables import commands
-from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_val_counts
-from trainables.data.cache.decoded import class_pixels
-from trainables.data.splits.frozen import load_split
-from trainables.data.splits.openings import openings_seen
 from trainables.errors import MachineError, SegsweepError
 from trainables.execution import TrialData
-from trainables.labels import BEST
-from trainables.metrics import Collected, sampling_units
-from trainables.paths import within
 from trainables.run_folder import REPORT_FILE, report_folder
+
+if TYPE_CHECKING:
+    from sweep.ray_session import RaySession
 
 
 @dataclass(frozen=True)
@@ -83,6 +72,7 @@ class Session:
         options: Of this command.
         console: Where to say things.
         started: When the command started, on the monotonic clock.
+        ray: Of this machine, started or not; unused on a cluster.
         extended: What the manifest becomes when Ray has started, where this command asks for more trials: one that
             fails before can be typed again.
         warnings: To be shown when there is room.
@@ -98,6 +88,7 @@ class Session:
     options: Options
     console: Console
     started: float = field(default_factory=time.monotonic)
+    ray: LocalRay | None = None
     extended: SweepManifest | None = None
     warnings: list[str] = field(default_factory=list)
     trackers: Followers | None = None
@@ -119,7 +110,7 @@ class Session:
             self.console.print("every trial of this sweep has ended; --extend N tries more")
             self._write_views(conductor)
             publish_labels(self.run_dir, self.manifest, conductor, warn=self._warn)
-            self._conclude(conductor)
+            conclude(self.run_dir, self.manifest, conductor)
             if self._refit(conductor):
                 return self._interrupted()
             there = (report_folder(self.run_dir, "val") / REPORT_FILE).is_file() and self._was_closed()
@@ -142,7 +133,7 @@ class Session:
         if stopped_by is not None:
             return self._interrupted()
         publish_labels(self.run_dir, self.manifest, conductor, warn=self._warn)
-        self._conclude(conductor)
+        conclude(self.run_dir, self.manifest, conductor)
         if self._refit(conductor):
             return self._interrupted()
         reported = not conductor.labels() or self._report()
@@ -189,7 +180,6 @@ class Session:
 
     def _search(self, conductor: Conductor) -> str | None:
         """Runs Ray until the conductor has no more; returns the signal that ended it early."""
-        from sweep.ray_session import ray_session
         from sweep.tuner import Halted, Interrupted, run_trials
 
         resources, execution = self.manifest.resources, self.manifest.execution
@@ -200,15 +190,8 @@ class Session:
                 build_cache(self.data, self.manifest, self.console)
             with ExitStack() as stack:
                 local = self.options.address is None
-                session = ray_session(
-                    address=self.options.address,
-                    dashboard=self.options.dashboard,
-                    machines=self.machines,
-                    on_stuck=self._end_stuck,
-                    runtime_env=None if local else stack.enter_context(shipped_code()),
-                )
                 with self.console.status("starting Ray" if local else "joining the cluster"):
-                    ray = stack.enter_context(session)
+                    ray = self._local_ray(stack) if local else self._joined_ray(stack)
                 show_ray(self.console, url=ray.url, protected=ray.protected, token=ray.token, local=local)
                 self.journal.append("ray", dashboard=ray.url)
                 cluster = None
@@ -255,6 +238,26 @@ class Session:
         views.write()
         return stopped_by
 
+    def _local_ray(self, stack: ExitStack) -> RaySession:
+        """Ray on this machine, which ends with the stack."""
+        local = self.ray or LocalRay(self.machines, self.options.dashboard)
+        local.on_stuck = self._end_stuck
+        stack.callback(local.end)
+        return local.start()
+
+    def _joined_ray(self, stack: ExitStack) -> RaySession:
+        """Ray of a cluster, which is left with the stack."""
+        from sweep.ray_session import ray_session
+
+        session = ray_session(
+            address=self.options.address,
+            dashboard=self.options.dashboard,
+            machines=self.machines,
+            on_stuck=self._end_stuck,
+            runtime_env=stack.enter_context(shipped_code()),
+        )
+        return stack.enter_context(session)
+
     def write_extension(self) -> None:
         """Writes down that there are more trials to try, if this command asks for some."""
         if self.extended is not None:
@@ -291,122 +294,8 @@ class Session:
     def _write_views(self, conductor: Conductor) -> None:
         Views(conductor, self.run_dir, self.manifest.gpus_of).write()
 
-    def _conclude(self, conductor: Conductor) -> None:
-        """Writes down what fresh seeds showed on val, where there are any."""
-        choice, objective = confirming(self.journal.events), recorded_objective(self.manifest)
-        if self._has_lost_checkpoints(conductor):  # what was concluded with them stays
-            return
-        if choice is not None or conductor.gives_seeds:
-            chosen_from = int(choice["chosen_from"]) if choice is not None else None
-            found = conductor.confirmed()
-            looks = conductor.looks(found)
-            conductor.on_verdict(self._decide(found, objective, chosen_from=chosen_from, looks=looks))
-        if choice is not None:
-            picked = (int(choice["chosen_from"]), len(choice["trials"]) - 1)
-            conductor.on_ablation(self._decide(conductor.ablated(), objective, picked=picked))
-        conductor.on_trade_off(conductor.trade_off())
-
-    def _has_lost_checkpoints(self, conductor: Conductor) -> bool:
-        """Whether a conclusion was drawn before of which a checkpoint is gone now."""
-        trials = {trial for one in (*conductor.confirmed(), *conductor.ablated()) for trial in one.trials}
-        told = last_verdict(self.journal.events) or last_verdict(self.journal.events, "ablation")
-        known = {trial for one in told.configurations for trial in one.trials} if told is not None else set()
-        return any(latest_checkpoint(within(self.run_dir, CHECKPOINTS, trial)) is None for trial in trials & known)
-
-    def _decide(self, configurations: Sequence[Confirmed], objective: SplitObjective, **design: Any) -> Verdict | None:
-        if not configurations:
-            return None
-
-        def collected(trial_id: str) -> Collected | None:
-            checkpoint = latest_checkpoint(within(self.run_dir, CHECKPOINTS, trial_id))
-            counts = None if checkpoint is None else read_val_counts(checkpoint)
-            return None if counts is None else counts.collected()
-
-        units = sampling_units(load_split(self.run_dir, "val").groups)
-        asked = {"chosen_from": None, **design}
-        return decide(configurations, objective, split="val", collected=collected, units=units, **asked)
-
     def _answer(self, conductor: Conductor, *, reported: bool) -> int:
-        labels = conductor.labels()
-        failed = [trial for trial in conductor.table.trials.values() if trial.state == "failed"]
-        if BEST not in labels:
-            reasons = sorted({trial.reason for trial in conductor.table.trials.values() if trial.reason})
-            told = "\n".join(f"  {reason}" for reason in reasons)
-            raise SegsweepError(
-                f"no trial reached its full budget:\n{told}\nsee {self.run_dir / 'logs'} and "
-                f"{self.run_dir / TRIALS_FILE}"
-            )
-        answer.show_answer(
-            self.console,
-            labels,
-            seeds=conductor.table.seeds(labels[BEST], conductor.objective),
-            candidates=conductor.table.candidates(conductor.objective),
-            chief=chief_keys(self.manifest.space),
-            verdict=last_verdict(self.journal.events),
-            trade_off=last_trade_off(self.journal.events, conductor.objectives),
-            further=conductor.objectives[1:],
-            unsteady=self._unsteady(conductor),
-            ablation=current_ablation(self.journal.events),
-            unconfirmed=why_unconfirmed(self.journal.events),
-            dead=self._dead(labels, conductor.table, recorded_objective(self.manifest)),
-            objective=conductor.objective,
-            run_dir=self.run_dir,
-            openings=openings_seen(self.run_dir, self.manifest.data.splits.test.hash),
-            failed=len(failed),
-            refit=refit_text(self.journal.events, labels[BEST].trial_id, self.run_dir),
-        )
-        refit_failed = (last_refit(self.journal.events, labels[BEST].trial_id) or {}).get("by") == BY_ERROR
-        return 0 if reported and not failed and not refit_failed else 1
-
-    def _unsteady(self, conductor: Conductor) -> str:
-        """Which times per image that the trade-off tells of are not to be relied on."""
-        trade_off, trials = conductor.trade_off(), conductor.table.trials
-        points = trade_off.in_set if trade_off is not None else []
-        told = [latency_of(self.manifest.latencies, trials[point.trial_id].config) for point in points]
-        return unsteady_text(one for one in self.manifest.latencies if one in told)
-
-    def _dead(self, labels: Mapping[str, TrialView], table: TrialTable, objective: SplitObjective) -> dict[str, str]:
-        """Why each label that learnt nothing did not, by label."""
-        data = self.data
-        train, val = (class_pixels(data.data, ids) for ids in (data.train, data.val))
-        reasons = {
-            label: why_dead(
-                trial.metrics,
-                losses=table.losses(trial),
-                objective=objective,
-                classes=[info.name for info in data.data.classes],
-                train_pixels=train,
-                val_pixels=val,
-            )
-            for label, trial in labels.items()
-        }
-        return {label: reason for label, reason in reasons.items() if reason}
+        return say_answer(self.run_dir, self.manifest, self.data, conductor, self.console, reported=reported)
 
     def _interrupted(self) -> int:
         return say_interrupted(self.console, self.run_dir, flush=self.trackers.close if self.trackers else None)
-
-
-@contextmanager
-def open_journal(run_dir: Path) -> Iterator[Journal]:
-    """The journal of a run, locked by this process.
-
-    Raises:
-        DataError: If it was altered, or another process has it open.
-    """
-    with Journal(run_dir / JOURNAL_FILE) as journal:
-        yield journal
-
-
-def trial_data(run_dir: Path, data: Any, manifest: SweepManifest) -> TrialData:
-    """What trials may see of a data set: the frozen train and val splits, never test."""
-    reported = tuple(objective.key for objective in recorded_objectives(manifest))
-    return TrialData(data, load_split(run_dir, "train").ids, load_split(run_dir, "val").ids, reported)
-
-
-def with_settings(manifest: SweepManifest, journal: Journal) -> SweepManifest:
-    """A manifest as it holds now: with the settings that were changed, in the order of the journal.
-
-    Raises:
-        DataError: If one cannot hold.
-    """
-    return manifest.as_of(journal.of("settings"), journal.path)

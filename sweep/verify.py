@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sweep.journal import JOURNAL_FILE, Event, read_events
 from sweep.manifest import DataRecord, SplitRecord, SplitRecords, SweepManifest
+from sweep.objectives import recorded_objectives
 from sweep.versions import package_versions
 from trainables.checkpoint import MODEL_FILE, MODEL_FILES, TRIAL_FILE, file_sha256
 from trainables.data.base import DATASETS, SegmentationData, file_ids
@@ -20,6 +21,7 @@ from trainables.data.cache.scan import scan
 from trainables.data.reading.stored import is_transparent
 from trainables.data.splits.frozen import TEST_SPLIT_FILE, Split, load_split, load_test_split, split_hash
 from trainables.errors import DataError, SegsweepError
+from trainables.execution import TrialData
 from trainables.limits import check_texts
 from trainables.paths import refuse_links, within
 from trainables.run_folder import BEST_MODELS
@@ -74,6 +76,12 @@ def open_data(run_dir: Path, manifest: SweepManifest, *, root: Path | None = Non
             + "\nrestore it as it was (a copy elsewhere: --data-root DIR), or start a new sweep on the data as it is"
         )
     return data
+
+
+def trial_data(run_dir: Path, data: SegmentationData, manifest: SweepManifest) -> TrialData:
+    """What trials of a run may see of its data set: the frozen train and val splits, never test."""
+    reported = tuple(objective.key for objective in recorded_objectives(manifest))
+    return TrialData(data, load_split(run_dir, "train").ids, load_split(run_dir, "val").ids, reported)
 
 
 def load_run_split(run_dir: Path, name: str) -> Split:

@@ -1,7 +1,7 @@
 """Runs a function in a copy of this process, so that what it loads takes memory and time there and not here.
 
 The driver of a sweep checks its augmentations and weights before it starts, which needs torch, torchvision and
-Albumentations: half a GiB that it would hold until its last trial.
+Albumentations: half a GiB that it would hold until its last trial. A report draws its figures while it writes the rest.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from trainables.errors import SegsweepError, remade
 class Forked:
     """A function that runs in a copy of this process, while this one does something else.
 
-    Where torch is loaded already, or the system is not Linux, nothing is gained or it is not safe: the function runs
-    here, when its result is asked for.
+    Where the system is not Linux, or torch is loaded that the function needs, it is not safe: the function runs here,
+    when its result is asked for.
 
     Args:
         function: Takes nothing and returns JSON primitives, lists or dicts. It must not print.
+        uses_torch: Whether it computes with torch, whose threads a copy does not have.
     """
 
-    def __init__(self, function: Callable[[], Any]) -> None:
+    def __init__(self, function: Callable[[], Any], *, uses_torch: bool = True) -> None:
         self._function = function
         self._child = 0
-        if sys.platform == "linux" and "torch" not in sys.modules:
+        if sys.platform == "linux" and not (uses_torch and "torch" in sys.modules):
             self._start()
 
     def _start(self) -> None:
@@ -73,7 +74,7 @@ class Forked:
         child, self._child = self._child, 0
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if not told:
-            raise RuntimeError(f"a process that checks this sweep ended with {status} (killed for memory?)")
+            raise RuntimeError(f"a copy of this process ended with {status} (killed for memory?)")
         answer = json.loads(told)
         if "error" not in answer:
             return answer["result"]

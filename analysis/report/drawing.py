@@ -29,6 +29,7 @@ from analysis.fonts import fonts_for, told_missing
 from analysis.measured import Measured
 from analysis.report.parts import FailedPart, Parts, forget
 from trainables.files import write_atomically
+from trainables.forked import Forked
 from trainables.registry import Registry
 
 WIDTH = 9.6
@@ -109,13 +110,65 @@ def save_figures(
     more = [family for family, _ in fonts_for(results.names)]
     style, boxes = {**_STYLE, "font.family": ["sans-serif", *more]}, set[str]()
     for name in names:
-        made = parts.make(f"figure {name}", partial(_save_figure, results, name, folder, style, boxes))
+        made = parts.make(_part(name), partial(_save_figure, results, name, folder, style, boxes))
         if not isinstance(made, SavedFigure):
             forget(folder, name, SUFFIXES)
         if made is not None:
             saved[name] = made
     parts.warn(told_missing(boxes))
     return saved
+
+
+class Figures:
+    """`save_figures` of all figures in a copy of this process, while this one makes other parts.
+
+    Args:
+        results: What is drawn.
+        folder: Where the files go.
+        report: Of the report, as `Parts` takes it.
+        place: As `Parts` takes it.
+    """
+
+    def __init__(self, results: Measured, folder: Path, report: Path, place: Path) -> None:
+        def draw() -> dict[str, Any]:
+            own = Parts(report, place, begins=False)
+            saved = self._draw(own)
+            made = {name: one for name, one in saved.items() if isinstance(one, SavedFigure)}
+            told = {name: [one.caption, str(one.svg), str(one.path)] for name, one in made.items()}
+            return {"order": list(saved), "made": told, "parts": own.as_json()}
+
+        self._draw: Callable[[Parts], dict[str, SavedFigure | FailedPart]] = lambda parts: save_figures(
+            results, folder, parts
+        )
+        self._copy = Forked(draw, uses_torch=False)
+
+    def result(self, parts: Parts) -> dict[str, SavedFigure | FailedPart]:
+        """Waits for the figures, as `save_figures` returns them; `parts` keeps what happened to them."""
+        try:
+            told = self._copy.result()
+        except RuntimeError:  # it was killed: there was too little memory for two, say
+            return self._draw(parts)
+        parts.add(told["parts"])
+        failed = {one.what: one for one in parts.failed}
+        saved: dict[str, SavedFigure | FailedPart] = {}
+        for name in told["order"]:
+            if name in told["made"]:
+                caption, svg, path = told["made"][name]
+                saved[name] = SavedFigure(name, caption, Markup(svg), Path(path))
+            else:
+                saved[name] = failed[_part(name)]
+        return saved
+
+    def __enter__(self) -> Figures:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._copy.__exit__(*exception)
+
+
+def _part(name: str) -> str:
+    """A figure as a part of the report."""
+    return f"figure {name}"
 
 
 def _save_figure(

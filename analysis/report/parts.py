@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trainables.files import write_atomically
 from trainables.redact import redacted
@@ -37,15 +37,28 @@ class Parts:
     Args:
         folder: The report's; tracebacks go to `report.log` there, which is absent where nothing failed.
         place: Where that folder's files will be moved, if they will; messages speak of the log there.
+        begins: Whether the report begins with these parts: the log of an earlier one is removed.
     """
 
-    def __init__(self, folder: Path, place: Path | None = None) -> None:
+    def __init__(self, folder: Path, place: Path | None = None, *, begins: bool = True) -> None:
         self.failed: list[FailedPart] = []
         self.warnings: list[str] = []
         self._log = folder / LOG_FILE
         self._told_log = (place or folder) / LOG_FILE
         self._tracebacks = ""
-        self._log.unlink(missing_ok=True)
+        if begins:
+            self._log.unlink(missing_ok=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """What was kept, in JSON's types, for `add`."""
+        failed = [{"what": one.what, "error": one.error} for one in self.failed]
+        return {"failed": failed, "warnings": self.warnings, "tracebacks": self._tracebacks}
+
+    def add(self, told: Mapping[str, Any]) -> None:
+        """Keeps what the parts of another process came to, as its `as_json` tells."""
+        self.failed += [FailedPart(one["what"], one["error"], self._told_log) for one in told["failed"]]
+        self.warnings += told["warnings"]
+        self._log_tracebacks(told["tracebacks"])
 
     def warn(self, text: str) -> None:
         """Keeps something that the reader should know of how the report was made; nothing where the text is empty."""
@@ -62,11 +75,15 @@ class Parts:
         try:
             return function()
         except Exception as error:
-            self._tracebacks += redacted(f"{what}\n{traceback.format_exc()}\n")
-            write_atomically(self._log, self._tracebacks.encode())
+            self._log_tracebacks(redacted(f"{what}\n{traceback.format_exc()}\n"))
             failed = FailedPart(what, redacted("".join(traceback.format_exception_only(error)).strip()), self._told_log)
             self.failed.append(failed)
             return failed
+
+    def _log_tracebacks(self, text: str) -> None:
+        if text:
+            self._tracebacks += text
+            write_atomically(self._log, self._tracebacks.encode())
 
 
 def forget(folder: Path, name: str, suffixes: Iterable[str]) -> None:

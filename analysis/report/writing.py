@@ -10,7 +10,7 @@ from typing import Literal
 from analysis.kept import OnStep
 from analysis.next_sweep.space_file import next_command, space_text
 from analysis.report.draft import Draft
-from analysis.report.drawing import FIGURES, FIGURES_FOLDER, SUFFIXES, save_figures
+from analysis.report.drawing import FIGURES, FIGURES_FOLDER, SUFFIXES, Figures
 from analysis.report.gallery import EMBEDDING_BUDGET, FOLDER, Gallery, build_gallery
 from analysis.report.methods import FILE as METHODS_FILE
 from analysis.report.methods import methods_text
@@ -71,37 +71,38 @@ def write_report(
         parts = Parts(folder, place)
         for name in (TABLES_FOLDER, FIGURES_FOLDER):
             within(place, name)
-        write_tables(results, folder / TABLES_FOLDER, parts)
         step("figures", 0, 1)
-        figures = save_figures(results, folder / FIGURES_FOLDER, parts)
-        step("figures", 1, 1)
-        gallery = parts.make(
-            "failure pictures",
-            lambda: build_gallery(
-                results,
-                data,
-                folder,
-                limit=pictures,
-                budget=budget,
-                before=before[FOLDER],
-                later=place,
-                advance=lambda done, total: step("pictures", done, total),
-            ),
-        )
-        saved: int | FailedPart = 0
-        if predictions:
-            saved = parts.make(
-                "saved predictions",
-                lambda: save_predictions(
+        with Figures(results, folder / FIGURES_FOLDER, folder, place) as drawn:
+            write_tables(results, folder / TABLES_FOLDER, parts)
+            gallery = parts.make(
+                "failure pictures",
+                lambda: build_gallery(
                     results,
                     data,
                     folder,
-                    positions=predictions == "positions",
-                    before=before[PREDICTIONS_FOLDER],
+                    limit=pictures,
+                    budget=budget,
+                    before=before[FOLDER],
                     later=place,
-                    advance=lambda done, total: step("predictions", done, total),
+                    advance=lambda done, total: step("pictures", done, total),
                 ),
             )
+            saved: int | FailedPart = 0
+            if predictions:
+                saved = parts.make(
+                    "saved predictions",
+                    lambda: save_predictions(
+                        results,
+                        data,
+                        folder,
+                        positions=predictions == "positions",
+                        before=before[PREDICTIONS_FOLDER],
+                        later=place,
+                        advance=lambda done, total: step("predictions", done, total),
+                    ),
+                )
+            figures = drawn.result(parts)
+        step("figures", 1, 1)
         methods = parts.make("methods", lambda: methods_text(results))
         if isinstance(methods, str):
             write_atomically(folder / METHODS_FILE, (textwrap.fill(methods, 100) + "\n").encode())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from search_spaces import SPACES, SearchSpace
+from sweep import asked_budget
 from sweep.conductor import Conductor
 from sweep.forecast import TOLERANCE, TRIAL_SECONDS, WORKER_SECONDS
 from sweep.journal import Journal
@@ -258,11 +259,9 @@ def test_without_a_plan_the_budget_is_that_of_the_search(tmp_path: Path) -> None
 def test_trials_that_may_not_fit_into_the_memory_are_warned_of(
     monkeypatch: pytest.MonkeyPatch, gib: float, gpus: float, told: str
 ) -> None:
-    from sweep import start
-
-    monkeypatch.setattr(start, "memory_bytes", lambda: 6 * 2**30)
+    monkeypatch.setattr(asked_budget, "memory_bytes", lambda: 6 * 2**30)
     plan = dataclasses.replace(make_plan(setting(slots=4), Asked(5, 5, None)), memory_bytes=int(4 * gib * 2**30))
-    warning = start.memory_warning(plan, Resources(1.0, gpus, 4))
+    warning = asked_budget.memory_warning(plan, Resources(1.0, gpus, 4))
     assert told in warning and bool(warning) == bool(told)
 
 

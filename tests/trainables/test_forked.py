@@ -53,6 +53,6 @@ def test_copy_answers_raises_dies_and_is_ended() -> None:
         "WeightsError gone",
         "DataError x/../y",
         "RuntimeError ValueError: v",
-        "a process that checks this sweep ended with -9 (killed for memory?)",
+        "a copy of this process ended with -9 (killed for memory?)",
         "no process is left",
     ], done.stderr

@@ -1,4 +1,6 @@
+import os
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 from analysis.colours import THEME, series
+from analysis.report import drawing
 from analysis.report.drawing import FIGURES, save_figures
 from analysis.report.parts import Parts
 from analysis.report.sections.classes import draw_confusion, draw_per_class
@@ -173,10 +176,35 @@ def test_labels_of_one_trial_are_drawn_once_under_both_names(results) -> None:
 
 def test_a_figure_of_an_earlier_report_does_not_linger(results, tmp_path: Path) -> None:
     parts = Parts(tmp_path)
-    save_figures(results, tmp_path, parts)
+    save_figures(results, tmp_path, parts, ["causes"])
     assert (tmp_path / "causes.png").exists() and (tmp_path / "causes.svg").exists()
-    save_figures(replace(results, failures=results.failures.iloc[:0]), tmp_path, parts)
+    save_figures(replace(results, failures=results.failures.iloc[:0]), tmp_path, parts, ["causes"])
     assert not (tmp_path / "causes.png").exists() and not (tmp_path / "causes.svg").exists()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_figures_of_a_copy_are_those_of_this_process(
+    results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    here = os.getpid()
+
+    def fails(results):
+        if killed and os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError("no data")
+
+    names = ["standings", "thresholds", "broken"]
+    monkeypatch.setattr(drawing, "FIGURES", {**{name: FIGURES.get(name) for name in names[:2]}, "broken": fails})
+    monkeypatch.setattr(drawing.save_figures, "__defaults__", (names,))
+    parts, alone = Parts(tmp_path / "copy"), Parts(tmp_path / "here")
+    with drawing.Figures(results, tmp_path / "copy" / "figures", tmp_path / "copy", tmp_path / "copy") as drawn:
+        found = drawn.result(parts)
+    expected = save_figures(results, tmp_path / "here" / "figures", alone, names)
+    assert list(found) == names and [part.error for part in parts.failed] == ["ValueError: no data"]
+    for name in names[:2]:
+        assert found[name].svg == expected[name].svg and found[name].caption == expected[name].caption
+        assert found[name].path.read_bytes() == expected[name].path.read_bytes()
+    assert found["broken"] is parts.failed[0]
 
 
 def test_labels_without_an_interval_have_no_bar(results) -> None:

@@ -2,12 +2,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report.latex import LINES, WIDTH_PT
+from analysis.report.latex import LINES, WIDTH_PT, _Column, _tabular
 from analysis.report.tables import LONG_TABLES, TABLES, readable, to_latex
 
 from ..synthetic_run import make_results
@@ -41,6 +42,21 @@ def test_every_cell_is_in_a_panel_and_nothing_is_unescaped(tmp_path: Path, name:
     special = re.compile(r"\\textbackslash\{\}|\\textless\{\}|\\textgreater\{\}|\\textasciitilde\{\}|[\\<>~{}]")
     found = [special.sub("", cell) for rows in panels for row in rows[:1] for cell in row]
     assert {special.sub("", cell) for cell in shown} == set(found)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+@pytest.mark.parametrize("long", [{}, {"longtable": True, "caption": "Of all", "label": "tab:all"}])
+def test_a_panel_is_what_pandas_writes(rows: int, long: dict[str, Any]) -> None:
+    columns = [
+        _Column("name", tuple(f"row {number}" for number in range(rows)), "l", 40.0, 1, (1,) * rows),
+        _Column(
+            r"\shortstack[r]{mean\\IoU}", tuple(f"0.{number}" for number in range(rows)), "r", 30.0, 2, (1,) * rows
+        ),
+    ]
+    frame = pd.DataFrame({place: list(column.cells) for place, column in enumerate(columns)}, dtype=object)
+    heads = [column.head.replace("{", "{{").replace("}", "}}") for column in columns]
+    text = frame.to_latex(index=False, escape=False, header=heads, column_format="lr", **long)
+    assert _tabular(columns, **long) == text.replace(r"\multicolumn{0}", r"\multicolumn{2}")
 
 
 def test_special_characters() -> None:
