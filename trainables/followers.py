@@ -145,13 +145,14 @@ class _Follower:
         context: Any = multiprocessing.get_context(start_method("trainables.trial"))
         self._rank = ranks.rank
         self._pipe, others = context.Pipe()
-        self._process = context.Process(target=follow, args=(others, ranks, folder, build))
+        name = f"rank {ranks.rank}"
+        self._process = context.Process(target=follow, name=name, args=(others, ranks, folder, build))
         with without_main():
             self._process.start()
         others.close()
         self._told: queue.SimpleQueue[_Answer | Exception] = queue.SimpleQueue()
         self._on_end = on_end
-        self._listener = threading.Thread(target=self._listen, name=f"rank {self._rank}", daemon=True)
+        self._listener = threading.Thread(target=self._listen, name=name, daemon=True)
         self._listener.start()
 
     def order(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -105,8 +105,12 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def make(data: TrialData, ranks: int, workers: int = 0, **flat: Any) -> Trial:
-    return Trial(TrialConfig.from_flat({**BASE, **flat}), data, execution=Execution(ranks=ranks, workers=workers))
+def make(data: TrialData, ranks: int, **flat: Any) -> Trial:
+    return Trial(TrialConfig.from_flat({**BASE, **flat}), data, execution=Execution(ranks=ranks))
+
+
+def followers_left() -> list[str]:
+    return [child.name for child in multiprocessing.active_children() if child.name.startswith("rank ")]
 
 
 def trained(data: TrialData, ranks: int, **flat: Any) -> Trial:
@@ -136,7 +140,7 @@ def test_two_ranks_train_the_curve_of_one(mini_data: TrialData, flat: dict[str, 
     for key, values in curve(one).items():
         assert curve(two)[key] == pytest.approx(values, rel=1e-4, abs=1e-3 if key.startswith("val/") else 0), key
     for key, tensor in one.model.state_dict().items():
-        torch.testing.assert_close(two.model.state_dict()[key], tensor, rtol=1e-3, atol=1e-5, msg=key)
+        torch.testing.assert_close(two.model.state_dict()[key], tensor, rtol=1e-3, atol=1e-4, msg=key)
     assert one.val_counts is not None and two.val_counts is not None
     first, second = (found.collected().confusions for found in (one.val_counts, two.val_counts))
     assert first.shape == second.shape and (first.sum((1, 2)) == second.sum((1, 2))).all()
@@ -186,13 +190,13 @@ def test_what_ends_another_rank_ends_the_trial_as_it_would_in_one_process(
     else:
         with pytest.raises(RankDiedError, match=told):
             trainable.step()
-    assert time.monotonic() - began < 10 and multiprocessing.active_children() == []
+    assert time.monotonic() - began < 30 and followers_left() == []
 
 
 def test_batch_without_an_image_for_each_rank_is_infeasible_and_leaves_no_process(mini_data: TrialData) -> None:
     with pytest.raises(InfeasibleError, match="a batch of 1 has no image for each of 2 GPUs"):
         make(mini_data, 2, batch_size=1)
-    assert multiprocessing.active_children() == []
+    assert followers_left() == []
 
 
 def test_cost_of_a_trial_is_that_of_all_its_ranks_together(mini_data: TrialData) -> None:
@@ -201,7 +205,7 @@ def test_cost_of_a_trial_is_that_of_all_its_ranks_together(mini_data: TrialData)
         patch.setattr("trainables.cost.SECONDS", 0.05)
         cost = measure(config, mini_data, Execution(ranks=2))
     assert cost.train_seconds > 0 and cost.val_seconds > 0 and cost.memory_bytes > 2**24
-    assert multiprocessing.active_children() == []
+    assert followers_left() == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="reads what Linux tells of sockets")
@@ -216,21 +220,22 @@ def test_killed_first_rank_takes_the_others_with_it_and_none_listens_beyond_loop
     assert first and second and set(first + second) <= {"0100007F", "0000000000000000FFFF00000100007F"}
     process.kill()
     process.join()
-    gone = time.monotonic() + 10
+    gone = time.monotonic() + 20
     while Path(f"/proc/{follower}").exists() and time.monotonic() < gone:
         time.sleep(0.05)
     assert not Path(f"/proc/{follower}").exists()
 
 
-def test_leader_calls_every_rank_and_ends_all(tmp_path: Path) -> None:
+def test_leader_calls_every_rank_and_ends_all() -> None:
     first = Leader(3, "cpu", leader.same)
-    assert first.everywhere(leader.number, first) == [0, 1, 2]
-    os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGSTOP)  # also one that does not listen
+    assert first.everywhere(leader.number, first) == [0, 1, 2] and sorted(followers_left()) == ["rank 1", "rank 2"]
+    deaf = next(child for child in multiprocessing.active_children() if child.name == "rank 2")
+    os.kill(deaf.pid or 0, signal.SIGSTOP)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainables.followers.SECONDS", 0.2)
         first.close()
     first.close()
-    assert multiprocessing.active_children() == []
+    assert followers_left() == []
 
 
 def test_synchronised_norms_keep_weights_names_and_activations() -> None:
