@@ -21,8 +21,8 @@ def number(ranks: Ranks) -> int:
     return ranks.rank
 
 
-def listening(ranks: Ranks) -> tuple[int, list[str]]:
-    """The id of this process, and the addresses (hexadecimal, as Linux tells them) that it listens on."""
+def listening(ranks: Ranks) -> tuple[int, list[str], list[str]]:
+    """The id of this process, the addresses (hexadecimal, as Linux tells them) that it listens on, and its settings."""
     links = [f"/proc/self/fd/{one}" for one in os.listdir("/proc/self/fd")]
     own = {os.readlink(link) for link in links if os.path.islink(link)}
     found = []
@@ -31,7 +31,8 @@ def listening(ranks: Ranks) -> tuple[int, list[str]]:
             _, local, _, state, *_, inode = line.split()[:10]
             if state == "0A" and f"socket:[{inode}]" in own:
                 found.append(local.partition(":")[0])
-    return os.getpid(), found
+    settings = [os.environ.get(name, "") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")]
+    return os.getpid(), found, settings
 
 
 def never(ranks: Ranks) -> None:

@@ -216,8 +216,9 @@ def test_killed_first_rank_takes_the_others_with_it_and_none_listens_beyond_loop
         process = context.Process(target=leader.lead, args=(there,))
         process.start()
     there.close()
-    (_, first), (follower, second) = here.recv()
+    (_, first, _), (follower, second, settings) = here.recv()
     assert first and second and set(first + second) <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    assert settings == ["lo", "lo"], "also where the name of this machine leads elsewhere"
     process.kill()
     process.join()
     gone = time.monotonic() + 20
