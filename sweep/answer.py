@@ -20,6 +20,7 @@ from sweep.candidate import Candidates, candidate_text
 from sweep.claims import Outcome
 from sweep.objectives import Objective
 from sweep.pareto_view import show_trade_off
+from sweep.tally_view import hanging
 from sweep.trials import TrialView
 from sweep.trials_csv import TRIALS_FILE
 from sweep.verdict import named, sentence, worth
@@ -258,16 +259,15 @@ def show_answer(
     label = escape(best.label)
     console.print()
     if dead:
-        console.print(f"[bold red]dead[/bold red]      {escape(_dead_text(dead, labels))}", soft_wrap=True)
-    console.print(
+        _say(console, f"[bold red]dead[/bold red]      {escape(_dead_text(dead, labels))}")
+    _say(
+        console,
         f"[bold]best[/bold]      {escape(f'by {objective.key}: ') if further else ''}{label} ({best.trial_id}): "
         f"{describe(config, short=True)}",
-        highlight=False,
-        soft_wrap=True,
     )
     if verdict is None or dead.keys() & {BASELINE, BEST}:
         told = escape(_score_text(labels, seeds, dead, objective))
-        console.print(f"[bold]{escape(objective.key)}[/bold]  {told}", highlight=False, soft_wrap=True)
+        _say(console, f"[bold]{escape(objective.key)}[/bold]  {told}")
         if _is_candidate(labels, dead):
             told = candidate_text(
                 best.label, best.config, labels[BASELINE].config, candidates, chief=chief, unconfirmed=unconfirmed
@@ -279,11 +279,11 @@ def show_answer(
         apart, why = ablation
         components = [told for _, told, _ in worth(apart, objective)] if apart is not None else []
         for told in [*components, *([f"not taken apart: {why}"] if why else [])]:
-            console.print(f"          {escape(told)}", highlight=False, soft_wrap=True)
+            _say(console, f"          {escape(told)}")
     if trade_off is not None and BEST not in dead:
         show_trade_off(console, trade_off, (objective, *further), verdict, dead)
         if unsteady:
-            console.print(f"          {escape(unsteady)}", style="yellow", highlight=False, soft_wrap=True)
+            _say(console, f"          [yellow]{escape(unsteady)}[/yellow]")
     if refit:
         console.print(f"[bold]refit[/bold]     {escape(refit)}", highlight=False, soft_wrap=True)
     troubled = f"; {failed} trials failed, see logs/ and {TRIALS_FILE} there" if failed else ""
@@ -299,6 +299,11 @@ def show_answer(
     for place, (command, why) in enumerate(lines):
         head = "[bold]next[/bold]      " if place == 0 else " " * 10
         console.print(f"{head}{escape(command)}   [dim]({escape(why)})[/dim]", highlight=False, soft_wrap=True)
+
+
+def _say(console: Console, markup: str) -> None:
+    """Prints a sentence behind its head."""
+    console.print(hanging(Text.from_markup(markup), console), highlight=False, soft_wrap=True)
 
 
 def show_time(console: Console, budget: float, *, took: float) -> None:
@@ -336,11 +341,11 @@ def _show_verdict(console: Console, verdict: Verdict, objective: Objective, unco
     """What fresh seeds showed, and the means behind it."""
     style = {Outcome.BETTER: "bold green", Outcome.WORSE: "bold yellow"}.get(verdict.outcome, "bold yellow")
     told = f"on {verdict.split}, {sentence(verdict, objective)}"
-    console.print(f"[{style}]verdict[/{style}]   {escape(told)}", highlight=False, soft_wrap=True)
+    _say(console, f"[{style}]verdict[/{style}]   {escape(told)}")
     means = [f"{named(one)} {objective.show(one.mean)}" for one in verdict.configurations]
-    console.print(f"          means over seeds: {escape(', '.join(means))}", highlight=False, soft_wrap=True)
+    _say(console, f"          means over seeds: {escape(', '.join(means))}")
     if unconfirmed:
-        console.print(f"          fewer seeds than planned: {escape(unconfirmed)}", highlight=False, soft_wrap=True)
+        _say(console, f"          fewer seeds than planned: {escape(unconfirmed)}")
 
 
 def _is_candidate(labels: Mapping[str, TrialView], dead: Mapping[str, str]) -> bool:

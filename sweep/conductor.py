@@ -115,6 +115,7 @@ class Conductor:
         self._decided: set[str] = set()
         self._deaths: Counter[str] = Counter()
         self._node_deaths: Counter[str] = Counter()
+        self._memory_kills: Counter[str] = Counter()
         self.halted = ""
         """What failed of the machine, so that the sweep is to stop; its trials stay open."""
         journal.follow(self._on_event, decides=True)
@@ -202,13 +203,24 @@ class Conductor:
 
         It never fails for that. After too many deaths of nodes under it the sweep stops: it may be what ends them.
         """
+        told = "{} nodes died under it ({}); if memory is short, lower --concurrent or batch_size"
+        self._hand_out_again(trial_id, reason, self._node_deaths, told)
+
+    def on_memory_kill(self, trial_id: str, reason: str) -> None:
+        """Writes down that a trial's worker was killed because memory was short, and hands the trial out again.
+
+        It never fails for that: others may have taken the memory. After too many such kills the sweep stops.
+        """
+        self._hand_out_again(trial_id, reason, self._memory_kills, "{} times its worker was {}")
+
+    def _hand_out_again(self, trial_id: str, reason: str, losses: Counter[str], too_many: str) -> None:
+        """After a loss that is the machine's fault; stops the sweep where there were too many of one kind."""
         trial = self.table.trials[trial_id]
         if not trial.is_open:
             return
-        self._node_deaths[trial_id] += 1
-        if self._node_deaths[trial_id] > RESTARTS:
-            told = f"{self._node_deaths[trial_id]} nodes died under it ({reason})"
-            self.on_machine_fault(trial_id, f"{told}; if memory is short, lower --concurrent or batch_size")
+        losses[trial_id] += 1
+        if losses[trial_id] > RESTARTS:
+            self.on_machine_fault(trial_id, too_many.format(losses[trial_id], reason))
             return
         self.journal.append("restarted", trial_id=trial_id, reason=reason)
         self._unfinished.insert(0, trial)

@@ -20,7 +20,7 @@ SHARE = 0.1
 """Most of the time that may go into looking; a long journal is looked at less often."""
 WIDTH = 118
 """Columns."""
-_PAGE = '<pre style="line-height: 1.3; white-space: pre-wrap; margin: 0">{code}</pre>'
+_PAGE = '<pre style="font-family: monospace; line-height: 1.3; white-space: pre-wrap; margin: 0">{code}</pre>'
 
 
 def in_notebook() -> bool:

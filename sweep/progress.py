@@ -18,7 +18,7 @@ from sweep.journal import Event
 from sweep.phase_kinds import kind_of
 from sweep.plan import NOT_DONE, not_done
 from sweep.tally import Tally, foreseen
-from sweep.tally_view import SHOWN_ELSEWHERE, best_text, found_lines, kept_text, phase_lines
+from sweep.tally_view import SHOWN_ELSEWHERE, best_text, found_lines, hanging, kept_text, phase_lines
 from sweep.trials_view import ROWS, trials_table, value_text
 from sweep.verdict import last_verdict
 
@@ -68,7 +68,12 @@ class LiveView:
     def render(self, *, final: bool = False) -> RenderableType:
         """The view at this moment."""
         trials = list(self._conductor.table.trials.values())
-        below = [*self._standing(), *(Text(notice, style="yellow") for notice in self._notices)]
+        summary, *standing = self._standing()
+        below = [
+            summary,
+            *(hanging(one, self._console) for one in standing),
+            *(Text(notice, style="yellow") for notice in self._notices),
+        ]
         shown = trials if final else trials[-self._rows_beside(below) :]
         table = trials_table(shown, self._conductor.objectives, width=self._console.width)
         earlier = (
@@ -113,7 +118,8 @@ class LiveView:
         text.append(f"   {_clock(conductor.elapsed())} elapsed")
         left = self._time_left()
         if left is not None:
-            text.append(f", at most {_clock(left)} left")
+            text.append(f", {'at most' if conductor.limit is not None else 'up to'} {_clock(left)}")
+            text.append(" left" if conductor.limit is not None else " of training left")
         if conductor.limit is not None and (kept := kept_text(conductor.limit.kept_for())):
             text.append(f", {kept}")
         return text
@@ -131,6 +137,7 @@ class LiveView:
         epochs = sum(budget.max_epochs - trial.epochs for trial in self._conductor.table.open())
         epochs += budget.max_epochs * max(0, budget.trials - len(self._conductor.table.explored()))
         epochs += sum(budget.max_epochs - trial.epochs for trial in self._conductor.search.context.to_finish())
+        epochs += budget.max_epochs * self._conductor.confirm.to_come()
         return float(per_epoch * epochs / self._concurrent)
 
     def _on_event(self, event: Event) -> None:

@@ -31,5 +31,5 @@ def show_ray(console: Console, *, url: str | None, protected: bool, token: str, 
             "other machines on your network reach Ray's own ports: they ask for the token too, and only Ray's metrics "
             "can be read without it (docs/security.md)",
             style="dim",
-            soft_wrap=True,
+            soft_wrap=not console.is_terminal,
         )

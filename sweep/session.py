@@ -221,6 +221,7 @@ class Session:
                             execution=execution,
                             watch=ray.watch,
                             on_tick=tick,
+                            notice=self.warnings.append,
                             cluster=cluster,
                         )
                     except (Halted, Interrupted) as stop:  # written down before Ray is left, which may hang

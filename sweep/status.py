@@ -29,7 +29,7 @@ from sweep.objectives import recorded_objective
 from sweep.phase_kinds import CONFIRM
 from sweep.refitted import refit_text
 from sweep.tally import Spent, Tally, foreseen
-from sweep.tally_view import best_text, found_lines, kept_text, line, phase_lines
+from sweep.tally_view import best_text, found_lines, hanging, kept_text, line, phase_lines
 from sweep.trials import TrialTable
 from sweep.verdict import Verdict, last_verdict, sentence, why_unconfirmed
 from trainables import commands
@@ -141,14 +141,14 @@ class Status:
         if BEST in labels and (told := refit_text(events, labels[BEST].trial_id, self.run_dir)):
             shown.append(line("refit", told))
         shown.append(line("time", self._time_text()))
-        shown.append(line("logs", self._logs_text()))
+        shown.append(line("logs", self._logs_text(), whole=True))
         if self.dashboard:
             shown.append(line("dashboard", f"{self.dashboard} (on the machine of the sweep)"))
         shown.append(line("trackers", self._tracking_text()))
         if self.report is not None:
-            shown.append(line("report", str(self.report)))
+            shown.append(line("report", str(self.report), whole=True))
         if self.resume:
-            shown.append(line("resume", self.resume))
+            shown.append(line("resume", self.resume, whole=True))
         return shown
 
     def _state_text(self) -> str:
@@ -174,7 +174,7 @@ class Status:
         if budget.gpu_hours is not None:
             used = self.tally.spent.get("search", Spent()).gpu_seconds / 3600
             told += f", {used:.2f} of {budget.gpu_hours:g} GPU hours"
-        kept = kept_text(self.kept())
+        kept = kept_text(self.kept(), head="kept of it" if budget.time_budget is not None else "still to come")
         return f"{told}, {kept}" if kept else told
 
     @property
@@ -187,7 +187,7 @@ class Status:
         trials = self.tally.table.trials.values()
         told = f"{self.run_dir / 'logs'}/TRIAL.log, one for each trial"
         for state, ids in (
-            ("running", [trial.trial_id for trial in self.tally.table.open()]),
+            ("running" if self.state == RUNNING else "interrupted", [one.trial_id for one in self.tally.table.open()]),
             ("failed", [trial.trial_id for trial in trials if trial.state == "failed"]),
         ):
             told += f"; {state}: {some_of(ids, _LOGS_TOLD)}" if ids else ""
@@ -316,6 +316,8 @@ def read_status(run_dir: Path | str, *, patience: float = PATIENCE) -> Status:
         if events and events[-1]["event"] == "interrupted"
         else STOPPED
     )
+    if state == STOPPED:
+        table.apply({"event": "interrupted", "reason": "nobody runs the sweep"})
     elapsed = max(spent, spent_seconds(run_dir))
     return Status(run_dir, manifest, events, tally, driver, state, elapsed, datetime.now(UTC))
 
@@ -363,7 +365,7 @@ def _show(run_dir: Path, *, as_json: bool) -> int:
         if as_json:
             print(content, flush=True)
         for one in [] if as_json else lines:
-            console.print(one, soft_wrap=True)
+            console.print(hanging(one, console), soft_wrap=True)
     except BrokenPipeError:  # the reader, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

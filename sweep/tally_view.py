@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from rich.console import Console
 from rich.text import Text
 
 from sweep.candidate import candidate_text
@@ -27,16 +28,34 @@ STATE_STYLES = {
 HEAD = 10
 """Width of the words before the lines."""
 LEVELS, ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=*#"
+LEAST_ROOM = 20
+"""Columns beside the heads of lines; with fewer a terminal breaks lines as it likes."""
 WIDTH = 32
 """Most characters of a curve."""
 SHOWN_ELSEWHERE = "SEGSWEEP_SHOWN_ELSEWHERE"
 """Environment variable: whoever started the sweep shows its trials, so that it prints no lines of them."""
 
 
-def line(head: str, told: str | Text, style: str = "") -> Text:
-    """A line with its head."""
+def line(head: str, told: str | Text, style: str = "", *, whole: bool = False) -> Text:
+    """A line with its head; one to be kept whole, such as a command to copy, is broken by the terminal alone."""
     body = told if isinstance(told, Text) else Text(visible(told), style=style)
-    return Text.assemble((f"{visible(head):<{HEAD - 1}} ", "bold"), body)
+    return Text.assemble((f"{visible(head):<{HEAD - 1}} ", "bold"), body, no_wrap=whole or None)
+
+
+def hanging(text: Text, console: Console) -> Text:
+    """A line with its head, on a terminal broken between words, with the rest below its first word; as it is elsewhere.
+
+    Args:
+        text: As of `line`: what it tells begins at column `HEAD`.
+        console: Where it is to be printed.
+    """
+    room = console.width - HEAD
+    if text.no_wrap or not console.is_terminal or room < LEAST_ROOM:
+        return text
+    lines = text[HEAD:].wrap(console, room)
+    for one in lines:
+        one.rstrip()
+    return Text.assemble(text[:HEAD], Text("\n" + " " * HEAD).join(lines))
 
 
 def phase_lines(tally: Tally, expected: Mapping[str, Foreseen], *, about: bool = False) -> list[Text]:
@@ -148,7 +167,12 @@ def _means_text(table: TrialTable, objective: Objective) -> str:
     return f"means over fresh seeds so far: {', '.join(told)}" if told else ""
 
 
-def kept_text(kept: Iterable[tuple[float, str]]) -> str:
-    """Time that is kept for what comes later: seconds, and what for."""
+def kept_text(kept: Iterable[tuple[float, str]], *, head: str = "kept of it") -> str:
+    """Time for what comes later: seconds, and what for.
+
+    Args:
+        kept: Seconds and purposes.
+        head: What is said before them; `kept of it` where a budget is meant.
+    """
     parts = [f"{time_text(seconds)} {purpose}" for seconds, purpose in kept if seconds >= 1]
-    return f"kept of it: {', '.join(parts)}" if parts else ""
+    return f"{head}: {', '.join(parts)}" if parts else ""

@@ -31,7 +31,7 @@ from sweep.resources import Resources
 from sweep.trials import GpusOf
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint
 from trainables.execution import Execution, TrialData
-from trainables.machine_faults import node_died, node_fault
+from trainables.machine_faults import memory_kill, node_died, node_fault
 from trainables.paths import within
 from trainables.trainable import SegmentationTrainable
 
@@ -65,6 +65,7 @@ def run_trials(
     execution: Execution,
     watch: Watch,
     on_tick: Callable[[], None] = lambda: None,
+    notice: Callable[[str], None] = lambda text: None,
     cluster: Cluster | None = None,
 ) -> None:
     """Runs every task that the conductor hands out, until it has no more.
@@ -78,6 +79,7 @@ def run_trials(
         execution: Of every trial.
         watch: Over the Ray session.
         on_tick: Called often from the driver's loop; must be quick.
+        notice: Says a line to the user; must be quick.
         cluster: Where trials run, unless on this machine alone.
 
     Raises:
@@ -107,7 +109,7 @@ def run_trials(
             # A folder of its own for each start: what Tune kept before is of no use, the journal is the truth.
             name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
             storage_path=str(within(run_dir.resolve(), "tune")),
-            callbacks=[_Callbacks(conductor, signals, watch, queue, on_tick, cluster)],
+            callbacks=[_Callbacks(conductor, signals, watch, queue, on_tick, notice, cluster)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),  # the conductor hands such a trial out again,
             verbose=0,
@@ -221,9 +223,11 @@ class _Callbacks(Callback):
         watch: Watch,
         queue: _Queue,
         on_tick: Callable[[], None],
+        notice: Callable[[str], None],
         cluster: Cluster | None,
     ) -> None:
         self._cluster = cluster
+        self._notice = notice
         self._conductor = conductor
         self._signals = signals
         self._watch = watch
@@ -250,9 +254,14 @@ class _Callbacks(Callback):
         self._queue.begun(trial.config["trial_id"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        trial_id, words = trial.config["trial_id"], _last_words(trial)
+        trial_id, text = trial.config["trial_id"], _error_text(trial)
+        words = _last_words(text)
         self._queue.begun(trial_id)
-        if self._cluster is not None and node_died(words) and not self._watch.told():
+        if (killed := memory_kill(text)) and not self._watch.told():
+            self._conductor.on_memory_kill(trial_id, killed)
+            if not self._conductor.halted:
+                self._notice(f"{trial_id} was {killed}. It goes on after its last epoch.")
+        elif self._cluster is not None and node_died(words) and not self._watch.told():
             self._conductor.on_node_death(trial_id, words)
         elif fault := self._watch.told() or node_fault(words):
             self._conductor.on_machine_fault(trial_id, fault)
@@ -301,13 +310,17 @@ def _unflattened(result: dict[str, Any]) -> dict[str, Any]:
     return {**result, "metrics": metrics}
 
 
-def _last_words(trial: Any) -> str:
-    """The last line of what Tune wrote down about a worker's death."""
+def _error_text(trial: Any) -> str:
+    """What Tune wrote down about a worker's death; empty where it wrote nothing."""
     try:
-        lines = Path(trial.local_path, "error.txt").read_text(encoding="utf-8").split("\n")
+        return Path(trial.local_path, "error.txt").read_text(encoding="utf-8", errors="replace")
     except (OSError, TypeError):
-        return "no reason known"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "no reason known")[:300]
+        return ""
+
+
+def _last_words(text: str) -> str:
+    """The last line about a worker's death."""
+    return next((line.strip() for line in reversed(text.split("\n")) if line.strip()), "no reason known")[:300]
 
 
 def _dirname(trial: Any) -> str:

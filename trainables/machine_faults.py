@@ -36,10 +36,17 @@ _SHARED_MEMORY = re.compile(
     r"unable to (allocate|open|mmap|write to) .*(shm|shared memory)|killed by signal: Bus error"
 )
 """How torch tells that /dev/shm is full."""
-_NODE = re.compile(r"low on memory|OutOfMemoryError|[Rr]aylet|NodeDied|node (has )?died|was dead", re.ASCII)
-"""How Ray tells that a node, or the memory of a node, is the reason why a worker died."""
-_NODE_DIED = re.compile(r"node (has )?died|NodeDied|node was (dead|terminated)|raylet (has )?died", re.IGNORECASE)
-"""How it tells that the whole node is gone."""
+_NODE = re.compile(r"[Rr]aylet|NodeDied|node (has )?died|was dead", re.ASCII)
+"""How Ray tells that a node is the reason why a worker died."""
+_NODE_DIED = re.compile(
+    r"node (has )?died|NodeDied|node was (dead|terminated)|raylet (has )?died|actor \S+ is unavailable", re.IGNORECASE
+)
+"""How it tells that the whole node is gone. An actor is "unavailable" whose worker does not answer and is not known to
+have died: a node tells of a worker's death within a second, and of its own death not at all."""
+_MEMORY_KILL = "killed due to the node running low on memory"
+_MEMORY_USED = re.compile(r"was ([\d.]+)GB used / ([\d.]+)GB")
+_MEMORY_LIMIT = re.compile(r"\(([\d.]+%) of \d+B limit\)")
+"""What Ray's memory monitor tells; its GB are 2**30 bytes."""
 
 
 def machine_fault(error: BaseException, places: Sequence[Path] = ()) -> str:
@@ -70,8 +77,28 @@ def node_fault(words: str) -> str:
     return f"{words}; if memory is short, lower --concurrent or batch_size" if _NODE.search(words) else ""
 
 
+def memory_kill(text: str) -> str:
+    """What became of a worker that Ray's memory monitor killed, and the cure, as one sentence without its subject.
+
+    Args:
+        text: All that Ray says about a worker that died.
+
+    Returns:
+        Empty where it died of something else.
+    """
+    if _MEMORY_KILL not in text:
+        return ""
+    used, limit = _MEMORY_USED.search(text), _MEMORY_LIMIT.search(text)
+    told = f": {float(used[1]):.1f} of {float(used[2]):.1f} GiB were used" if used else ""
+    told += f", and Ray's limit is {limit[1]}" if used and limit else ""
+    return (
+        f"killed because the machine was short of memory{told}; lower --concurrent (in a new sweep batch_size), end "
+        "other programs, or raise Ray's limit (the environment variable RAY_memory_usage_threshold, such as 0.98)"
+    )
+
+
 def node_died(words: str) -> bool:
-    """Whether Ray says that a worker died with its node, which other nodes of a cluster outlive."""
+    """Whether Ray says that a worker died with its node, or cannot be reached there; other nodes of a cluster live."""
     return _NODE_DIED.search(words) is not None
 
 

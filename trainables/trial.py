@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from trainables.loaders import EvaluationSet, TrainingSet, loader_of, training_l
 from trainables.loops import evaluate, train_one_epoch
 from trainables.losses import LOSSES
 from trainables.memory import memory_is_enough_for
-from trainables.metrics import PARAMS, ConfusionMatrix, Counts, ImageCounts, PairCounts, class_metrics, summary
+from trainables.metrics import PARAMS, ConfusionMatrix, Counts, ImageCounts, PerImageConfusion, class_metrics, summary
 from trainables.models import build_for_bands, build_model
 from trainables.models.bands import normalisation_of
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
@@ -39,15 +39,6 @@ from trainables.ranks import ALONE, Ranks, with_shared_statistics
 from trainables.record import TrialRecord
 from trainables.seeds import derived_seed
 from trainables.updates import Updater, freeze, parameter_groups
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """What a rank did in an epoch: `train/...`, and what it counted on its images of val; in the last, of each."""
-
-    trained: dict[str, float]
-    matrix: Counts
-    images: ImageCounts | None
 
 
 class Trial:
@@ -232,10 +223,10 @@ class Trial:
         started = time.perf_counter()
         epoch = self.epoch + 1
         passes = self.ranks.everywhere(Trial._train_and_validate, self, epoch)
-        trained, matrix = passes[0].trained, sum((one.matrix for one in passes[1:]), passes[0].matrix)
-        images = [one.images for one in passes if one.images is not None]
-        self.val_counts = ImageCounts.dealt(images) if images and self.data.val else None
-        metrics = {**trained, **(self._reported(matrix) if self.data.val else {})}
+        trained, counted = passes[0][0], _of_all([counted for _, counted in passes])
+        if isinstance(counted, ImageCounts):
+            self.val_counts, counted = counted if self.data.val else None, counted.sum(axis=0)
+        metrics = {**trained, **(self._reported(counted) if self.data.val else {})}
         bad = [name for name, value in metrics.items() if not np.isfinite(value)]
         if bad:
             raise DivergedError(f"{', '.join(bad)} not finite after epoch {epoch}")
@@ -243,13 +234,17 @@ class Trial:
         self.history.append(entry)
         return entry
 
-    def _train_and_validate(self, epoch: int) -> _Pass:
-        """What this rank does in an epoch: its part of each batch, and of the images of val."""
+    def _train_and_validate(self, epoch: int) -> tuple[dict[str, float], Counts | ImageCounts]:
+        """What this rank does in an epoch: its part of each batch, and of the images of val.
+
+        Returns:
+            `train/...`, and what it counted on its images; in the last epoch, on each.
+        """
         rank = self.ranks.rank
         torch.manual_seed(derived_seed("epoch", self.config.seed, epoch, *((rank,) if rank else ())))
         self.batches.epoch = epoch
         last = epoch >= self.config.epochs
-        val = (PairCounts if last else ConfusionMatrix)(len(self.data.data.classes))
+        val = (PerImageConfusion if last else ConfusionMatrix)(len(self.data.data.classes))
         with memory_is_enough_for(self.config):
             trained = train_one_epoch(
                 self.model,
@@ -270,10 +265,7 @@ class Trial:
                     device=self.device,
                     precision=self.precision,
                 )
-        counted = val.value()
-        if isinstance(counted, ImageCounts):
-            return _Pass(trained, counted.total(), counted)
-        return _Pass(trained, counted, None)
+        return trained, val.value()
 
     def _reported(self, matrix: Counts) -> dict[str, float]:
         """What a trial tells of its model as it is: on val by a confusion matrix of shape (C, C), and of its size."""
@@ -333,3 +325,9 @@ class Trial:
     def close(self) -> None:
         """Ends the processes that train with this one."""
         self.ranks.close()
+
+
+def _of_all(parts: Sequence[Counts | ImageCounts]) -> Counts | ImageCounts:
+    """What ranks counted on their images of val, as one would have counted it."""
+    images = [part for part in parts if isinstance(part, ImageCounts)]
+    return ImageCounts.dealt(images) if images else np.sum(parts, axis=0)

@@ -138,13 +138,19 @@ class Confirm(Phase):
     def seconds(self) -> float:
         """Expected of what is still to come, on all places side by side."""
         limit = self.context.limit
-        if limit is None or self._over or not self._bounded or not self.top or not self.seeds:
+        left = self.to_come() if self._bounded else 0
+        if limit is None or not left:
             return 0.0
+        each = [limit.forecast.trial_seconds(trial.config, int(trial.config["epochs"])) for trial in self._foreseen()]
+        return makespan(statistics.fmean(each), left, limit.slots)
+
+    def to_come(self) -> int:
+        """How many of its trials have not begun yet, as far as that can be foreseen."""
+        if self._over or not self.top or not self.seeds:
+            return 0
         foreseen = self._foreseen()
-        each = [limit.forecast.trial_seconds(trial.config, int(trial.config["epochs"])) for trial in foreseen]
         ids = {confirm_id(trial.trial_id, n) for trial in foreseen for n in range(1, self.seeds + 1)}
-        left = len(foreseen) * self.seeds - len(ids & self.context.table.trials.keys())
-        return makespan(statistics.fmean(each), left, limit.slots) if each and left > 0 else 0.0
+        return max(0, len(foreseen) * self.seeds - len(ids & self.context.table.trials.keys()))
 
     def _foreseen(self) -> list[TrialView]:
         """The baseline and the best so far; the baseline stands in for those that are not there yet."""

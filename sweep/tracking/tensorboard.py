@@ -22,6 +22,7 @@ from sweep.tracking.base import (
 from trainables.paths import within
 
 if TYPE_CHECKING:
+    import pandas as pd
     from tensorboardX.event_file_writer import EventsWriter
 
 FOLDER = "tensorboard"
@@ -30,6 +31,8 @@ WRITTEN_FILE = "segsweep-written.txt"
 SUFFIX = ".segsweep"
 """Ends the name of an event file of ours."""
 REPORT_RUN = "report"
+MOST_COLUMNS = 12
+"""Of a table that TensorBoard's page has room for without breaking words."""
 
 
 @TRACKERS.register("tensorboard")
@@ -83,7 +86,7 @@ class TensorBoardTracker(Tracker):
         self._writers[REPORT_RUN] = self._new_file(REPORT_RUN)
         told = pd.DataFrame(list(verdict_summary(verdict).items()), columns=["what", "value"])
         for name, frame in {"verdict": told, **tables_of(folder)}.items():
-            self._write(REPORT_RUN, text(name, frame.to_markdown(index=False)), None)
+            self._write(REPORT_RUN, text(name, fitting(frame).to_markdown(index=False)), None)
         self._writers.pop(REPORT_RUN).close()
 
     def close(self) -> None:
@@ -107,3 +110,11 @@ class TensorBoardTracker(Tracker):
         time = datetime.now().astimezone() if event is None else datetime.fromisoformat(event["time"])
         step = 0 if event is None else int(event["epoch"])
         self._writers[name].write_event(Record(wall_time=time.timestamp(), step=step, summary=summary))
+
+
+def fitting(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table as it is, or one with too many columns for the page turned: a column for each row, by its first cell."""
+    if len(frame.columns) <= MOST_COLUMNS:
+        return frame
+    cells = frame.astype(object).map(lambda cell: f"{cell:.6g}" if isinstance(cell, float) else cell)
+    return cells.set_index(frame.columns[0]).T.reset_index(names=str(frame.columns[0]))

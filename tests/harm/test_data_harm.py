@@ -14,6 +14,8 @@ from search_spaces import preview
 from sweep.config import SweepConfig, from_command_line
 from trainables import train
 from trainables.data import DATASETS, check
+from trainables.data.imports.base import Finder
+from trainables.data.layouts.tree import media_files
 from trainables.errors import DataError
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
@@ -169,6 +171,18 @@ def test_ids_of_lists_that_lead_elsewhere_are_refused(name: str, kind: str, tmp_
         data.ids()
     assert (repr(bad) if kind == "control" else bad) in str(caught.value)
     assert snapshot(tmp_path / "theirs") == before
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret/x.png", "{theirs}/secret/x.png", "..\\secret\\x.png", "images/../../secret/x.png"]
+)
+def test_annotation_finds_only_images_below_its_folder(name: str, tmp_path: Path) -> None:
+    for place in ("secret/x.png", "data/images/a.png"):
+        _pair(tmp_path / place, tmp_path / "masks" / place)
+    files = media_files(tmp_path / "data")
+    assert [file.relative for file in files] == ["images/a.png"]
+    assert Finder(files).find(name.format(theirs=tmp_path)) is None
+    assert Finder(files).find("/where/it/was/written/images/a.png") is files[0]
 
 
 def test_every_data_set_that_reads_lists_is_among_those_asked() -> None:

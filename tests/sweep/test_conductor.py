@@ -459,17 +459,26 @@ def test_trial_whose_worker_dies_is_the_next_to_be_handed_out_and_fails_with_its
         assert following is not None and following.trial_id != task.trial_id
 
 
-def test_trial_whose_node_dies_goes_on_after_its_last_epoch_and_never_fails_for_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "reason", "told"),
+    [
+        ("on_node_death", "its node has died", "3 nodes died under it (its node has died)"),
+        ("on_memory_kill", "killed because ...", "3 times its worker was killed because ..."),
+    ],
+)
+def test_trial_whose_node_dies_or_lacks_memory_goes_on_after_its_last_epoch_and_never_fails_for_it(
+    kind: str, reason: str, told: str, tmp_path: Path
+) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
         conductor, task = after_one_epoch(journal)
         for _ in range(RESTARTS):
-            conductor.on_node_death(task.trial_id, "its node has died")
+            getattr(conductor, kind)(task.trial_id, reason)
             again = conductor.next()
             assert again is not None and (again.trial_id, again.reported) == (task.trial_id, 1)
         assert not conductor.halted
-        conductor.on_node_death(task.trial_id, "its node has died")
-        assert "3 nodes died under it (its node has died)" in conductor.halted
-        assert journal.of("ended") == []
+        getattr(conductor, kind)(task.trial_id, reason)
+        assert told in conductor.halted
+        assert journal.of("ended") == [] and {event["reason"] for event in journal.of("restarted")} == {reason}
 
 
 def test_optuna_and_the_table_agree_about_every_end(tmp_path: Path) -> None:

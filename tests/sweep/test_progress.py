@@ -34,7 +34,7 @@ from sweep.planning import Asked
 from sweep.progress import LiveView
 from sweep.ray_view import show_ray
 from sweep.tally import Tally, foreseen
-from sweep.tally_view import found_lines, phase_lines, sparkline
+from sweep.tally_view import found_lines, hanging, line, phase_lines, sparkline
 from sweep.verdict import Confirmed, Verdict
 from trainables import commands
 from trainables.cost import Cost
@@ -117,7 +117,33 @@ def test_live_view_shows_trials_best_so_far_and_time_left(tmp_path: Path) -> Non
         assert f"best so far {best:.4f}" in shown
         assert shown.count("1/4") == 2
         # Two open trials of 3 epochs and four of 4: 22 epochs of 10 s on 2 slots.
-        assert "at most 0:01:50 left" in shown
+        assert "up to 0:01:50 of training left" in shown
+
+
+def test_time_left_counts_the_confirmation_that_is_to_come(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        conductor = make(journal, budget=Budget(6, 4, confirm_top=1, confirm_seeds=3))
+        view = LiveView(console(), conductor, concurrent=2)
+        conductor.start()
+        task = conductor.next()
+        assert task is not None
+        conductor.on_trial_result(task.trial_id, {"epoch": 1, "seconds": 10.0, **scores(task.config, 1)})
+        page = console()
+        page.print(view.render())
+    # The rest of the open trial (3 epochs), five of the search and six fresh seeds (4 each): 47 of 10 s on 2 slots.
+    assert "up to 0:03:55 of training left" in text(page)
+
+
+def test_lines_are_broken_between_words_below_their_first_on_a_terminal_alone() -> None:
+    words = "means over fresh seeds so far: baseline 0.2288 (3 seeds), geometric 0.2304 (3 seeds)"
+    told = line("candidate", words, "green")
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=40)
+    shown = hanging(told, terminal).plain.split("\n")
+    assert len(shown) > 2 and shown[0].startswith("candidate means") and all(len(one) <= 40 for one in shown)
+    assert all(one.startswith(" " * 10) and one[10] != " " for one in shown[1:])
+    assert " ".join(one[10:] for one in shown) == words
+    assert hanging(line("resume", words, whole=True), terminal).plain.count("\n") == 0, "a command, to be copied"
+    assert hanging(told, Console(file=io.StringIO(), width=40)) is told
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -133,10 +159,10 @@ def test_sweep_is_summed_up_in_the_words_of_its_status(tmp_path: Path, terminal:
             tally.on_event(event)
     expected = phase_lines(tally, foreseen(budget, None, asked_for_more=False))
     expected += found_lines(tally, verdict=None, chief=chief_keys(SPACE))
-    assert [line.plain.split()[0] for line in expected][:4] == ["search", "finish", "confirm", "candidate"]
+    assert [one.plain.split()[0] for one in expected][:4] == ["search", "finish", "confirm", "candidate"]
     shown = " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text(page)).split())
-    for line in expected:
-        assert " ".join(line.plain.split()) in shown
+    for one in expected:
+        assert " ".join(one.plain.split()) in shown
     assert sparkline(tally.curve) in shown
 
 

@@ -161,6 +161,20 @@ def test_interrupted_sweep_says_by_what_and_how_to_go_on(run: Path) -> None:
     assert "interrupted (SIGTERM" in told(status) and commands.resume(run) in told(status)
 
 
+def test_trials_of_a_sweep_that_nobody_runs_do_not_run(run: Path) -> None:
+    with Journal(run / "journal.jsonl") as journal:
+        opened = {**journal.of("suggested")[0], "trial_id": "t099"}
+        journal.append("suggested", **{key: opened[key] for key in opened.keys() - {"event", "time", "seq", "seal"}})
+        running = read_status(run)
+        if running.driver.process is not None:  # this machine lists its locks
+            assert running.to_json()["phases"]["search"]["trials"]["running"] == 1
+            assert "; running: t099" in told(running)
+    status = read_status(run, patience=0.0)
+    trials = status.to_json()["phases"]["search"]["trials"]
+    assert (status.state, trials["interrupted"], trials.get("running")) == (STOPPED, 1, None)
+    assert "; interrupted: t099" in told(status) and "running" not in told(status)
+
+
 def test_run_without_a_trial_yet(run: Path) -> None:
     (run / "journal.jsonl").unlink()
     status = read_status(run, patience=0.0)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,6 +18,7 @@ from sweep.flags import parser
 from sweep.tracking import TRACKERS
 from sweep.tracking.base import OF_ITS_OWN, Tracker
 from sweep.tracking.flags import trackers_of
+from sweep.tracking.tensorboard import MOST_COLUMNS, fitting
 from trainables.errors import UsageError
 
 from .followed import START, ended, followers, report_in, result, suggested
@@ -154,6 +156,15 @@ def test_reader_finds_what_the_journal_says(
     assert any("comparison" in one or "report.html" in one for one in found["report"]["text"])
     files = [path for path in run_dir.parent.rglob("*") if path.is_file()]
     assert len(files) > 2 and not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+def test_table_too_wide_for_tensorboards_page_is_turned() -> None:
+    wide = pd.DataFrame({"label": ["a", "b"], **{f"m{place}": [place + 1 / 3, 2] for place in range(MOST_COLUMNS)}})
+    turned = fitting(wide)
+    assert list(turned.columns) == ["label", "a", "b"] and len(turned) == MOST_COLUMNS
+    assert turned.iloc[1].tolist() == ["m1", "1.33333", "2"]
+    narrow = wide.iloc[:, :MOST_COLUMNS]
+    assert fitting(narrow) is narrow
 
 
 def test_runs_of_mlflow_stand_below_that_of_the_sweep(run_dir: Path, places: dict[str, str]) -> None:

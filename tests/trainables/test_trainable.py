@@ -276,8 +276,6 @@ def test_data_and_logs_that_are_away_are_the_machines_fault(
 @pytest.mark.parametrize(
     ("words", "is_node", "is_gone"),
     [
-        ("Task was killed due to the node running low on memory.", True, False),
-        ("ray.exceptions.OutOfMemoryError: Task was killed", True, False),
         ("The actor died because its node has died. Node Id: 12", True, True),
         ("The actor is dead because its owner has died. The raylet exited", True, False),
         ("Worker unexpectedly exits with a connection error code 2. End of file.", False, False),

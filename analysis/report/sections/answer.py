@@ -31,6 +31,7 @@ from sweep.verdict import Confirmed, sentence
 from sweep.verdict import Verdict as SeedVerdict
 from trainables import commands
 from trainables.labels import BASELINE, BEST, MAJORITY
+from trainables.words import counted
 
 
 @SECTIONS.register("answer")
@@ -152,16 +153,17 @@ def _scope_claim(verdict: SeedVerdict) -> Claim:
     )
     if verdict.looks > 1:
         images += f", and so is that it was looked at {verdict.looks} times, each time with other seeds"
+    picked = counted(verdict.chosen_from or 0, "configuration")
     if verdict.chosen_from is None and verdict.split == "val":
         text = f"This is about configurations: {images}. None was picked for its score."
     elif verdict.chosen_from is not None and not verdict.counts_images:
-        text = f"Val picked from {verdict.chosen_from} configurations on these images. The test split decides."
+        text = f"Val picked from {picked} on these images. The test split decides."
     elif verdict.chosen_from is None:
         text = f"This is about configurations, not about two checkpoints: {images}, and this split chose nothing."
     else:
         text = (
-            f"This is about configurations: {images}, and so is that val picked from {verdict.chosen_from} "
-            "configurations. The test split, which picked nothing, decides."
+            f"This is about configurations: {images}, and so is that val picked from {picked}. "
+            "The test split, which picked nothing, decides."
         )
     return claim(text, evidence=Evidence.FRESH_SEEDS)
 
