@@ -40,7 +40,16 @@ from trainables.files import write_json
 from trainables.latency import one_thread
 from trainables.limits import opened_image
 from trainables.loaders import mask_array
-from trainables.metrics import SCORE_CELLS, SCORE_LEVELS, Collector, PerImageConfusion, RegionConfidence, ScoreHistogram
+from trainables.metrics import (
+    SCORE_CELLS,
+    SCORE_LEVELS,
+    Collector,
+    Confusions,
+    ImageCounts,
+    PerImageConfusion,
+    RegionConfidence,
+    ScoreHistogram,
+)
 from trainables.options import STRETCH
 from trainables.paths import within
 from trainables.places import cache_root
@@ -83,7 +92,7 @@ class Evaluation:
         split: `val` or `test`.
         image_ids: Length N, in the split's order.
         groups: Group of each image, None for an image of its own.
-        confusions: int64 of shape (N, C, C): rows truth, columns prediction, void truth left out.
+        confusions: Of shape (N, C, C): rows truth, columns prediction, void truth left out.
         confidence: Confidence of each predicted region, shape (N, C), NaN where the class is not predicted.
         latency_ms: Median time of a forward pass (`measure_latency`); NaN for the floor.
         folder: Where it is kept.
@@ -93,7 +102,7 @@ class Evaluation:
     split: str
     image_ids: tuple[str, ...]
     groups: tuple[str | None, ...]
-    confusions: npt.NDArray[np.int64]
+    confusions: Confusions
     confidence: npt.NDArray[np.float64]
     latency_ms: float
     folder: Path
@@ -169,7 +178,7 @@ def _read_evaluation(folder: Path, key: Mapping[str, Any], description: Mapping[
     ):
         return None
     with np.load(folder / RESULTS_FILE, allow_pickle=False) as arrays:
-        confusions, confidence = arrays["confusions"], arrays["confidence"]
+        confusions, confidence = kept_confusions(arrays), arrays["confidence"]
     latency = description["latency"]["ms"]
     return Evaluation(
         trial_id=description["trial_id"],
@@ -181,6 +190,13 @@ def _read_evaluation(folder: Path, key: Mapping[str, Any], description: Mapping[
         latency_ms=float("nan") if latency is None else float(latency),
         folder=folder,
     )
+
+
+def kept_confusions(arrays: Mapping[str, npt.NDArray[Any]]) -> ImageCounts:
+    """Confusion matrices of a file of results; those of earlier versions are whole arrays."""
+    if "confusions" in arrays:
+        return ImageCounts.of_matrices(arrays["confusions"])
+    return ImageCounts.of({name: arrays[f"confusions/{name}"] for name in ImageCounts.NAMES})
 
 
 def sealing_key() -> bytes | None:
@@ -303,7 +319,8 @@ class NewEvaluation:
         self._write_histograms()
         for class_id, totals in enumerate(self.histograms.totals()):
             self._write_array(f"totals/{class_id}", totals)
-        self._write_array("confusions", self.confusions.value())
+        for name, array in self.confusions.value().arrays().items():
+            self._write_array(f"confusions/{name}", array)
         self._write_array("confidence", self.confidence.value())
         self.results.close()
         names = [RESULTS_FILE, *(_mask_name(place) for place in range(len(self.split.ids)))]

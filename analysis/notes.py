@@ -12,6 +12,9 @@ from trainables.metrics import Metric, all_metrics
 from trainables.record import TrialRecord
 from trainables.words import NAMED, some_of
 
+_OF_MANY = 5
+"""How many of more than `NAMED` classes are named: a reader looks the others up in the table."""
+
 
 def _without_interval(evaluations: Mapping[str, Evaluation], classes: Classes, further: Sequence[Metric]) -> list[str]:
     """Which metrics of checkpoints have no interval, and why."""
@@ -59,7 +62,8 @@ def reader_notes(
         notes += _without_interval(evaluations, classes, further)
     absent = [name for name, pixels in zip(classes.names, floor.confusions.sum(axis=(0, 2)), strict=True) if not pixels]
     if absent:
-        notes.append(f"not in the truth of {floor.split}, so without a true score there: {some_of(absent, NAMED)}")
+        told = some_of(absent, NAMED if len(absent) <= NAMED else _OF_MANY)
+        notes.append(f"not in the truth of {floor.split}, so without a true score there: {told}")
     by_trial: dict[str, list[str]] = {}
     for label, record in labels.items():
         by_trial.setdefault(record.trial_id, []).append(label)

@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from analysis.failures.changes import CHANGE_COLUMNS, TYPE_CHANGE_COLUMNS, changes_between
@@ -49,6 +48,7 @@ from trainables.guarded import guarded
 from trainables.metrics import (
     IOU_THRESHOLDS,
     METRICS,
+    Confusions,
     ConfusionsAlone,
     Floats,
     Metric,
@@ -128,7 +128,7 @@ def _scored(
         "difference": (),
     }
     known = {name: pd.DataFrame(columns=list(columns)) for name, columns in empty.items()} | dict(tables)
-    images = [_Images(np.stack([one.confusion for one in split.images])) for split in splits.values()]
+    images = [_Images(split.confusions) for split in splits.values()]
     return Scored(
         split="these images",
         classes=classes,
@@ -154,7 +154,7 @@ def score_tables(splits: Mapping[str, SplitFailures], class_names: Sequence[str]
         splits: By label, all of the same images.
         class_names: By class id.
     """
-    collected = {label: ConfusionsAlone(np.stack([one.confusion for one in s.images])) for label, s in splits.items()}
+    collected = {label: ConfusionsAlone(split.confusions) for label, split in splits.items()}
     tables = {
         "scores": _score_frame(collected),
         "per_class": pd.concat([_class_frame(label, one, class_names) for label, one in collected.items()]),
@@ -263,7 +263,7 @@ def _difference_frame(first: tuple[str, ConfusionsAlone], second: tuple[str, Con
 class _Images:
     """Matrices of images without groups, shape (N, C, C)."""
 
-    confusions: npt.NDArray[np.int64]
+    confusions: Confusions
 
     @property
     def groups(self) -> Sequence[str | None]:

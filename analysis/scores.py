@@ -11,7 +11,17 @@ import numpy.typing as npt
 
 from analysis.kept import Evaluation, OnStep
 from analysis.statistics import MIN_GROUPS, MIN_IMAGES, Statistic, confidence_interval, enough
-from trainables.metrics import Counts, Floats, Metric, Replicates, Units, all_metrics, sampling_units
+from trainables.metrics import (
+    Confusions,
+    Counts,
+    Floats,
+    Metric,
+    Replicates,
+    Units,
+    all_metrics,
+    margins,
+    sampling_units,
+)
 from trainables.words import some_of
 
 
@@ -110,7 +120,7 @@ class Measured(Protocol):
     """Confusion matrices of images, shape (N, C, C), and the group of each image, if it has one."""
 
     @property
-    def confusions(self) -> Counts: ...  # noqa: D102
+    def confusions(self) -> Confusions: ...  # noqa: D102
 
     @property
     def groups(self) -> Sequence[str | None]: ...  # noqa: D102
@@ -156,7 +166,7 @@ def _why_none_of_class(
     """
     if class_id is None:
         return ""
-    found = max(int(units_of_classes(units, one.confusions[:, class_id, class_id][:, None])[0]) for one in evaluations)
+    found = max(int(units_of_classes(units, margins(one.confusions)[0])[class_id]) for one in evaluations)
     if found >= MIN_UNITS_OF_ONE_CLASS:
         return ""
     name = f"class {class_id}" if classes is None else classes.names[class_id]

@@ -18,7 +18,7 @@ from analysis.kept import Evaluation
 from analysis.scores import units_of, units_of_classes
 from analysis.statistics import enough, paired_family
 from trainables.labels import BASELINE, BEST
-from trainables.metrics import Counts, Floats, Units, iou, weighted_sum
+from trainables.metrics import Confusions, Counts, Floats, Units, iou, weighted_sum
 
 MIN_UNITS = 10
 """Images or groups in which a class, or a region of a size, must occur to be compared."""
@@ -156,7 +156,7 @@ def _in_size(truth: Counts, size: int) -> npt.NDArray[np.bool_]:
     return np.asarray((truth > 0) & (share >= least) & (share < most))
 
 
-def _of_sizes(confusions: Counts, weights: Floats) -> Floats:
+def _of_sizes(confusions: Confusions, weights: Floats) -> Floats:
     """Mean IoU of the true regions of each size, shape (R, 3)."""
     truth = confusions.sum(axis=2)
     of_regions = np.nan_to_num(iou(confusions))

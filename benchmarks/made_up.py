@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from analysis.kept import RESULTS_FILE, Evaluation
 from trainables.data.base import VOID, ClassInfo, Image, Mask, SegmentationData, Splits
-from trainables.metrics import SCORE_CELLS, SCORE_LEVELS
+from trainables.metrics import SCORE_CELLS, SCORE_LEVELS, ImageCounts
 
 Values = npt.NDArray[Any]
 
@@ -95,10 +95,12 @@ def keep_made_up_counts(folder: Path, images: int, classes: int = 20) -> Evaluat
             totals = np.zeros((2, SCORE_LEVELS, SCORE_CELLS // SCORE_LEVELS), np.int64)
             totals[..., 0] = total
             write(f"totals/{class_id}", totals.reshape(2, SCORE_CELLS))
-        write("confusions", confusions)
+        counts = ImageCounts.of_matrices(confusions)
+        for name, array in counts.arrays().items():
+            write(f"confusions/{name}", array)
         write("confidence", confidence)
     ids = tuple(map(str, range(images)))
-    return Evaluation("made up", "test", ids, (None,) * images, confusions, confidence, 1.0, folder)
+    return Evaluation("made up", "test", ids, (None,) * images, counts, confidence, 1.0, folder)
 
 
 class NearestColor(nn.Module):

@@ -267,7 +267,7 @@ def _predict(name: str, data_root: Path | None, place: Path) -> None:
     masks = _Masks()
     evaluate(trial.updater.evaluated, loader, [*kept, masks], device=trial.device, precision=trial.precision)
     confusions, confidence, scores = (one.value() for one in kept)
-    arrays = {"confusions": confusions, "confidence": confidence, "scores": scores.transpose(1, 0, 2, 3)}
+    arrays = {"confusions": np.asarray(confusions), "confidence": confidence, "scores": scores.transpose(1, 0, 2, 3)}
     arrays |= {"sizes": np.array([mask.shape for mask in masks.truths])}
     arrays |= {name: np.concatenate([mask.ravel() for mask in own]) for name, own in vars(masks).items()}
     with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:

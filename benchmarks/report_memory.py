@@ -1,11 +1,19 @@
-"""Memory and time of what grows with a report's images: scores with intervals, and collecting an image's scores.
+"""Memory and time of what grows with a report's images and classes: scores, their intervals, and what is collected.
 
-    python benchmarks/report_memory.py [SMALL LARGE]
+    python benchmarks/report_memory.py [--only intervals,collecting,kept,classes] [--images 250,2000]
+                                       [--classes 21,150,1000] [--out FILE]
 
-Scores with intervals: splits of SMALL and LARGE images (default 250 and 2000), 21 classes, each image or block of
-images left out once; the rival is the plain computation, all histograms in memory and all replicates in one product.
-Collecting: the score histograms of one image of 375x500 and one of 1080x1920 pixels; the rival works on all pixels and
+intervals: scores with intervals of splits of some images and 21 classes, each image or block of images left out once;
+the rival is the plain computation, all histograms in memory and all replicates in one product.
+
+collecting: the score histograms of one image of 375x500 and one of 1080x1920 pixels; the rival works on all pixels and
 classes at once.
+
+kept: confusion matrices of 500 images, each of which shows six classes and is predicted as up to nine, written into a
+file as an evaluation's are, and read again; the rival is whole matrices.
+
+classes: from these matrices every metric that needs nothing else, in as many replicates as are worked on at once, and
+the regions' scores; the rival is whole matrices. `crowded`: each image shows every class.
 
 Each measurement has a process of its own, with one thread. Peak memory is what it holds beyond what was there when it
 began, file mappings left out. Both must give the same numbers.
@@ -13,6 +21,7 @@ began, file mappings left out. Both must give the same numbers.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -20,6 +29,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,9 +37,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from paired import machine
 from scipy import stats
 
-from analysis.kept import RESULTS_FILE, Evaluation
+from analysis.kept import HISTOGRAM_COMPRESSION, RESULTS_FILE, Evaluation, kept_confusions
 from analysis.scores import score_labels
 from analysis.statistics import MOST_BLOCKS
 from trainables import metrics
@@ -38,6 +49,7 @@ from trainables.metrics import (
     IGNORE,
     SCORE_CELLS,
     SCORE_LEVELS,
+    ImageCounts,
     ScoreHistogram,
     leave_out_weights,
     mean_over_classes,
@@ -45,9 +57,12 @@ from trainables.metrics import (
     sampling_units,
     score_cells,
 )
+from trainables.metrics.registry import MATRIX_VALUES
 
 CLASSES = 21
-IMAGE_SIZES = ((375, 500), (1080, 1920))
+IMAGE_SIZES = ("375x500", "1080x1920")
+COUNTED = 500
+"""Images whose confusion matrices are kept and scored."""
 
 Values = npt.NDArray[Any]
 
@@ -76,7 +91,7 @@ def make_evaluation(folder: Path, images: int) -> None:
 def read_evaluation(folder: Path) -> Evaluation:
     """What `make_evaluation` wrote."""
     with np.load(folder / RESULTS_FILE) as arrays:
-        confusions, confidence = arrays["confusions"], arrays["confidence"]
+        confusions, confidence = kept_confusions(arrays), arrays["confidence"]
     names = tuple(map(str, range(len(confusions))))
     return Evaluation("t000", "val", names, (None,) * len(names), confusions, confidence, 1.0, folder)
 
@@ -90,7 +105,7 @@ def our_scores(evaluation: Evaluation) -> Values:
 def plain_scores(evaluation: Evaluation) -> Values:
     """The same from arrays that hold every histogram and every replicate."""
     images = len(evaluation.image_ids)
-    confusions = evaluation.confusions
+    confusions = np.asarray(evaluation.confusions)
     histograms = np.stack([evaluation.histograms(class_id) for class_id in range(CLASSES)], axis=1)
     split = confusions.sum(axis=0)
 
@@ -148,6 +163,58 @@ def plain_histogram(logits: torch.Tensor, target: torch.Tensor) -> Values:
     return np.asarray(counts.reshape(CLASSES, 2, SCORE_CELLS).numpy())
 
 
+def made_counts(classes: int, *, crowded: bool) -> ImageCounts:
+    """Counts of `COUNTED` images: each shows six classes, predicted as these and three others, or all of them."""
+    rng = np.random.default_rng(classes)
+    image, pair = [], []
+    for place in range(COUNTED):
+        shown = np.arange(classes) if crowded else rng.choice(classes, 6, replace=False)
+        guessed = shown if crowded else np.union1d(shown, rng.integers(0, classes, 3))
+        own = np.sort((shown[:, None] * classes + guessed).ravel())
+        pair.append(own)
+        image.append(np.full(len(own), place))
+    images, pairs = (np.concatenate(one).astype(np.int32) for one in (image, pair))
+    return ImageCounts(COUNTED, classes, images, pairs, rng.integers(1, 5000, len(pairs)))
+
+
+def keep_counts(arrays: dict[str, Values], folder: Path) -> dict[str, Values]:
+    """The arrays after they were in a file."""
+    path = folder / RESULTS_FILE
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=HISTOGRAM_COMPRESSION) as results:
+        for name, array in arrays.items():
+            with results.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    with np.load(path) as kept:
+        return {name: kept[name] for name in kept.files}
+
+
+def our_kept(counts: ImageCounts) -> Values:
+    """Pixels of each class in the whole split after a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        return ImageCounts.of(keep_counts(counts.arrays(), Path(folder))).sum(axis=(0, 2))
+
+
+def plain_kept(counts: ImageCounts) -> Values:
+    """The same by whole matrices."""
+    with tempfile.TemporaryDirectory() as folder:
+        kept = keep_counts({"confusions": np.asarray(counts)}, Path(folder))
+        return np.asarray(kept["confusions"].sum(axis=(0, 2)))
+
+
+def our_classes(counts: metrics.Confusions) -> Values:
+    """Means of what every metric of matrices alone gives in replicates, and of the scores of regions."""
+    most = min(MOST_BLOCKS, MATRIX_VALUES // counts.shape[1] ** 2)
+    weights = np.concatenate(list(leave_out_weights(sampling_units([None] * len(counts)), most=MOST_BLOCKS)))[:most]
+    replicates = metrics.Replicates(metrics.ConfusionsAlone(counts), weights)
+    found = [metric(replicates).mean() for metric in metrics.all_metrics() if metric.needs == {"confusion"}]
+    return np.array([*found, *(np.nanmean(values) for values in metrics.region_scores(counts).values())])
+
+
+def plain_classes(counts: ImageCounts) -> Values:
+    """The same by whole matrices."""
+    return our_classes(np.asarray(counts))
+
+
 def held_bytes() -> int:
     """Memory of this process that is its own, from Linux."""
     resident, shared = (int(pages) for pages in Path("/proc/self/statm").read_text().split()[1:3])
@@ -186,51 +253,82 @@ def in_a_process(kind: str, rival: str, argument: str) -> dict[str, Any]:
 def measured(kind: str, rival: str, argument: str) -> dict[str, Any]:
     """One measurement; what it needs is there before it begins."""
     torch.set_num_threads(1)
-    if kind == "scores":
+    place = ("plain", "ours").index(rival)
+    if kind == "intervals":
         evaluation = read_evaluation(Path(argument))
-        scores = our_scores if rival == "ours" else plain_scores
+        scores = (plain_scores, our_scores)[place]
         return measure(lambda: scores(evaluation))
-    height, width = map(int, argument.split("x"))
-    logits, target = made_image((height, width))
-    histogram = our_histogram if rival == "ours" else plain_histogram
-    return measure(lambda: histogram(logits, target))
+    if kind == "collecting":
+        height, width = map(int, argument.split("x"))
+        logits, target = made_image((height, width))
+        histogram = (plain_histogram, our_histogram)[place]
+        return measure(lambda: histogram(logits, target))
+    classes, _, crowded = argument.partition(", ")
+    counts = made_counts(int(classes), crowded=bool(crowded))
+    work = ((plain_kept, our_kept) if kind == "kept" else (plain_classes, our_classes))[place]
+    return measure(lambda: work(counts))
 
 
-def compare(kind: str, sizes: dict[str, str]) -> None:
+def compare(kind: str, sizes: dict[str, str], tell: Callable[[str], None]) -> None:
     """Prints a row for each size and rival, and how each grew from the first size to the last."""
-    print(f"{'':<14}{'rival':<8}{'seconds':>9}{'peak MiB':>10}")
+    tell(f"{'':<14}{'rival':<8}{'seconds':>9}{'peak MiB':>10}")
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for size, argument in sizes.items():
         for rival in ("plain", "ours"):
             one = found[size, rival] = in_a_process(kind, rival, argument)
-            print(f"{size:<14}{rival:<8}{one['seconds']:9.2f}{one['MiB']:10.0f}", flush=True)
+            tell(f"{size:<14}{rival:<8}{one['seconds']:9.2f}{one['MiB']:10.0f}")
         plain, ours = found[size, "plain"], found[size, "ours"]
         difference = np.nanmax(np.abs(np.subtract(plain["result"], ours["result"])))
-        print(
+        tell(
             f"{'':<14}plain / ours: time {plain['seconds'] / ours['seconds']:.1f}, memory "
             f"{plain['MiB'] / max(ours['MiB'], 1):.1f}; largest difference of a number {difference:.1e}"
         )
     first, *_, last = sizes
     for rival in ("plain", "ours"):
         growth = found[last, rival]["MiB"] / max(found[first, rival]["MiB"], 1)
-        print(f"{rival}: memory grew {growth:.1f}-fold from {first} to {last}")
+        tell(f"{rival}: memory grew {growth:.1f}-fold from {first} to {last}")
 
 
 def main() -> None:
-    """Prints both comparisons."""
-    if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measured(*sys.argv[2:5])))
+    """Prints the comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="intervals,collecting,kept,classes")
+    parser.add_argument("--images", default="250,2000")
+    parser.add_argument("--classes", default="21,150,1000")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.measure:
+        print(json.dumps(measured(*asked.measure)))
         return
-    images = [int(text) for text in sys.argv[1:3]] or [250, 2000]
-    with tempfile.TemporaryDirectory() as folder:
-        places = {f"{count} images": str(Path(folder) / str(count)) for count in images}
-        for count, place in zip(images, places.values(), strict=True):
-            Path(place).mkdir()
-            make_evaluation(Path(place), count)
-        print(f"scores with intervals: {CLASSES} classes, at most {MOST_BLOCKS} replicates")
-        compare("scores", places)
-    print(f"\ncollecting an image's score histograms: {CLASSES} classes")
-    compare("collecting", {f"{height}x{width}": f"{height}x{width}" for height, width in IMAGE_SIZES})
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    parts, images, classes = (text.split(",") for text in (asked.only, asked.images, asked.classes))
+    of_classes = {f"{classes[0]}, crowded": f"{classes[0]}, crowded"} | {one: one for one in classes}
+    tell(machine())
+    if "intervals" in parts:
+        with tempfile.TemporaryDirectory() as folder:
+            places = {f"{count} images": str(Path(folder) / count) for count in images}
+            for count, place in zip(images, places.values(), strict=True):
+                Path(place).mkdir()
+                make_evaluation(Path(place), int(count))
+            tell(f"\nscores with intervals: {CLASSES} classes, at most {MOST_BLOCKS} replicates")
+            compare("intervals", places, tell)
+    if "collecting" in parts:
+        tell(f"\ncollecting an image's score histograms: {CLASSES} classes")
+        compare("collecting", {size: size for size in IMAGE_SIZES}, tell)
+    if "kept" in parts:
+        tell(f"\nconfusion matrices of {COUNTED} images in a file and back, by classes")
+        compare("kept", of_classes, tell)
+    if "classes" in parts:
+        tell(f"\nmetrics of confusion matrices of {COUNTED} images in replicates, by classes")
+        compare("classes", of_classes, tell)
+    if asked.out:
+        asked.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

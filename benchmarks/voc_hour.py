@@ -42,7 +42,7 @@ from trainables.data.splits.given import make_splits
 from trainables.execution import Execution, TrialData
 from trainables.loaders import evaluation_loader
 from trainables.loops import evaluate
-from trainables.metrics import ImageCounts, PairCounts, sampling_units, summary
+from trainables.metrics import ConfusionsAlone, ImageCounts, PerImageConfusion, sampling_units, summary
 from trainables.registry import Scalar
 from trainables.trial import Trial
 
@@ -78,7 +78,7 @@ def counts_on_test(model: Any, data: SegmentationData, splits: Splits, config: T
     loader = evaluation_loader(
         data, splits.test, size=config.image_size, batch_size=8, normalisation=model.normalisation
     )
-    pairs = PairCounts(len(data.classes))
+    pairs = PerImageConfusion(len(data.classes))
     evaluate(model, loader, [pairs], device=next(model.parameters()).device)
     return pairs.value()
 
@@ -140,7 +140,7 @@ def compare_with(asked: argparse.Namespace) -> None:
     others = [arm for arm in arms if arm is not winner]
     objective = objective_of("val/miou")
     units = sampling_units([None] * len(splits.test))
-    means = over_images([winner, *others], objective, lambda t: counted[t].collected(), units)
+    means = over_images([winner, *others], objective, lambda t: ConfusionsAlone(counted[t]), units)
     assert means is not None
     variances = image_variances(means, winner.trial_id, units)
     contrasts = compare(
@@ -183,7 +183,7 @@ def read(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 def miou(counts: ImageCounts) -> float:
     """Of a split."""
-    return float(summary(counts.total())["val/miou"])
+    return float(summary(counts.sum(axis=0))["val/miou"])
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from trainables.data.bands import Bands, picture_of
 from trainables.data.base import Image, Mask
 from trainables.data.flags import add_data_flags
 from trainables.data.reading.names import expanded
+from trainables.data.resizing import content_size, resize_image, resize_mask
 from trainables.data.splits.given import make_splits
 from trainables.data.usual_size import usual_size
 from trainables.data.void import void_of
@@ -34,7 +35,7 @@ from trainables.errors import UsageError
 from trainables.files import write_atomically
 from trainables.flags import command_parser
 from trainables.guarded import guarded
-from trainables.options import CROP, RESIZES
+from trainables.options import CROP, TILE, parse_resize, way_of
 from trainables.registry import Scalar
 from trainables.seeds import derived_seed
 
@@ -154,10 +155,11 @@ def rows(
         samples: Decoded images (h, w, C) and masks (h, w).
         size: Height and width of the results in pixels.
         seed: Decides every draw.
-        resize: How images come to that size, one of `RESIZES`.
+        resize: How images come to that size, one of `RESIZES` or `tile@SCALE`.
         bands: What the channels of images are; None: red, green and blue.
     """
     made = []
+    samples = [_at_scale(image, mask, size, resize) for image, mask in samples]
     hidden = None if bands is None else (HIDDEN,) * bands.channels
     for origin, spec in [("", PolicySpec("none", ())), *chosen]:
         policy = Policy(spec, size, resize=resize, hidden=hidden, void=void_of(samples[0][1]))
@@ -264,6 +266,22 @@ def _samples(data: SegmentationData, ids: Sequence[str], count: int, seed: int) 
     return [(data.image(ids[index]), data.mask(ids[index])) for index in sorted(chosen)]
 
 
+def _at_scale(image: Image, mask: Mask, size: tuple[int, int], resize: str) -> tuple[Image, Mask]:
+    """An image and its mask as policies are given them: at the scale of `tile@SCALE`, otherwise as they are."""
+    if way_of(resize) != TILE:
+        return image, mask
+    content = content_size((mask.shape[0], mask.shape[1]), size, resize)
+    return resize_image(image, content), resize_mask(mask, content)
+
+
+def _way(text: str) -> str:
+    """The `type` of `--resize`."""
+    try:
+        return parse_resize(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     p = command_parser(
@@ -278,7 +296,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--policies", type=int, default=6, metavar="N", help="rows (default: 6)")
     p.add_argument("--images", type=int, default=4, metavar="N", help="columns (default: 4)")
     p.add_argument("--image-size", metavar="HxW", help="what the model sees (default: the data set's)")
-    p.add_argument("--resize", choices=RESIZES, default=CROP, help="as for a sweep (default: crop)")
+    p.add_argument(
+        "--resize", type=_way, default=CROP, metavar="WAY", help="as for a sweep: crop, tile@0.5 ... (default: crop)"
+    )
     p.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all draws (default: 0)")
     p.add_argument("--out", type=expanded, default=Path("preview.png"), metavar="FILE", help="default: preview.png")
     return p

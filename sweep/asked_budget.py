@@ -47,6 +47,13 @@ def show_planned(
     return plan, asked
 
 
+def says_its_budget(config: SweepConfig) -> bool:
+    """Whether a command says how long its sweep may take, or leaves it to us: `asked_budget` will not refuse it."""
+    embedded = config.data_root is None and not config.download
+    told = (config.time_budget, config.trials, config.max_epochs, config.seeds)
+    return embedded or config.accept_plan or any(one is not None for one in told)
+
+
 def asked_budget(config: SweepConfig, setting: Setting) -> Asked:
     """The budget that a command asks for, or that it leaves to us.
 

@@ -14,7 +14,7 @@ from sweep.phases.confirm import confirming
 from sweep.verdict import Confirmed, Verdict, last_verdict
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_val_counts
 from trainables.data.splits.frozen import load_split
-from trainables.metrics import Collected, sampling_units
+from trainables.metrics import Collected, ConfusionsAlone, sampling_units
 from trainables.paths import within
 
 
@@ -57,7 +57,7 @@ def _decide(
     def collected(trial_id: str) -> Collected | None:
         checkpoint = latest_checkpoint(within(run_dir, CHECKPOINTS, trial_id))
         counts = None if checkpoint is None else read_val_counts(checkpoint)
-        return None if counts is None else counts.collected()
+        return None if counts is None else ConfusionsAlone(counts)
 
     units = sampling_units(load_split(run_dir, "val").groups)
     return decide(configurations, objective, split="val", collected=collected, units=units, **design)

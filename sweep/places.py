@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,8 +52,15 @@ class Place(Protocol):
         """See `trainables.latency.time_models`."""
 
 
+@dataclass(frozen=True)
 class Here:
-    """This machine."""
+    """This machine.
+
+    Attributes:
+        meanwhile: What can be done while processes that are to measure load torch.
+    """
+
+    meanwhile: Callable[[], object] | None = None
 
     def has(self, execution: Execution) -> bool:
         """See `Place`."""
@@ -77,7 +85,9 @@ class Here:
         progress: Progress,
     ) -> list[Cost]:
         """See `Place`."""
-        return measure_apart(configs, data, execution, at_once=at_once, root=root, progress=progress)
+        return measure_apart(
+            configs, data, execution, at_once=at_once, root=root, progress=progress, meanwhile=self.meanwhile
+        )
 
     def latencies(
         self,

@@ -83,7 +83,6 @@ def ray_session(
     """
     _refuse_old_ray(ray.__version__)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_own_sigterm())
         folder = stack.enter_context(folder_for_ray()) if address is None else None
         kept = stack.enter_context(_token_in(folder)) if folder is not None else None
         context = _init(address, folder, dashboard, machines, runtime_env)
@@ -124,7 +123,7 @@ def _init(
         # Ray puts the current folder first on its workers' path, where a user's folder called `trainables`
         # would be imported in place of ours.
         mark = marked(folder) if folder else contextlib.nullcontext()
-        with contextlib.chdir(ROOT), _without_secrets_and_noise(), _deaf_to_hangup(), mark:
+        with contextlib.chdir(ROOT), _without_its_habits(), _deaf_to_hangup(), mark:
             return ray.init(**options)
     except Exception as error:  # Ray raises plain ones, too
         where = f"the cluster at {address} does not answer" if address else "Ray does not start on this machine"
@@ -132,20 +131,24 @@ def _init(
 
 
 @contextlib.contextmanager
-def _without_secrets_and_noise() -> Iterator[None]:
-    """Two things that Ray has no option for.
+def _without_its_habits() -> Iterator[None]:
+    """Three things that Ray has no option for.
 
-    It tells its cluster the driver's command line, which the dashboard shows; and it prints pages of a raylet's log
-    into the terminal when a node dies, which the sweep says itself, in a line.
+    It tells its cluster the driver's command line, which the dashboard shows; it prints pages of a raylet's log into
+    the terminal when a node dies, which the sweep says itself, in a line; and it ends the driver at SIGTERM without a
+    word, while the sweep ends as at Ctrl-C.
     """
     private = ray._private  # type: ignore[attr-defined]
-    entrypoint, listen = private.utils.get_entrypoint_name, private.worker.listen_error_messages
-    private.utils.get_entrypoint_name = lambda: shlex.join(redacted_words(sys.argv))
-    private.worker.listen_error_messages = lambda *of_thread: None
-    try:
+    instead = (
+        (private.utils, "get_entrypoint_name", lambda: shlex.join(redacted_words(sys.argv))),
+        (private.worker, "listen_error_messages", lambda *of_thread: None),
+        (private.utils, "set_sigterm_handler", lambda handler: None),
+    )
+    with contextlib.ExitStack() as stack:
+        for module, name, function in instead:
+            stack.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, function)
         yield
-    finally:
-        private.utils.get_entrypoint_name, private.worker.listen_error_messages = entrypoint, listen
 
 
 @contextlib.contextmanager
@@ -159,17 +162,6 @@ def _deaf_to_hangup() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Puts back what SIGTERM did before: Ray replaces it."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
-            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -11,12 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from trainables import commands, plugins
+from trainables.run_folder import REPORT_FILE, report_folder
 
 
 def report_on_val(run_dir: Path, console: Console, *, pictures: int) -> bool:
-    """Writes the report on val in a process of its own and shows how far it is; says whether it was written.
+    """Writes the report on val in a process of its own, showing how far it is, and says where it lies.
 
     If it fails, only the report is missing.
+
+    Returns:
+        Whether it was written.
 
     Raises:
         KeyboardInterrupt: On Ctrl-C; the report that is being written ends, and one that was there stays.
@@ -49,6 +53,9 @@ def report_on_val(run_dir: Path, console: Console, *, pictures: int) -> bool:
         told = "\n".join(errors()) or f"exit code {code}"
         console.print(f"[red]the report on val failed[/red]: {escape(told)}", soft_wrap=True)
         console.print(f"  again: {commands.report(run_dir, '--split', 'val')}", markup=False, soft_wrap=True)
+    else:
+        page = (report_folder(run_dir, "val") / REPORT_FILE).resolve().as_uri()
+        console.print(f"[bold]report[/bold]    {escape(page)}   [dim](on val)[/dim]", highlight=False, soft_wrap=True)
     return code == 0
 
 

@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -18,6 +19,7 @@ from sweep.ended_early import end_halted, halted_text, say_interrupted, signals_
 from sweep.heartbeat import heartbeat, spent_seconds
 from sweep.journal import Journal
 from sweep.latencies import of_model
+from sweep.local_ray import LocalRay
 from sweep.manifest import SweepManifest
 from sweep.objectives import recorded_objectives
 from sweep.publishing import publish_labels
@@ -33,6 +35,9 @@ from trainables import commands
 from trainables.errors import MachineError, SegsweepError
 from trainables.execution import TrialData
 from trainables.run_folder import REPORT_FILE, report_folder
+
+if TYPE_CHECKING:
+    from sweep.ray_session import RaySession
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Session:
         options: Of this command.
         console: Where to say things.
         started: When the command started, on the monotonic clock.
+        ray: Of this machine, started or not; unused on a cluster.
         extended: What the manifest becomes when Ray has started, where this command asks for more trials: one that
             fails before can be typed again.
         warnings: To be shown when there is room.
@@ -82,6 +88,7 @@ class Session:
     options: Options
     console: Console
     started: float = field(default_factory=time.monotonic)
+    ray: LocalRay | None = None
     extended: SweepManifest | None = None
     warnings: list[str] = field(default_factory=list)
     trackers: Followers | None = None
@@ -173,7 +180,6 @@ class Session:
 
     def _search(self, conductor: Conductor) -> str | None:
         """Runs Ray until the conductor has no more; returns the signal that ended it early."""
-        from sweep.ray_session import ray_session
         from sweep.tuner import Halted, Interrupted, run_trials
 
         resources, execution = self.manifest.resources, self.manifest.execution
@@ -184,15 +190,8 @@ class Session:
                 build_cache(self.data, self.manifest, self.console)
             with ExitStack() as stack:
                 local = self.options.address is None
-                session = ray_session(
-                    address=self.options.address,
-                    dashboard=self.options.dashboard,
-                    machines=self.machines,
-                    on_stuck=self._end_stuck,
-                    runtime_env=None if local else stack.enter_context(shipped_code()),
-                )
                 with self.console.status("starting Ray" if local else "joining the cluster"):
-                    ray = stack.enter_context(session)
+                    ray = self._local_ray(stack) if local else self._joined_ray(stack)
                 show_ray(self.console, url=ray.url, protected=ray.protected, token=ray.token, local=local)
                 self.journal.append("ray", dashboard=ray.url)
                 cluster = None
@@ -239,6 +238,26 @@ class Session:
             raise SegsweepError(halted_text(self.run_dir, str(fault))) from None
         views.write()
         return stopped_by
+
+    def _local_ray(self, stack: ExitStack) -> RaySession:
+        """Ray on this machine, which ends with the stack."""
+        local = self.ray or LocalRay(self.machines, self.options.dashboard)
+        local.on_stuck = self._end_stuck
+        stack.callback(local.end)
+        return local.start()
+
+    def _joined_ray(self, stack: ExitStack) -> RaySession:
+        """Ray of a cluster, which is left with the stack."""
+        from sweep.ray_session import ray_session
+
+        session = ray_session(
+            address=self.options.address,
+            dashboard=self.options.dashboard,
+            machines=self.machines,
+            on_stuck=self._end_stuck,
+            runtime_env=stack.enter_context(shipped_code()),
+        )
+        return stack.enter_context(session)
 
     def write_extension(self) -> None:
         """Writes down that there are more trials to try, if this command asks for some."""

@@ -13,15 +13,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from sweep import answer, plan_view, short_budget
-from sweep.asked_budget import memory_warning, show_planned
+from sweep.asked_budget import memory_warning, says_its_budget, show_planned
 from sweep.config import SweepConfig
+from sweep.ended_early import signals_as_interrupts
 from sweep.flags import AUTO
 from sweep.inputs_view import bands_text, inputs_text, lost_text
 from sweep.journal import JOURNAL_FILE, Journal
+from sweep.local_ray import LocalRay
 from sweep.measuring import Meter, measure_everything, measure_known, measure_latencies, measure_models
 from sweep.new_manifest import MeasuredSweep, new_manifest
 from sweep.per_trial import per_trial, share_as_measured
-from sweep.places import HERE, Place
+from sweep.places import Here, Place
 from sweep.plan import MeasuredCost
 from sweep.predicting import Setting
 from sweep.preflight import Prepared, prepare
@@ -52,13 +54,19 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     if os.path.lexists(run_dir):
         raise UsageError(f"{run_dir} exists: go on with it ({commands.resume(run_dir)}) or give another --name")
     machines = available(config.address)
+    with signals_as_interrupts(), LocalRay(machines, config.dashboard) as ray:
+        return _start(config, machines, ray, console, started)
+
+
+def _start(config: SweepConfig, machines: Machines, ray: LocalRay, console: Console, started: float) -> int:
+    run_dir = config.run_dir
     if config.address is None and not config.check:
         place_for_ray()
     with console.status("checking the data") as status:
         ready = prepare(config, progress=lambda done, total: status.update(f"checking the data: {done}/{total} images"))
     given = config.gpus_per_trial
     resources, execution = per_trial(config, machines, None if given == AUTO else given)
-    with _measuring_place(config, ready, machines, resources, console) as place:
+    with _measuring_place(config, ready, machines, resources, ray, console) as place:
         if config.precision is None and execution.device != "cpu":
             config = dataclasses.replace(config, precision=place.precision(execution.device))
             execution = dataclasses.replace(execution, precision=str(config.precision))
@@ -77,7 +85,8 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     with Journal(run_dir / JOURNAL_FILE) as journal:
         data = trial_data(run_dir, found.ready.data, manifest)
         try:
-            return Session(run_dir, manifest, journal, data, machines, options, console, started=started).conduct()
+            session = Session(run_dir, manifest, journal, data, machines, options, console, started=started, ray=ray)
+            return session.conduct()
         except BaseException:
             if len(journal.events) == len(journal.of("ray")):  # no trial: there is nothing to go on with
                 shutil.rmtree(run_dir, ignore_errors=True)
@@ -86,11 +95,12 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
 
 @contextmanager
 def _measuring_place(
-    config: SweepConfig, ready: Prepared, machines: Machines, resources: Resources, console: Console
+    config: SweepConfig, ready: Prepared, machines: Machines, resources: Resources, ray: LocalRay, console: Console
 ) -> Iterator[Place]:
-    """This machine, or a node of the cluster once all its nodes are found to be ready."""
+    """This machine, where Ray starts meanwhile, or a node of the cluster once all its nodes are found to be ready."""
     if config.address is None:
-        yield HERE
+        starts = says_its_budget(config) and not config.check
+        yield Here(ray.start if starts else None)
         return
     from sweep.cluster import measuring_place
 

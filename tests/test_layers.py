@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,8 +83,14 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield str(argument.value)
 
 
-def imported(name: str) -> set[str]:
-    return set(imports(ast.parse((ROOT / name).read_text(encoding="utf-8"))))
+@functools.cache
+def parsed(name: str) -> ast.Module:
+    return ast.parse((ROOT / name).read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imported(name: str) -> frozenset[str]:
+    return frozenset(imports(parsed(name)))
 
 
 def is_within(name: str, module: str) -> bool:
@@ -163,6 +170,7 @@ FLOORS = (
     ),
     ("sweep.samplers", "sweep.latencies", "sweep.pareto"),
     ("sweep.plan", "sweep.ray_session", "sweep.nodes"),
+    ("sweep.local_ray",),
     ("sweep.manifest", "sweep.forecast"),
     ("sweep.ranking",),
     ("sweep.verify", "sweep.trials", "sweep.refitted", "sweep.verdict", "sweep.schedulers", "sweep.floor"),
@@ -255,11 +263,13 @@ def needs(module: str) -> set[str]:
     return found - {module}
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if "." in module])
-def test_nothing_imports_from_a_higher_floor(module: str) -> None:
-    if MODULES[module].name == "__init__.py":
-        return  # a menu of its own folder
-    higher = {one for one in needs(module) if "." in one and floor_of(one) > floor_of(module)}
+def test_nothing_imports_from_a_higher_floor() -> None:
+    higher = {
+        module: found
+        for module, path in MODULES.items()
+        if "." in module and path.name != "__init__.py"  # a menu of its own folder
+        if (found := {one for one in needs(module) if "." in one and floor_of(one) > floor_of(module)})
+    }
     assert not higher
 
 
@@ -282,19 +292,25 @@ def test_there_is_something_to_check() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_nothing_imports_to_its_right(name: str) -> None:
-    allowed = MAY_IMPORT[name.split("/")[0]]
-    ours = {found for found in imported(name) if found.split(".")[0] in (*PACKAGES, "tests", "benchmarks")}
-    wrong = {found for found in ours if not any(is_within(found, module) for module in allowed)}
+def test_nothing_imports_to_its_right() -> None:
+    wrong = [
+        (name, found)
+        for name in NAMES
+        for found in imported(name)
+        if found.split(".")[0] in (*PACKAGES, "tests", "benchmarks")
+        if not any(is_within(found, module) for module in MAY_IMPORT[name.split("/")[0]])
+    ]
     assert not wrong
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_heavy_libraries_stay_in_their_rooms(name: str) -> None:
-    for library, rooms in ONLY_IN.items():
-        if any(is_within(found, library) for found in imported(name)):
-            assert name.startswith(rooms), f"{library} may be imported in {', '.join(rooms)} only"
+def test_heavy_libraries_stay_in_their_rooms() -> None:
+    elsewhere = [
+        f"{library} may be imported in {', '.join(rooms)} only, not in {name}"
+        for name in NAMES
+        for library, rooms in ONLY_IN.items()
+        if any(is_within(found, library) for found in imported(name)) and not name.startswith(rooms)
+    ]
+    assert not elsewhere
 
 
 OPENS_ITS_OWN = ("trainables/limits.py", "trainables/data/scenes/draw.py", "search_spaces/preview.py")
@@ -303,21 +319,21 @@ OPENS_ITS_OWN = ("trainables/limits.py", "trainables/data/scenes/draw.py", "sear
 
 def test_pictures_are_opened_where_their_size_is_looked_at() -> None:
     for name in set(NAMES) - set(OPENS_ITS_OWN):
-        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+        tree = parsed(name)
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         assert not {call for call in calls if call.endswith(("Image.open", "cv2.imread"))}, name
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_pickled(name: str) -> None:
-    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
-    assert not {found.split(".")[0] for found in imports(tree)} & FORBIDDEN
-    assert not {found for found in imports(tree) if found in ("torch.load", "torch.save")}
-    attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    assert not attributes & {"torch.load", "torch.save"}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-            assert ast.unparse(node.value) == "False"
+def test_nothing_is_pickled() -> None:
+    for name in NAMES:
+        tree = parsed(name)
+        assert not {found.split(".")[0] for found in imports(tree)} & FORBIDDEN, name
+        assert not {found for found in imports(tree) if found in ("torch.load", "torch.save")}, name
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr in ("load", "save"):
+                assert ast.unparse(node) not in ("torch.load", "torch.save"), name
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert ast.unparse(node.value) == "False", name
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def measure_apart(
     at_once: int = 1,
     root: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> list[Cost]:
     """The cost of each configuration, measured in processes that run at once as the trials of a sweep will.
 
@@ -53,6 +54,7 @@ def measure_apart(
         at_once: How many trials run at once.
         root: Where the data set was opened; None for an embedded one.
         progress: Called with how many measurements are done, and of how many.
+        meanwhile: Called while the processes load torch; they measure when it has returned.
     """
     if not configs:
         return []
@@ -73,6 +75,10 @@ def measure_apart(
         for number, group in enumerate(groups):
             content = {**order, "turns": [[dict(configs[place]) for place in turn] for turn in group]}
             helpers.append(stack.enter_context(_Helper(content, Path(folder), f"{number}")))
+        if meanwhile:
+            meanwhile()
+        for helper in helpers:
+            helper.begin()
         done = 0
         for helper, group in zip(helpers, groups, strict=True):
             for number, turn in enumerate(group):
@@ -101,19 +107,25 @@ class _Helper:
         self._errors = [folder / f"{name}-{number}.err" for number in range(len(order["turns"]))]
         pipes = [os.pipe() for _ in order["turns"]]
         ends = [write for _, write in pipes]
-        order = {**order, "answers": ends, "errors": [str(path) for path in self._errors]}
+        held, gate = os.pipe()
+        self._gate: IO[bytes] = os.fdopen(gate, "wb")
+        order = {**order, "answers": ends, "errors": [str(path) for path in self._errors], "gate": held}
         path = folder / f"{name}.json"
         path.write_text(json.dumps(order))
         command = commands.subprocess_command("trainables.cost_apart", *plugins.flags())
         try:
             with path.open() as stdin, self._errors[0].open("w") as errors:
                 self._process = subprocess.Popen(
-                    command, stdin=stdin, stdout=subprocess.PIPE, stderr=errors, text=True, pass_fds=ends
+                    command, stdin=stdin, stdout=subprocess.PIPE, stderr=errors, text=True, pass_fds=[*ends, held]
                 )
         finally:
-            for write in ends:
-                os.close(write)
+            for end in (*ends, held):
+                os.close(end)
         self.answers: list[IO[str]] = [os.fdopen(read) for read, _ in pipes]
+
+    def begin(self) -> None:
+        """Lets it measure, which it does not before."""
+        self._gate.close()
 
     def ends(self) -> list[str]:
         """Why each turn ended before it had measured all; empty where it had not. Waits for all."""
@@ -128,7 +140,7 @@ class _Helper:
         if self._process.poll() is None:
             self._process.kill()  # its copies end with it
         self._process.wait()
-        for stream in (*self.answers, self._process.stdout):
+        for stream in (*self.answers, self._process.stdout, self._gate):
             if stream is not None:
                 stream.close()
 
@@ -169,12 +181,13 @@ def main() -> int:
     keep_freed_memory()
     plugins.load_given(sys.argv[1:])
     order = json.load(sys.stdin)
+    import trainables.loops
+    import trainables.trial  # noqa: F401  what measuring needs
+
+    os.read(order["gate"], 1)  # until it is closed
     if len(order["turns"]) == 1:
         _measure_turn(order, 0)
         return 0
-    import trainables.loops
-    import trainables.trial  # noqa: F401  what every copy needs
-
     copies = [_copied(order, number) for number in range(len(order["turns"]))]
     print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) for copy in copies]))
     return 0

@@ -26,7 +26,7 @@ from trainables.loaders import EvaluationSet, TrainingSet, loader_of, training_l
 from trainables.loops import evaluate, train_one_epoch
 from trainables.losses import LOSSES
 from trainables.memory import memory_is_enough_for
-from trainables.metrics import PARAMS, ConfusionMatrix, Counts, ImageCounts, PairCounts, class_metrics, summary
+from trainables.metrics import PARAMS, ConfusionMatrix, Counts, ImageCounts, PerImageConfusion, class_metrics, summary
 from trainables.models import build_for_bands, build_model
 from trainables.models.bands import normalisation_of
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
@@ -198,7 +198,7 @@ class Trial:
         torch.manual_seed(derived_seed("epoch", self.config.seed, epoch))
         self.batches.epoch = epoch
         last = epoch >= self.config.epochs
-        val = (PairCounts if last else ConfusionMatrix)(len(self.data.data.classes))
+        val = (PerImageConfusion if last else ConfusionMatrix)(len(self.data.data.classes))
         with memory_is_enough_for(self.config):
             trained = train_one_epoch(
                 self.model,
@@ -219,7 +219,7 @@ class Trial:
                 )
         counted = val.value()
         if isinstance(counted, ImageCounts):
-            self.val_counts, counted = counted if self.data.val else None, counted.total()
+            self.val_counts, counted = counted if self.data.val else None, counted.sum(axis=0)
         metrics = {**trained, **(self._reported(counted) if self.data.val else {})}
         bad = [name for name, value in metrics.items() if not np.isfinite(value)]
         if bad:

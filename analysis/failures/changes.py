@@ -13,7 +13,7 @@ from analysis.failures.factors import FACTORS
 from analysis.failures.names import ErrorType
 from analysis.failures.split import SplitFailures
 from analysis.statistics import paired_family
-from trainables.metrics import Units
+from trainables.metrics import Units, margins
 
 CURED, NEW, SHARED = "cured", "new", "shared"
 """A component that fails under the first prediction alone, under the second alone, under both."""
@@ -147,9 +147,8 @@ def _lost_by_type(split: SplitFailures, draws: Floats) -> Floats:
         draws: How often each image counts, or by what weight, shape (R, N).
     """
     image, kind, true_class, predicted_class, pixels = split.counts.T
-    confusions = np.stack([one.confusion for one in split.images])
-    sides = confusions.sum(axis=1) + confusions.sum(axis=2) - np.diagonal(confusions, axis1=1, axis2=2)
-    unions = draws @ sides
+    right, truth, predicted = margins(split.confusions)
+    unions = draws @ (truth + predicted - right)
     shares = np.divide(1.0, unions, out=np.zeros(unions.shape), where=unions > 0)
     shares /= np.maximum(1, (unions > 0).sum(axis=1))[:, None]
     lost = np.zeros((len(draws), len(ErrorType)))

@@ -26,7 +26,7 @@ from analysis.failures.names import ErrorType
 from trainables.data.bands import Bands
 from trainables.data.base import Image, Mask
 from trainables.loaders import mask_tensor
-from trainables.metrics import confusion_matrix
+from trainables.metrics import ImageCounts, confusion_matrix
 from trainables.places import cores
 
 TYPE_COLUMNS = ("label", "type", "pixels", "lost_iou", "share")
@@ -51,7 +51,7 @@ class ImageFailures:
 
     Attributes:
         regions: The (image, class) regions that fail.
-        confusion: Rows truth, columns prediction, shape (C, C).
+        pairs: Its pixels by true and predicted class: of one image.
         counts: Rows of type, true class, predicted class, pixels; shape (M, 4).
         components: What became of each component.
         image_pixels: Of the whole image.
@@ -59,11 +59,16 @@ class ImageFailures:
     """
 
     regions: list[RegionFailure]
-    confusion: npt.NDArray[np.int64]
+    pairs: ImageCounts
     counts: Integers
     components: ComponentErrors
     image_pixels: int
     factors: npt.NDArray[np.float64] | None = None
+
+    @property
+    def confusion(self) -> npt.NDArray[np.int64]:
+        """Rows truth, columns prediction, shape (C, C)."""
+        return self.pairs[0]
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,12 @@ class SplitFailures:
     @functools.cached_property
     def confusion(self) -> npt.NDArray[np.int64]:
         """Confusion matrix of all images, shape (C, C)."""
-        total = np.zeros_like(self.images[0].confusion)
-        for image in self.images:
-            total += image.confusion
-        return total
+        return self.confusions.sum(axis=0)
+
+    @property
+    def confusions(self) -> ImageCounts:
+        """Confusion matrices of the images, shape (N, C, C)."""
+        return ImageCounts.joined([image.pairs for image in self.images])
 
     @property
     def counts(self) -> Integers:
@@ -135,7 +142,8 @@ def measure_image(
         regions = failing_regions(truth, prediction, class_names, iou_limit=iou_limit, confusion=confusion, kinds=kinds)
         of_prediction = find_components(prediction, connectivity=connectivity)
         errors = classify_errors(of_truth, of_prediction, kinds, width=width, connectivity=connectivity)
-        measured.append(ImageFailures(regions, confusion, errors.counts, errors.components, truth.size, factors))
+        pairs = ImageCounts.of_matrices(confusion[None])
+        measured.append(ImageFailures(regions, pairs, errors.counts, errors.components, truth.size, factors))
     return measured
 
 

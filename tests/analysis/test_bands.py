@@ -34,7 +34,8 @@ from tests import mini
 from trainables.checkpoint import TRIAL_FILE, publish
 from trainables.config import TrialConfig
 from trainables.data.bands import Bands
-from trainables.data.folder import Folder, find
+from trainables.data.find import find
+from trainables.data.folder import Folder
 from trainables.data.layouts.finding import Said
 from trainables.data.resizing import fit_image, resize_image
 from trainables.errors import CheckpointError, DataError

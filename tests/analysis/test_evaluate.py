@@ -170,12 +170,14 @@ def test_a_torn_or_foreign_evaluation_is_done_again(run, harm):
         assert after.prediction(image_id).shape == data.mask(image_id).shape
 
 
-def forge(folder, *, seal=None):
-    """Replaces the results by perfect ones and makes every hash right again, as a stranger can."""
+def forge(folder, *, seal=None, change=lambda whole: whole.sum(axis=2)[:, :, None] * np.eye(len(CLASSES), dtype=int)):
+    """Replaces the results, by perfect ones if not told otherwise, and makes every hash right, as a stranger can.
+
+    Confusion matrices are written whole, as earlier versions did.
+    """
     with np.load(folder / "results.npz") as arrays:
-        content = {name: arrays[name] for name in arrays.files}
-    truth = content["confusions"].sum(axis=2)
-    content["confusions"] = truth[:, :, None] * np.eye(truth.shape[1], dtype=np.int64)
+        content = {name: arrays[name] for name in arrays.files if not name.startswith("confusions/")}
+        content["confusions"] = change(np.asarray(kept.kept_confusions(arrays)))
     np.savez_compressed(folder / "results.npz", **content)
     description = json.loads((folder / "evaluation.json").read_text())
     description["files"] = {
@@ -223,6 +225,22 @@ def test_forged_results_would_be_taken_without_the_seal(run, monkeypatch):
     forged, done = evaluated_anew(run_dir, data)
     assert done == 0
     assert metrics.pixel_accuracy(forged.confusions.sum(axis=0)) == 1
+
+
+def test_evaluations_of_earlier_versions_are_read(run):
+    data, run_dir = run
+    before, _ = evaluated_anew(run_dir, data)
+    folder = run_dir / "report" / "evaluations" / "val" / "0000"
+
+    def sealed(description):
+        return {"seal": kept._seal(description, kept.sealing_key())}
+
+    forge(folder, seal=sealed, change=lambda whole: whole)
+    with np.load(folder / "results.npz") as arrays:
+        assert arrays["confusions"].shape == (COUNTS["val"], len(CLASSES), len(CLASSES))
+    after, done = evaluated_anew(run_dir, data)
+    assert done == 0
+    np.testing.assert_array_equal(after.confusions, before.confusions)
 
 
 def test_evaluations_of_another_machine_are_computed_again(run, tmp_path, monkeypatch):

@@ -77,6 +77,8 @@ def test_the_page_stays_small(made: Made) -> None:
     _, run = made
     page = (run / "report" / "val" / "report.html").read_text(encoding="utf-8")
     assert len(page) < 3_000_000 and "class 250" not in page.split('data-table="per_class"')[0]
+    told = page.split("without a true score there: ")[1].split("<")[0]
+    assert told.count(",") == 4 and told.rstrip().endswith("and 292 more")
 
 
 def test_predictions_are_those_of_the_evaluation_in_16_bits(made: Made, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trainables.data import DATASETS, VOID, SegmentationData
+from trainables.data import DATASETS, VOID, SegmentationData, init
+from trainables.data import check as check_command
 from trainables.data.check import check
+from trainables.data.layouts.known import known_as
 from trainables.data.scenes import dataset as scenes_dataset
 from trainables.errors import DataError
 
@@ -184,6 +187,28 @@ def test_damaged_files_are_found_by_the_check_and_raise_when_read(data: Segmenta
         data.image(first)
     with pytest.raises(DataError, match=mask.name):
         data.mask(second)
+
+
+@pytest.mark.parametrize("data", [name for name in DATASETS.names() if name != "folder"], indirect=True)
+def test_folder_of_a_known_data_set_is_told_with_the_command_that_reads_it(
+    data: SegmentationData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    init.main([str(root)])
+    told = " ".join(capsys.readouterr())
+    commands = re.findall(rf"-m (trainables\.data\.check --data {data.name} --data-root \S+)", told)
+    assert commands, told
+    assert check_command.main(commands[0].split()[1:]) == 0
+    if "dataset.yaml" in told:
+        described = DATASETS.get("folder")(root=root)
+        assert any(f"--data {data.name} " in note for note in described.notes())
+    for path in (path for path in root.rglob("*") if path.is_file()):
+        # Images of one's own in the same folders.
+        if path.suffix == ".txt":
+            path.write_text("".join(f"own-{line}\n" for line in path.read_text().splitlines()))
+        else:
+            path.rename(path.with_name(f"own-{path.name}"))
+    assert known_as(root) == ""
 
 
 def test_data_set_travels_to_another_process(data: SegmentationData) -> None:

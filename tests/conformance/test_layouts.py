@@ -14,11 +14,15 @@ import pytest
 
 from trainables.data import DATASETS, SegmentationData, init
 from trainables.data.check import check
+from trainables.data.layouts.finding import UndecidedError
 from trainables.data.splits.given import make_splits
 from trainables.errors import DataError, SegsweepError
 
-from .layouts import doubts, images, masks, names
+from .layouts import doubts, images, masks, names, tables
 from .layouts.base import CASES, Asks, Loads, Outcome, Refused
+from .layouts.rows import ROWS, outcomes
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -44,16 +48,34 @@ def flags_in(message: str, root: Path) -> list[tuple[str, ...]]:
     return [words[1:] for words in given]
 
 
+def assert_documented(name: str, outcome: str) -> None:
+    """That docs/DATA.md tells of a case, and what becomes of it."""
+    told = outcomes()
+    rows = [row for row in told for key, cases in ROWS.items() if row.startswith(key) and name in cases]
+    assert rows and all(outcome in told[row] for row in rows), (name, outcome, rows)
+
+
+def test_table_of_the_docs_is_shown_row_by_row() -> None:
+    rows = list(outcomes())
+    assert len(rows) == len(ROWS) and all(row.startswith(key) for row, key in zip(rows, ROWS, strict=True))
+    elsewhere = {name for shown in ROWS.values() for name in shown} - CASES.keys()
+    for file, test in (name.split("::") for name in elsewhere):
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("write", CASES.values(), ids=CASES.keys())
 def test_layout(write: Callable[[Path], Outcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "root"
     right = write(root)
     if isinstance(right, Loads):
+        assert_documented(write.__name__, "read")
         _loads(root, right, capsys)
         return
     with pytest.raises(DataError) as caught:
         opened(root)
     message = str(caught.value)
+    question = caught.value.question if isinstance(caught.value, UndecidedError) else None
+    assert_documented(write.__name__, "refused" if question is None else "drawn" if question.draws else "asked")
     assert "\n" not in message, "one line"
     if isinstance(right, Refused):
         assert right.why in message
@@ -111,7 +133,9 @@ def test_damaged_files_are_errors_or_questions_and_nothing_else(
 
 
 def test_enough_layouts_are_read_and_none_is_left_out() -> None:
-    source = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (doubts, images, masks, names)]
+    source = [
+        Path(module.__file__ or "").read_text(encoding="utf-8") for module in (doubts, images, masks, names, tables)
+    ]
     assert sum(text.count("@case\n") for text in source) == len(CASES) >= 40
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from ..command import RAY_TMPDIR, REPO, Started, environment, events, ray_processes, run, wait_until
-from .twin import NAME, Twin, below, flags_of, of_ray, resume_of
+from ..command import REPO, Started, environment, events, ray_processes, run, wait_until
+from .twin import NAME, Twin, below, flags_of, leftovers, of_ray, resume_of
 
 pytestmark = pytest.mark.ray
 
@@ -93,11 +93,6 @@ def hit(
         code, seconds = driver.wait(120)
         wait_until(lambda: not ray_processes(), timeout=15, what="the end of Ray's processes")
     return code, seconds, log.read_text()
-
-
-def leftovers() -> list[Path]:
-    """Of Ray, in its temp folder."""
-    return list(Path(RAY_TMPDIR).glob("segsweep-*"))
 
 
 @pytest.mark.parametrize("fault", list(STOPPING))

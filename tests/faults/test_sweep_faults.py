@@ -13,7 +13,7 @@ import pytest
 
 from ..command import REPO, Started, environment, events, ray_processes, run, wait_until
 from ..mini import write
-from .twin import NAME, Twin, flags_of, resume_of
+from .twin import NAME, Twin, flags_of, leftovers, of_ray, resume_of
 
 pytestmark = pytest.mark.ray
 
@@ -43,6 +43,24 @@ def test_ctrl_c_in_the_middle_of_a_long_epoch_ends_within_15_seconds(mini_root: 
     assert code == 130
     assert seconds < 15
     assert events(run_dir, "interrupted")
+
+
+def test_what_ends_a_sweep_while_it_measures_and_ray_starts_leaves_nothing(mini_root: Path, tmp_path: Path) -> None:
+    for number, (strike, expected) in enumerate(
+        [(signal.SIGTERM, 130), (signal.SIGINT, 130), (signal.SIGHUP, 130), (signal.SIGKILL, -signal.SIGKILL)]
+    ):
+        log = tmp_path / f"log-{number}"
+        with Started("sweep.run", *one_trial(mini_root, tmp_path), log=log) as sweep:
+            pid, daemon = sweep.process.pid, ("gcs", "raylet")[number % 2]
+            wait_until(lambda: of_ray(pid)[daemon], timeout=60, what=f"Ray's {daemon}")  # noqa: B023
+            sweep.process.send_signal(strike)
+            code, seconds = sweep.wait(30)
+        told = log.read_text()
+        assert code == expected and seconds < 15, told
+        assert expected < 0 or "nothing was kept" in told, told
+        assert "Traceback" not in told and not (tmp_path / NAME).exists()
+        wait_until(lambda: not ray_processes(), timeout=15, what="the end of Ray's processes")
+        wait_until(lambda: not leftovers(), timeout=15, what="an empty temp folder of Ray")
 
 
 @pytest.fixture

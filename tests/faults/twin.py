@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..command import events
+from ..command import RAY_TMPDIR, events
 
 NAME = "mine"
 RESUME = ["--resume", "--name", NAME, "--wandb", "disabled", "--no-dashboard"]
@@ -130,3 +130,8 @@ def of_ray(pid: int) -> dict[str, list[int]]:
             if is_it:
                 found[name].append(child)
     return found
+
+
+def leftovers() -> list[Path]:
+    """Of Ray, in its temp folder."""
+    return list(Path(RAY_TMPDIR).glob("segsweep-*"))

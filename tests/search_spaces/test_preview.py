@@ -85,6 +85,22 @@ def test_first_row_is_the_images_and_rows_are_drawn_again_from_the_seed() -> Non
     assert any(np.ascontiguousarray(image).tobytes() not in flipped for image in table[2].images), "mixed"
 
 
+def test_tiles_show_images_at_the_scale_that_was_asked_for() -> None:
+    table = rows([], samples(), (30, 40), seed=0, resize="tile@0.5")
+    for index, (image, mask) in enumerate(samples()):
+        # A whole image at half its sides: each pixel is the mean of four.
+        means = image.reshape(30, 2, 40, 2, 3).mean(axis=(1, 3))
+        assert np.abs(table[0].images[index] - means).max() <= 0.51
+        np.testing.assert_array_equal(table[0].masks[index], mask[::2, ::2])
+
+
+@pytest.mark.parametrize("way", ["tile@2", "tiles", "tile@"])
+def test_other_ways_to_the_input_are_refused(way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--resize", way])
+    assert "or tile@SCALE with a scale of 0.05 to 1" in capsys.readouterr().err
+
+
 def test_overlay_tints_classes_leaves_black_ones_and_stripes_void() -> None:
     image, mask = samples(1)[0]
     shown = overlay(image, mask, CLASSES)

@@ -324,7 +324,7 @@ def test_best_and_baseline_have_fresh_seeds_and_the_verdict_follows_from_what_th
         for trial_id, score in zip(one.trials, one.scores, strict=True):
             checkpoint = latest_checkpoint(run / "checkpoints" / trial_id)
             counts = None if checkpoint is None else read_val_counts(checkpoint)
-            assert counts is not None and summary(counts.total())["val/miou"] == score
+            assert counts is not None and summary(counts.sum(axis=0))["val/miou"] == score
     assert "no label learnt anything" in out or sentence(verdict, objective_of("val/miou")) in out
     table = pd.read_csv(run / "report" / "tables" / "confirmation.csv")
     assert table["label"].tolist() == [one.label for one in verdict.configurations] and table["seeds"].tolist() == [

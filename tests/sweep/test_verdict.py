@@ -20,7 +20,7 @@ from sweep.verdict import (
     why_unconfirmed,
 )
 from trainables.errors import DataError
-from trainables.metrics import ImageCounts, iou, mean_over_classes, sampling_units
+from trainables.metrics import iou, mean_over_classes, sampling_units
 from trainables.metrics.registry import ConfusionsAlone
 from trainables.paths import UnsafePathError
 
@@ -174,13 +174,3 @@ def test_without_what_the_images_say_they_count_as_given() -> None:
     few = decide((BASE, GEOMETRIC), MIOU, collected=lambda trial: kept, split="val", units=sampling_units(["a"] * 30),
                  chosen_from=3)  # fmt: skip
     assert (whole.unit_count, missing.unit_count, few.unit_count) == (30, 0, 0)
-
-
-def test_counts_of_images_are_their_matrices() -> None:
-    full = matrices(np.random.default_rng(1), 9, 0.6)
-    flat = full.reshape(9, -1)
-    image, pair = np.nonzero(flat)
-    kept = ImageCounts(9, 3, image.astype(np.int32), pair.astype(np.int32), flat[image, pair])
-    again = ImageCounts.of(kept.arrays())
-    np.testing.assert_array_equal(again.collected().confusions, full)
-    np.testing.assert_array_equal(again.total(), full.sum(axis=0))

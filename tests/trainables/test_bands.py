@@ -21,7 +21,8 @@ from trainables.checkpoint import publish, rebuild_model
 from trainables.config import TrialConfig
 from trainables.data.bands import Bands, any_bands
 from trainables.data.cache.scan import band_statistics
-from trainables.data.folder import Folder, find
+from trainables.data.find import find
+from trainables.data.folder import Folder
 from trainables.data.layouts.finding import Said
 from trainables.errors import CheckpointError, UsageError
 from trainables.execution import TrialData

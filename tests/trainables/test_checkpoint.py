@@ -74,9 +74,9 @@ def test_finished_trial_keeps_what_it_did_on_each_image_of_val(trained: tuple[Tr
     last = trial.save(checkpoint.parent)
     kept = read_val_counts(last)
     assert kept is not None and is_whole(last) and (kept.images, kept.classes) == (5, 3)
-    assert summary(kept.total()).items() <= trial.history[-1]["metrics"].items()
+    assert summary(kept.sum(axis=0)).items() <= trial.history[-1]["metrics"].items()
     truth = [np.bincount(mask[mask != 255], minlength=3) for mask in map(trial.data.data.mask, trial.data.val)]
-    np.testing.assert_array_equal(kept.collected().confusions.sum(axis=2), truth)
+    np.testing.assert_array_equal(kept.sum(axis=2), truth)
 
 
 def test_only_the_newest_checkpoint_is_kept(trained: tuple[Trial, Path]) -> None:

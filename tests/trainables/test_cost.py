@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,34 @@ def test_copy_that_ends_is_a_fault_of_what_it_measured(
     first, second = measure_apart([config(), config()], mini_data, Execution(), at_once=2, root=mini_root)
     assert "no such library" in first.fault
     assert "signal 9: most likely it ran out of memory" in second.fault
+
+
+WITHOUT_TORCH = """
+import sys, types
+from pathlib import Path
+from trainables import cost_apart
+sys.modules |= {name: types.ModuleType(name) for name in ("trainables.loops", "trainables.trial")}
+Path(sys.argv[1], "loaded").touch()
+cost_apart._measure_turn = lambda order, number: Path(sys.argv[1], f"measured {number}").touch()
+sys.exit(cost_apart.main())
+"""
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_nothing_is_measured_before_what_is_done_meanwhile_is_over(
+    mini_data: TrialData, mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)]
+    monkeypatch.setattr(commands, "subprocess_command", lambda *words: command)
+
+    def meanwhile() -> None:
+        while not (tmp_path / "loaded").exists():
+            time.sleep(0.05)
+        time.sleep(0.3)
+        assert not list(tmp_path.glob("measured*"))
+
+    measure_apart([config()], mini_data, Execution(), at_once=at_once, root=mini_root, meanwhile=meanwhile)
+    assert len(list(tmp_path.glob("measured*"))) == at_once
 
 
 def test_several_measurements_of_one_configuration_are_their_mean_and_largest_memory() -> None:

@@ -25,7 +25,14 @@ from trainables.loaders import evaluation_loader, mask_array, mask_tensor
 from trainables.logits import predicted_class
 from trainables.loops import evaluate
 from trainables.losses import LOSSES
-from trainables.metrics import ConfusionMatrix, PairCounts, ScoreHistogram, all_metrics, average_precision, registry
+from trainables.metrics import (
+    ConfusionMatrix,
+    PerImageConfusion,
+    ScoreHistogram,
+    all_metrics,
+    average_precision,
+    registry,
+)
 from trainables.metrics.collectors import confusion_matrix
 from trainables.metrics.one_class import class_metric
 from trainables.metrics.registry import METRICS, ConfusionsAlone, Replicates
@@ -158,7 +165,7 @@ def test_a_trial_learns_saves_and_is_measured(wide: SegmentationData, tiny_model
     losses = [entry["metrics"]["train/loss"] for entry in trial.history]
     assert losses[1] < losses[0]
     assert again.history[-1]["metrics"] == trial.history[-1]["metrics"] and trial.val_counts is not None
-    counted, guesses = PairCounts(WIDE), []
+    counted, guesses = PerImageConfusion(WIDE), []
 
     class Kept:
         def process(self, image_id: str, logits: torch.Tensor, prediction: torch.Tensor, target: torch.Tensor) -> None:
@@ -167,8 +174,8 @@ def test_a_trial_learns_saves_and_is_measured(wide: SegmentationData, tiny_model
     loader = evaluation_loader(wide, ids[8:], size=(48, 64), batch_size=4, normalisation=again.model.normalisation)
     total = ConfusionMatrix(WIDE)
     evaluate(again.updater.evaluated, loader, [counted, total, Kept()])
-    np.testing.assert_array_equal(counted.value().total(), trial.val_counts.total())
-    np.testing.assert_array_equal(total.value(), trial.val_counts.total())
+    np.testing.assert_array_equal(counted.value().sum(axis=0), trial.val_counts.sum(axis=0))
+    np.testing.assert_array_equal(total.value(), trial.val_counts.sum(axis=0))
     truth = np.concatenate([wide.mask(image_id).ravel() for image_id in ids[8:]])
     guess = np.concatenate([one.ravel() for one in guesses])
     known = truth != wide.void

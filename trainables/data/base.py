@@ -13,7 +13,7 @@ import numpy.typing as npt
 from trainables.data.bands import Bands, picture_of
 from trainables.data.void import VOID as VOID
 from trainables.data.void import void_id
-from trainables.registry import Registry
+from trainables.registry import Registry, table
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.uint8 | np.uint16]
@@ -204,3 +204,24 @@ def file_ids(data: SegmentationData) -> list[int]:
 
 DATASETS: Registry[Callable[..., SegmentationData]] = Registry("data set")
 """Factories `(*, root: Path | None = None, download: bool = False) -> SegmentationData`."""
+
+Recogniser = Callable[[Path], bool]
+RECOGNISERS: dict[str, Recogniser] = table()
+"""Of the data sets that can be told by their folders: whether a data root holds one; see `recogniser`."""
+
+
+def recogniser(name: str) -> Callable[[Recogniser], Recogniser]:
+    """Registers how a data set is recognised, so that nobody reads it as a folder of unknown classes unknowingly.
+
+    The function looks at names of folders and files, and at lists; it decodes nothing. A folder that it recognises is
+    one that the factory takes as its root.
+
+    Args:
+        name: Of the data set, in `DATASETS`.
+    """
+
+    def decorate(recognises: Recogniser) -> Recogniser:
+        RECOGNISERS[name] = recognises
+        return recognises
+
+    return decorate

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
-from trainables.data.base import DATASETS, VOID, ClassInfo, Offender, Splits
+from trainables.data.base import DATASETS, VOID, ClassInfo, Offender, Splits, recogniser
 from trainables.data.reading.files import FileData, files_by_stem, require_root, unpaired
 from trainables.data.splits.stratified import FRACTIONS, draw, how_drawn
 from trainables.errors import DataError
@@ -27,6 +27,9 @@ _CLASSES = (
 )
 _UNLABELLED = 11
 _PARTS = ("train", "val", "test")
+
+_FRAME = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?\d+\.\w+")
+"""Names of its frames: one of the four sequences, and a number."""
 
 FRAME_RATE = 30
 """Frames per second: the numbers in CamVid's file names count frames of the video."""
@@ -166,6 +169,12 @@ def _cut(frames: Sequence[tuple[int, str]]) -> Iterable[list[tuple[int, str]]]:
 
 def _ratio(a: int, b: int) -> float:
     return max(a, b) / max(1, min(a, b))
+
+
+@recogniser("camvid")
+def _is_camvid(root: Path) -> bool:
+    some = (islice((root / folder).glob("*"), 9) for folder in ("trainannot", "train"))
+    return all(any(_FRAME.fullmatch(path.name) for path in paths) for paths in some)
 
 
 @DATASETS.register("camvid")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainables.data.base import DATASETS, VOID, ClassInfo, Offender, Splits
+from trainables.data.base import DATASETS, VOID, ClassInfo, Offender, Splits, recogniser
 from trainables.data.reading.files import FileData, require_root, unpaired
 from trainables.data.reading.names import check_ids
 from trainables.data.splits.stratified import VAL_SHARE, draw, how_drawn
@@ -13,6 +14,8 @@ from trainables.errors import DataError
 
 _IMAGES, _MASKS = "leftImg8bit", "gtFine"
 _IMAGE_END, _MASK_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
+_NAME = re.compile(r"([a-z-]+)/\1_\d{6}_\d{6}_[^/]+")
+"""Of a file in the folder of its city: city, sequence, frame."""
 _LAYOUT = f"{_IMAGES}/{{train,val}}/CITY/*{_IMAGE_END} and {_MASKS}/{{train,val}}/CITY/*{_MASK_END}"
 _CURE = f"give --data-root the folder that holds {_IMAGES} and {_MASKS}, or the two archives of the official site"
 
@@ -99,6 +102,15 @@ def _stem(path: Path, end: str) -> str:
 
 def _city(image_id: str) -> str:
     return image_id.split("_", 1)[0]
+
+
+@recogniser("cityscapes")
+def _is_cityscapes(root: Path) -> bool:
+    if all((root / f"{side}_trainvaltest.zip").is_file() for side in (_IMAGES, _MASKS)):
+        return True
+    sides = ((_IMAGES, _IMAGE_END), (_MASKS, _MASK_END))
+    found = (next((root / side / part).glob(f"*/*{end}"), None) for side, end in sides for part in ("train", "val"))
+    return all(path is not None and _NAME.fullmatch(f"{path.parent.name}/{path.name}") for path in found)
 
 
 @DATASETS.register("cityscapes")

@@ -6,19 +6,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from trainables.data.base import DATASETS, Color, Offender, Splits
-from trainables.data.imports.base import drawn_hash, sources_hash
-from trainables.data.imports.detect import detect
-from trainables.data.imports.hugging_face import FORMAT, tables
-from trainables.data.layouts.describe import CLASSES_FILE, CURE, DATASET_FILE, description_file, is_ours, read_said
-from trainables.data.layouts.finding import Finding, Pair, Question, Said, UndecidedError
+from trainables.data.find import find
+from trainables.data.layouts.describe import CURE, description_file
+from trainables.data.layouts.finding import Finding, Pair, Question, UndecidedError
 from trainables.data.layouts.lists import ids_of, lists_in
-from trainables.data.layouts.recognise import recognise
-from trainables.data.layouts.tables import class_table
-from trainables.data.layouts.tree import DRAWN_FOLDER, UNPACKED_FOLDER
 from trainables.data.reading.files import FileData, read_lines, require_root
 from trainables.data.reading.names import check_ids
 from trainables.data.reading.read import ImageReading, MaskReading, exif_orientation, stored_size
@@ -30,69 +24,6 @@ from trainables.errors import DataError
 from trainables.words import counted, some_of
 
 _LAYOUT = "images and masks (images/ and masks/ with the same names, split folders, or another common layout)"
-
-
-def find(root: Path, extra: Said | None = None) -> Finding:
-    """Reads a folder: by its description where there is one, else by what is in it.
-
-    Args:
-        root: The folder.
-        extra: What else is said of it; it counts before the description.
-
-    Raises:
-        UndecidedError: If something cannot be known; with the question.
-        DataError: If the description is not valid, or the folder cannot be read.
-    """
-    place = description_file(root)
-    if extra is not None and place is not None and is_ours(place):
-        # What this program wrote is found out again; what the user wrote still counts.
-        place = next((other for other in [root / CLASSES_FILE] if other.is_file()), None)
-    said = read_said(place) if place is not None else class_table(root) or Said()
-    if extra is not None:
-        said = _merged(said, extra)
-    _check_drawn(root, said, described=place is not None)
-    try:
-        return recognise(root, said, described=place is not None)
-    except UndecidedError:
-        raise
-    except DataError:
-        if in_tables := tables(root):
-            text = f"no images, but {FORMAT} ({counted(len(in_tables), 'file')})"
-            raise UndecidedError(root, Question(text, (((), f"unpacks them into {UNPACKED_FOLDER}/"),))) from None
-        if said.masks is not None or (found := detect(root)) is None:
-            raise
-        files = counted(len(found.sources), "file")
-        raise UndecidedError(root, _draw(f"no masks, but annotations in {found.format} ({files})")) from None
-
-
-def _check_drawn(root: Path, said: Said, *, described: bool) -> None:
-    """Refuses masks that were drawn from other annotations than those that are there, or are without a description.
-
-    Raises:
-        UndecidedError: With the command that draws them again.
-    """
-    before = drawn_hash(root)
-    if before is None or said.masks not in (None, DRAWN_FOLDER):
-        return
-    if said.masks is None and not described:
-        raise UndecidedError(root, _draw(f"masks were drawn into {DRAWN_FOLDER}/, but {DATASET_FILE} is gone"))
-    found = detect(root) if said.masks == DRAWN_FOLDER else None
-    if found is not None and sources_hash(root, found.sources) != before:
-        raise UndecidedError(root, _draw(f"the annotations in {found.format} have changed since masks were drawn"))
-
-
-def _draw(text: str) -> Question:
-    return Question(text, (((), f"draws masks into {DRAWN_FOLDER}/"),), draws=True)
-
-
-def _merged(said: Said, extra: Said) -> Said:
-    """What both say; where they differ, the second counts."""
-    named = {key: value for key, value in vars(extra).items() if value is not None}
-    if extra.classes is None:
-        named.pop("source")
-    if not extra.void_colors:
-        named.pop("void_colors")
-    return replace(said, **named)
 
 
 class Folder(FileData):
@@ -183,8 +114,10 @@ class Folder(FileData):
         ]
 
     def notes(self) -> Sequence[str]:
-        """How the folder was read, and which images have no mask."""
-        return [*self.finding.notes, *unlabelled_note(self.finding)]
+        """How the folder was read, which images have no mask, and which data set it may be."""
+        known = self.finding.known
+        of_name = [f"read as any folder, but it looks like {known}"] if known else []
+        return [*self.finding.notes, *unlabelled_note(self.finding), *of_name]
 
     def stored_ids(self) -> Mapping[int, int]:
         """The ids in the masks, mapped to 0 .. C - 1 in ascending order."""
@@ -216,7 +149,9 @@ class Folder(FileData):
         if sum(map(bool, by_folder.values())) > 1:
             shown = ", ".join(part for part, members in by_folder.items() if members)
             train, val, test = by_folder.values()
-            given = Splits(train, val, test, origin=f"the folders of {shown} in {self.root}")
+            by = self.finding.pairing.parts_by
+            origin = f"the folders of {shown} in {self.root}" if by == "folders" else f"{shown} by {by}"
+            given = Splits(train, val, test, origin=origin)
             return completed(self, given, seed)
         groups = [self.group(image_id) for image_id in ids]
         together = ", groups kept together" if any(groups) else ""
@@ -229,7 +164,7 @@ class Folder(FileData):
         where = f"lists in {self._list_place}"
         if not self._lists:
             laid_out = Counter(pair.part for pair in self._paths.values() if pair.part)
-            parts, where = [(part, laid_out[part]) for part in ("train", "val", "test")], "folders"
+            parts, where = [(part, laid_out[part]) for part in ("train", "val", "test")], self.finding.pairing.parts_by
         given = [f"{part} {count}" for part, count in parts if count]
         if not self._lists and len(given) < 2:
             return "none given: drawn 60/20/20 from all images"

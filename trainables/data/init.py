@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from trainables import commands
-from trainables.data.folder import Folder, find, unlabelled_note
+from trainables.data.find import find
+from trainables.data.folder import Folder, unlabelled_note
 from trainables.data.imports.base import write_masks
 from trainables.data.imports.detect import detect
 from trainables.data.imports.hugging_face import tables, unpack
@@ -28,7 +29,7 @@ from trainables.data.layouts.survey import survey
 from trainables.data.layouts.tree import SHEET_FILE
 from trainables.data.presence import shown_faults
 from trainables.data.reading.files import require_root, span
-from trainables.data.reading.names import expanded
+from trainables.data.reading.names import expanded, path_fault
 from trainables.data.small_objects import lost_parts
 from trainables.data.usual_size import usual_size
 from trainables.errors import DataError, UsageError
@@ -110,6 +111,7 @@ def initialise(root: Path, extra: Said) -> list[str]:
         *(f"note  {note}" for note in notes[:_NOTES]),
         *([f"note  {len(notes) - _NOTES} more in the check"] if len(notes) > _NOTES else []),
         *([f"tiles  {lost}"] if lost.much else []),
+        *([f"known  looks like {finding.known}"] if finding.known else []),
         f"wrote  {description} and {SHEET_FILE}: look at it",
         f"next  {commands.check_data('folder', root)}",
     ]
@@ -123,11 +125,15 @@ def _found(root: Path, extra: Said) -> tuple[Finding, Sequence[str]]:
     try:
         return find(root, None if extra == Said() else extra), ()
     except UndecidedError as error:
-        annotations = detect(root) if error.question.draws else None
+        annotations = detect(root, extra) if error.question.draws else None
         if annotations is None:
             raise
     write_masks(root, annotations)
-    return find(root, annotations.described(extra)), (f"drawn from {annotations.format}", *annotations.notes)
+    return find(root, annotations.described(extra)), (
+        f"drawn from {annotations.format}",
+        *annotations.notes,
+        *annotations.told(),
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -150,6 +156,11 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--masks", metavar="WHERE", help="the folder of the masks, or a pattern such as 'gt/**/*_ids.png'"
+    )
+    made.add_argument(
+        "--pairs",
+        metavar="FILES",
+        help="CSV files with columns of images and masks, with commas between; or none: pairs by the names of files",
     )
     made.add_argument("--exif", choices=("turned", "stored"), help="on which picture masks were drawn")
     made.add_argument("--palette", choices=("ids", "colours"), help="what masks with a palette say")
@@ -176,6 +187,7 @@ def _said(options: argparse.Namespace) -> Said:
         first_id=options.first_id,
         images=options.images,
         masks=options.masks,
+        pairs=None if options.pairs is None else _pairs(options.pairs),
         groups=options.groups,
         exif=options.exif,
         palette=options.palette,
@@ -224,6 +236,13 @@ def _void(text: str | None) -> tuple[tuple[int, ...] | None, tuple[tuple[int, in
 def _channels(text: str) -> tuple[int, ...]:
     """None of them named means all."""
     return () if text.strip().lower() == "all" else _numbers("--channels", text)
+
+
+def _pairs(text: str) -> tuple[str, ...]:
+    names = () if text.strip().lower() == "none" else tuple(entry.strip() for entry in text.split(","))
+    if not all(names) or any(map(path_fault, names)):
+        raise UsageError(f"--pairs {text}: name CSV files below the folder, with commas between, or none")
+    return names
 
 
 def _rgb(text: str) -> tuple[int, int, int]:

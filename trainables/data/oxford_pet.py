@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainables.data.base import DATASETS, VOID, ClassInfo, Splits
+from trainables.data.base import DATASETS, VOID, ClassInfo, Splits, recogniser
 from trainables.data.reading.files import FileData, read_lines
 from trainables.data.reading.names import check_ids
 from trainables.data.reading.published import Published
@@ -79,9 +79,14 @@ _PUBLISHED = Published(
     folder="oxford-iiit-pet",
     holds="{images,annotations/{trimaps,trainval.txt,test.txt}}",
     listed="annotations/trainval.txt",
+    ids=r"[A-Za-z_]+_\d+",
+    files=("images/{}.jpg", "annotations/trimaps/{}.png"),
     fetch=_fetch,
     by_hand="images.tar.gz and annotations.tar.gz yourself and unpack them in oxford-iiit-pet there",
 )
+
+
+recogniser("oxford_pet")(_PUBLISHED.recognises)
 
 
 @DATASETS.register("oxford_pet")

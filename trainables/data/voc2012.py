@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainables.data.base import DATASETS, VOID, ClassInfo, Splits
+from trainables.data.base import DATASETS, VOID, ClassInfo, Splits, recogniser
 from trainables.data.reading.files import FileData, read_list
 from trainables.data.reading.published import Published
 from trainables.data.splits.stratified import FRACTIONS, VAL_SHARE, draw, how_drawn
@@ -100,9 +100,14 @@ _PUBLISHED = Published(
     folder="VOCdevkit/VOC2012",
     holds="{JPEGImages,SegmentationClass,ImageSets/Segmentation}",
     listed="ImageSets/Segmentation/train.txt",
+    ids=r"20(0[7-9]|1[0-2])_\d{6}",
+    files=("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
     fetch=_fetch,
     by_hand="VOCtrainval_11-May-2012.tar yourself and unpack it there",
 )
+
+
+recogniser("voc2012")(_PUBLISHED.recognises)
 
 
 @DATASETS.register("voc2012")

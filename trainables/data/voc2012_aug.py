@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.base import DATASETS, Splits, StoredMask
+from trainables.data.base import DATASETS, RECOGNISERS, Splits, StoredMask, recogniser
 from trainables.data.reading.files import read_list
 from trainables.data.reading.names import expanded
 from trainables.data.reading.published import downloading
@@ -118,6 +118,17 @@ def voc2012_aug(*, root: Path | None = None, download: bool = False) -> Voc2012A
         raise DataError(f"data root {top} holds VOC 2012 without its extension, {_FORMS}; {_CURE}")
     extra = [image_id for name in _SBD_LISTS if (sbd / name).is_file() for image_id in read_list(sbd / name)]
     return Voc2012Aug(voc, extra, sbd / "img", sbd / "cls", ".mat")
+
+
+@recogniser("voc2012_aug")
+def _is_voc2012_aug(root: Path) -> bool:
+    if not RECOGNISERS["voc2012"](root):
+        return False
+    try:
+        voc2012_aug(root=root)
+    except DataError:
+        return False
+    return True
 
 
 def _find_sbd(top: Path) -> Path | None:

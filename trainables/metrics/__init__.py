@@ -8,7 +8,15 @@ which need it, are loaded when one of them is first asked for.
 from typing import TYPE_CHECKING
 
 from trainables import lazy
-from trainables.metrics.arrays import Counts, Floats, mean_over_classes, mean_over_split_classes, weighted_sum
+from trainables.metrics.arrays import (
+    Confusions,
+    Counts,
+    Floats,
+    margins,
+    mean_over_classes,
+    mean_over_split_classes,
+    weighted_sum,
+)
 from trainables.metrics.image_counts import ImageCounts
 from trainables.metrics.of_model import LATENCY, OF_MODEL, PARAMS
 from trainables.metrics.one_class import class_key, class_measure, class_metric, class_metrics, has_classes, split_key
@@ -41,7 +49,6 @@ if TYPE_CHECKING:
         IGNORE,
         Collector,
         ConfusionMatrix,
-        PairCounts,
         PerImageConfusion,
         RegionConfidence,
         confusion_matrix,
@@ -61,6 +68,7 @@ __all__ = [
     "Collected",
     "Collector",
     "ConfusionMatrix",
+    "Confusions",
     "ConfusionsAlone",
     "Counts",
     "Direction",
@@ -68,7 +76,6 @@ __all__ = [
     "ImageCounts",
     "Measure",
     "Metric",
-    "PairCounts",
     "PerImageConfusion",
     "RegionConfidence",
     "Replicates",
@@ -87,6 +94,7 @@ __all__ = [
     "has_classes",
     "iou",
     "leave_out_weights",
+    "margins",
     "mean_over_classes",
     "mean_over_split_classes",
     "pixel_accuracy",
@@ -113,7 +121,6 @@ __getattr__ = lazy.attributes(
             "IGNORE",
             "Collector",
             "ConfusionMatrix",
-            "PairCounts",
             "PerImageConfusion",
             "RegionConfidence",
             "confusion_matrix",

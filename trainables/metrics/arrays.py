@@ -8,19 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainables.metrics.image_counts import SUMMED_VALUES, ImageCounts
+
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[Any]
+Confusions = Counts | ImageCounts
+"""Confusion matrices of images, shape (N, C, C): whole, or without their zeros."""
 
-SUMMED_VALUES = 2**21
-"""Values of images that are turned into float64 at once where they are summed: 16 MiB."""
 
-
-def margins(matrix: Counts) -> tuple[Counts, Counts, Counts]:
+def margins(matrix: Confusions) -> tuple[Counts, Counts, Counts]:
     """Right pixels, pixels in the truth and predicted pixels of each class, each of shape (..., C).
 
     Args:
         matrix: Confusion matrices of shape (..., C, C), rows truth, columns prediction.
     """
+    if isinstance(matrix, ImageCounts):
+        return matrix.margins()
     matrix = np.asarray(matrix)
     return np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), matrix.sum(axis=-2)
 
@@ -53,8 +56,10 @@ def mean_over_classes(values: Floats, class_set: npt.ArrayLike | None = None) ->
     return ratio(np.where(counted, values, 0.0).sum(axis=-1), counted.sum(axis=-1))
 
 
-def weighted_sum(weights: Floats, per_image: npt.NDArray[np.generic]) -> Floats:
+def weighted_sum(weights: Floats, per_image: npt.NDArray[np.generic] | ImageCounts) -> Floats:
     """Sums over images: weights of shape (R, N) and an array of shape (N, ...) give shape (R, ...)."""
+    if isinstance(per_image, ImageCounts):
+        return per_image.weighted(weights)
     values = math.prod(per_image.shape[1:])
     block = max(1, SUMMED_VALUES // max(values, 1))
     total = np.zeros((len(weights), values))

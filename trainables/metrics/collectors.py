@@ -5,6 +5,7 @@ Any interval and any subset of images can be computed from the sums, too, withou
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -129,49 +130,31 @@ class ConfusionMatrix:
 
 
 class PerImageConfusion:
-    """Keeps one confusion matrix an image: the source of every interval and of every failure."""
+    """Keeps one confusion matrix an image, without its zeros: the source of every interval and of every failure."""
 
     reads_logits = False
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.image_ids: list[str] = []
-        self._matrices = ImageRows((classes, classes), np.int64)
-
-    def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
-        """See `Collector`."""
-        self.image_ids.append(image_id)
-        self._matrices.append(confusion_matrix(prediction, target, self.classes).cpu().numpy())
-
-    def value(self) -> npt.NDArray[np.int64]:
-        """Matrices of shape (N, C, C), in the order of `image_ids`."""
-        return self._matrices.value()
-
-
-class PairCounts:
-    """Keeps the confusion matrix of each image without its zeros, for `ImageCounts`."""
-
-    reads_logits = False
-
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
-        self._pairs: list[npt.NDArray[np.int32]] = []
-        self._pixels: list[npt.NDArray[np.int64]] = []
+        self._lengths: list[int] = []
+        # Arrays that grow, and none of its own for each image, for the reason that `ImageRows` gives.
+        self._pairs, self._pixels = array("i"), array("q")
 
     def process(self, image_id: str, logits: Tensor, prediction: Tensor, target: Tensor) -> None:
         """See `Collector`."""
         matrix = confusion_matrix(prediction, target, self.classes).cpu().numpy().reshape(-1)
         pairs = np.flatnonzero(matrix)
-        self._pairs.append(pairs.astype(np.int32))
-        self._pixels.append(matrix[pairs].astype(np.int64))
+        self.image_ids.append(image_id)
+        self._lengths.append(len(pairs))
+        self._pairs.frombytes(pairs.astype(np.int32).tobytes())
+        self._pixels.frombytes(matrix[pairs].astype(np.int64).tobytes())
 
     def value(self) -> ImageCounts:
-        """Of all images so far, in the order in which they came."""
-        lengths = [len(pairs) for pairs in self._pairs]
-        image = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-        pair = np.concatenate(self._pairs) if self._pairs else np.zeros(0, dtype=np.int32)
-        pixels = np.concatenate(self._pixels) if self._pixels else np.zeros(0, dtype=np.int64)
-        return ImageCounts(len(lengths), self.classes, image, pair, pixels)
+        """Of all images so far, in the order of `image_ids`."""
+        image = np.repeat(np.arange(len(self._lengths), dtype=np.int32), self._lengths)
+        pair, pixels = np.array(self._pairs, dtype=np.int32), np.array(self._pixels, dtype=np.int64)
+        return ImageCounts(len(self._lengths), self.classes, image, pair, pixels)
 
 
 class RegionConfidence:

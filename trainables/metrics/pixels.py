@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainables.metrics.arrays import Counts, Floats, class_ratio, margins, mean_over_classes, ratio, weighted_sum
+from trainables.metrics.arrays import (
+    Confusions,
+    Counts,
+    Floats,
+    class_ratio,
+    margins,
+    mean_over_classes,
+    ratio,
+    weighted_sum,
+)
 from trainables.metrics.registry import Collected, Metric, Replicates, confusion_metric, register
 
 
@@ -26,7 +35,7 @@ def pixel_accuracy(matrix: Counts) -> Floats:
 
 
 @confusion_metric("iou", words="mIoU", class_words="IoU", definition="docs/METRICS.md#iou", reported_as="miou")
-def iou(matrix: Counts) -> Floats:
+def iou(matrix: Confusions) -> Floats:
     """Intersection over union per class: TP / (TP + FP + FN).
 
     Args:

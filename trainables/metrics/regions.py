@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from trainables.metrics.arrays import Counts, Floats, class_ratio, margins, mean_over_classes, ratio
+from trainables.metrics.arrays import Confusions, Floats, class_ratio, margins, mean_over_classes, ratio
 from trainables.metrics.pixels import iou
 from trainables.metrics.registry import Metric, Replicates, register
 
@@ -15,7 +15,7 @@ IOU_THRESHOLDS = tuple(step / 10 for step in range(11))
 """0.0, 0.1 ... 1.0 as the nearest doubles (a running sum would give 0.30000000000000004)."""
 
 
-def region_matches(confusions: Counts, thresholds: Sequence[float] = IOU_THRESHOLDS) -> npt.NDArray[np.bool_]:
+def region_matches(confusions: Confusions, thresholds: Sequence[float] = IOU_THRESHOLDS) -> npt.NDArray[np.bool_]:
     """Which predicted (image, class) regions are true positives at each IoU threshold.
 
     A region is all pixels of a class in an image, void truth left out. It matches when the class is in the image's
@@ -28,19 +28,19 @@ def region_matches(confusions: Counts, thresholds: Sequence[float] = IOU_THRESHO
     Returns:
         Booleans of shape (N, C, T).
     """
-    overlap = np.diagonal(confusions, axis1=-2, axis2=-1)
+    overlap, _, _ = margins(confusions)
     with np.errstate(invalid="ignore"):
         reached = iou(confusions)[..., None] >= np.asarray(thresholds)
     return (overlap > 0)[..., None] & reached
 
 
-def region_presence(confusions: Counts) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def region_presence(confusions: Confusions) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which (image, class) regions exist in the truth and in the prediction, two arrays of shape (N, C)."""
     _, truth, predicted = margins(confusions)
     return truth > 0, predicted > 0
 
 
-def region_scores(confusions: Counts, thresholds: Sequence[float] = IOU_THRESHOLDS) -> dict[str, Floats]:
+def region_scores(confusions: Confusions, thresholds: Sequence[float] = IOU_THRESHOLDS) -> dict[str, Floats]:
     """Precision, recall and F1 of regions per class and IoU threshold.
 
     Args:
@@ -61,7 +61,7 @@ def region_scores(confusions: Counts, thresholds: Sequence[float] = IOU_THRESHOL
 
 
 def region_average_precision(
-    confusions: Counts,
+    confusions: Confusions,
     confidence: Floats,
     thresholds: Sequence[float] = IOU_THRESHOLDS,
     *,

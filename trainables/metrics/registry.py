@@ -14,7 +14,7 @@ from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
-from trainables.metrics.arrays import Counts, Floats, mean_over_split_classes, weighted_sum
+from trainables.metrics.arrays import Confusions, Counts, Floats, mean_over_split_classes, weighted_sum
 from trainables.registry import Registry
 
 MATRIX_VALUES = 2**25
@@ -35,7 +35,7 @@ class Collected(Protocol):
     """What the collectors kept of a split of N images and C classes."""
 
     @property
-    def confusions(self) -> Counts:
+    def confusions(self) -> Confusions:
         """Confusion matrices of shape (N, C, C)."""
 
     @property
@@ -243,7 +243,7 @@ def _of_classes(function: Callable[[Counts], Floats], collected: Collected) -> F
 class ConfusionsAlone:
     """What a trial collects, shape (N, C, C); asking for more is a fault of the metric, whose `needs` say otherwise."""
 
-    confusions: Counts
+    confusions: Confusions
 
     @property
     def confidence(self) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib import ticker
 from matplotlib.colors import LinearSegmentedColormap
 
@@ -40,7 +41,7 @@ def classes_section(material: Material) -> Section:
 
 
 DRAWN_CLASSES = 60
-"""Of more classes those with most pixels are drawn."""
+"""Of more classes those with most pixels are drawn, in a confusion matrix those with most wrong pixels."""
 
 NUMBERED_CLASSES = 14
 """A confusion matrix of more classes has no numbers in its cells."""
@@ -103,10 +104,11 @@ def draw_per_class(results: Measured) -> Drawing | None:
 def draw_confusion(results: Measured) -> Drawing | None:
     """The best label's confusion matrix; each row is one class's pixels as shares of 1."""
     label = results.chief
-    matrix = results.confusion(label).astype(float)
-    totals = matrix.sum(axis=1, keepdims=True)
+    whole = results.confusion(label)
+    shown, left_out = _shown_of_confusion(whole)
+    matrix, totals = whole[np.ix_(shown, shown)].astype(float), whole[shown].sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.full_like(matrix, np.nan), where=totals > 0)
-    names = [plain(info.name) for info in results.classes]
+    names = [plain(results.classes[class_id].name) for class_id in shown]
     count = len(names)
     side = min(9.0, max(4.2, 1.8 + 0.42 * count))
     figure = empty_figure(side, width=side + 0.9)
@@ -140,5 +142,17 @@ def draw_confusion(results: Measured) -> Drawing | None:
     return Drawing(
         figure,
         f"Confusion matrix of {label} on {results.split}: each row shows, in percent, as what the pixels of one class "
-        "were predicted. Empty rows: classes without a pixel of the truth.",
+        f"were predicted. Empty rows: classes without a pixel of the truth.{left_out}",
     )
+
+
+def _shown_of_confusion(matrix: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], str]:
+    """The classes of a drawn confusion matrix, in their order, and what is said of the others."""
+    if len(matrix) <= DRAWN_CLASSES:
+        return np.arange(len(matrix)), ""
+    sides = matrix.sum(axis=0) + matrix.sum(axis=1)
+    occur = np.flatnonzero(sides)
+    shown = occur[np.argsort(2 * np.diag(matrix)[occur] - sides[occur], kind="stable")[:DRAWN_CLASSES]]
+    fewer = len(occur) - len(shown)
+    told = f", and {fewer} with fewer wrong pixels, so that rows may add up to less" if fewer else ""
+    return np.sort(shown), f" Classes in neither truth nor prediction are left out{told}."

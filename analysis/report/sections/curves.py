@@ -79,7 +79,7 @@ def draw_curves(results: Results) -> Drawing | None:
         ends.append((float(last["epoch"]), float(last[metric]), " = ".join(labels), color))
     axes.set_xlabel("epoch")
     axes.set_ylabel(metric)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(x=0.02)
     stops = results.trials.loc[results.trials["state"] == "stopped", "epochs"].dropna()
     for rung in sorted(set(stops)):

@@ -3,6 +3,7 @@ import re
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -212,6 +213,13 @@ def test_labels_without_an_interval_have_no_bar(results) -> None:
     assert bars(draw_standings(replace(results, comparison=frame)).figure.axes[0]) == []
 
 
+def test_a_sweep_of_one_epoch_has_one_epoch_on_its_axis(results) -> None:
+    trials, curves = results.trials.assign(state="completed"), results.curves.query("epoch == 1")
+    axes = draw_curves(replace(results, trials=trials, curves=curves)).figure.axes[0]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+
+
 def test_confusion_rows_are_shares_of_the_truth(results) -> None:
     mesh = draw_confusion(results).figure.axes[0].collections[0]
     evaluation = results.evaluations[results.labels["best"].trial_id]
@@ -222,6 +230,28 @@ def test_confusion_rows_are_shares_of_the_truth(results) -> None:
         if row.sum():
             expected[truth] = [value / row.sum() for value in row]
     np.testing.assert_allclose(np.ma.filled(mesh.get_array(), np.nan).reshape(count, count), expected)
+
+
+def test_of_many_classes_the_confusion_matrix_shows_those_with_most_wrong_pixels() -> None:
+    rng = np.random.default_rng(0)
+    matrix = np.zeros((90, 90), np.int64)
+    for class_id in range(20, 90):
+        matrix[class_id, class_id] = rng.integers(1, 9_000)
+        matrix[class_id, rng.integers(20, 90)] += 10 * class_id
+    wrong = {one: matrix[one].sum() + matrix[:, one].sum() - 2 * matrix[one, one] for one in range(20, 90)}
+    shown = sorted(sorted(wrong, key=lambda one: (-wrong[one], one))[:60])
+    classes = [SimpleNamespace(name=f"c{one}") for one in range(90)]
+    results = SimpleNamespace(chief="best", split="val", classes=classes, confusion=lambda label: matrix)
+    drawing = draw_confusion(results)
+    axes = drawing.figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"c{one}" for one in shown[::2]]
+    expected = matrix[np.ix_(shown, shown)] / matrix[shown].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(axes.collections[0].get_array().reshape(60, 60), expected)
+    assert "and 10 with fewer wrong pixels" in drawing.caption
+    few = np.where(np.isin(np.arange(90), [30, 40])[:, None], matrix, 0)
+    results.confusion = lambda label: few
+    caption = draw_confusion(results).caption
+    assert caption.endswith("Classes in neither truth nor prediction are left out.")
 
 
 def test_hyperparameters_stay_silent_below_five_trials(results) -> None:

@@ -13,7 +13,8 @@ import tifffile
 
 from trainables.data import init
 from trainables.data.cache.scan import band_statistics, scan
-from trainables.data.folder import Folder, find
+from trainables.data.find import find
+from trainables.data.folder import Folder
 from trainables.data.layouts.finding import Said, UndecidedError
 from trainables.data.near_duplicates import likeness
 from trainables.errors import DataError

@@ -41,6 +41,8 @@ class Import:
     notes: tuple[str, ...] = ()
     parts: Mapping[MediaFile, str] = field(default_factory=dict)
     """train, val or test of images, where annotation files say so."""
+    told: Callable[[], Sequence[str]] = list
+    """More notes, once all masks are drawn."""
 
     @property
     def void(self) -> int:

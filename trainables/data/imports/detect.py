@@ -11,8 +11,10 @@ from trainables.data.imports.coco import is_coco, load_json, read_coco
 from trainables.data.imports.cvat import load_cvat, read_cvat
 from trainables.data.imports.label_studio import is_label_studio, read_label_studio
 from trainables.data.imports.labelme import is_labelme, read_labelme
+from trainables.data.imports.objects import read_objects
 from trainables.data.imports.supervisely import is_supervisely, read_supervisely
 from trainables.data.imports.yolo import read_yolo
+from trainables.data.layouts.finding import Said
 from trainables.data.layouts.tree import DRAWN_FOLDER, MediaFile, files_below, media_files
 
 _JSON: Sequence[tuple[Callable[[Any], bool], Callable[[Path, Mapping[Path, Any], Sequence[MediaFile]], Import]]] = (
@@ -26,10 +28,15 @@ _LARGEST_TEXT = 1 << 20
 """Bytes; a longer text file holds no polygons of one image."""
 
 
-def detect(root: Path) -> Import | None:
+def detect(root: Path, said: Said | None = None) -> Import | None:
     """The annotations of a folder in one of the formats; None if there are none.
 
+    Args:
+        root: The folder.
+        said: What is said of it; None: nothing is drawn, only the files matter.
+
     Raises:
+        UndecidedError: If something about them cannot be known; with the question.
         DataError: If there are, and they cannot be drawn.
     """
     files = [file for file in media_files(root) if file.below[:1] != (DRAWN_FOLDER,)]
@@ -41,7 +48,7 @@ def detect(root: Path) -> Import | None:
     cvat = {path: content for path in files_below(root, ".xml") if (content := load_cvat(path)) is not None}
     if cvat:
         return read_cvat(root, cvat, files)
-    return read_yolo(root, dict(_texts(root)), files)
+    return read_yolo(root, dict(_texts(root)), files) or read_objects(root, files, said)
 
 
 def _texts(root: Path) -> Iterator[tuple[Path, str]]:

@@ -30,7 +30,7 @@ HEAD = "# written by segsweep init"
 _KEYS = (
     *("classes", "void", "void_colors", "images", "masks", "groups"),
     *("reduce_zero_label", "first_id", "exif", "palette", "image_bits", "values"),
-    *("channels", "rgb", "range", "pages"),
+    *("channels", "rgb", "range", "pages", "pairs"),
 )
 _CLASS_KEYS = ("id", "name", "color")
 _CHOICES = {"exif": ("turned", "stored"), "palette": ("ids", "colours"), "values": ("ids",), "pages": ("bands",)}
@@ -81,6 +81,7 @@ def read_said(path: Path) -> Said:
         first_id=first,
         images=content.get("images"),
         masks=content.get("masks"),
+        pairs=None if "pairs" not in content else tuple(content["pairs"]),
         groups=content.get("groups"),
         exif=content.get("exif"),
         palette=content.get("palette"),
@@ -123,6 +124,7 @@ def as_yaml(finding: Finding) -> str:
         "values": None if meaning.colors else "ids",
         "images": said.images,
         "masks": said.masks,
+        "pairs": None if said.pairs is None else list(said.pairs),
         "groups": said.groups,
         "exif": finding.exif,
         "palette": said.palette,
@@ -242,6 +244,9 @@ def _faults(content: Any) -> list[str]:
         for key in ("images", "masks")
         if isinstance(content.get(key), str) and (fault := path_fault(content[key]))
     ]
+    pairs = content.get("pairs", [])
+    if not (isinstance(pairs, list) and all(isinstance(name, str) and not path_fault(name) for name in pairs)):
+        faults.append('pairs: must be a list of CSV files below the data root, such as ["pairs.csv"]; [] for none')
     faults += [
         f"{key}: must be one of {', '.join(choices)}"
         for key, choices in _CHOICES.items()

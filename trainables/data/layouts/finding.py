@@ -38,6 +38,8 @@ class Said:
     images: str | None = None
     """A folder below the root, or a pattern with `*` and `**/`."""
     masks: str | None = None
+    pairs: tuple[str, ...] | None = None
+    """Tables of pairs below the root; none of them: files are paired by their names."""
     groups: str | None = None
     exif: ExifUse | None = None
     palette: PaletteUse | None = None
@@ -84,8 +86,9 @@ class Question:
 class UndecidedError(DataError):
     """A folder leaves something open that nobody said."""
 
-    def __init__(self, root: Path, question: Question) -> None:
-        super().__init__(f"{root}: {question.text}; say which: {question.cure(root)}")
+    def __init__(self, root: Path, question: Question, *, instead: str = "") -> None:
+        more = f"; {instead}" if instead else ""
+        super().__init__(f"{root}: {question.text}; say which: {question.cure(root)}{more}")
         self.question = question
 
 
@@ -117,6 +120,8 @@ class Pairing:
     """Where the images are, as text."""
     masks: str
     notes: tuple[str, ...] = ()
+    parts_by: str = "folders"
+    """What says which images are for train, val and test."""
 
 
 @dataclass(frozen=True)
@@ -153,3 +158,5 @@ class Finding:
     """How it was read where that is not a matter of course."""
     of_bands: tuple[str, ...] = ()
     """Those of the notes that are about the bands of images."""
+    known: str = ""
+    """Which data set of its own name it looks like, and how that is read; see `known_as`."""

@@ -231,7 +231,7 @@ def _largest_void(root: Path, values: _Values, found: set[int], said: Said, note
         raise UndecidedError(
             root,
             Question(
-                f"the masks hold {_span(others)} and {number}, and nothing says whether {number} is void or a class",
+                f"the masks hold {span(others)} and {number}, and nothing says whether {number} is void or a class",
                 (
                     (("--void", str(number)), f"{number} is void: it counts in no loss and no metric"),
                     (("--void", "none"), f"{number} is a class"),
@@ -293,7 +293,3 @@ def _transparency(values: _Values, meaning: Meaning) -> list[str]:
     if lost:
         notes.append("transparent pixels over a colour that is no class are void")
     return notes
-
-
-def _span(numbers: Sequence[int]) -> str:
-    return span(numbers) if len(numbers) < 40 else f"{numbers[0]}..{numbers[-1]}"

@@ -20,18 +20,20 @@ from trainables.data.layouts.finding import (
 )
 from trainables.data.layouts.heads import Head, heads
 from trainables.data.layouts.meaning import meaning_of_masks, meaning_of_said
+from trainables.data.layouts.pair_tables import pairs_in_tables
 from trainables.data.layouts.pairs import find_pairs
 from trainables.data.layouts.survey import looks_like_mask, survey
-from trainables.data.layouts.tree import MediaFile, media_files
+from trainables.data.layouts.tree import MediaFile
 from trainables.data.reading.read import stored_size
 from trainables.words import counted, some_of
 
 
-def recognise(root: Path, said: Said, *, described: bool) -> Finding:
+def recognise(root: Path, files: Sequence[MediaFile], said: Said, *, described: bool) -> Finding:
     """Reads a folder.
 
     Args:
         root: The folder.
+        files: What `media_files` found in it.
         said: What is known of it already.
         described: Whether somebody wrote a description; then `images` and `masks` are where it says so or where they
             always were, and what is above is not looked at.
@@ -40,11 +42,10 @@ def recognise(root: Path, said: Said, *, described: bool) -> Finding:
         UndecidedError: If something cannot be known; with the question.
         DataError: If the folder cannot be read.
     """
-    files: Sequence[MediaFile] = media_files(root)
     notes: list[str] = []
-    if described:
+    if described and not said.pairs:
         files, said = _as_ever(files, said, notes)
-    pairing = find_pairs(root, files, said, looks_like_mask)
+    pairing, said = _paired(root, files, said, described=described)
     pages_are_bands = said.pages == "bands"
     known = heads(root, sorted({pair.image for pair in pairing.pairs.values()}), pages_are_bands=pages_are_bands)
     pairing = _with_pages(root, pairing, known)
@@ -63,6 +64,21 @@ def recognise(root: Path, said: Said, *, described: bool) -> Finding:
     oriented = frozenset(i for i, pair in pairing.pairs.items() if known[pair.image].orientation > 1)
     told = (*pairing.notes, *of_bands, *notes, *meaning.notes)
     return Finding(root, said, pairing, meaning, bits, exif, oriented, bands, told, tuple(of_bands))
+
+
+def _paired(root: Path, files: Sequence[MediaFile], said: Said, *, described: bool) -> tuple[Pairing, Said]:
+    """The pairs that tables name, else those that names of files tell; and which tables counted.
+
+    Raises:
+        UndecidedError: As `pairs_in_tables` and `find_pairs`.
+        DataError: As they.
+    """
+    by_names = said.pairs == () or (said.pairs is None and (described or said.images or said.masks))
+    found = None if by_names else pairs_in_tables(root, files, said)
+    if found is None:
+        return find_pairs(root, files, said, looks_like_mask), said
+    pairing, tables = found
+    return pairing, replace(said, pairs=tables)
 
 
 def _as_ever(files: Sequence[MediaFile], said: Said, notes: list[str]) -> tuple[Sequence[MediaFile], Said]:

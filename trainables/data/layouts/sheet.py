@@ -29,9 +29,14 @@ _LEGEND = 60
 _CELL = 260
 """Width and height in pixels that a picture fits into."""
 
-_GAP, _LINE, _TEXT = 10, 22, 14
+_GAP, _LINE, _TEXT, _KEY = 10, 22, 14, 24
+_COLUMNS = 3
+"""Of the legend, at most."""
+
 _OPACITY = 0.5
-"""Of a class's colour over the image."""
+"""Of a class's colour over the image; a black class leaves it as it is."""
+
+Font = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
 
 _VOID_COLOR = (255, 255, 255)
 _HATCH = (120, 120, 120)
@@ -61,7 +66,10 @@ def contact_sheet(data: SegmentationData, presence: npt.NDArray[np.bool_], capti
         rows.append((image_id, (mask.shape[0], mask.shape[1]), _pictures(image, mask, colors)))
         seen |= set(np.unique(mask).tolist())
     told = _legend(captions, seen, len(data.classes))
-    columns = max(1, (3 * _CELL + 2 * _GAP) // 250)
+    font = PIL.ImageFont.load_default(_TEXT)
+    inside = 3 * _CELL + 2 * _GAP
+    longest = max((font.getlength(captions[place]) for place in told), default=0)
+    columns = max(1, min(_COLUMNS, inside // round(_KEY + longest + _GAP)))
     legend = -(-len(told) // columns)
     about = [] if data.bands is None else [f"{data.bands}; {data.bands.caption()}"]
     left_out = len(seen & set(range(len(data.classes))) - set(told))
@@ -70,28 +78,39 @@ def contact_sheet(data: SegmentationData, presence: npt.NDArray[np.bool_], capti
     height = 2 * _GAP + sum(pictures[0].height + _LINE + _GAP for _, _, pictures in rows) + lines * _LINE
     sheet = PIL.Image.new("RGB", (3 * _CELL + 4 * _GAP, height), _PAPER)
     draw = PIL.ImageDraw.Draw(sheet)
-    font = PIL.ImageFont.load_default(_TEXT)
     top = _GAP
     for image_id, size, pictures in rows:
-        draw.text((_GAP, top), f"{image_id}   {size[0]}x{size[1]}", _INK, font)
+        said = f"   {size[0]}x{size[1]}"
+        draw.text((_GAP, top), _shortened(image_id, font, inside - font.getlength(said)) + said, _INK, font)
         for column, picture in enumerate(pictures):
             sheet.paste(picture, (_GAP + column * (_CELL + _GAP), top + _LINE))
         top += pictures[0].height + _LINE + _GAP
     for number, place in enumerate(told):
-        left, down = _GAP + number % columns * 250, top + number // columns * _LINE
+        left, down = _GAP + number % columns * (inside // columns), top + number // columns * _LINE
         caption, is_class = captions[place], place < len(data.classes)
         color = data.classes[place].color if is_class else _VOID_COLOR
         draw.rectangle((left, down + 3, left + 16, down + 17), color, _HATCH)
         if not is_class:
             draw.line((left, down + 17, left + 16, down + 3), _HATCH)
-        draw.text((left + 24, down + 2), caption, _INK, font)
+        draw.text((left + _KEY, down + 2), _shortened(caption, font, inside // columns - _KEY), _INK, font)
     for line in about:
         draw.text((_GAP, top + legend * _LINE + 2), line, _INK, font)
     out = io.BytesIO()
     info = PngInfo()
     info.add_text("Software", SOFTWARE)
-    sheet.save(out, "PNG", pnginfo=info)
+    # Of photographs: 7% more bytes than by default, in a third of the time.
+    sheet.save(out, "PNG", pnginfo=info, compress_level=3)
     return out.getvalue()
+
+
+def _shortened(text: str, font: Font, width: float) -> str:
+    """A text without as much of its middle as does not fit into a width in pixels: both of its ends tell."""
+    kept = len(text)
+    shown = text
+    while font.getlength(shown) > width and kept > 2:
+        kept -= 1
+        shown = f"{text[: kept // 2]} … {text[len(text) - (kept - kept // 2) :]}"
+    return shown
 
 
 def is_sheet(content: bytes) -> bool:
@@ -138,5 +157,6 @@ def _pictures(image: Image, mask: Mask, colors: npt.NDArray[np.uint8]) -> list[P
     void = ids == len(colors) - 1
     stripes = np.add.outer(np.arange(size[1]), np.arange(size[0])) % 6 == 0
     painted[void & stripes] = _HATCH
-    over = np.rint((1 - _OPACITY) * shown + _OPACITY * painted).astype(np.uint8)
+    opacity = np.where(colors.any(axis=1), _OPACITY, 0.0)[ids][..., None]
+    over = np.rint((1 - opacity) * shown + opacity * painted).astype(np.uint8)
     return [PIL.Image.fromarray(picture) for picture in (shown, painted, over)]

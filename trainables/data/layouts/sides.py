@@ -12,7 +12,7 @@ from pathlib import Path
 from trainables.data.layouts.affixes import Key
 from trainables.data.layouts.finding import Question, Said, UndecidedError
 from trainables.data.layouts.tree import MediaFile
-from trainables.data.layouts.words import MASK_AFFIX, folder_name, normal
+from trainables.data.layouts.words import MASK_AFFIX, FolderName, folder_name, normal
 from trainables.errors import DataError
 from trainables.words import counted, some_of
 
@@ -21,6 +21,9 @@ _LOOKED_AT = 6
 
 _MOST_FOLDERS = 40
 """Of which two are sought that hold images and masks."""
+
+_MOST_NAMED = 3
+"""Folders that a line names."""
 
 LooksLikeMask = Callable[[Path], bool]
 
@@ -53,8 +56,8 @@ def sides_of(root: Path, files: Sequence[MediaFile], said: Said, looks_like_mask
     if said.images or said.masks:
         return _as_said(root, files, said)
     files = [file for file in files if not _has(file, "aside")]
-    images, masks = [f for f in files if _role(f) == "image"], [f for f in files if _role(f) == "mask"]
-    others = [file for file in files if not _role(file)]
+    images, masks = [f for f in files if role_of(f) == "image"], [f for f in files if role_of(f) == "mask"]
+    others = [file for file in files if not role_of(file)]
     if masks and (images or others):
         return _by_folders(root, images, masks, others)
     if not masks and images and others:
@@ -122,8 +125,8 @@ def _of_one_name(pattern: str) -> re.Pattern[str]:
     return re.compile("".join([first, *(f"(?>.*?{part})" for part in middle), ".*", last]), re.DOTALL)
 
 
-def _role(file: MediaFile) -> str:
-    """By the deepest folder whose name says it."""
+def role_of(file: MediaFile) -> str:
+    """`image`, `mask`, `aside` or nothing, by the deepest folder whose name says it."""
     return next((folder.role for folder in reversed(file.folders) if folder.role), "")
 
 
@@ -152,11 +155,11 @@ def _as_said(root: Path, files: Sequence[MediaFile], said: Said) -> Sides:
     if images is None:
         others = set(masks or ())
         rest = [file for file in files if file not in others]
-        images = [file for file in rest if _role(file) == "image"] or [f for f in rest if not _role(f)]
+        images = [file for file in rest if role_of(file) == "image"] or [f for f in rest if not role_of(f)]
     if masks is None:
         others = set(images)
         rest = [file for file in files if file not in others]
-        masks = [file for file in rest if _role(file) == "mask"] or [f for f in rest if not _role(f)]
+        masks = [file for file in rest if role_of(file) == "mask"] or [f for f in rest if not role_of(f)]
     both = set(images) & set(masks)
     images = [file for file in images if file not in both]
 
@@ -299,9 +302,16 @@ def _sides(
 
 
 def _where(files: Iterable[MediaFile]) -> str:
-    """Folders as text: those that differ in a split once."""
-    places = sorted({"/".join(file.below) + "/" if file.below else "./" for file in files})
-    return some_of(places, 3)
+    """Folders as text; of many those that say a role or a split, with a star for the others."""
+    places = {"/".join(file.below) + "/" if file.below else "./" for file in files}
+    starred = {"/".join([*map(_starred, file.below, file.folders), ""]) for file in files}
+    if len(places) > _MOST_NAMED and "*" not in {place.strip("*/") or "*" for place in starred}:
+        places = starred
+    return some_of(sorted(places), _MOST_NAMED)
+
+
+def _starred(name: str, folder: FolderName) -> str:
+    return name if folder.role or folder.part else "*"
 
 
 def _added(masks: Sequence[MediaFile]) -> str:

@@ -35,6 +35,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 _SHOWN = 16
 """How many strange values of a mask are named one by one; smoothed edges make thousands of colours."""
+_RUNS = 16
+"""How many ids, or runs of them, a message names."""
 
 
 class FileData(SegmentationData):
@@ -151,11 +153,11 @@ def strange_text(strange: Mapping[int, int], allowed: Mapping[int, int]) -> str:
 
 
 def span(ids: Mapping[int, int] | Sequence[int]) -> str:
-    """Ids as short text.
+    """Ids as short text: neighbours together, and of many only the first and the last.
 
     Example:
-        >>> span([0, 1, 2, 5, 255])
-        '0..2, 5, 255'
+        >>> span([0, 1, 2, 5, 255]), span(range(0, 900, 3))
+        ('0..2, 5, 255', '0, 3, 6, 9, 12, 15, 18, 21 ... 897 (300 ids)')
     """
     runs: list[list[int]] = []
     for number in sorted(ids):
@@ -163,7 +165,10 @@ def span(ids: Mapping[int, int] | Sequence[int]) -> str:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    return ", ".join(str(low) if low == high else f"{low}..{high}" for low, high in runs)
+    texts = [str(low) if low == high else f"{low}..{high}" for low, high in runs]
+    if len(texts) <= _RUNS:
+        return ", ".join(texts)
+    return f"{', '.join(texts[: _RUNS // 2])} ... {texts[-1]} ({len(ids)} ids)"
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:

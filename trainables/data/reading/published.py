@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.reading.files import require_root
+from trainables.data.reading.files import read_lines, require_root
 from trainables.data.reading.names import expanded
 from trainables.errors import DataError
 
@@ -21,7 +22,9 @@ class Published:
         title: What messages call it.
         folder: Its folder, from where the archives are unpacked: `VOCdevkit/VOC2012`.
         holds: What is in that folder, for messages.
-        listed: A file that is there if the data set is, from that folder.
+        listed: A file that is there if the data set is, from that folder; its lines begin with ids.
+        ids: What its ids look like, as a regular expression.
+        files: The files of an id, from that folder, with `{}` in place of it.
         fetch: Downloads and unpacks it into a folder; raises OSError or RuntimeError if it cannot.
         by_hand: The rest of "or fetch ...": which archives, and where to unpack them.
     """
@@ -31,6 +34,8 @@ class Published:
     folder: str
     holds: str
     listed: str
+    ids: str
+    files: tuple[str, ...]
     fetch: Callable[[str], object]
     by_hand: str
 
@@ -45,19 +50,32 @@ class Published:
             DataError: If it is not there, or cannot be downloaded.
         """
         top = Path(self.folder).parts[0]
-        if download and root is not None and self._find(root) is None:
+        if download and root is not None and self.find(root) is None:
             whole = expanded(root)
             into = next((place.parent for place in (whole, *whole.parents) if place.name == top), whole)
             with downloading(self.title, into, self.by_hand):
                 self.fetch(str(into.absolute()))
         layout, cure = f"{self.folder}/{self.holds}", f"give --data-root the folder that holds {top}, or add --download"
         root = require_root(root, self.name, layout, cure)
-        found = self._find(root)
+        found = self.find(root)
         if found is None:
             raise DataError(f"data root {root} holds no {self.title} ({layout}, among them {self.listed}); {cure}")
         return found
 
-    def _find(self, root: Path) -> Path | None:
+    def recognises(self, root: Path) -> bool:
+        """Whether a data root holds it, rather than images of somebody's own in the same folders."""
+        place = self.find(root)
+        if place is None:
+            return False
+        try:
+            first = read_lines(place / self.listed)[0].split()[0]
+        except DataError:
+            return False
+        there = all((place / name.format(first)).is_file() for name in self.files)
+        return there and re.fullmatch(self.ids, first) is not None
+
+    def find(self, root: Path) -> Path | None:
+        """Its own folder below a data root; None if it is not there."""
         parts = Path(self.folder).parts
         places = (expanded(root).joinpath(*parts[skipped:]) for skipped in range(len(parts), -1, -1))
         return next((place for place in places if (place / self.listed).is_file()), None)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from trainables.data.base import DATASETS, VOID, Mask, Splits
+from trainables.data.base import DATASETS, VOID, Mask, Splits, recogniser
 from trainables.data.reading.files import FileData, read_list
 from trainables.data.reading.names import expanded, printable
 from trainables.data.scenes.draw import draw_scene
@@ -107,6 +107,11 @@ def scenes(*, root: Path | None = None, download: bool = False) -> Scenes:
             f"the scenes cannot be drawn into {place} ({error}); set SEGSWEEP_CACHE to a folder that can be written"
         ) from None
     return Scenes(place)
+
+
+@recogniser("scenes")
+def _are_scenes(root: Path) -> bool:
+    return _listed(root) is not None
 
 
 def _foreign(place: Path) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from trainables.data import DATASETS
 from trainables.data.check import check, main
 from trainables.data.flags import add_data_flags
-from trainables.data.reading.files import files_by_stem, read_list
+from trainables.data.reading.files import files_by_stem, read_list, span
 from trainables.data.reading.names import expanded, path_fault
 from trainables.data.splits.frozen import SPLITS_FILE, freeze_splits, load_split, split_hash
 from trainables.errors import DataError
@@ -134,3 +134,15 @@ def test_split_of_a_run_with_ids_that_lead_elsewhere_is_refused(make_folder: Mak
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match="was changed"):
         load_split(tmp_path / "run", "val")
+
+
+@pytest.mark.parametrize(
+    ("ids", "text"),
+    [
+        ([0, 1, 2, 5, 255], "0..2, 5, 255"),
+        (range(0, 64, 4), ", ".join(map(str, range(0, 64, 4)))),
+        (range(0, 900, 3), "0, 3, 6, 9, 12, 15, 18, 21 ... 897 (300 ids)"),
+    ],
+)
+def test_messages_name_few_of_many_ids(ids: list[int], text: str) -> None:
+    assert span(ids) == text
