@@ -116,22 +116,18 @@ class LiveView:
         if best := best_text(self._tally, ascii_only=self._console.options.ascii_only):
             text.append(f"   {best}")
         text.append(f"   {_clock(conductor.elapsed())} elapsed")
-        left = self._time_left()
-        if left is not None:
-            text.append(f", {'at most' if conductor.limit is not None else 'up to'} {_clock(left)}")
-            text.append(" left" if conductor.limit is not None else " of training left")
+        if conductor.limit is not None and not conductor.confirm.was_asked_for:
+            text.append(f", at most {_clock(max(0.0, conductor.limit.left()))} left")
+        elif left := self._training_left():
+            text.append(f", up to {_clock(left)} of training left")
         if conductor.limit is not None and (kept := kept_text(conductor.limit.kept_for())):
             text.append(f", {kept}")
         return text
 
-    def _time_left(self) -> float | None:
-        """Seconds if no further trial is stopped early; what is left of a time budget where there is one."""
-        if self._conductor.confirm.was_asked_for:
-            return None
-        if self._conductor.limit is not None:
-            return max(0.0, self._conductor.limit.left())
-        if not self._tally.epochs:
-            return None
+    def _training_left(self) -> float:
+        """Seconds, if no further trial is stopped early; 0 where that is not known."""
+        if self._conductor.confirm.was_asked_for or not self._tally.epochs:
+            return 0.0
         budget = self._conductor.budget
         per_epoch = self._tally.seconds / self._tally.epochs
         epochs = sum(budget.max_epochs - trial.epochs for trial in self._conductor.table.open())

@@ -152,7 +152,7 @@ def found_lines(
         told = f"{told}; {scores[0]}, baseline {scores[1]}"
     lines = [line("candidate", told)]
     if means := _means_text(table, objective):
-        lines.append(line("", f"{means}; nothing is claimed before all have ended"))
+        lines.append(line("", f"{means}; the verdict comes once all have ended"))
     return lines
 
 

@@ -288,6 +288,8 @@ def rebuild_model(folder: Path) -> tuple[nn.Module, TrialRecord]:
         raise CheckpointError(f"{path} is larger than the weights of {record.config.model.name}: it is not its file")
     try:
         model.load_state_dict(load_file(path))
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is no safetensors file ({error}): restore it from a backup") from error
     except RuntimeError as error:
         raise CheckpointError(
             f"{path} does not fit {name} as this project and its packages build it here: they are of other versions "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
 import os
 import pickle
 import shutil
@@ -15,6 +16,7 @@ import PIL.Image
 import pytest
 
 from trainables import commands
+from trainables.checkpoint import file_sha256
 
 from .scene import Scene, unharmed
 
@@ -112,13 +114,16 @@ def test_pickle_in_the_place_of_weights_or_masks_is_not_run(
         weights = scene.run_dir / "best" / "best" / "model.safetensors"
         weights.unlink()
         weights.write_bytes(pickle.dumps(Runs(ran)))
+        description = weights.with_name("trial.json")
+        content = json.loads(description.read_text())
+        description.write_text(json.dumps({**content, "sha256": file_sha256(weights)}))  # its hash fits
     else:
         masks = scene.base / ("out/masks" if module == "trainables.data.init" else "few")
-        content = io.BytesIO()
-        np.save(content, np.array([[Runs(ran)]], object), allow_pickle=True)
+        packed = io.BytesIO()
+        np.save(packed, np.array([[Runs(ran)]], object), allow_pickle=True)
         for mask in list(masks.iterdir()):
             mask.unlink()
-            mask.with_suffix(".npy").write_bytes(content.getvalue())
+            mask.with_suffix(".npy").write_bytes(packed.getvalue())
     assert call(module, arguments) == 1
     assert "Traceback" not in capsys.readouterr().err
     assert not ran.exists()
