@@ -18,7 +18,7 @@ from analysis.kept import Evaluation
 from analysis.scores import units_of, units_of_classes
 from analysis.statistics import enough, paired_family
 from trainables.labels import BASELINE, BEST
-from trainables.metrics import Confusions, Counts, Floats, Units, iou, weighted_sum
+from trainables.metrics import Confusions, Counts, Floats, Replicates, Units, iou
 
 MIN_UNITS = 10
 """Images or groups in which a class, or a region of a size, must occur to be compared."""
@@ -102,7 +102,7 @@ def strengths(
     def scores(trial_id: str, weights: Floats) -> Floats:
         """Of the classes, then of the sizes, shape (P, R)."""
         evaluation = evaluations[trial_id]
-        of_classes = iou(weighted_sum(weights, evaluation.confusions))[:, classes]
+        of_classes = iou(Replicates(evaluation, weights).margins)[:, classes]
         return np.concatenate([of_classes, _of_sizes(evaluation.confusions, weights)[:, sizes]], axis=1).T
 
     def differences(weights: Floats) -> Floats:

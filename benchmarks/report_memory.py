@@ -201,18 +201,30 @@ def plain_kept(counts: ImageCounts) -> Values:
         return np.asarray(kept["confusions"].sum(axis=(0, 2)))
 
 
-def our_classes(counts: metrics.Confusions) -> Values:
-    """Means of what every metric of matrices alone gives in replicates, and of the scores of regions."""
+def replicates_of(counts: metrics.Confusions) -> Values:
+    """Weights of as many replicates as whole matrices are worked on at once."""
     most = min(MOST_BLOCKS, MATRIX_VALUES // counts.shape[1] ** 2)
-    weights = np.concatenate(list(leave_out_weights(sampling_units([None] * len(counts)), most=MOST_BLOCKS)))[:most]
-    replicates = metrics.Replicates(metrics.ConfusionsAlone(counts), weights)
+    units = sampling_units([None] * len(counts))
+    return np.concatenate(list(leave_out_weights(units, most=MOST_BLOCKS)))[:most]
+
+
+def our_classes(counts: ImageCounts) -> Values:
+    """Means over replicates of the metrics of matrices alone, and of the scores of regions."""
+    replicates = metrics.Replicates(metrics.ConfusionsAlone(counts), replicates_of(counts))
     found = [metric(replicates).mean() for metric in metrics.all_metrics() if metric.needs == {"confusion"}]
     return np.array([*found, *(np.nanmean(values) for values in metrics.region_scores(counts).values())])
 
 
 def plain_classes(counts: ImageCounts) -> Values:
-    """The same by whole matrices."""
-    return our_classes(np.asarray(counts))
+    """The same from the whole matrices of images and of replicates."""
+    whole = np.asarray(counts)
+    matrices, split = metrics.weighted_sum(replicates_of(whole), whole), whole.sum(axis=0)
+    held, in_truth = matrices.sum(axis=-1) > 0, split.sum(axis=1) > 0
+    found = [metrics.pixel_accuracy(matrices).mean()]
+    for of_classes in (metrics.iou, metrics.f1, metrics.precision, metrics.recall):
+        means = mean_over_split_classes(of_classes(matrices), held, in_truth, of_classes(split))
+        found.append(means.mean())
+    return np.array([*found, *(np.nanmean(values) for values in metrics.region_scores(whole).values())])
 
 
 def held_bytes() -> int:

@@ -169,11 +169,13 @@ def _notes(parameter: Parameter) -> Text:
 
 def describe_execution(execution: Execution) -> str:
     """How trials are run, in one line: device, precision, memory layout, threads and processes, cache."""
+    each = "trial" if execution.ranks == 1 else "GPU"
     parts = [
         f"{execution.precision} on {execution.device}",
+        *([f"{execution.ranks} GPUs per trial"] if execution.ranks > 1 else []),
         *(["channels last"] if execution.channels_last else []),
         *(["compiled"] if execution.compile else []),
-        f"{counted(execution.threads, 'thread')} per trial",
+        f"{counted(execution.threads, 'thread')} per {each}",
         *([counted(execution.workers, "loader process", "loader processes")] if execution.workers else []),
         f"decoded images up to {execution.cache_bytes / 2**30:.3g} GiB"
         if execution.cache_bytes

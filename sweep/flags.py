@@ -170,8 +170,8 @@ def add_where(where: argparse._ActionsContainer, mode: Mode) -> None:
             "--gpus-per-trial",
             type=_gpus,
             metavar="N",
-            help="may be a fraction; auto: as many trials share a GPU as fit and pay, measured first (default: 1 where "
-            "there is a GPU)",
+            help="may be a fraction; 2 or more train each trial together; auto: as many trials share a GPU as fit and "
+            "pay, measured first (default: 1 where there is a GPU)",
         )
     where.add_argument("--concurrent", type=int, metavar="N", help="trials at once (default: as many as fit)")
     if mode == "start":

@@ -125,8 +125,8 @@ def _changes(asked: Mapping[str, Any], manifest: SweepManifest, machines: Machin
     before, execution = manifest.resources, manifest.execution
     if before.gpus_per_trial > machines.gpus:
         raise UsageError(
-            f"each trial of this sweep trains on {before.gpus_per_trial:g} GPU, and here are {machines.gpus}: go on "
-            "where there are GPUs, or with --address on a cluster that has them"
+            f"each trial of this sweep trains on {before.gpus_per_trial:g} GPU{'s' * (before.gpus_per_trial > 1)}, and "
+            f"here are {machines.gpus}: go on where there are as many, or with --address on a cluster that has them"
         )
     resources = plan_resources(
         machines,
@@ -143,6 +143,7 @@ def _changes(asked: Mapping[str, Any], manifest: SweepManifest, machines: Machin
             workers=asked.get("workers", execution.workers),
             cache_bytes=execution.cache_bytes,
         )
+        execution = dataclasses.replace(execution, ranks=manifest.execution.ranks)  # 1 in manifests without it
     now: dict[str, dict[str, Any]] = {
         "resources": dataclasses.asdict(resources),
         "execution": dataclasses.asdict(execution),

@@ -149,8 +149,9 @@ def _limit(conductor: Conductor) -> TimeLimit | None:
 def _why_not(refit: Refit, conductor: Conductor) -> Over | None:
     """Why it is not begun; None if it can be."""
     if not refit.manifest.execution.is_possible_here:
-        device = refit.manifest.execution.device
-        return {"by": BY_MACHINE, "reason": f"the trials ran on {device}, and this machine has none"}
+        device, ranks = refit.manifest.execution.device, refit.manifest.execution.ranks
+        many = "none" if ranks == 1 else f"fewer than {ranks}"
+        return {"by": BY_MACHINE, "reason": f"the trials ran on {device}, and this machine has {many}"}
     limit = _limit(conductor)
     seconds = conductor.refit_seconds(refit.of, trained=refit.trained())
     if limit is None or limit.fits(seconds):

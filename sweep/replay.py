@@ -7,6 +7,7 @@ its seed and the images alone. Elsewhere they differ, and this says by how much 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -98,18 +99,20 @@ def replay(
     Raises:
         SegsweepError: If the trial cannot be trained here.
     """
-    again = Trial(TrialConfig.from_flat(trial.config), data, trial_id=trial.trial_id, execution=manifest.execution)
-    epochs = []
-    for result in results:
-        entry = again.run_epoch()
-        measured = {key: value for key, value in result["metrics"].items() if key != LATENCY.name}
-        epochs.append(Epoch(result["epoch"], measured, entry["metrics"]))
-    kept = latest_checkpoint(within(run_dir, CHECKPOINTS, trial.trial_id))
-    if kept is None or read_record(kept).epochs != results[-1]["epoch"]:
-        return Replay(tuple(epochs), None)
-    with tempfile.TemporaryDirectory() as folder:
-        made = again.save(Path(folder))
-        return Replay(tuple(epochs), read_record(made).sha256 == read_record(kept).sha256)
+    with contextlib.closing(
+        Trial(TrialConfig.from_flat(trial.config), data, trial_id=trial.trial_id, execution=manifest.execution)
+    ) as again:
+        epochs = []
+        for result in results:
+            entry = again.run_epoch()
+            measured = {key: value for key, value in result["metrics"].items() if key != LATENCY.name}
+            epochs.append(Epoch(result["epoch"], measured, entry["metrics"]))
+        kept = latest_checkpoint(within(run_dir, CHECKPOINTS, trial.trial_id))
+        if kept is None or read_record(kept).epochs != results[-1]["epoch"]:
+            return Replay(tuple(epochs), None)
+        with tempfile.TemporaryDirectory() as folder:
+            made = again.save(Path(folder))
+            return Replay(tuple(epochs), read_record(made).sha256 == read_record(kept).sha256)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

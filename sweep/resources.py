@@ -250,21 +250,23 @@ def plan_execution(
 ) -> Execution:
     """How every trial of a sweep is run; fills in what was not asked for.
 
-    Loader processes beside the trial's own leave its torch the other processors.
+    Loader processes beside the trial's own leave its torch the other processors. On several GPUs a process trains on
+    each, and these share the processors.
 
     Args:
         resources: Of a trial.
         precision: None: the best that the device computes in.
         channels_last: Memory layout of images.
         compile: Whether models are compiled.
-        workers: Loader processes of a trial; None: what suits the device and the processors of the trial.
+        workers: Loader processes of each that trains; None: what suits the device and the processors of the trial.
         cache_bytes: Limit of the decoded cache.
 
     Raises:
         UsageError: If the device cannot do it.
     """
     device = "cuda" if resources.gpus_per_trial > 0 else "cpu"
-    cpus = max(1, int(resources.cpus_per_trial))
+    ranks = max(1, int(resources.gpus_per_trial))
+    cpus = max(1, int(resources.cpus_per_trial) // ranks)
     loaders = min(default_workers(device), cpus - 1) if workers is None else workers
     return Execution(
         device=device,
@@ -274,4 +276,5 @@ def plan_execution(
         channels_last=channels_last,
         compile=compile,
         cache_bytes=cache_bytes,
+        ranks=ranks,
     )

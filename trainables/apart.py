@@ -70,13 +70,13 @@ class Training:
         before = latest_checkpoint(self.folder)
         if before is not None and before.name == f"epoch-{config.epochs:04d}":
             return
-        trial = Trial(config, self.data, trial_id=self.name, execution=self.execution)
-        if before is not None:
-            trial.restore(before)
-        while not trial.done:
-            entry = trial.run_epoch()
-            trial.save(self.folder)
-            yield entry
+        with contextlib.closing(Trial(config, self.data, trial_id=self.name, execution=self.execution)) as trial:
+            if before is not None:
+                trial.restore(before)
+            while not trial.done:
+                entry = trial.run_epoch()
+                trial.save(self.folder)
+                yield entry
 
     def to_json(self) -> str:
         """One line."""

@@ -99,6 +99,7 @@ def read_back(built: Built) -> dict[str, Any]:
         "compile": False,
         "device": str(weight.device),
         "threads": torch.get_num_threads(),
+        "ranks": updater.ranks.size,
     }
 
 

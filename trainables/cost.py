@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
+import math
 import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainables.allocator import return_freed_memory
 from trainables.data.cache.scan import image_sizes
@@ -18,6 +20,10 @@ from trainables.data.resizing import content_size
 from trainables.data.tiles import counted_tiles, window_count
 from trainables.execution import Execution, TrialData
 from trainables.options import TILE, scale_of, way_of
+
+if TYPE_CHECKING:
+    from trainables.ranks import Ranks
+    from trainables.trial import Trial
 
 SECONDS = 1.5
 """For which batches are trained once the first of them has warmed up; one more batch at least. A first one that took
@@ -36,7 +42,7 @@ class Cost:
         build_seconds: To build the trial; on a GPU or with loader processes what its first batches take longer, too.
         train_seconds: Of the training part of an epoch, without validation.
         val_seconds: Of validating once, all windows of all images where they slide.
-        memory_bytes: The most that the trial's process held: of the machine's memory, or of the GPU's on a GPU.
+        memory_bytes: The most that a process of the trial held: of the machine's memory, or of the GPU's on a GPU.
         checkpoint_bytes: Of a checkpoint in training.
         once_seconds: To run a frozen backbone over all images, once for all trials of the model and size.
         device_bytes: What a trial may take of the GPU's memory: all that no other process held; 0 on the CPU.
@@ -71,15 +77,12 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
             diverges at once.
     """
     from trainables.config import TrialConfig
-    from trainables.loops import evaluate, train_one_epoch
-    from trainables.metrics import ConfusionMatrix
     from trainables.trial import Trial
 
     # More steps are taken than a short trial on few images has: the schedule must not end before.
     asked = TrialConfig.from_flat({**config, "epochs": max(int(config["epochs"]), 2 * BATCHES)})
     samples, val, some = len(data.train), len(data.val), data.val[: asked.batch_size]
-    tiled = way_of(asked.resize) == TILE
-    if tiled:
+    if way_of(asked.resize) == TILE:
         of_train, of_val = (
             [content_size(one, asked.image_size, asked.resize) for one in image_sizes(data.data, ids)]
             for ids in (data.train, data.val)
@@ -90,57 +93,72 @@ def measure(config: Mapping[str, Any], data: TrialData, execution: Execution) ->
     part = TrialData(data.data, data.train[: asked.batch_size * BATCHES], tuple(some))
     _forget_peak()
     started = time.perf_counter()
-    trial = Trial(asked, part, execution=execution)
-    build = time.perf_counter() - started
+    with contextlib.closing(Trial(asked, part, execution=execution)) as trial:
+        build = time.perf_counter() - started
 
-    def train(seconds: float) -> float:
-        """Seconds per batch."""
-        trained: list[float] = []
-        began = time.perf_counter()
-        train_one_epoch(
-            trial.model,
-            _for_a_while(trial.train_loader, seconds, trained),
-            loss=trial.loss,
-            updater=trial.updater,
-            aux_weight=trial.model.aux_weight,
-            normalisation=trial.model.normalisation,
-            device=trial.device,
+        def train(seconds: float) -> float:
+            """Seconds per batch."""
+            return max(trial.ranks.everywhere(_train, trial, seconds))
+
+        def validate() -> tuple[float, int]:
+            """Seconds, and of how many images, or of windows where they slide: those of the slowest rank."""
+            return max(trial.ranks.everywhere(_validate, trial))
+
+        first_batch, (first_images, seen) = train(0.0), validate()
+        per_batch, images = first_batch, first_images
+        if first_batch < 4 * SECONDS or _starts_up(execution):
+            per_batch, (images, seen) = train(SECONDS), validate()
+        if _starts_up(execution):
+            build += max(0.0, first_batch - per_batch) + max(0.0, first_images - images)
+        held = trial.ranks.everywhere(_held, trial)
+        return Cost(
+            build_seconds=build,
+            train_seconds=per_batch * max(1, samples // asked.batch_size),
+            val_seconds=images / seen * math.ceil(val / trial.ranks.size),
+            memory_bytes=max(memory for memory, _ in held),
+            checkpoint_bytes=sum(parameter.numel() for parameter in trial.model.parameters()) * BYTES_PER_PARAMETER,
+            once_seconds=max(once for _, once in held) * (len(data.train) + len(data.val)),
+            device_bytes=_device_bytes(trial),
         )
-        _wait_for(execution)
-        return (time.perf_counter() - began) / len(trained)
 
-    loader: Any = _OneRow(trial.val_loader) if tiled else trial.val_loader
 
-    def validate() -> float:
-        """Seconds per image, or per window where they slide."""
-        began = time.perf_counter()
-        matrix = ConfusionMatrix(len(data.data.classes))
-        evaluate(
-            trial.updater.evaluated,
-            loader,
-            [matrix],
-            device=trial.device,
-            precision=trial.precision,
-        )
-        _wait_for(execution)
-        return (time.perf_counter() - began) / seen
+def _train(trial: Trial, seconds: float) -> float:
+    """Trains for some seconds, a batch at least; seconds per batch."""
+    from trainables.loops import train_one_epoch
 
-    seen = loader.windows if isinstance(loader, _OneRow) else len(part.val)
-    first_batch, first_image = train(0.0), validate()
-    per_batch, per_image = first_batch, first_image
-    if first_batch < 4 * SECONDS or _starts_up(execution):
-        per_batch, per_image = train(SECONDS), validate()
-    if _starts_up(execution):
-        build += max(0.0, first_batch - per_batch) + max(0.0, first_image - per_image) * seen
-    return Cost(
-        build_seconds=build,
-        train_seconds=per_batch * max(1, samples // asked.batch_size),
-        val_seconds=per_image * val,
-        memory_bytes=_peak_bytes(execution),
-        checkpoint_bytes=sum(parameter.numel() for parameter in trial.model.parameters()) * BYTES_PER_PARAMETER,
-        once_seconds=trial.features.seconds_per_image * (len(data.train) + len(data.val)) if trial.features else 0.0,
-        device_bytes=_device_bytes(execution),
+    trained: list[float] = []
+    began = time.perf_counter()
+    train_one_epoch(
+        trial.model,
+        _for_a_while(trial.train_loader, seconds, trained, trial.ranks),
+        loss=trial.loss,
+        updater=trial.updater,
+        aux_weight=trial.model.aux_weight,
+        normalisation=trial.model.normalisation,
+        device=trial.device,
     )
+    _wait_for(trial)
+    return (time.perf_counter() - began) / len(trained)
+
+
+def _validate(trial: Trial) -> tuple[float, int]:
+    """Validates once; seconds, and images or windows that this rank saw, one at least."""
+    from trainables.loops import evaluate
+    from trainables.metrics import ConfusionMatrix
+
+    row = _OneRow(trial.val_loader) if way_of(trial.config.resize) == TILE else None
+    loader: Any = row or trial.val_loader
+    began = time.perf_counter()
+    matrix = ConfusionMatrix(len(trial.data.data.classes))
+    evaluate(trial.updater.evaluated, loader, [matrix], device=trial.device, precision=trial.precision)
+    _wait_for(trial)
+    seen = row.windows if row else len(range(len(trial.data.val))[trial.ranks.own])
+    return time.perf_counter() - began, max(1, seen)
+
+
+def _held(trial: Trial) -> tuple[int, float]:
+    """The most memory that this process held, and the seconds per image that a frozen backbone took in it."""
+    return _peak_bytes(trial), trial.features.seconds_per_image if trial.features else 0.0
 
 
 class _OneRow:
@@ -173,18 +191,18 @@ def _starts_up(execution: Execution) -> bool:
     return execution.workers > 0 or execution.device.startswith("cuda")
 
 
-def _for_a_while(batches: Any, seconds: float, trained: list[float]) -> Iterator[Any]:
+def _for_a_while(batches: Any, seconds: float, trained: list[float], ranks: Ranks) -> Iterator[Any]:
     """Batches until some seconds are over, one at least; notes when each began."""
     began = time.perf_counter()
     for batch in batches:
-        if trained and time.perf_counter() - began >= seconds:
+        if trained and ranks.agree(time.perf_counter() - began >= seconds):
             return
         trained.append(time.perf_counter())
         yield batch
 
 
-def _wait_for(execution: Execution) -> None:
-    if execution.device.startswith("cuda"):
+def _wait_for(trial: Trial) -> None:
+    if trial.device.type == "cuda":
         import torch
 
         torch.cuda.synchronize()
@@ -208,8 +226,8 @@ def _forget_peak() -> None:
         return
 
 
-def _peak_bytes(execution: Execution) -> int:
-    if execution.device.startswith("cuda"):
+def _peak_bytes(trial: Trial) -> int:
+    if trial.device.type == "cuda":
         import torch
 
         return int(torch.cuda.max_memory_reserved())
@@ -221,8 +239,8 @@ def _peak_bytes(execution: Execution) -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _device_bytes(execution: Execution) -> int:
-    if not execution.device.startswith("cuda"):
+def _device_bytes(trial: Trial) -> int:
+    if trial.device.type != "cuda":
         return 0
     import torch
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from trainables.redact import redacted
 from trainables.words import visible
@@ -23,6 +24,17 @@ class SegsweepError(Exception):
 
     def __str__(self) -> str:
         return visible(redacted(super().__str__()))
+
+    def __reduce__(self) -> tuple[Callable[..., SegsweepError], tuple[Any, ...], dict[str, Any]]:
+        """In another process it has the same class and message, whatever the class makes of its arguments."""
+        return remade, (type(self), super().__str__()), dict(vars(self))
+
+
+def remade(kind: type[SegsweepError], message: str) -> SegsweepError:
+    """The error of a class with a message that is complete."""
+    error = kind.__new__(kind)
+    SegsweepError.__init__(error, message)
+    return error
 
 
 class UsageError(SegsweepError):
@@ -73,8 +85,16 @@ class MachineError(SegsweepError):
     """The machine failed, and no configuration: the same command goes on when that is mended."""
 
 
-class LoaderDiedError(SegsweepError):
-    """A process that loads images was killed from outside."""
+class ProcessDiedError(SegsweepError):
+    """A process that works for a trial was killed from outside: the trial goes on in others."""
+
+
+class LoaderDiedError(ProcessDiedError):
+    """One that loads images."""
+
+
+class RankDiedError(ProcessDiedError):
+    """One of those that train the trial together."""
 
 
 class WiringError(SegsweepError):

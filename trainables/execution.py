@@ -37,6 +37,7 @@ class Execution:
         device: `cpu` or `cuda`.
         threads: Threads of torch on the CPU, at least 1; the last digits depend on it.
         workers: Loader processes; 0 loads in the training process.
+        ranks: Processes that train a trial together, each on a GPU of its own; threads and workers are those of each.
         precision: `fp32`, `bf16`, or `fp16` with a loss scaler (CUDA only).
         channels_last: Whether convolutions work on images laid out channels last in memory; faster almost everywhere.
         compile: Whether `torch.compile` compiles the model.
@@ -53,15 +54,16 @@ class Execution:
     channels_last: bool = True
     compile: bool = False
     cache_bytes: int = DEFAULT_LIMIT_BYTES
+    ranks: int = 1
 
     @property
     def is_possible_here(self) -> bool:
-        """Whether this machine has such a device."""
+        """Whether this machine has such a device, and as many as a trial trains on."""
         if not self.device.startswith("cuda"):
             return True
         import torch
 
-        return torch.cuda.is_available()
+        return torch.cuda.device_count() >= self.ranks
 
     def __post_init__(self) -> None:
         faults = []
@@ -73,5 +75,9 @@ class Execution:
             faults.append(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.precision == "fp16" and not self.device.startswith("cuda"):
             faults.append("precision fp16 needs a GPU: its small range needs a loss scaler; use bf16 or fp32")
+        if self.ranks < 1:
+            faults.append(f"ranks must be at least 1, not {self.ranks}")
+        if self.ranks > 1 and self.device not in ("cpu", "cuda"):
+            faults.append(f"device {self.device} is one GPU, and {self.ranks} processes are to train: take device cuda")
         if faults:
             raise UsageError("\n".join(faults))

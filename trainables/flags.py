@@ -66,7 +66,8 @@ def add_workers_flag(group: argparse._ActionsContainer) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="loader processes per trial (default: 0 on a CPU; 4 on a GPU, fewer where the trial has fewer CPUs)",
+        help="loader processes per trial, or per GPU of it where it has several (default: 0 on a CPU; 4 on a GPU, "
+        "fewer where the trial has fewer CPUs)",
     )
 
 

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from trainables import errors
-from trainables.errors import SegsweepError
+from trainables.errors import SegsweepError, remade
 
 
 class Forked:
@@ -80,7 +80,7 @@ class Forked:
             return answer["result"]
         kind = getattr(errors, answer["error"], None)
         if isinstance(kind, type) and issubclass(kind, SegsweepError):
-            raise _again(kind, answer["message"])
+            raise remade(kind, answer["message"])
         raise RuntimeError(answer["message"])
 
     def __enter__(self) -> Forked:
@@ -95,10 +95,3 @@ class Forked:
             os.waitpid(self._child, 0)
             os.close(self._answer)
             self._child = 0
-
-
-def _again(kind: type[SegsweepError], message: str) -> SegsweepError:
-    """The error of a class with a message that is complete, whatever the class makes of its arguments."""
-    error = kind.__new__(kind)
-    SegsweepError.__init__(error, message)
-    return error

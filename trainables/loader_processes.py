@@ -40,15 +40,18 @@ def with_own_errors(batches: Iterator[T]) -> Iterator[T]:
         raise
 
 
-def start_method() -> str:
+def start_method(*more: str) -> str:
     """How they are started: as copies of a process that has imported everything once.
 
     Threads of Ray and of loaders make copies of the asking process itself unsafe. Where there is no such way (Windows),
     each imports for itself.
+
+    Args:
+        more: Modules that are imported with what loader processes need, unless that process is there already.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return "spawn"
-    multiprocessing.set_forkserver_preload(list(PRELOADED))
+    multiprocessing.set_forkserver_preload([*PRELOADED, *more])
     return "forkserver"
 
 

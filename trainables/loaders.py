@@ -123,6 +123,10 @@ def _from_arrays(ids: Sequence[str], images: Image | Sequence[Image], masks: Mas
     )
 
 
+WHOLE = slice(None)
+"""Of a batch, or of the images of an evaluation: all of it."""
+
+
 class TrainingSet(TakesPluginsAlong, Dataset[Any]):
     """Augmented samples; item (epoch, index) draws from a seed of its own, whatever process asks for it.
 
@@ -133,6 +137,9 @@ class TrainingSet(TakesPluginsAlong, Dataset[Any]):
         seed: Of the trial.
         tiles: How many samples each image gives in an epoch; one each by default.
         class_tiles: The share of samples whose part of an image shows a class, see `TrainingOptions`.
+
+    Attributes:
+        kept: What is left of a batch when it is mixed.
     """
 
     def __init__(
@@ -151,6 +158,7 @@ class TrainingSet(TakesPluginsAlong, Dataset[Any]):
         self.seed = seed
         self.class_tiles = class_tiles
         self.piped = False
+        self.kept = WHOLE
         self._pixels: dict[str, dict[int, npt.NDArray[np.int64]]] = {}
         self._ends = np.cumsum(tiles or [1] * len(ids))
 
@@ -186,14 +194,18 @@ class TrainingSet(TakesPluginsAlong, Dataset[Any]):
         return int(row), int(column)
 
     def collate(self, samples: Sequence[Any]) -> Batch:
-        """Stacks samples into a batch and mixes them where the policy does; each draws from its own seed."""
+        """Stacks samples into a batch and mixes them where the policy does; each draws from its own seed.
+
+        Only what is `kept` of the batch is given.
+        """
         images, masks = self.policy.mix(
             np.stack([sample.image for sample in samples]),
             np.stack([sample.mask for sample in samples]),
             [sample.mix_seed for sample in samples],
         )
         ids = [sample.image_id for sample in samples]
-        return Batch(ids, torch.from_numpy(images), mask_tensor(masks), self.piped).sent()
+        images, masks = np.ascontiguousarray(images[self.kept]), np.ascontiguousarray(masks[self.kept])
+        return Batch(ids[self.kept], torch.from_numpy(images), mask_tensor(masks), self.piped).sent()
 
 
 class Sample(NamedTuple):
@@ -274,12 +286,19 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
     An incomplete last batch is left out, so that no step trains on a batch that BatchNorm cannot use; the order changes
     every epoch, so no image is left out for good. A split smaller than one batch is one batch.
+
+    Args:
+        length: Samples of an epoch.
+        batch_size: Samples of a batch.
+        seed: Of the trial.
+        given: What of each batch is given.
     """
 
-    def __init__(self, length: int, batch_size: int, *, seed: int) -> None:
+    def __init__(self, length: int, batch_size: int, *, seed: int, given: slice = WHOLE) -> None:
         self.length = length
         self.batch_size = min(batch_size, length)
         self.seed = seed
+        self.given = given
         self.epoch = 1
 
     def __len__(self) -> int:
@@ -289,11 +308,11 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         order = np.random.default_rng(derived_seed("order", self.seed, self.epoch)).permutation(self.length)
         for step in range(len(self)):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield [(self.epoch, int(index)) for index in chosen]
+            yield [(self.epoch, int(index)) for index in chosen[self.given]]
 
 
 def training_loader(
-    samples: TrainingSet, *, batch_size: int, workers: int = 0, pin_memory: bool = False
+    samples: TrainingSet, *, batch_size: int, workers: int = 0, pin_memory: bool = False, own: slice = WHOLE
 ) -> tuple[DataLoader[Any], EpochBatches]:
     """The loader of a trial's training images and the sampler whose `epoch` is set before each epoch.
 
@@ -302,9 +321,11 @@ def training_loader(
         batch_size: Images per batch.
         workers: Loader processes; no influence on what is loaded.
         pin_memory: Whether batches are copied to memory that a GPU can read directly (pinned).
+        own: What of each batch is loaded; where a policy mixes the samples of a batch, it needs the others, too.
     """
+    given, samples.kept = (WHOLE, own) if samples.policy.mixes else (own, WHOLE)
     samples.piped = _are_piped(samples.cache, samples.cache.size, batch_size, workers)
-    batches = EpochBatches(len(samples), batch_size, seed=samples.seed)
+    batches = EpochBatches(len(samples), batch_size, seed=samples.seed, given=given)
     options: dict[str, Any] = {"batch_sampler": batches, "collate_fn": samples.collate, "pin_memory": pin_memory}
     return _Loader(samples, **options, **_workers(workers)), batches
 
@@ -345,16 +366,19 @@ def loader_of(
     normalisation: Normalisation,
     workers: int = 0,
     pin_memory: bool = False,
+    own: slice = WHOLE,
 ) -> EvaluationLoader:
-    """`evaluation_loader` of images as they are read."""
+    """`evaluation_loader` of images as they are read, or of a part of them."""
     cache, size = images.cache, images.cache.size
-    together: dict[str, Any] = {"batch_size": batch_size}
+    places = range(len(images))[own]
+    together: dict[str, Any] = {"batch_size": batch_size, "sampler": places}
     if way_of(cache.resize) == TILE:
         # Windows are read where they are seen: whole images would go through the pipes of loader processes.
-        together, workers = {"batch_size": 1}, 0
+        together, workers = {"batch_size": 1, "sampler": places}, 0
     elif cache.resize == CROP:
-        shown = [content_size(size, cache.size, cache.resize) for size in image_sizes(cache.data, images.ids)]
-        together = {"batch_sampler": list(in_runs(shown, batch_size))}
+        sizes = image_sizes(cache.data, [images.ids[place] for place in places])
+        shown = [content_size(size, cache.size, cache.resize) for size in sizes]
+        together = {"batch_sampler": [[places[one] for one in run] for run in in_runs(shown, batch_size)]}
         size = max(shown, key=math.prod, default=size)
     images.piped = _are_piped(cache, size, batch_size, workers)
     return EvaluationLoader(

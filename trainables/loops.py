@@ -35,26 +35,27 @@ def train_one_epoch(
     normalisation: Normalisation,
     device: torch.device,
 ) -> dict[str, float]:
-    """Trains one epoch.
+    """Trains one epoch; where several ranks train, this one's part of it.
 
     Args:
         model: Returns `out` and maybe `aux`, logits of shape (B, C, H, W).
         loader: Gives `Batch`es with masks of shape (B, H, W).
         loss: Of (logits, target); scalar.
-        updater: Applies the gradients of `updater.accumulate` batches at a time (of what is left at the end).
+        updater: Applies the gradients of `updater.accumulate` batches at a time (of what is left at the end), of all
+            its ranks.
         aux_weight: Weight of the loss on `aux`.
         normalisation: Channel statistics.
         device: Where the model is.
 
     Returns:
-        `train/loss` (mean over batches) and `train/lr` (of the head, at the last step).
+        `train/loss` (mean over batches, of all ranks) and `train/lr` (of the head, at the last step).
 
     Raises:
         DivergedError: If the loss becomes NaN or infinite.
     """
     training_mode(model, updater.frozen)
     forward = Forward(model, normalisation, device)
-    stride = updater.loss_stride
+    stride, ranks = updater.loss_stride, updater.ranks
     total = torch.zeros((), device=device)
     trained = 0
     batches = iter(loader)
@@ -67,13 +68,14 @@ def train_one_epoch(
             value = loss(outputs["out"], masks)
             if "aux" in outputs and aux_weight > 0:
                 value = value + aux_weight * loss(outputs["aux"], masks)
+            value = ranks.weighted(value, outputs["out"], masks)
             updater.backward(value / len(group))
             total += value.detach()
             trained += 1
         updater.step()
-        if updater.done % 20 == 0 and not torch.isfinite(total):
+        if updater.done % 20 == 0 and not torch.isfinite(ranks.sum(total)):
             break
-    mean = float(total) / max(trained, 1)
+    mean = float(ranks.sum(total)) / max(trained, 1)
     if not np.isfinite(mean):
         raise DivergedError(f"the training loss became {mean} within {trained} batches of the epoch")
     return {"train/loss": mean, "train/lr": float(updater.optimizer.param_groups[0]["lr"])}

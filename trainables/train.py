@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=expanded, default=Path("trained"), metavar="DIR", help="where to keep it (default: trained)"
     )
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    p.add_argument("--gpus", type=int, default=1, metavar="N", help="that train it together (default: 1)")
     p.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="CPU threads of torch")
     add_execution_flags(p.add_argument_group("how it is executed"))
     return p
@@ -102,7 +103,9 @@ def _train(arguments: Sequence[str] | None) -> int:
     asked = parser().parse_args(arguments)
     if asked.overfit_batch is not None and asked.overfit_batch < 1:
         raise UsageError(f"--overfit-batch {asked.overfit_batch}: give it at least 1 step, or none for 100")
-    _check_device(asked.device)
+    _check_device(asked.device, asked.gpus)
+    if asked.gpus > 1 and asked.overfit_batch is not None:
+        raise UsageError(f"--gpus {asked.gpus}: --overfit-batch needs one GPU, leave it out")
     keep_freed_memory()
     if asked.overfit_batch is None:
         _check_out(asked.out)
@@ -123,6 +126,7 @@ def _train(arguments: Sequence[str] | None) -> int:
         channels_last=asked.channels_last,
         compile=asked.compile,
         cache_bytes=asked.cache_limit,
+        ranks=asked.gpus,
     )
     if told := shared_memory.note(execution.workers):
         print(told, file=sys.stderr)
@@ -267,7 +271,7 @@ def _decoded(data: TrialData, config: TrialConfig, execution: Execution) -> Data
     return caches
 
 
-def _check_device(name: str) -> None:
+def _check_device(name: str, gpus: int) -> None:
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -277,6 +281,8 @@ def _check_device(name: str) -> None:
     found = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= found:
         raise UsageError(f"--device {name}: torch {torch.__version__} finds {found} GPUs here; take --device cpu")
+    if not 1 <= gpus <= (found if name == "cuda" else 1):
+        raise UsageError(f"--gpus {gpus}: torch finds {found} GPUs here, and --device {name} was asked for")
 
 
 def _asked_for(asked: argparse.Namespace, trial: _Origin | None) -> dict[str, object]:

@@ -24,7 +24,7 @@ from trainables.carried import Keeper, packed, unpacked
 from trainables.checkpoint import CHECKPOINTS, latest_checkpoint, read_record
 from trainables.config import TrialConfig
 from trainables.data.cache.decoded import DataCaches
-from trainables.errors import DataError, DivergedError, InfeasibleError, LoaderDiedError, SegsweepError
+from trainables.errors import DataError, DivergedError, InfeasibleError, ProcessDiedError, SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.machine_faults import machine_fault
 from trainables.node import NodeOrder, place_when_ready
@@ -45,7 +45,8 @@ class SegmentationTrainable(tune.Trainable):
     Tune's configuration of a trial holds `trial_id`, `config` (flat keys) and `reported` (epochs whose results the
     journal already has). A step's result holds `epoch`, `seconds` and `metrics`; or `infeasible` or `failed` with the
     reason, and then the trial is done; or `machine` with what is to be mended before it can go on. Only the death of
-    the worker, or of a process that loads images for it, is left to Tune, and then the trial is handed out again.
+    the worker, or of a process that loads images or trains with it, is left to Tune, and then the trial is handed out
+    again.
     """
 
     def setup(
@@ -87,6 +88,8 @@ class SegmentationTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Repeats a result that is not in the sweep's journal, or trains one epoch."""
+        if self._died is not None:
+            raise self._died
         if self._failure is not None:
             return {**self._failure, "done": True}
         if self._unreported:
@@ -99,7 +102,7 @@ class SegmentationTrainable(tune.Trainable):
             self._trial.save(self._folder)
             result = self._result(entry)
             self._bring()
-        except LoaderDiedError:
+        except ProcessDiedError:
             raise
         except Exception as error:
             return self._failed(error)
@@ -125,6 +128,7 @@ class SegmentationTrainable(tune.Trainable):
         from trainables.trial import Trial  # loads torch, which the sweep's driver has no use for
 
         self._trial: Trial | None = None
+        self._died: ProcessDiedError | None = None
         self._failure: dict[str, Any] | None = None
         self._unreported: deque[dict[str, Any]] = deque()
         self._trial_id = str(config["trial_id"])
@@ -151,6 +155,8 @@ class SegmentationTrainable(tune.Trainable):
                 self._trial.restore(checkpoint)
             self._log.info("config %s", asked.flat())
             self._log.info("applied %s", self._trial.applied)
+        except ProcessDiedError as error:
+            self._died = error
         except Exception as error:
             self._failure = self._failed(error)
 
@@ -204,7 +210,7 @@ class SegmentationTrainable(tune.Trainable):
         return self._run_dir / LOGS / f"{self._trial_id}.log"
 
     def _end(self) -> None:
-        self._trial = None
+        self._close_trial()
         for handler in list(self._log.handlers):
             handler.close()
             for log in (self._log, _CACHE_LOG):
@@ -240,8 +246,13 @@ class SegmentationTrainable(tune.Trainable):
     def _give_up(self, state: str, reason: str) -> dict[str, Any]:
         epoch, reason = self._trial.epoch if self._trial is not None else 0, redacted(reason)
         self._log.error("%s: %s", state, reason)
-        self._trial = None  # what it holds of the memory may be what is missing
+        self._close_trial()  # what it holds of the memory may be what is missing
         return {state: reason, "epoch": epoch, "done": True}
+
+    def _close_trial(self) -> None:
+        if self._trial is not None:
+            self._trial.close()
+        self._trial = None
 
 
 def _reason(error: InfeasibleError) -> str:

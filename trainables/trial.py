@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from trainables.data.cache.decoded import DataCaches, DecodedCache, class_pixels
 from trainables.data.cache.scan import band_statistics, image_sizes
 from trainables.data.resizing import content_size
 from trainables.data.tiles import tiles_per_epoch
-from trainables.errors import DivergedError
+from trainables.errors import DivergedError, InfeasibleError
 from trainables.execution import Execution, TrialData
 from trainables.feature_sets import feature_sets
 from trainables.features import FeaturesOnce
+from trainables.followers import Leader
 from trainables.loaders import EvaluationSet, TrainingSet, loader_of, training_loader
 from trainables.loops import evaluate, train_one_epoch
 from trainables.losses import LOSSES
@@ -32,13 +35,14 @@ from trainables.models.bands import normalisation_of
 from trainables.optimizers import OPTIMIZERS, SCHEDULES
 from trainables.options import TILE, way_of
 from trainables.plugins import used_by
+from trainables.ranks import ALONE, Ranks, with_shared_statistics
 from trainables.record import TrialRecord
 from trainables.seeds import derived_seed
 from trainables.updates import Updater, freeze, parameter_groups
 
 
 class Trial:
-    """A model in training.
+    """A model in training, by one process or by several at once (`trainables.ranks`).
 
     Args:
         config: What to train.
@@ -46,8 +50,11 @@ class Trial:
         trial_id: Identity in checkpoints.
         execution: How.
         caches: Decoded images of earlier trials in this process.
+        ranks: Which of the processes that train it this is; None: the first, which starts the others.
 
     Raises:
+        InfeasibleError: If a batch has fewer images than there are processes.
+        RankDiedError: If one of them dies.
         WiringError: If what was built is not what the configuration asks for.
         WeightsError: If predefined weights cannot be obtained.
         MemoryExhaustedError: If the model does not fit.
@@ -61,24 +68,32 @@ class Trial:
         trial_id: str = "trial",
         execution: Execution | None = None,
         caches: DataCaches | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         execution = execution or Execution()
+        if ranks is None and execution.ranks > 1:
+            another = partial(Trial, config, data, trial_id=trial_id, execution=execution)
+            ranks = Leader(execution.ranks, execution.device, another)
+        self.ranks = ranks or ALONE
         self.config = config
         self.data = data
         self.trial_id = trial_id
         self.device = torch.device(execution.device)
         self.precision = execution.precision
+        self.history: list[dict[str, Any]] = []
+        self.val_counts: ImageCounts | None = None
+        with self.ranks.together():
+            self._build(execution, caches or DataCaches())
+
+    def _build(self, execution: Execution, caches: DataCaches) -> None:
+        config, data = self.config, self.data
         torch.set_num_threads(execution.threads)
-        cache = (caches or DataCaches()).get(
-            data.data, config.image_size, limit_bytes=execution.cache_bytes, resize=config.resize
-        )
+        cache = caches.get(data.data, config.image_size, limit_bytes=execution.cache_bytes, resize=config.resize)
         cache.build(data.train, data.val)
         with memory_is_enough_for(config):
             self._build_model(torch.channels_last if execution.channels_last else torch.contiguous_format)
             self._build_data(cache, execution)
             self._build_updates()
-            self.history: list[dict[str, Any]] = []
-            self.val_counts: ImageCounts | None = None
             self.applied = read_back(self.built())
         verify(config, self.built(), self.applied)
         self.applied["features_once"] = self.features is not None
@@ -98,12 +113,15 @@ class Trial:
             seen = band_statistics(data, self.data.train)
             self.model.normalisation = normalisation_of(self.model.normalisation, data.bands, seen)
         self.model.to(memory_format=layout)
+        if self.ranks.size > 1 and self.device.type == "cuda":
+            self.model = with_shared_statistics(self.model)
+        self.ranks.take_first(self.model.state_dict().values())
         freeze(self.model, config.training.freeze)
         self.loss = LOSSES.get(config.loss.name)(self._class_pixels, **config.loss.params).to(self.device)
 
     def _build_data(self, cache: DecodedCache, execution: Execution) -> None:
         config = self.config
-        on_gpu = self.device.type == "cuda"
+        on_gpu, ranks = self.device.type == "cuda", self.ranks
         means = [round(255 * mean) for mean in self.model.normalisation["mean"]]
         hidden = None if self.data.data.bands is None else means
         void = self.data.data.void
@@ -125,14 +143,20 @@ class Trial:
                 (self.samples, images), self.features = kept, kept[0].features
                 workers = 0  # a process would take longer to start than all reading does
         self.train_loader, self.batches = training_loader(
-            self.samples, batch_size=config.batch_size, workers=workers, pin_memory=on_gpu
+            self.samples, batch_size=config.batch_size, workers=workers, pin_memory=on_gpu, own=ranks.own
         )
+        if self.batches.batch_size < ranks.size:
+            raise InfeasibleError(
+                f"a batch of {self.batches.batch_size} has no image for each of {ranks.size} GPUs: raise batch_size, "
+                "or train on fewer"
+            )
         self.val_loader = loader_of(
             images,
-            batch_size=config.batch_size,
+            batch_size=math.ceil(config.batch_size / ranks.size),
             normalisation=self.model.normalisation,
             workers=workers,
             pin_memory=on_gpu,
+            own=ranks.own,
         )
 
     def _tiles(self) -> list[int]:
@@ -155,7 +179,9 @@ class Trial:
             decay_norms=config.training.decay_norms,
         )
         optimizer = OPTIMIZERS.get(config.optimizer.name)(groups, **config.optimizer.params)
-        self.updater = Updater(self.model, optimizer, schedule, config.training, precision=self.precision)
+        self.updater = Updater(
+            self.model, optimizer, schedule, config.training, precision=self.precision, ranks=self.ranks
+        )
 
     def built(self) -> Built:
         """What the trial trains with, as it is now."""
@@ -192,10 +218,30 @@ class Trial:
         Raises:
             DivergedError: If loss, outputs or metrics are not finite.
             MemoryExhaustedError: If a step does not fit into memory.
+            RankDiedError: If a process that trains with this one dies.
         """
         started = time.perf_counter()
         epoch = self.epoch + 1
-        torch.manual_seed(derived_seed("epoch", self.config.seed, epoch))
+        passes = self.ranks.everywhere(Trial._train_and_validate, self, epoch)
+        trained, counted = passes[0][0], _of_all([counted for _, counted in passes])
+        if isinstance(counted, ImageCounts):
+            self.val_counts, counted = counted if self.data.val else None, counted.sum(axis=0)
+        metrics = {**trained, **(self._reported(counted) if self.data.val else {})}
+        bad = [name for name, value in metrics.items() if not np.isfinite(value)]
+        if bad:
+            raise DivergedError(f"{', '.join(bad)} not finite after epoch {epoch}")
+        entry = {"epoch": epoch, "seconds": time.perf_counter() - started, "metrics": metrics}
+        self.history.append(entry)
+        return entry
+
+    def _train_and_validate(self, epoch: int) -> tuple[dict[str, float], Counts | ImageCounts]:
+        """What this rank does in an epoch: its part of each batch, and of the images of val.
+
+        Returns:
+            `train/...`, and what it counted on its images; in the last epoch, on each.
+        """
+        rank = self.ranks.rank
+        torch.manual_seed(derived_seed("epoch", self.config.seed, epoch, *((rank,) if rank else ())))
         self.batches.epoch = epoch
         last = epoch >= self.config.epochs
         val = (PerImageConfusion if last else ConfusionMatrix)(len(self.data.data.classes))
@@ -209,6 +255,8 @@ class Trial:
                 normalisation=self.model.normalisation,
                 device=self.device,
             )
+            for module in dict.fromkeys((self.model, self.updater.evaluated)):
+                self.ranks.take_first(module.state_dict().values())  # on a CPU, BatchNorm's statistics differ
             if self.data.val:
                 evaluate(
                     self.updater.evaluated,
@@ -217,16 +265,7 @@ class Trial:
                     device=self.device,
                     precision=self.precision,
                 )
-        counted = val.value()
-        if isinstance(counted, ImageCounts):
-            self.val_counts, counted = counted if self.data.val else None, counted.sum(axis=0)
-        metrics = {**trained, **(self._reported(counted) if self.data.val else {})}
-        bad = [name for name, value in metrics.items() if not np.isfinite(value)]
-        if bad:
-            raise DivergedError(f"{', '.join(bad)} not finite after epoch {epoch}")
-        entry = {"epoch": epoch, "seconds": time.perf_counter() - started, "metrics": metrics}
-        self.history.append(entry)
-        return entry
+        return trained, val.value()
 
     def _reported(self, matrix: Counts) -> dict[str, float]:
         """What a trial tells of its model as it is: on val by a confusion matrix of shape (C, C), and of its size."""
@@ -274,7 +313,21 @@ class Trial:
         """Goes on where a checkpoint of the same configuration and data ended.
 
         Raises:
-            CheckpointError: If it is torn, or of another configuration or other data; the trial is as it was.
+            CheckpointError: If it is torn, or of another configuration or other data; a trial of one process is as it
+                was.
         """
+        self.ranks.everywhere(Trial._restore, self, checkpoint)
+
+    def _restore(self, checkpoint: Path) -> None:
         record = checkpoints.restore_checkpoint(checkpoint, expected=self.record(), updater=self.updater)
         self.history = [dict(entry) for entry in record.history]
+
+    def close(self) -> None:
+        """Ends the processes that train with this one."""
+        self.ranks.close()
+
+
+def _of_all(parts: Sequence[Counts | ImageCounts]) -> Counts | ImageCounts:
+    """What ranks counted on their images of val, as one would have counted it."""
+    images = [part for part in parts if isinstance(part, ImageCounts)]
+    return ImageCounts.dealt(images) if images else np.sum(parts, axis=0)

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables.errors import ConfigError
 from trainables.options import PRECISIONS, TrainingOptions
+from trainables.ranks import ALONE, Ranks
 
 DTYPES: Mapping[str, torch.dtype] = {name: getattr(torch, dtype) for name, dtype in PRECISIONS.items()}
 """By precision."""
@@ -139,6 +140,7 @@ class Updater:
         schedule: Multiplier of the base rates at an optimizer step counted from 0.
         options: Of which all but the rates are used, `freeze` and `loss_stride` by the loop.
         precision: One of `PRECISIONS`.
+        ranks: That train the model together.
 
     Attributes:
         averaged: The moving average of the model, or None.
@@ -154,8 +156,10 @@ class Updater:
         options: TrainingOptions,
         *,
         precision: str = "fp32",
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model = model
+        self.ranks = ranks
         self.optimizer = optimizer
         self.schedule = schedule
         self.clip_norm = options.clip_norm
@@ -184,7 +188,8 @@ class Updater:
         self.scaler.scale(loss).backward()
 
     def step(self) -> None:
-        """Applies the collected gradients, at the schedule's rate."""
+        """Applies the gradients that all ranks collected, at the schedule's rate."""
+        self.ranks.sum_gradients(self.model.parameters())
         multiplier = self.schedule(self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * multiplier

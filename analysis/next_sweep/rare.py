@@ -14,7 +14,7 @@ from analysis.statistics import confidence_interval
 from analysis.strengths import MIN_UNITS
 from search_spaces.core.parameter import choice
 from search_spaces.loss import loss_parameters, loss_point
-from trainables.metrics import Floats, iou, weighted_sum
+from trainables.metrics import Floats, Replicates, iou
 from trainables.words import counted, some_of
 
 RARE_SHARE = 0.25
@@ -48,7 +48,7 @@ def for_rare_classes(
         return []
 
     def means(weights: Floats) -> Floats:
-        of_classes = iou(weighted_sum(weights, evaluation.confusions))
+        of_classes = iou(Replicates(evaluation, weights).margins)
         return np.stack([of_classes[:, rare].mean(axis=1), of_classes[:, others].mean(axis=1)])
 
     interval = confidence_interval(lambda weights: -np.diff(means(weights), axis=0)[0], units)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import re
@@ -55,6 +56,19 @@ def test_trial_learns_in_every_precision(mini_data: TrialData, precision: str) -
     told = losses(trial)
     print(precision, told)
     assert told[-1] < 0.7 * told[0]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_two_gpus_train_the_curve_of_one(mini_data: TrialData, precision: str) -> None:
+    """With BatchNorm in training, which sees the whole batch."""
+    one = trained(make(mini_data, precision=precision))
+    with contextlib.closing(
+        Trial(config(), mini_data, execution=Execution(device="cuda", precision=precision, ranks=2))
+    ) as two:
+        trained(two)
+    print(precision, losses(one), losses(two))
+    assert losses(two) == pytest.approx(losses(one), rel=0.02)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

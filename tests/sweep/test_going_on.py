@@ -198,7 +198,7 @@ def test_sweep_on_gpus_is_refused_where_there_are_none_before_anything_is_writte
     manifest = SweepManifest.load(run_dir)
     dataclasses.replace(manifest, resources=dataclasses.replace(manifest.resources, gpus_per_trial=1.0)).save(run_dir)
     code, errors = stage("--extend", "3", "--name", "mine")
-    assert code == 2 and "trains on 1 GPU, and here are 0: go on where there are GPUs" in errors
+    assert code == 2 and "trains on 1 GPU, and here are 0: go on where there are as many" in errors
     assert SweepManifest.load(run_dir).budget.trials == 5 and not stage.events()
     monkeypatch.setattr("sweep.go_on.available", lambda address: Machines(2, 1))
     assert stage.resume() == (0, "")

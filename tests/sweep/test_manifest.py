@@ -164,7 +164,9 @@ def test_name_that_leads_out_of_the_runs_folder_is_refused(tmp_path: Path) -> No
         load(tmp_path, {**written(tmp_path), "name": "../elsewhere"})
 
 
-@pytest.mark.parametrize("place", ["execution", "tracking", "plugins", "data/values", "data/splits/val/groups"])
+@pytest.mark.parametrize(
+    "place", ["execution", "execution/ranks", "tracking", "plugins", "data/values", "data/splits/val/groups"]
+)
 def test_what_older_runs_did_not_keep_may_be_missing(tmp_path: Path, place: str) -> None:
     load(tmp_path, spoilt(written(tmp_path), place, ...))
 

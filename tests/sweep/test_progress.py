@@ -421,6 +421,8 @@ def test_execution_says_what_is_on() -> None:
     plain = Execution(threads=2, channels_last=False, cache_bytes=0)
     assert describe_execution(plain) == "fp32 on cpu, 2 threads per trial, no decoded cache"
     assert "compiled" in describe_execution(Execution(compile=True))
+    told = describe_execution(Execution(device="cuda", ranks=2, workers=3))
+    assert told.startswith("fp32 on cuda, 2 GPUs per trial, channels last, 1 thread per GPU, 3 loader processes")
 
 
 @pytest.mark.parametrize("width", [80, 130])

@@ -119,7 +119,10 @@ def test_execution_is_filled_in_for_the_device(monkeypatch: pytest.MonkeyPatch) 
     assert execution(8.0, 1.0).precision == "fp32"
     asked = execution(2.0, 1.0, precision="fp16", channels_last=False, compile=True, workers=3, cache_bytes=7)
     assert (asked.precision, asked.channels_last, asked.compile, asked.workers) == ("fp16", False, True, 3)
-    assert (asked.threads, asked.cache_bytes) == (1, 7)
+    assert (asked.threads, asked.cache_bytes, asked.ranks) == (1, 7, 1)
+    both = execution(8.0, 2.0)
+    assert (both.ranks, both.workers, both.threads) == (2, 3, 1), "each process has half of the trial's processors"
+    assert (execution(1.0, 2.0).workers, execution(1.0, 0.5).ranks) == (0, 1)
 
 
 def test_precision_that_the_device_does_not_have_is_refused() -> None:

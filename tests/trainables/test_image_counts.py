@@ -13,8 +13,13 @@ from trainables.metrics import (
     Replicates,
     all_metrics,
     class_metric,
+    f1,
     image_counts,
+    iou,
     margins,
+    pixel_accuracy,
+    precision,
+    recall,
     region_average_precision,
     region_scores,
     weighted_sum,
@@ -67,6 +72,9 @@ def test_all_that_metrics_compute_is_equal_to_the_digit(whole: Whole, monkeypatc
         region_average_precision(sparse, confidence, (0.5,), weights=weights),
         region_average_precision(whole, confidence, (0.5,), weights=weights),
     )
+    replicates = Replicates(ConfusionsAlone(sparse), weights)
+    for function in (pixel_accuracy, iou, f1, precision, recall):
+        np.testing.assert_array_equal(function(replicates.margins), function(weighted_sum(weights, whole)))
     metrics = [one for one in all_metrics() if one.needs == {"confusion"}]
     metrics.append(class_metric(METRICS.get("iou"), "0", list(map(str, range(classes)))))
     for metric in metrics:

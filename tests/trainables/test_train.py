@@ -41,6 +41,7 @@ def command(root: Path, out: Path, *more: str) -> list[str]:
         (["--precision", "fp16"], "bf16 or fp32"),
         (["--device", "tpu"], "--device tpu: must be cpu or cuda"),
         (["--device", "cuda:99"], "take --device cpu"),
+        (["--gpus", "2"], "--device cpu was asked for"),
         (["--set", "zzz=1"], "python -m trainables.components"),
         (["--set", "optimizer.lr"], "write KEY=VALUE"),
         (["--trial", "nowhere.json"], "nowhere.json cannot be read"),

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from trainables import trial as trial_module
 from trainables.checkpoint import is_whole, latest_checkpoint, read_record
 from trainables.config import TrialConfig
-from trainables.errors import CheckpointError, DataError, LoaderDiedError, SegsweepError
+from trainables.errors import CheckpointError, DataError, LoaderDiedError, RankDiedError, SegsweepError
 from trainables.execution import Execution, TrialData
 from trainables.machine_faults import machine_fault, node_died, node_fault
 from trainables.trainable import CHECKPOINTS, SegmentationTrainable
@@ -244,6 +244,15 @@ def test_killed_loader_process_is_a_dead_worker_and_no_failed_trial(
     monkeypatch.setattr(Trial, "run_epoch", lambda self: (_ for _ in ()).throw(died))
     with pytest.raises(LoaderDiedError):
         trainable.step()
+
+
+def test_process_that_dies_while_the_trial_is_built_is_a_dead_worker_too(
+    mini_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died = RankDiedError("the process of rank 1 of the trial was ended by SIGKILL")
+    monkeypatch.setattr(trial_module, "Trial", lambda *arguments, **options: (_ for _ in ()).throw(died))
+    with pytest.raises(RankDiedError):
+        start(asked("t000"), mini_data, tmp_path).step()
 
 
 def test_data_and_logs_that_are_away_are_the_machines_fault(

@@ -249,6 +249,8 @@ def test_rate_that_is_reported_is_the_heads(mini_data: TrialData, tiny_model: No
         ({"workers": -1}, "workers must be at least 0"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; known: fp32"),
         ({"precision": "fp16"}, "fp16 needs a GPU"),
+        ({"ranks": 0}, "ranks must be at least 1, not 0"),
+        ({"ranks": 2, "device": "cuda:1"}, "device cuda:1 is one GPU, and 2 processes are to train"),
     ],
 )
 def test_execution_that_is_impossible_is_bad_usage(options: dict[str, Any], told: str) -> None:

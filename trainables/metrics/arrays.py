@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +16,26 @@ Confusions = Counts | ImageCounts
 """Confusion matrices of images, shape (N, C, C): whole, or without their zeros."""
 
 
-def margins(matrix: Confusions) -> tuple[Counts, Counts, Counts]:
-    """Right pixels, pixels in the truth and predicted pixels of each class, each of shape (..., C).
+class Margins(NamedTuple):
+    """Right pixels, pixels in the truth and predicted pixels of each class, each of shape (..., C)."""
+
+    right: Counts
+    truth: Counts
+    predicted: Counts
+
+
+def margins(matrix: Confusions | Margins) -> Margins:
+    """What most metrics need of confusion matrices.
 
     Args:
-        matrix: Confusion matrices of shape (..., C, C), rows truth, columns prediction.
+        matrix: Of shape (..., C, C), rows truth, columns prediction; or what this function gives.
     """
+    if isinstance(matrix, Margins):
+        return matrix
     if isinstance(matrix, ImageCounts):
-        return matrix.margins()
+        return Margins(*matrix.margins())
     matrix = np.asarray(matrix)
-    return np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), matrix.sum(axis=-2)
+    return Margins(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), matrix.sum(axis=-2))
 
 
 def class_ratio(numerator: Counts, denominator: Counts, truth: Counts, predicted: Counts) -> Floats:

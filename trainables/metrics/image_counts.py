@@ -123,6 +123,13 @@ class ImageCounts:
         pair, pixels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("pair", "pixels"))
         return cls(int(starts[-1]), parts[0].classes, image.astype(np.int32), pair, pixels)
 
+    @classmethod
+    def dealt(cls, parts: Sequence[ImageCounts]) -> ImageCounts:
+        """Of images that were dealt out in turn: image k of part r is image k * len(parts) + r."""
+        image = np.concatenate([part.image * np.int32(len(parts)) + np.int32(r) for r, part in enumerate(parts)])
+        order, all_of = np.argsort(image, kind="stable"), cls.joined(parts)
+        return cls(all_of.images, all_of.classes, image[order], all_of.pair[order], all_of.pixels[order])
+
     @functools.cached_property
     def _places(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Along each axis, of every pair: image, true class, predicted class."""

@@ -8,6 +8,7 @@ from trainables.metrics.arrays import (
     Confusions,
     Counts,
     Floats,
+    Margins,
     class_ratio,
     margins,
     mean_over_classes,
@@ -18,28 +19,33 @@ from trainables.metrics.registry import Collected, Metric, Replicates, confusion
 
 
 @confusion_metric(
-    "pixel_accuracy", words="pixel accuracy", definition="docs/METRICS.md#pixel_accuracy", reported_as="pixel_accuracy"
+    "pixel_accuracy",
+    words="pixel accuracy",
+    definition="docs/METRICS.md#pixel_accuracy",
+    reported_as="pixel_accuracy",
+    of_margins=True,
 )
-def pixel_accuracy(matrix: Counts) -> Floats:
+def pixel_accuracy(matrix: Confusions | Margins) -> Floats:
     """Share of pixels predicted right, over all classes.
 
     Args:
-        matrix: Confusion matrices of shape (..., C, C), rows truth, columns prediction.
+        matrix: Confusion matrices of shape (..., C, C), rows truth, columns prediction; or their margins.
 
     Returns:
         Shape (...), in 0 .. 1; NaN without a pixel.
     """
-    matrix = np.asarray(matrix)
-    right = np.trace(matrix, axis1=-2, axis2=-1)
-    return ratio(right, matrix.sum(axis=(-2, -1)))
+    right, truth, _ = margins(matrix)
+    return ratio(right.sum(axis=-1), truth.sum(axis=-1))
 
 
-@confusion_metric("iou", words="mIoU", class_words="IoU", definition="docs/METRICS.md#iou", reported_as="miou")
-def iou(matrix: Confusions) -> Floats:
+@confusion_metric(
+    "iou", words="mIoU", class_words="IoU", definition="docs/METRICS.md#iou", reported_as="miou", of_margins=True
+)
+def iou(matrix: Confusions | Margins) -> Floats:
     """Intersection over union per class: TP / (TP + FP + FN).
 
     Args:
-        matrix: Confusion matrices of shape (..., C, C), rows truth, columns prediction.
+        matrix: Confusion matrices of shape (..., C, C), rows truth, columns prediction; or their margins.
 
     Returns:
         Shape (..., C), in 0 .. 1. A class in neither truth nor prediction is NaN, one in only one of them 0; the same
@@ -49,8 +55,10 @@ def iou(matrix: Confusions) -> Floats:
     return class_ratio(right, truth + predicted - right, truth, predicted)
 
 
-@confusion_metric("f1", words="mean F1", class_words="F1", definition="docs/METRICS.md#f1", reported_as="f1")
-def f1(matrix: Counts) -> Floats:
+@confusion_metric(
+    "f1", words="mean F1", class_words="F1", definition="docs/METRICS.md#f1", reported_as="f1", of_margins=True
+)
+def f1(matrix: Confusions | Margins) -> Floats:
     """F1 (Dice) per class: 2 TP / (2 TP + FP + FN). Shapes and absent classes as in `iou`."""
     right, truth, predicted = margins(matrix)
     return class_ratio(2 * right, truth + predicted, truth, predicted)
@@ -63,17 +71,23 @@ def f1(matrix: Counts) -> Floats:
     definition="docs/METRICS.md#precision",
     reported_as="precision",
     of_predictions=True,
+    of_margins=True,
 )
-def precision(matrix: Counts) -> Floats:
+def precision(matrix: Confusions | Margins) -> Floats:
     """Precision per class: TP / (TP + FP). Shapes and absent classes as in `iou`."""
     right, truth, predicted = margins(matrix)
     return class_ratio(right, predicted, truth, predicted)
 
 
 @confusion_metric(
-    "recall", words="mean recall", class_words="Recall", definition="docs/METRICS.md#recall", reported_as="recall"
+    "recall",
+    words="mean recall",
+    class_words="Recall",
+    definition="docs/METRICS.md#recall",
+    reported_as="recall",
+    of_margins=True,
 )
-def recall(matrix: Counts) -> Floats:
+def recall(matrix: Confusions | Margins) -> Floats:
     """Recall per class: TP / (TP + FN). Shapes and absent classes as in `iou`."""
     right, truth, predicted = margins(matrix)
     return class_ratio(right, truth, truth, predicted)

@@ -10,11 +10,19 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from trainables.metrics.arrays import Confusions, Counts, Floats, mean_over_split_classes, weighted_sum
+from trainables.metrics.arrays import (
+    Confusions,
+    Counts,
+    Floats,
+    Margins,
+    margins,
+    mean_over_split_classes,
+    weighted_sum,
+)
 from trainables.registry import Registry
 
 MATRIX_VALUES = 2**25
@@ -28,7 +36,7 @@ Direction = Literal["max", "min"]
 VAL = "val/"
 """Begins the names of what trials report of the val split."""
 
-MatrixFunction = TypeVar("MatrixFunction", bound=Callable[[Counts], Floats])
+MatrixFunction = TypeVar("MatrixFunction", bound=Callable[[Any], Floats])
 
 
 class Collected(Protocol):
@@ -74,8 +82,13 @@ class Replicates:
         """Confusion matrices of the replicates, shape (R, C, C)."""
         return weighted_sum(self.weights, self.collected.confusions)
 
+    @functools.cached_property
+    def margins(self) -> Margins:
+        """Those of the replicates' matrices, each of shape (R, C): they need no matrix of a replicate."""
+        return Margins(*(weighted_sum(self.weights, of_images) for of_images in margins(self.collected.confusions)))
+
     def blocks(self) -> Iterator[Floats]:
-        """The same matrices, so many at a time that they fit into `MATRIX_VALUES`."""
+        """The matrices of the replicates, so many at a time that they fit into `MATRIX_VALUES`."""
         most = max(1, MATRIX_VALUES // max(1, math.prod(self.collected.confusions.shape[1:])))
         if len(self.weights) <= most:
             yield self.matrices
@@ -191,11 +204,13 @@ def confusion_metric(
     bounds: tuple[float, float] = (0.0, 1.0),
     show: Callable[[float], str] = show_proportion,
     of_predictions: bool = False,
+    of_margins: bool = False,
 ) -> Callable[[MatrixFunction], MatrixFunction]:
     """Registers a function of confusion matrices, shape (..., C, C), as a metric; see `Metric` for the arguments.
 
     With `class_words` the function gives one value per class, shape (..., C), and the metric is their mean; without,
-    it gives one number for all classes, shape (...).
+    it gives one number for all classes, shape (...). With `of_margins` it takes `Margins` as well, as all do that read
+    a matrix by `margins` alone: with many classes that is much less memory and time.
     """
 
     def decorate(function: MatrixFunction) -> MatrixFunction:
@@ -205,7 +220,7 @@ def confusion_metric(
                 words=words,
                 definition=definition,
                 needs=frozenset({"confusion"}),
-                of_replicates=functools.partial(_class_mean if class_words else _whole, function),
+                of_replicates=functools.partial(_class_mean if class_words else _whole, function, of_margins),
                 of_classes=functools.partial(_of_classes, function) if class_words else None,
                 class_words=class_words,
                 reported_as=reported_as,
@@ -221,13 +236,18 @@ def confusion_metric(
     return decorate
 
 
-def _whole(function: Callable[[Counts], Floats], replicates: Replicates) -> Floats:
+def _whole(function: Callable[[Any], Floats], of_margins: bool, replicates: Replicates) -> Floats:
+    if of_margins:
+        return function(replicates.margins)
     return np.concatenate([function(matrices) for matrices in replicates.blocks()])
 
 
-def _class_mean(function: Callable[[Counts], Floats], replicates: Replicates) -> Floats:
+def _class_mean(function: Callable[[Any], Floats], of_margins: bool, replicates: Replicates) -> Floats:
     split = replicates.split
     in_split, of_split = split.sum(axis=1) > 0, function(split)
+    if of_margins:
+        own = replicates.margins
+        return mean_over_split_classes(function(own), own.truth > 0, in_split, of_split)
     means = [
         mean_over_split_classes(function(matrices), matrices.sum(axis=-1) > 0, in_split, of_split)
         for matrices in replicates.blocks()
@@ -235,7 +255,7 @@ def _class_mean(function: Callable[[Counts], Floats], replicates: Replicates) ->
     return np.concatenate(means)
 
 
-def _of_classes(function: Callable[[Counts], Floats], collected: Collected) -> Floats:
+def _of_classes(function: Callable[[Any], Floats], collected: Collected) -> Floats:
     return function(collected.confusions.sum(axis=0))
 
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from trainables.models.backbones import Backbone, Features
 from trainables.models.hub_files import by_hand
 from trainables.models.weights import tensors_digest
 
+M = TypeVar("M", bound=nn.Module)
 _DILATED_STRIDE = 16
 _ANY_SIZE = {"dynamic_img_size": True}
 """timm's option for a transformer that was made for images of one size."""
@@ -90,6 +91,12 @@ class TimmBackbone:
     def ensure_weights(self) -> None:
         """As `Backbone.ensure_weights`; timm cannot fetch a file without building the model."""
         extractor(self.name, ("out",), dilated=False, pretrained=True)
+
+
+def with_synchronised_norms(model: M) -> M:
+    """The model with `SyncBatchNorm` for its BatchNorm; where timm put an activation into one, it stays."""
+    converted: M = timm().layers.convert_sync_batchnorm(model)
+    return converted
 
 
 def timm_backbone(name: str) -> Backbone | None:
