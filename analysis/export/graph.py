@@ -36,6 +36,8 @@ LARGEST_SIDE = 16384
 _LEAST_SIDES = (32, 64)
 """Tried in turn: some models cannot be traced for images as small as the first, and some for other sides than multiples
 of `STRIDE`."""
+_ENDLESS = ("SwinTransformerBlock",)
+"""Modules of timm whose shapes torch 2.15 was still working out after 3.5 minutes of processor time."""
 _EXAMPLE = (96, 128)
 """Height and width of the images that a model is traced with, at least; they have no influence on the graph."""
 
@@ -124,8 +126,10 @@ def traced(trained: TrainedModel, *, fixed: tuple[int, int] | None = None) -> Gr
                 example = (torch.zeros(2, *size, channels, dtype=torch.uint8),)
                 program = torch.export.export(module, example, dynamic_shapes={"images": {0: batch}})
         except Exception as error:
-            raise ExportError(_refusal(trained, f"of {format_size(size)}", error)) from error
+            raise ExportError(_refusal(trained, f"of {format_size(size)}", first_line(error))) from error
         return Graph(program, module, min(size), size)
+    if any(type(part).__name__ in _ENDLESS for part in module.modules()):
+        raise ExportError(_one_size_alone(trained, "its shifted windows take torch minutes without an end"))
     fault: Exception | None = None
     for least, multiple in _ways(module.multiple):
         sides = {place + 1: _side(name, multiple, least) for place, name in enumerate(("height", "width"))}
@@ -141,7 +145,7 @@ def traced(trained: TrainedModel, *, fixed: tuple[int, int] | None = None) -> Gr
         else:
             module.multiple = multiple
             return Graph(program, module, least)
-    raise ExportError(f"{_refusal(trained, 'of any size', fault)}: --fixed-size writes it for images of one size")
+    raise ExportError(_one_size_alone(trained, first_line(fault)))
 
 
 def _rounded(size: tuple[int, int], multiple: int, least: int) -> tuple[int, int]:
@@ -149,9 +153,13 @@ def _rounded(size: tuple[int, int], multiple: int, least: int) -> tuple[int, int
     return height, width
 
 
-def _refusal(trained: TrainedModel, what: str, fault: Exception | None) -> str:
+def _refusal(trained: TrainedModel, what: str, why: str) -> str:
     name = trained.record.config.model.name
-    return f"{name} cannot be traced for images {what} by torch {torch.__version__} ({first_line(fault)})"
+    return f"{name} cannot be traced for images {what} by torch {torch.__version__} ({why})"
+
+
+def _one_size_alone(trained: TrainedModel, why: str) -> str:
+    return f"{_refusal(trained, 'of any size', why)}: --fixed-size writes it for images of one size"
 
 
 def _ways(multiple: int) -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from timm.layers import Conv2dSame
+from timm.models.swin_transformer import SwinTransformerBlock
 
 from analysis import export, load_model
 from analysis.export import __main__ as command
@@ -324,6 +325,14 @@ def test_a_model_whose_graph_holds_its_size_is_written_for_that_size(original, t
     assert export.main([*words, "--fixed-size"]) == 0
     assert "of 32x48 pixels and of no other size" in capsys.readouterr().out
     assert [one.dim_param or one.dim_value for one in _ends(out)[0].type.tensor_type.shape.dim] == ["batch", 32, 48, 3]
+
+
+def test_models_with_shifted_windows_are_refused_before_torch_traces_them_without_an_end(trained):
+    model = OfOneSize()
+    model.block = SwinTransformerBlock(4, (8, 8), num_heads=1)
+    with pytest.raises(ExportError, match=r"of any size .*shifted windows .*: --fixed-size writes it"):
+        traced(with_model(trained, model))
+    assert traced(with_model(trained, model), fixed=(32, 48)).fixed == (32, 48)
 
 
 def test_a_file_of_one_size_keeps_the_aspect_of_images_as_their_training_did(trained):
