@@ -101,6 +101,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[st
     patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     patch.setenv("WANDB_API_KEY", SECRET + "-key-40-characters-long")
     patch.setenv("SOME_TOKEN", SECRET)
+    patch.setattr(sys, "argv", [*sys.argv, f"--api-key={SECRET}"])  # W&B keeps the command line, where it may
     warnings: list[str] = []
     tracker = make(run_dir, warnings)
     events = [
