@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 from ray.tune.execution import tune_controller
 
 from sweep.kept_actors import actors_are_kept
@@ -25,3 +29,33 @@ def test_free_actors_are_kept_until_trials_ask_for_other_resources() -> None:
     cache.decrease_max("a GPU")
     assert [cache.cache_object("one CPU", name) for name in ("a", "b")] == [True, False], "Tune's own rule"
     assert list(cache.flush_cached_objects(force_all=True)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "resetting", "finished", "asked"),
+    [
+        (True, False, False, False),  # its own actor starts: another one is not taken, which would end it
+        (True, False, True, True),  # no further trial would take the free one
+        (False, False, False, True),
+        (True, True, False, True),  # it has got a free one, and waits for it
+    ],
+)
+def test_trial_whose_actor_starts_leaves_a_free_one_to_the_next_trial(
+    monkeypatch: pytest.MonkeyPatch, scheduled: bool, resetting: bool, finished: bool, asked: bool
+) -> None:
+    trial, seen = object(), list[Any]()
+
+    def usual(self: Any, trial: Any) -> bool:
+        seen.append(trial)
+        return True
+
+    monkeypatch.setattr(tune_controller.TuneController, "_maybe_reuse_cached_actor", usual)
+    controller = SimpleNamespace(
+        _trial_to_actor={trial: "starting"} if scheduled else {},
+        _resetting_trials={trial} if resetting else set(),
+        _search_alg=SimpleNamespace(is_finished=lambda: finished),
+    )
+    with actors_are_kept():
+        assert tune_controller.TuneController._maybe_reuse_cached_actor(controller, trial) is asked
+    assert seen == [trial] * asked
+    assert tune_controller.TuneController._maybe_reuse_cached_actor is usual
