@@ -67,8 +67,9 @@ def _starting_actors_are_kept() -> Iterator[None]:
         return
 
     def reuse(self: Any, trial: Any) -> bool:
-        """Gives a trial a free actor; says whether it has one."""
-        starts = trial in self._trial_to_actor and trial not in self._resetting_trials
+        """Gives a trial a free actor, unless its own has its resources and starts; says whether it has one."""
+        own = self._trial_to_actor.get(trial) if trial not in self._resetting_trials else None
+        starts = own is not None and self._actor_manager.is_actor_started(own)
         return not (starts and not self._search_alg.is_finished()) and bool(usual(self, trial))
 
     with _replaced(controller, _REUSE, reuse):

@@ -32,16 +32,17 @@ def test_free_actors_are_kept_until_trials_ask_for_other_resources() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheduled", "resetting", "finished", "asked"),
+    ("own", "resetting", "finished", "asked"),
     [
-        (True, False, False, False),  # its own actor starts: another one is not taken, which would end it
-        (True, False, True, True),  # no further trial would take the free one
-        (False, False, False, True),
-        (True, True, False, True),  # it has got a free one, and waits for it
+        ("starting", False, False, False),  # another one is not taken, which would end it
+        ("starting", False, True, True),  # no further trial would take the free one
+        ("without resources", False, False, True),  # the free one may hold what it waits for
+        (None, False, False, True),
+        ("starting", True, False, True),  # it has got a free one, and waits for it
     ],
 )
 def test_trial_whose_actor_starts_leaves_a_free_one_to_the_next_trial(
-    monkeypatch: pytest.MonkeyPatch, scheduled: bool, resetting: bool, finished: bool, asked: bool
+    monkeypatch: pytest.MonkeyPatch, own: str | None, resetting: bool, finished: bool, asked: bool
 ) -> None:
     trial, seen = object(), list[Any]()
 
@@ -51,7 +52,8 @@ def test_trial_whose_actor_starts_leaves_a_free_one_to_the_next_trial(
 
     monkeypatch.setattr(tune_controller.TuneController, "_maybe_reuse_cached_actor", usual)
     controller = SimpleNamespace(
-        _trial_to_actor={trial: "starting"} if scheduled else {},
+        _trial_to_actor={trial: own} if own else {},
+        _actor_manager=SimpleNamespace(is_actor_started=lambda actor: actor == "starting"),
         _resetting_trials={trial} if resetting else set(),
         _search_alg=SimpleNamespace(is_finished=lambda: finished),
     )
