@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -25,7 +26,15 @@ def fail(into: str) -> None:
 
 
 SET = Published(
-    "mine", "My Set", "kit/set", "{images,list.txt}", "list.txt", fetch, "my.tar yourself and unpack it there"
+    "mine",
+    "My Set",
+    folder="kit/set",
+    holds="{images,list.txt}",
+    listed="list.txt",
+    ids=r"[a-z]",
+    files=("images/{}.png",),
+    fetch=fetch,
+    by_hand="my.tar yourself and unpack it there",
 )
 
 
@@ -47,7 +56,7 @@ def test_what_is_missing_and_how_to_get_it_are_told(tmp_path: Path) -> None:
         SET.locate(None, download=True)
     with pytest.raises(DataError, match=f"data root {tmp_path} holds no My Set .*list.txt.*{cure}"):
         SET.locate(tmp_path, download=False)
-    unlucky = Published("mine", "My Set", "kit/set", "", "list.txt", fail, "my.tar yourself and unpack it there")
+    unlucky = dataclasses.replace(SET, fetch=fail)
     told = f"My Set could not be downloaded into {tmp_path} (disk is full); check the network, or fetch my.tar yourself"
     with pytest.raises(DataError, match=re.escape(told)):
         unlucky.locate(tmp_path, download=True)
