@@ -13,12 +13,16 @@ from sweep.places import Place
 from sweep.plan import Plan
 from sweep.planning import Asked, make_plan, propose
 from sweep.predicting import Setting
-from sweep.preflight import check_disk, checkpoint_bytes
+from sweep.preflight import Prepared, check_disk, checkpoint_bytes
 from sweep.resources import Resources
 from sweep.schedulers import comparison_note
 from sweep.versions import memory_bytes
+from trainables.config import parse_size
 from trainables.errors import UsageError
 from trainables.words import time_text
+
+PIXEL_BYTES = 4096
+"""Of memory that training takes per pixel of a batch, at most for what is common."""
 
 
 def show_planned(
@@ -79,6 +83,18 @@ def asked_budget(config: SweepConfig, setting: Setting) -> Asked:
         f"{plan.trials} trials of up to {plan.max_epochs} epochs ({plan.starting_points} starting points first) and "
         f"the report on val\nto accept it: --accept-plan; or give another --time-budget, or --trials and --max-epochs"
     )
+
+
+def leaves_room(ready: Prepared, at_once: int) -> bool:
+    """Whether this machine surely has memory for what measures so many trials, and for Ray (about a GiB) beside it.
+
+    Half of the memory is taken as the limit, and 4 KiB per pixel of a batch, which FCN-ResNet50 needs, as the measure.
+    """
+    there = memory_bytes()
+    sizes = [parse_size(str(size)) for size in values_of(ready.space, ready.base, "image_size")]
+    batches = [int(size) for size in values_of(ready.space, ready.base, "batch_size")]
+    pixels = max(height * width for height, width in sizes) * max(batches)
+    return there is not None and at_once * pixels * PIXEL_BYTES <= there / 2
 
 
 def memory_warning(plan: Plan, resources: Resources) -> str:

@@ -123,7 +123,7 @@ def _init(
         # Ray puts the current folder first on its workers' path, where a user's folder called `trainables`
         # would be imported in place of ours.
         mark = marked(folder) if folder else contextlib.nullcontext()
-        with contextlib.chdir(ROOT), _without_its_habits(), _deaf_to_hangup(), mark:
+        with contextlib.chdir(ROOT), _without_its_habits(), _own_sigterm(), _deaf_to_hangup(), mark:
             return ray.init(**options)
     except Exception as error:  # Ray raises plain ones, too
         where = f"the cluster at {address} does not answer" if address else "Ray does not start on this machine"
@@ -149,6 +149,17 @@ def _without_its_habits() -> Iterator[None]:
             stack.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, function)
         yield
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Puts back what SIGTERM does: Ray's compiled code replaces it, too, and prints its stack."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

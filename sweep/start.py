@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sweep import answer, plan_view, short_budget
-from sweep.asked_budget import memory_warning, says_its_budget, show_planned
+from sweep.asked_budget import leaves_room, memory_warning, says_its_budget, show_planned
 from sweep.config import SweepConfig
 from sweep.ended_early import signals_as_interrupts
 from sweep.flags import AUTO
@@ -97,10 +97,10 @@ def _start(config: SweepConfig, machines: Machines, ray: LocalRay, console: Cons
 def _measuring_place(
     config: SweepConfig, ready: Prepared, machines: Machines, resources: Resources, ray: LocalRay, console: Console
 ) -> Iterator[Place]:
-    """This machine, where Ray starts meanwhile, or a node of the cluster once all its nodes are found to be ready."""
+    """This machine, where Ray starts meanwhile if there is room, or a node of the cluster once all nodes are ready."""
     if config.address is None:
-        starts = says_its_budget(config) and not config.check
-        yield Here(ray.start if starts else None)
+        early = says_its_budget(config) and not config.check and leaves_room(ready, resources.concurrent)
+        yield Here(ray.start if early else None)
         return
     from sweep.cluster import measuring_place
 

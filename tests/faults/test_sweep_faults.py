@@ -13,7 +13,7 @@ import pytest
 
 from ..command import REPO, Started, environment, events, ray_processes, run, wait_until
 from ..mini import write
-from .twin import NAME, Twin, flags_of, leftovers, of_ray, resume_of
+from .twin import NAME, Twin, below, flags_of, leftovers, resume_of
 
 pytestmark = pytest.mark.ray
 
@@ -51,8 +51,9 @@ def test_what_ends_a_sweep_while_it_measures_and_ray_starts_leaves_nothing(mini_
     ):
         log = tmp_path / f"log-{number}"
         with Started("sweep.run", *one_trial(mini_root, tmp_path), log=log) as sweep:
-            pid, daemon = sweep.process.pid, ("gcs", "raylet")[number % 2]
-            wait_until(lambda: of_ray(pid)[daemon], timeout=60, what=f"Ray's {daemon}")  # noqa: B023
+            pid, sign = sweep.process.pid, ("ray::", "gcs_server")[number % 2]  # Ray has started, or starts
+            comes = lambda: any(sign in command for command in below(pid).values())  # noqa: B023, E731
+            wait_until(comes, timeout=60, what=f"Ray's {sign}")
             sweep.process.send_signal(strike)
             code, seconds = sweep.wait(30)
         told = log.read_text()

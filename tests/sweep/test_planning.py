@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -325,3 +326,19 @@ def test_an_epoch_of_the_refit_has_more_images_and_no_validation() -> None:
 def test_one_configuration_and_a_space_of_seeds_have_nothing_to_confirm() -> None:
     assert make_plan(setting(), Asked(1, 8, None)).confirm_seeds == 0
     assert make_plan(setting("baseline"), Asked(5, 8, None)).confirm_seeds == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "at_once", "room"),
+    [("48x64", 8, 2, True), ("256x256", 8, 2, True), ("960x1280", 8, 2, False), ("256x256", 8, 8, False)],
+)
+def test_ray_starts_while_trials_are_measured_only_where_memory_has_room_for_both(
+    monkeypatch: pytest.MonkeyPatch, size: str, batch: int, at_once: int, room: bool
+) -> None:
+    ready: Any = SimpleNamespace(
+        space=SPACES.get("lr")(["lraspp_mobilenet_v3_large"], "none"), base={"image_size": size, "batch_size": batch}
+    )
+    monkeypatch.setattr(asked_budget, "memory_bytes", lambda: 24 * 2**30)
+    assert asked_budget.leaves_room(ready, at_once) is room
+    monkeypatch.setattr(asked_budget, "memory_bytes", lambda: None)
+    assert not asked_budget.leaves_room(ready, at_once), "unknown"
