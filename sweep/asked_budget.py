@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console
 
 from sweep import plan_view
 from sweep.compiled import values_of
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
-from sweep.measuring import processes
+from sweep.measuring import probes, processes
 from sweep.places import Place
 from sweep.plan import Plan
 from sweep.planning import Asked, make_plan, propose
@@ -91,9 +93,8 @@ def leaves_room(ready: Prepared, at_once: int) -> bool:
     Half of the memory is taken as the limit, and 4 KiB per pixel of a batch, which FCN-ResNet50 needs, as the measure.
     """
     there = memory_bytes()
-    sizes = [parse_size(str(size)) for size in values_of(ready.space, ready.base, "image_size")]
-    batches = [int(size) for size in values_of(ready.space, ready.base, "batch_size")]
-    pixels = max(height * width for height, width in sizes) * max(batches)
+    configs = [config for _, config in probes(ready.space, ready.base)]
+    pixels = max(math.prod(parse_size(str(one["image_size"]))) * int(one["batch_size"]) for one in configs)
     return there is not None and at_once * pixels * PIXEL_BYTES <= there / 2
 
 

@@ -32,9 +32,8 @@ def one_trial(root: Path, runs: Path, *more: str) -> list[str]:
 
 def test_ctrl_c_in_the_middle_of_a_long_epoch_ends_within_15_seconds(mini_root: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / NAME
-    with Started(
-        "sweep.run", *one_trial(mini_root, tmp_path, "--set", "image_size=960x1280"), log=tmp_path / "log"
-    ) as sweep:
+    flags = one_trial(mini_root, tmp_path, "--set", "image_size=960x1280", "--concurrent", "1")  # of 14 GiB each
+    with Started("sweep.run", *flags, log=tmp_path / "log") as sweep:
         log = run_dir / "logs" / "t000.log"
         wait_until(lambda: log.is_file() and "applied" in log.read_text(), timeout=120, what="the first epoch")
         sweep.signal_group(signal.SIGINT)

@@ -329,15 +329,15 @@ def test_one_configuration_and_a_space_of_seeds_have_nothing_to_confirm() -> Non
 
 
 @pytest.mark.parametrize(
-    ("size", "batch", "at_once", "room"),
-    [("48x64", 8, 2, True), ("256x256", 8, 2, True), ("960x1280", 8, 2, False), ("256x256", 8, 8, False)],
+    ("size", "at_once", "room"),
+    [("48x64", 2, True), ("256x256", 2, True), ("960x1280", 2, False), ("256x256", 8, False)],
 )
 def test_ray_starts_while_trials_are_measured_only_where_memory_has_room_for_both(
-    monkeypatch: pytest.MonkeyPatch, size: str, batch: int, at_once: int, room: bool
+    monkeypatch: pytest.MonkeyPatch, size: str, at_once: int, room: bool
 ) -> None:
-    ready: Any = SimpleNamespace(
-        space=SPACES.get("lr")(["lraspp_mobilenet_v3_large"], "none"), base={"image_size": size, "batch_size": batch}
-    )
+    models = ["lraspp_mobilenet_v3_large"]
+    base = {"image_size": size, "model.name": models[0], "model.weights": "none", "epochs": 5, "seed": 0}
+    ready: Any = SimpleNamespace(space=SPACES.get("lr")(models, "none"), base=base)
     monkeypatch.setattr(asked_budget, "memory_bytes", lambda: 24 * 2**30)
     assert asked_budget.leaves_room(ready, at_once) is room
     monkeypatch.setattr(asked_budget, "memory_bytes", lambda: None)
