@@ -24,7 +24,7 @@ from trainables.errors import UsageError
 from trainables.words import time_text
 
 PIXEL_BYTES = 4096
-"""Of memory that training takes per pixel of a batch, at most for what is common."""
+"""Assumed of the memory that training takes per pixel of a batch; larger models may take more."""
 
 
 def show_planned(
@@ -88,9 +88,9 @@ def asked_budget(config: SweepConfig, setting: Setting) -> Asked:
 
 
 def leaves_room(ready: Prepared, at_once: int) -> bool:
-    """Whether this machine surely has memory for what measures so many trials, and for Ray (about a GiB) beside it.
+    """Whether this machine most likely has memory for what measures so many trials, and for Ray (about a GiB) beside it.
 
-    Half of the memory is taken as the limit, and 4 KiB per pixel of a batch, which FCN-ResNet50 needs, as the measure.
+    Half of the memory is taken as the limit, and `PIXEL_BYTES` per pixel of a batch as the measure.
     """
     there = memory_bytes()
     configs = [config for _, config in probes(ready.space, ready.base)]

@@ -5,7 +5,7 @@ the end of the search, say - the other process would end, and a new one would lo
 place is idle.
 
 And a trial whose process is still starting keeps it. Tune would give the trial one that has become free and end the one
-that starts: of sixteen places for trials that are shorter than a start, two ever had a process. The free one takes the
+that starts: where trials are shorter than a start, most places would never have a process. The free one takes the
 next trial.
 """
 

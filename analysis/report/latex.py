@@ -147,7 +147,7 @@ def _lines(panel: list[_Column]) -> int:
 
 
 def _tabular(panel: list[_Column], *, longtable: bool = False, caption: str = "", label: str = "") -> str:
-    """As `DataFrame.to_latex` writes it; pandas renders a template for each cell, which takes 100 times as long."""
+    """As `DataFrame.to_latex` writes it; pandas renders a template, which takes much longer."""
     layout = "".join(column.layout for column in panel)
     head = " & ".join(column.head for column in panel) + r" \\"
     rows = [" & ".join(cells) + r" \\" for cells in zip(*(column.cells for column in panel), strict=True)]
