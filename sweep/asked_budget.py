@@ -88,7 +88,7 @@ def asked_budget(config: SweepConfig, setting: Setting) -> Asked:
 
 
 def leaves_room(ready: Prepared, at_once: int) -> bool:
-    """Whether this machine most likely has memory for what measures so many trials, and for Ray (about a GiB) beside it.
+    """Whether this machine has, by an estimate, memory for what measures so many trials and for Ray beside it.
 
     Half of the memory is taken as the limit, and `PIXEL_BYTES` per pixel of a batch as the measure.
     """

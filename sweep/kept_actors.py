@@ -5,8 +5,8 @@ the end of the search, say - the other process would end, and a new one would lo
 place is idle.
 
 And a trial whose process is still starting keeps it. Tune would give the trial one that has become free and end the one
-that starts: where trials are shorter than a start, most places would never have a process. The free one takes the
-next trial.
+that starts: where trials are shorter than a start, most places would never have a process. The free one takes the next
+trial.
 """
 
 from __future__ import annotations
