@@ -48,7 +48,7 @@ def say_answer(
     Raises:
         SegsweepError: If no trial reached its full budget, with the reasons.
     """
-    labels, events = conductor.labels(), conductor.journal.events
+    labels, events = conductor.labels(), conductor.journal.others
     failed = [trial for trial in conductor.table.trials.values() if trial.state == "failed"]
     if BEST not in labels:
         reasons = sorted({trial.reason for trial in conductor.table.trials.values() if trial.reason})
@@ -67,7 +67,7 @@ def say_answer(
         further=conductor.objectives[1:],
         unsteady=_unsteady(manifest.latencies, conductor),
         ablation=current_ablation(events),
-        unconfirmed=why_unconfirmed(events),
+        unconfirmed=why_unconfirmed(conductor.journal.read()),
         dead=_dead(labels, conductor.table, recorded_objective(manifest), data),
         objective=conductor.objective,
         run_dir=run_dir,

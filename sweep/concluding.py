@@ -23,7 +23,7 @@ def conclude(run_dir: Path, manifest: SweepManifest, conductor: Conductor) -> No
 
     Where a checkpoint is gone of which a conclusion was drawn before, what was concluded with it stays.
     """
-    events = conductor.journal.events
+    events = conductor.journal.others
     choice, objective = confirming(events), recorded_objective(manifest)
     if _has_lost_checkpoints(run_dir, conductor):
         return
@@ -40,7 +40,7 @@ def conclude(run_dir: Path, manifest: SweepManifest, conductor: Conductor) -> No
 
 def _has_lost_checkpoints(run_dir: Path, conductor: Conductor) -> bool:
     """Whether a conclusion was drawn before of which a checkpoint is gone now."""
-    events = conductor.journal.events
+    events = conductor.journal.others
     trials = {trial for one in (*conductor.confirmed(), *conductor.ablated()) for trial in one.trials}
     told = last_verdict(events) or last_verdict(events, "ablation")
     known = {trial for one in told.configurations for trial in one.trials} if told is not None else set()

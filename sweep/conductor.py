@@ -128,7 +128,7 @@ class Conductor:
             before: Seconds that this command has spent already.
         """
         self._started = self._clock() - before
-        if not self.journal.of("suggested"):
+        if not self.table.trials:
             return
         with self.journal.together():
             self.journal.append("resumed", spent_s=self.elapsed())
@@ -235,22 +235,22 @@ class Conductor:
 
     def on_publish(self, labels: Mapping[str, Any]) -> None:
         """Writes down what is in `best/` (`sweep.verify.published_event`), unless it was there before."""
-        if labels and labels != published_labels(self.journal.events):
+        if labels and labels != published_labels(self.journal.others):
             self.journal.append("published", labels=labels)
 
     def on_verdict(self, verdict: Verdict | None) -> None:
         """Writes down what fresh seeds showed, unless it was there before."""
-        if verdict is not None and verdict != last_verdict(self.journal.events):
+        if verdict is not None and verdict != last_verdict(self.journal.others):
             self.journal.append("verdict", **verdict.to_json())
 
     def on_ablation(self, ablation: Verdict | None) -> None:
         """Writes down what each component of the winner is worth, unless it was there before."""
-        if ablation is not None and ablation != last_verdict(self.journal.events, "ablation"):
+        if ablation is not None and ablation != last_verdict(self.journal.others, "ablation"):
             self.journal.append("ablation", **ablation.to_json())
 
     def on_trade_off(self, trade_off: TradeOff | None) -> None:
         """Writes down what the objectives cost one another, unless it was there before."""
-        if trade_off is not None and trade_off != last_trade_off(self.journal.events, self.objectives):
+        if trade_off is not None and trade_off != last_trade_off(self.journal.others, self.objectives):
             self.journal.append("trade_off", **trade_off.to_json())
 
     def on_close(self) -> None:
@@ -323,7 +323,7 @@ class Conductor:
 
     def ablated(self) -> list[Confirmed]:
         """The winner that was taken apart, then it without each component; empty where nothing was."""
-        choice = ablating(self.journal.events)
+        choice = ablating(self.journal.others)
         groups: dict[str, list[TrialView]] = {}
         for trial in self.table.of_phase(ABLATE.name):
             of_choice = choice is not None and trial.trial_id.startswith(f"{choice['winner']}-")
@@ -377,7 +377,7 @@ class Conductor:
         return self.table.trials[proposal.trial_id]
 
     def _task(self, trial: TrialView) -> Task:
-        return Task(trial.trial_id, trial.config, trial.epochs, trial.parent)
+        return Task(trial.trial_id, dict(trial.config), trial.epochs, trial.parent)
 
     def _judge(self, trial: TrialView) -> bool:
         """Ends a trial if its last result says so."""

@@ -54,7 +54,7 @@ def go_on(
     written = open_run(run_dir)
     own = plugins.load_recorded(written.plugins, config.plugins, run=run_dir)
     with Journal(run_dir / JOURNAL_FILE) as journal:
-        manifest = written.as_of(journal.events, journal.path)
+        manifest = written.as_of(journal.others, journal.path)
         _refuse_what_cannot_run(manifest, run_dir)
         _refuse_what_cannot_change(config, manifest, run_dir)
         with console.status("comparing the data with what the sweep began with"):
@@ -92,7 +92,7 @@ def go_on(
             trials = manifest.budget.trials + config.extend
             written = dataclasses.replace(written, budget=dataclasses.replace(written.budget, trials=trials))
             extended = written
-        manifest = written.as_of(journal.events, journal.path)
+        manifest = written.as_of(journal.others, journal.path)
         options = Options(config.address, config.copy_data, config.dashboard, config.report, config.pictures)
         seen = trial_data(run_dir, data, manifest)
         session = Session(

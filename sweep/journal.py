@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,8 +22,8 @@ from trainables.limits import check_file
 from trainables.redact import redacted_content
 
 JOURNAL_FILE = "journal.jsonl"
-SHARED = 16
-"""Texts below this length are kept in memory once: names of labels and choices, not seals, times and reasons."""
+OF_TRIALS = ("suggested", "result", "decision", "ended")
+"""Kinds of which every trial has events: followers keep what they need of them, the journal only their lines."""
 Event = dict[str, Any]
 
 
@@ -36,6 +35,11 @@ class Journal:
     Opening an existing journal verifies it and drops a torn last line: the event was never
     acknowledged.
 
+    Attributes:
+        path: The file.
+        others: The events that are not `OF_TRIALS`, in order. All others are read from the file when they are asked
+            for: those of thousands of trials would be most of what a driver holds in memory.
+
     Args:
         path: The file; made with its first event.
 
@@ -46,11 +50,12 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.events: list[Event] = []
-        self._kinds: dict[str, list[Event]] = {}
+        self.others: list[Event] = []
+        self._count = 0
         self._followers: list[tuple[Callable[[Event], None], bool]] = []
         self._together: list[Event] | None = None
         self._lines = b""
+        self._end = 0
         self._seal = ""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = path.open("ab", buffering=0)
@@ -59,18 +64,15 @@ class Journal:
         except OSError as error:
             self._stream.close()
             raise DataError(f"{path} is in use: this sweep is running already; wait for it or end it first") from error
-        good_bytes = 0
         try:
             for event, end in _verified(path):
-                self._enter(_shared(event))
-                self._seal = event["seal"]
-                good_bytes = end
+                self._enter(event)
+                self._end = end
         except DataError:
             self._stream.close()
             raise
-        self._end = good_bytes
-        if path.stat().st_size > good_bytes:
-            self._stream.truncate(good_bytes)
+        if path.stat().st_size > self._end:
+            self._stream.truncate(self._end)
 
     def follow(self, follower: Callable[[Event], None], *, replay: bool = True, decides: bool = False) -> None:
         """Calls a function for every event.
@@ -82,7 +84,7 @@ class Journal:
                 before they are durable, and must do nothing but remember them.
         """
         if replay:
-            for event in self.events:
+            for event in self.read():
                 follower(event)
         self._followers.append((follower, decides))
 
@@ -100,6 +102,7 @@ class Journal:
             yield
             return
         self._together = []
+        before = self._count, len(self.others), self._seal
         try:
             yield
         finally:
@@ -107,7 +110,14 @@ class Journal:
                 events, lines = self._together, self._lines
                 self._together, self._lines = None, b""
                 if events:
-                    self._keep(events, lines)
+                    try:
+                        self._write(lines)
+                    except OSError:
+                        self._count, kept, self._seal = before
+                        del self.others[kept:]
+                        raise
+                    for event in events:
+                        self._show(event, deciding=False)
 
     def append(self, event: str, **fields: Any) -> Event:
         """Writes one event durably.
@@ -124,18 +134,16 @@ class Journal:
             OSError: If it cannot be made durable; the file is then as before.
         """
         fields = {key: value if key == "config" else redacted_content(value) for key, value in fields.items()}
-        body = {"seq": len(self.events), "time": _now(), "event": event, **fields}
+        body = {"seq": self._count, "time": _now(), "event": event, **fields}
         text = json.dumps(body, allow_nan=False, separators=(",", ":"))
         with holding_signals():  # an event on the disk that the next one does not follow would be damage
             return self._append(text)
 
     def _append(self, text: str) -> Event:
-        seal = _seal(self._seal, text)
-        line = f'{text[:-1]},"seal":"{seal}"}}\n'
-        entry: Event = _shared(json.loads(line))
+        line = f'{text[:-1]},"seal":"{_seal(self._seal, text)}"}}\n'
+        entry: Event = json.loads(line)
         if self._together is None:
             self._write(line.encode())
-        self._seal = seal
         self._enter(entry)
         if self._together is None:
             self._show(entry, deciding=True)
@@ -146,30 +154,32 @@ class Journal:
             self._show(entry, deciding=True)
         return entry
 
-    def _keep(self, events: list[Event], lines: bytes) -> None:
-        try:
-            self._write(lines)
-        except OSError:
-            for event in reversed(events):
-                self.events.pop()
-                self._kinds[event["event"]].pop()
-            self._seal = self.events[-1]["seal"] if self.events else ""
-            raise
-        for event in events:
-            self._show(event, deciding=False)
-
     def _show(self, event: Event, *, deciding: bool) -> None:
         for follower, decides in self._followers:
             if decides == deciding:
                 follower(event)
 
     def _enter(self, event: Event) -> None:
-        self.events.append(event)
-        self._kinds.setdefault(event["event"], []).append(event)
+        self._count += 1
+        self._seal = event["seal"]
+        if event["event"] not in OF_TRIALS:
+            self.others.append(event)
+
+    def read(self) -> Iterator[Event]:
+        """All events in order, one by one from the file; to read thousands of them takes a fraction of a second."""
+        for event, _ in _verified(self.path):
+            yield event
+        for line in self._lines.splitlines():
+            yield json.loads(line)
+
+    @property
+    def events(self) -> list[Event]:
+        """All events in order, from the file."""
+        return list(self.read())
 
     def of(self, kind: str) -> list[Event]:
         """All events of a kind, in order."""
-        return list(self._kinds.get(kind, ()))
+        return [event for event in (self.read() if kind in OF_TRIALS else self.others) if event["event"] == kind]
 
     def _write(self, line: bytes) -> None:
         try:
@@ -207,45 +217,34 @@ def read_events(path: Path) -> list[Event]:
 def _verified(path: Path) -> Iterator[tuple[Event, int]]:
     check_file(path, what="journal")
     seal, end = "", 0
-    lines = path.read_bytes().splitlines(keepends=True)
-    for number, raw in enumerate(lines):
-        fault = None
-        event: Mapping[str, Any] = {}
-        try:
-            event = json.loads(raw)
-            text = raw.decode().rstrip("\n")
-            body = text[: text.rindex(',"seal":"')] + "}"
+    with path.open("rb") as lines:
+        for number, raw in enumerate(lines):
             if not raw.endswith(b"\n"):
-                fault = "has no end"
-            elif event["seal"] != _seal(seal, body):
-                fault = "does not match its seal"
-            elif event["seq"] != number:
-                fault = "is out of order"
-        except (ValueError, KeyError, TypeError, RecursionError):
-            fault = "is no event"
-        if fault and number == len(lines) - 1 and not raw.endswith(b"\n"):
-            return
-        if fault:
-            raise DataError(
-                f"{path}: line {number + 1} {fault}; the journal was altered or its disk is failing\n"
-                f"restore the file from a backup, or keep the {number} lines before it and resume from there"
-            )
-        seal = event["seal"]
-        end += len(raw)
-        yield dict(event), end
+                return  # torn, and the last
+            fault = None
+            event: Event = {}
+            try:
+                event = json.loads(raw)
+                text = raw.decode().rstrip("\n")
+                body = text[: text.rindex(',"seal":"')] + "}"
+                if event["seal"] != _seal(seal, body):
+                    fault = "does not match its seal"
+                elif event["seq"] != number:
+                    fault = "is out of order"
+            except (ValueError, KeyError, TypeError, RecursionError):
+                fault = "is no event"
+            if fault:
+                raise DataError(
+                    f"{path}: line {number + 1} {fault}; the journal was altered or its disk is failing\n"
+                    f"restore the file from a backup, or keep the {number} lines before it and resume from there"
+                )
+            seal = event["seal"]
+            end += len(raw)
+            yield event, end
 
 
 def _seal(previous: str, text: str) -> str:
     return hashlib.sha256((previous + text).encode()).hexdigest()[:16]
-
-
-def _shared(value: Any) -> Any:
-    """The same JSON value; its names and short texts, which are alike in all events, are in memory once."""
-    if isinstance(value, dict):
-        return {sys.intern(key): _shared(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_shared(one) for one in value]
-    return sys.intern(value) if isinstance(value, str) and len(value) < SHARED else value
 
 
 def _now() -> str:

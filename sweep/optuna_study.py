@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import TrialState
 
 from search_spaces.core.space import SearchSpace
+from sweep.drawing import Drawing
 from sweep.journal import Event
 from sweep.objectives import Objective
 from sweep.samplers import SAMPLERS, Draw, endless
@@ -58,10 +59,13 @@ class Suggestions:
         self._open: dict[str, optuna.Trial] = {}
         self._asked: list[dict[str, Scalar]] = []
         self._tried: set[int] = set()
+        storage = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(
             study_name="sweep",
+            storage=storage,
             directions=["maximize" if one.metric.direction == "max" else "minimize" for one in self._objectives],
         )
+        self._drawing = Drawing(space, self.study, storage)
 
     def ask(self, trial_id: str, number: int, fixed: Mapping[str, Scalar] | None = None) -> dict[str, Scalar] | None:
         """Suggests the parameters of a trial, or uses those of a starting point or of a journal.
@@ -71,13 +75,11 @@ class Suggestions:
         Returns:
             The parameters, or None if there are none that were not tried: the space is exhausted.
         """
-        params = self._draw(number) if fixed is None else dict(fixed)
+        params = self._draw(number) if fixed is None else self._drawing.draw(_Given(fixed))
         if params is None:
             return None
-        # What a sampler leaves in the trial that it draws for would be missing when the journal is replayed.
         self.study.sampler = _Given(params)
-        trial = self.study.ask()
-        params = self._space.suggest(trial)
+        trial = self.study.ask({key: self._drawing.distributions[key] for key in params})
         trial.set_user_attr("trial_id", trial_id)
         self._open[trial_id] = trial
         self._asked.append(params)
@@ -85,13 +87,10 @@ class Suggestions:
         return params
 
     def _draw(self, number: int) -> dict[str, Scalar] | None:
-        """Parameters that were not asked for before, from trials of the study that are thrown away."""
+        """Parameters that were not asked for before."""
         for attempt in range(ATTEMPTS):
             draw = Draw(self._space, self._seed, number, attempt, self._trials, self._asked)
-            self.study.sampler = self._make_sampler(draw)
-            trial = self.study.ask()
-            params = self._space.suggest(trial)
-            self.study.tell(trial, state=TrialState.FAIL)  # samplers and the mirror pass over it
+            params = self._drawing.draw(self._make_sampler(draw))
             if _hashed(params) not in self._tried:
                 return params
         return self._untried(number)

@@ -39,7 +39,7 @@ class LiveView:
         self._is_told = not os.environ.get(SHOWN_ELSEWHERE)
         self._tally = Tally(conductor.table, conductor.objective, conductor.search.context.gpus)
         self._found: tuple[tuple[int, int], list[Text]] = ((-1, -1), [])
-        for event in conductor.journal.events:
+        for event in conductor.journal.read():
             self._tally.on_event(event)
         conductor.journal.follow(self._on_event, replay=False)
 

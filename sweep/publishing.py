@@ -51,7 +51,7 @@ def publish_labels(
         SegsweepError: If a label's checkpoint is gone or was altered, and its model was not published before.
     """
     labels = conductor.labels()
-    before = published_labels(conductor.journal.events) or {}
+    before = published_labels(conductor.journal.others) or {}
     folders = {label: within(run_dir, BEST_MODELS, label) for label in labels}
     for label, trial in labels.items():
         checkpoint = latest_checkpoint(within(run_dir, CHECKPOINTS, trial.trial_id))

@@ -62,7 +62,7 @@ def _run(asked: argparse.Namespace, console: Console) -> int:
 
 
 def _labelled(journal: Journal, label: str, manifest: SweepManifest) -> TrialView:
-    labels = TrialTable.of(journal.events).labels(*recorded_objectives(manifest))
+    labels = TrialTable.of(journal.read()).labels(*recorded_objectives(manifest))
     if label not in labels:
         raise UsageError(f"the run has no label {label!r} at full budget; it has {', '.join(labels) or 'none'}")
     return labels[label]

@@ -87,7 +87,7 @@ class Refit:
         }
         made = publish(checkpoint, within(self.run_dir, REFIT), label=REFIT, data=source)
         told = {"trial_id": made.trial_id, "of": self.of.trial_id, "epochs": made.epochs, "sha256": made.sha256}
-        last = last_refit(journal.events) or {}
+        last = last_refit(journal.others) or {}
         if last.get("event") != "refitted" or {key: last.get(key) for key in told} != told:
             journal.append("refitted", **told, images=self.images)
 
@@ -120,7 +120,7 @@ def refit_winner(
         MachineError: If the machine failed, as full disks do; it is the same then.
     """
     best, journal = conductor.labels().get(BEST), conductor.journal
-    if not manifest.budget.refit or best is None or last_refit(journal.events, best.trial_id) is not None:
+    if not manifest.budget.refit or best is None or last_refit(journal.others, best.trial_id) is not None:
         return
     refit = Refit.make(run_dir, best, manifest, data)
     over = None

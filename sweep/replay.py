@@ -76,11 +76,11 @@ class Replay:
         return self.same_weights is not False and not any(one.differing for one in self.epochs)
 
 
-def history(table: TrialTable, trial: TrialView) -> list[dict[str, Any]]:
+def history(table: TrialTable, trial: TrialView) -> list[Mapping[str, Any]]:
     """The results of a trial from its first epoch on, those of the trial that it continued first."""
     parent = table.trials.get(trial.parent or "")
     before = history(table, parent) if parent is not None else []
-    own = {result["epoch"]: result for result in (*before, *trial.results)}
+    own: dict[int, Mapping[str, Any]] = {result["epoch"]: result for result in (*before, *trial.results)}
     return [own[epoch] for epoch in sorted(own)]
 
 

@@ -170,7 +170,7 @@ class Session:
     def _was_closed(self) -> bool:
         """Whether the command that trained the last trial, or the refit, came to its end, its report included."""
         trained = ("ended", "refitted", "refit_over")
-        kinds = [event["event"] for event in self.journal.events if event["event"] in ("closed", *trained)]
+        kinds = [event["event"] for event in self.journal.read() if event["event"] in ("closed", *trained)]
         return not kinds or kinds[-1] == "closed" or "closed" not in kinds
 
     def _trackers(self) -> Followers:

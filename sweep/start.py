@@ -88,7 +88,7 @@ def _start(config: SweepConfig, machines: Machines, ray: LocalRay, console: Cons
             session = Session(run_dir, manifest, journal, data, machines, options, console, started=started, ray=ray)
             return session.conduct()
         except BaseException:
-            if len(journal.events) == len(journal.of("ray")):  # no trial: there is nothing to go on with
+            if all(event["event"] == "ray" for event in journal.read()):  # no trial: there is nothing to go on with
                 shutil.rmtree(run_dir, ignore_errors=True)
             raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ from sweep.pareto import LABEL as PARETO
 from sweep.pareto import Point, TradeOff, pareto_set, spread_out
 from sweep.phase_kinds import CONFIRM, kind_of
 from sweep.ranking import Configuration, Standings, by_configuration, configuration, mean_goodness
+from sweep.records import Record, Records
 from trainables.config import EARLIER
 from trainables.labels import BASELINE, BEST, in_order
 from trainables.paths import check_name
@@ -25,7 +27,7 @@ GpusOf = Callable[[Mapping[str, Any]], float]
 OPEN_STATES = ("pending", "running")
 
 
-@dataclass
+@dataclass(slots=True)
 class TrialView:
     """One trial so far.
 
@@ -50,7 +52,7 @@ class TrialView:
     params: Mapping[str, Any]
     parent: str | None = None
     first_epoch: int = 0
-    results: list[dict[str, Any]] = field(default_factory=list)
+    results: list[Record] = field(default_factory=list)
     state: str = "running"
     reason: str = ""
     position: int = field(default=0, compare=False, repr=False)
@@ -87,6 +89,7 @@ class TrialTable:
 
     def __init__(self) -> None:
         self.trials: dict[str, TrialView] = {}
+        self._records = Records()
         self.changes = 0
         """How often a trial has ended; what is derived from ended trials alone holds as long as it does not change."""
         self.order = 0
@@ -136,10 +139,10 @@ class TrialTable:
             self.trials[trial_id] = TrialView(
                 trial_id=trial_id,
                 number=event["number"],
-                label=check_name(event["label"], f"the label of trial {trial_id} in the journal"),
-                phase=event["phase"],
-                config=_whole(event["config"]),
-                params=event["params"],
+                label=sys.intern(check_name(event["label"], f"the label of trial {trial_id} in the journal")),
+                phase=sys.intern(event["phase"]),
+                config=self._records.of(_whole(event["config"])),
+                params=self._records.of(event["params"]),
                 parent=event.get("parent"),
                 first_epoch=event.get("first_epoch", 0),
                 position=len(self.trials),
@@ -151,14 +154,15 @@ class TrialTable:
         elif kind == "result":
             trial = self.trials[event["trial_id"]]
             had_ended = not trial.is_open
-            trial.results.append({key: event[key] for key in ("epoch", "seconds", "metrics")})
+            told = {"epoch": event["epoch"], "seconds": event["seconds"], "metrics": Record.of(event["metrics"])}
+            trial.results.append(Record.of(told))
             trial.state = "running"
             if had_ended:
                 self._index()
         elif kind == "ended":
             trial = self.trials[event["trial_id"]]
             had_ended = not trial.is_open
-            trial.state, trial.reason = event["state"], event["reason"]
+            trial.state, trial.reason = sys.intern(event["state"]), event["reason"]
             if had_ended or trial.is_open:
                 self._index()
             else:

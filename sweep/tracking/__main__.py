@@ -48,7 +48,7 @@ def _write(asked: argparse.Namespace) -> int:
     places = chosen(asked.wandb or ("disabled" if others else "offline"), others)
     open_run(run_dir)
     with Journal(run_dir / JOURNAL_FILE) as journal:  # locked: a sweep that runs writes for itself
-        manifest = SweepManifest.load(run_dir).as_of(journal.events, journal.path)
+        manifest = SweepManifest.load(run_dir).as_of(journal.others, journal.path)
         sweep = TrackedSweep(run_dir, manifest.name, manifest.created, asked.wandb_project or manifest.tracking.project)
         followers = Followers(sweep, places, warn=lambda text: print(text, file=sys.stderr))
         journal.follow(followers.on_event)

@@ -150,9 +150,9 @@ def test_earlier_trial_is_best_among_equals() -> None:
 
 
 def test_csv_has_a_row_a_trial_with_the_documented_columns(tmp_path: Path) -> None:
-    table = table_of(*whole("t000", "baseline", 0.4), suggested("t001", "=1+2", number=1))
-    table.apply(ended("t001", "failed", 'a "b", c\nd'))
-    table.trials["t000"].results[-1]["metrics"]["train/loss"] = 1.5
+    events = whole("t000", "baseline", 0.4)
+    events[-2]["metrics"]["train/loss"] = 1.5
+    table = table_of(*events, suggested("t001", "=1+2", number=1), ended("t001", "failed", 'a "b", c\nd'))
     TrialsFile(table, tmp_path / "trials.csv", gpus=lambda config: 0.5, objective=MAX).write()
     with (tmp_path / "trials.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
@@ -170,8 +170,9 @@ def test_csv_has_a_row_a_trial_with_the_documented_columns(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("objective", ["val/miou", "val/f1"])
 def test_the_objective_is_the_first_metric_of_the_csv(tmp_path: Path, objective: str) -> None:
-    table = table_of(*whole("t000", "baseline", 0.4))
-    table.trials["t000"].results[-1]["metrics"] |= {"train/loss": 1.5, "val/f1": 0.2, "val/pixel_accuracy": 0.6}
+    events = whole("t000", "baseline", 0.4)
+    events[-2]["metrics"] |= {"train/loss": 1.5, "val/f1": 0.2, "val/pixel_accuracy": 0.6}
+    table = table_of(*events)
     TrialsFile(table, tmp_path / "trials.csv", gpus=lambda config: 0, objective=objective_of(objective)).write()
     columns = (tmp_path / "trials.csv").read_text().splitlines()[0].split(",")
     others = sorted({"train/loss", "val/miou", "val/f1", "val/pixel_accuracy"} - {objective})

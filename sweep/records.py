@@ -1,0 +1,63 @@
+"""Flat mappings of which a sweep keeps thousands: their keys are in memory once, and values that repeat, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_PLACES: dict[tuple[str, ...], dict[str, int]] = {}
+"""Of each combination of keys that occurs the place of every key; of thousands of records few differ in them."""
+
+
+class Record(Mapping[str, Any]):
+    """A mapping that does not change and shares its keys with others: as small as a tuple of its values.
+
+    Args:
+        places: Of each key among the values, in the order of the keys.
+        values: As many.
+    """
+
+    __slots__ = ("_places", "_values")
+
+    def __init__(self, places: Mapping[str, int], values: tuple[Any, ...]) -> None:
+        self._places = places
+        self._values = values
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, Any]) -> Record:
+        """The same keys, in the same order, and values."""
+        keys = tuple(mapping)
+        places = _PLACES.get(keys)
+        if places is None:
+            places = _PLACES[keys] = {key: place for place, key in enumerate(keys)}
+        return cls(places, tuple(mapping.values()))
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[self._places[key]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class Records:
+    """Makes records of which most values are the same: they are in memory once."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Any] = {}
+
+    def of(self, mapping: Mapping[str, Any]) -> Record:
+        """A record; a value that its key had in the last one is the same object."""
+        return Record.of({key: self._value(key, value) for key, value in mapping.items()})
+
+    def _value(self, key: str, value: Any) -> Any:
+        last = self._last.get(key)
+        if type(last) is type(value) and repr(last) == repr(value):  # 0.0 equals -0.0, but is another number
+            return last
+        self._last[key] = value
+        return value
