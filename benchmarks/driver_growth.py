@@ -9,6 +9,11 @@ CPU time is that of the process, waiting for the disk aside; of each window of 1
 
 Beside it in the same run and process: Optuna's own `ask` of one sampler object and `tell`, a study in memory with the
 same space and as many trials, each reported as often. `loaded` is the memory of the process before its first trial.
+
+    python benchmarks/driver_growth.py --asks 200,1000,2000 [--samplers tpe]
+
+After so many trials of one and the same history (random, 15 more running): what a suggestion costs a sweep, and what
+Optuna's own `ask` with one sampler object costs. In turn, the median of 24 of each.
 """
 
 from __future__ import annotations
@@ -18,26 +23,32 @@ import gc
 import heapq
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
 from search_spaces import SPACES
 from sweep.conductor import Conductor
 from sweep.journal import Journal
 from sweep.manifest import Budget
 from sweep.objectives import objective_of
+from sweep.optuna_study import Suggestions
 from sweep.samplers import SAMPLERS, Draw
 from sweep.views import REFRESH_SECONDS, Views
 from tests.sweep.simulated import OBJECTIVE, Clock, Worker, fraction
 
 WINDOW = 100
+SLOTS = 15
+"""Trials that run while a suggestion is measured."""
+ASKS = 24
 MARKS = (100, 200, 1000, 2000, 5000)
 SPACE = SPACES.get("augment")(["lraspp_mobilenet_v3_large"], "none")
 BASE: dict[str, Any] = {"image_size": "96x128", "model.name": "lraspp_mobilenet_v3_large", "model.weights": "none"}
@@ -142,6 +153,63 @@ def optuna_alone(sampler: str, trials: int, epochs: int) -> Meter:
     return meter
 
 
+def replayed(trials: Iterable[optuna.trial.FrozenTrial], sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    """A study of Optuna alone to which the same was told, with a sampler for what comes."""
+    study = optuna.create_study(direction="maximize")
+    for known in trials:
+        study.sampler = optuna.samplers.PartialFixedSampler(known.params, optuna.samplers.RandomSampler(seed=0))
+        trial = study.ask()
+        SPACE.suggest(trial)
+        for epoch, value in known.intermediate_values.items():
+            trial.report(value, epoch)
+        for name, value in known.user_attrs.items():
+            trial.set_user_attr(name, value)
+        for name, value in known.constraints.items():
+            trial.set_constraint(name, value)
+        if known.state == TrialState.COMPLETE:
+            study.tell(trial, known.value)
+        elif known.state.is_finished():
+            study.tell(trial, state=known.state)
+    study.sampler = sampler
+    return study
+
+
+def asks(sampler: str, trials: int, path: Path) -> None:
+    """Prints what a suggestion costs after so many trials, beside Optuna's own on the same history."""
+    with Journal(path / "journal.jsonl") as journal:
+        conductor = make(journal, "random", trials + SLOTS, 3, Clock())
+        conductor.start()
+        running: list[Worker] = []
+        while sum(not trial.is_open for trial in conductor.table.trials.values()) < trials:
+            while len(running) < SLOTS and (task := conductor.next()) is not None:
+                running.append(Worker(task, metrics, {}))
+            worker = running.pop(0)
+            if not conductor.on_trial_result(worker.task.trial_id, {**worker.step(), "seconds": 1.0}):
+                running.append(worker)
+        history = [trial for trial in conductor.search.suggestions.study.get_trials() if "trial_id" in trial.user_attrs]
+        ours = Suggestions(SPACE, sampler=sampler, seed=3, trials=trials + SLOTS, objective=conductor.objective)
+        for event in journal.events:
+            if event["event"] == "suggested":
+                ours.ask(event["trial_id"], event["number"], fixed=event["params"])
+            ours.apply(event)
+    theirs = replayed(history, SAMPLERS.get(sampler)(Draw(SPACE, 3, trials=trials + SLOTS)))
+    taken: dict[str, list[float]] = {"ours": [], "Optuna's": []}
+    for number in range(len(history), len(history) + ASKS + 1):
+        for name in sorted(taken, reverse=bool(number % 2)):
+            before = time.process_time()
+            if name == "ours":
+                ours.ask("next", number)
+                taken[name].append(time.process_time() - before)
+                ours.drop("next")
+            else:
+                trial = theirs.ask()
+                SPACE.suggest(trial)
+                taken[name].append(time.process_time() - before)
+                theirs.tell(trial, state=TrialState.FAIL)
+    own, other = (1000 * statistics.median(times[1:]) for times in taken.values())
+    print(f"{sampler} after {trials} trials: {own:.1f} ms, Optuna's own {other:.1f} ms, {own / other:.3f} times")
+
+
 def measure(sampler: str, *, trials: int, epochs: int, slots: int, seconds: float, path: Path) -> None:
     """Prints the table of one sampler."""
     loaded = resident()
@@ -188,7 +256,13 @@ def main() -> None:
     flags.add_argument("--samplers", default="random,tpe", metavar="A,B")
     flags.add_argument("--slots", type=int, default=16, metavar="N")
     flags.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of each trial, simulated")
+    flags.add_argument("--asks", metavar="N,N", help="measure suggestions alone, after so many trials")
     asked = flags.parse_args()
+    if asked.asks:
+        for count in asked.asks.split(","):
+            with tempfile.TemporaryDirectory() as folder:
+                asks(asked.samplers.split(",")[-1], int(count), Path(folder))
+        return
     names = asked.samplers.split(",")
     if len(names) > 1:
         numbers = {"trials": asked.trials, "epochs": asked.epochs, "slots": asked.slots, "seconds": asked.seconds}
