@@ -353,6 +353,8 @@ class Conductor:
             self._spent = max(self._spent, float(event.get("spent_s", 0.0)))
         if event["event"] == "decision":
             self._decided.add(event["trial_id"])
+        elif event["event"] == "ended":
+            self._decided.discard(event["trial_id"])
         self.table.apply(event)
         if self.limit is not None:
             self.limit.forecast.on_event(event)

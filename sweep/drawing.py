@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 
+from search_spaces.core.parameter import Parameter
 from search_spaces.core.space import SearchSpace
 from sweep.points import distribution_of
 from trainables.registry import Scalar
@@ -30,6 +31,7 @@ class Drawing:
     def __init__(self, space: SearchSpace, study: optuna.Study, storage: optuna.storages.BaseStorage) -> None:
         self._space = space
         self._study = study
+        self._parameters = {parameter.key: parameter for parameter in space.parameters}
         self.distributions = {parameter.key: distribution_of(parameter) for parameter in space.parameters}
         aside = optuna.create_study(study_name="drawing", storage=storage)
         aside.ask()
@@ -41,7 +43,7 @@ class Drawing:
         trial.number = len(self._study.get_trials(deepcopy=False))
         trial.params, trial.distributions = {}, {}
         sampler.before_trial(self._study, trial)
-        return self._space.suggest(_Drawn(self._space, self._study, sampler, trial, self.distributions))
+        return self._space.suggest(_Drawn(self._parameters, self._study, sampler, trial, self.distributions))
 
 
 class _Drawn:
@@ -49,13 +51,13 @@ class _Drawn:
 
     def __init__(
         self,
-        space: SearchSpace,
+        parameters: Mapping[str, Parameter],
         study: optuna.Study,
         sampler: optuna.samplers.BaseSampler,
         trial: optuna.trial.FrozenTrial,
         distributions: Mapping[str, BaseDistribution],
     ) -> None:
-        self._space = space
+        self._parameters = parameters
         self._study = study
         self._sampler = sampler
         self._trial = trial
@@ -81,12 +83,12 @@ class _Drawn:
         return value
 
     def _sampled(self, name: str, distribution: BaseDistribution) -> Any:
-        parameter = self._space.parameter(name)
-        if distribution.single() and parameter is not None:
+        parameter = self._parameters[name]
+        if distribution.single():
             return parameter.ends()[0]
         if self._relative is None:
             relative_space = self._sampler.infer_relative_search_space(self._study, self._trial)
             self._relative = self._sampler.sample_relative(self._study, self._trial, relative_space)
-        if name in self._relative and parameter is not None and parameter.contains(self._relative[name]):
+        if name in self._relative and parameter.contains(self._relative[name]):
             return self._relative[name]
         return self._sampler.sample_independent(self._study, self._trial, name, distribution)

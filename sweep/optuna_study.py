@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
 from search_spaces.core.space import SearchSpace
@@ -82,7 +83,7 @@ class Suggestions:
         trial = self.study.ask({key: self._drawing.distributions[key] for key in params})
         trial.set_user_attr("trial_id", trial_id)
         self._open[trial_id] = trial
-        self._asked.append(params)
+        self._asked.append(self.study.get_trials(deepcopy=False)[-1].params)  # the same dict, not another
         self._tried.add(_hashed(params))
         return params
 
@@ -140,27 +141,41 @@ class Suggestions:
             self.study.tell(trial, state=TrialState.PRUNED)
 
 
-class _Given(optuna.samplers.RandomSampler):
+class _Given(optuna.samplers.BaseSampler):
     """Suggests given parameters; others, of a space that has been enlarged since, at random.
 
     Optuna would look through all trials for one that was enqueued, and keep its parameters twice.
     """
 
     def __init__(self, params: Mapping[str, Scalar]) -> None:
-        super().__init__(seed=0)
         self._params = params
+        self._others: optuna.samplers.RandomSampler | None = None
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """None."""
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Nothing."""
+        return {}
 
     def sample_independent(
         self,
         study: optuna.Study,
         trial: optuna.trial.FrozenTrial,
         param_name: str,
-        param_distribution: optuna.distributions.BaseDistribution,
+        param_distribution: BaseDistribution,
     ) -> Any:
         """The value that was given."""
         if param_name in self._params:
             return self._params[param_name]
-        return super().sample_independent(study, trial, param_name, param_distribution)
+        if self._others is None:  # a generator of random numbers is dear
+            self._others = optuna.samplers.RandomSampler(seed=0)
+        return self._others.sample_independent(study, trial, param_name, param_distribution)
 
 
 def _hashed(params: Mapping[str, Scalar]) -> int:

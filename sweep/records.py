@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _PLACES: dict[tuple[str, ...], dict[str, int]] = {}
@@ -10,7 +12,7 @@ _PLACES: dict[tuple[str, ...], dict[str, int]] = {}
 
 
 class Record(Mapping[str, Any]):
-    """A mapping that does not change and shares its keys with others: as small as a tuple of its values.
+    """A mapping that does not change and shares its keys with others: as small as its values, without their names.
 
     Args:
         places: Of each key among the values, in the order of the keys.
@@ -19,7 +21,7 @@ class Record(Mapping[str, Any]):
 
     __slots__ = ("_places", "_values")
 
-    def __init__(self, places: Mapping[str, int], values: tuple[Any, ...]) -> None:
+    def __init__(self, places: Mapping[str, int], values: Sequence[Any]) -> None:
         self._places = places
         self._values = values
 
@@ -30,7 +32,9 @@ class Record(Mapping[str, Any]):
         places = _PLACES.get(keys)
         if places is None:
             places = _PLACES[keys] = {key: place for place, key in enumerate(keys)}
-        return cls(places, tuple(mapping.values()))
+        values = tuple(mapping.values())
+        of_numbers = all(type(value) is float for value in values)
+        return cls(places, array("d", values) if of_numbers else values)
 
     def __getitem__(self, key: str) -> Any:
         return self._values[self._places[key]]
@@ -46,7 +50,7 @@ class Record(Mapping[str, Any]):
 
 
 class Records:
-    """Makes records of which most values are the same: they are in memory once."""
+    """Makes records of which most values are the same: they are in memory once, and so are all texts."""
 
     def __init__(self) -> None:
         self._last: dict[str, Any] = {}
@@ -56,6 +60,8 @@ class Records:
         return Record.of({key: self._value(key, value) for key, value in mapping.items()})
 
     def _value(self, key: str, value: Any) -> Any:
+        if isinstance(value, str):
+            return sys.intern(value)
         last = self._last.get(key)
         if type(last) is type(value) and repr(last) == repr(value):  # 0.0 equals -0.0, but is another number
             return last

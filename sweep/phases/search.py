@@ -164,13 +164,14 @@ class Search(Phase):
             self._skipped.add(event["start"])
         elif kind == "settings" and "time_budget" in event["changed"].get("budget", {}):
             self._over.discard("time_over")
-        elif kind == "result" and own:
-            self._gpu_seconds += event["seconds"] * self.context.gpus(trial.config) if trial is not None else 0.0
+        elif kind == "result" and trial is not None and own:
+            self._gpu_seconds += event["seconds"] * self.context.gpus(trial.config)
             value = self.context.objective.value(event["metrics"])
             if value is not None:
                 goodness = self.context.objective.goodness(value)
-                self._advice[event["trial_id"]] = self._rule.observe(event["trial_id"], event["epoch"], goodness)
+                self._advice[trial.trial_id] = self._rule.observe(trial.trial_id, event["epoch"], goodness)
         elif kind == "ended" and trial is not None and own:
+            self._advice.pop(trial.trial_id, None)
             self._ended += 1
             self._ended_seconds += trial.seconds
         self.suggestions.apply(event)
