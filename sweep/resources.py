@@ -18,6 +18,7 @@ from trainables.devices import gpu_names
 from trainables.errors import SegsweepError, UsageError
 from trainables.execution import Execution
 from trainables.flags import default_precision, default_workers
+from trainables.machine import cores
 
 ANSWER_SECONDS = 10.0
 """A cluster that has not answered by then is reported as not answering."""
@@ -93,8 +94,7 @@ def available(address: str | None) -> Machines:
         told = [Machine(int(one.get("CPU", 0)), int(one.get("GPU", 0))) for one in _cluster_nodes(address)]
         nodes = tuple(one for one in told if one.cpus)
         return Machines(sum(one.cpus for one in nodes), sum(one.gpus for one in nodes), nodes)
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machines(cpus, len(gpu_names()))
+    return Machines(cores(), len(gpu_names()))
 
 
 def _cluster_nodes(address: str) -> list[dict[str, Any]]:
