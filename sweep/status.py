@@ -39,7 +39,7 @@ from trainables.flags import command_parser
 from trainables.guarded import guarded
 from trainables.labels import BEST
 from trainables.paths import within
-from trainables.run_folder import MANIFEST_FILE, REPORT_FILE, report_folder
+from trainables.run_folder import REPORT_FILE, report_folder
 from trainables.words import some_of, time_text
 
 RUNNING, FINISHED, INTERRUPTED, STOPPED = "running", "finished", "interrupted", "stopped"
@@ -288,7 +288,6 @@ def read_status(run_dir: Path | str, *, patience: float = PATIENCE) -> Status:
         'running'
     """
     run_dir = Path(run_dir)
-    within(run_dir, MANIFEST_FILE)
     journal = within(run_dir, JOURNAL_FILE)
     manifest = SweepManifest.load(run_dir)
     events = read_events(journal)
