@@ -123,7 +123,7 @@ class Status:
         return [
             (0.0 if confirmed else plan.confirm_seconds, "to confirm the best"),
             (0.0 if refitted else plan.refit_seconds, "to train it again on train and val"),
-            (plan.report_seconds, "for the report on val"),
+            (plan.report_seconds, plan.end),
         ]
 
     def lines(self, *, ascii_only: bool = False) -> list[Text]:
