@@ -76,8 +76,8 @@ def within_memory(config: SweepConfig, machines: Machines, meter: Meter) -> Mete
         return giving(fits)
     if wanted * each > there:
         raise UsageError(
-            f"--concurrent {wanted}: they would hold {held}: --concurrent {fits}, or a lower --set batch_size=N or "
-            "--set image_size=HEIGHTxWIDTH"
+            f"--concurrent {wanted}: so many trials would hold {held}: --concurrent {fits}, or a lower "
+            "--set batch_size=N or --set image_size=HEIGHTxWIDTH"
         )
     return meter
 

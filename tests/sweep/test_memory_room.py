@@ -94,7 +94,9 @@ def test_more_at_once_than_the_memory_holds_is_refused_where_the_user_asks_for_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place = Measured(Cost(0.1, 1.0, 0.1, 14 * GIB))
-    with pytest.raises(UsageError, match=r"--concurrent 2: they would hold 28 GiB \(14.0 each\).* --concurrent 1, or"):
+    with pytest.raises(
+        UsageError, match=r"--concurrent 2: so many trials would hold 28 GiB \(14.0 each\).* --concurrent 1, or"
+    ):
         asked(monkeypatch, place, concurrent=2)
 
 
