@@ -181,7 +181,8 @@ def add_where(where: argparse._ActionsContainer, mode: Mode) -> None:
     where.add_argument(
         "--address",
         metavar="HOST:PORT",
-        help="of a running Ray cluster, or auto for the one that this machine belongs to (default: start Ray here)",
+        help="of a running Ray cluster that this machine belongs to, also as ray://HOST:PORT (Ray Client), or auto "
+        "(default: start Ray here)",
     )
     where.add_argument(
         "--copy-data",

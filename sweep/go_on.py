@@ -17,6 +17,7 @@ from sweep.flags import AUTO
 from sweep.journal import JOURNAL_FILE, Journal
 from sweep.manifest import SweepManifest
 from sweep.objectives import recorded_objective
+from sweep.ray_address import driver_address
 from sweep.ray_folder import place_for_ray
 from sweep.resources import Machines, available, plan_execution, plan_resources
 from sweep.session import Options, Session
@@ -61,6 +62,7 @@ def go_on(
             data = open_data(run_dir, manifest, root=config.data_root)
             _refuse_other_splits(config, data, run_dir)
         _refuse_more_without_time(config, manifest)
+        config = dataclasses.replace(config, address=driver_address(config.address))
         machines = available(config.address)
         if config.address is None:
             place_for_ray()

@@ -28,6 +28,7 @@ from sweep.places import Here, Place
 from sweep.plan import MeasuredCost
 from sweep.predicting import Setting
 from sweep.preflight import Prepared, prepare
+from sweep.ray_address import driver_address
 from sweep.ray_folder import place_for_ray
 from sweep.resources import Machines, Resources, available
 from sweep.schedulers import scheduler_for
@@ -54,6 +55,7 @@ def start(config: SweepConfig, console: Console, *, started: float | None = None
     run_dir = config.run_dir
     if os.path.lexists(run_dir):
         raise UsageError(f"{run_dir} exists: go on with it ({commands.resume(run_dir)}) or give another --name")
+    config = dataclasses.replace(config, address=driver_address(config.address))
     machines = available(config.address)
     with signals_as_interrupts(), LocalRay(machines, config.dashboard) as ray:
         return _start(config, machines, ray, console, started)

@@ -154,7 +154,7 @@ FLOORS = (
     (
         "sweep.journal",
         "sweep.objectives",
-        "sweep.resources",
+        "sweep.ray_address",
         "sweep.ray_environment",
         "sweep.ray_folder",
         "sweep.kept_actors",
@@ -169,7 +169,7 @@ FLOORS = (
         "sweep.rivals",
         "sweep.candidate",
     ),
-    ("sweep.samplers", "sweep.latencies", "sweep.pareto"),
+    ("sweep.samplers", "sweep.latencies", "sweep.pareto", "sweep.resources"),
     ("sweep.plan", "sweep.ray_session", "sweep.nodes"),
     ("sweep.local_ray",),
     ("sweep.manifest", "sweep.forecast"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from sweep import resources
+from sweep import ray_address
 from trainables.errors import SegsweepError
 
 from ..command import REPO, events, run, wait_until
-from .cluster import MOUNTS_OF_ITS_OWN, Nodes, free_port, sweep_run
+from .cluster import MOUNTS_OF_ITS_OWN, Nodes, free_port, sweep_run, without
 from .twin import told
 
 pytestmark = pytest.mark.ray
@@ -64,11 +65,45 @@ def test_sweep_runs_on_the_clusters_resources_and_says_that_it_is_open(
     assert refused.returncode == 2
     assert "asks for 1 GPUs, the largest node has 0" in refused.stderr
     assert not (tmp_path / "gpu").exists()
-    monkeypatch.setattr(
-        resources, "_ASK", resources._ASK.replace("import ray\n", "import ray\nray.__version__ = '9.0'\n")
-    )
-    with pytest.raises(SegsweepError, match=r"the cluster runs Ray \S+ on Python \S+, here is Ray 9.0"):
-        resources.available(open_cluster.address)
+    other_version = ray_address._ASK.replace("import ray\n", "import ray\nray.__version__ = '9.0'\n")
+    monkeypatch.setattr(ray_address, "_ASK", other_version)
+    for address in (open_cluster.address, open_cluster.client):
+        with pytest.raises(SegsweepError, match=r"the cluster runs Ray \S+ on Python \S+, here is Ray 9.0"):
+            ray_address.ask_cluster(address)
+
+
+def test_port_of_another_server_is_told_at_once_with_the_address_that_works(open_cluster: Nodes) -> None:
+    started = time.monotonic()
+    with pytest.raises(SegsweepError, match=r"no Ray Client server.*leave ray:// out"):
+        ray_address.ask_cluster(f"ray://{open_cluster.address}")
+    with pytest.raises(SegsweepError, match=f"no GCS.*type --address {open_cluster.client}$"):
+        ray_address.ask_cluster(open_cluster.client.removeprefix("ray://"))
+    assert time.monotonic() - started < 2 * ray_address.ANSWER_SECONDS, "Ray itself tries for 30 s"
+
+
+@pytest.mark.skipif(not MOUNTS_OF_ITS_OWN, reason="this machine lets no process have mounts of its own (unshare -rm)")
+def test_machine_without_a_node_is_told_how_to_join_and_then_drives_a_sweep_by_the_client_address(
+    open_cluster: Nodes, mini_root: Path, tmp_path: Path
+) -> None:
+    elsewhere = without([open_cluster.ray_folder], open_cluster.empty("laptop"))
+
+    def typed() -> tuple[int, str]:
+        asked = flags(mini_root, tmp_path / "runs", "mine")
+        sweep = sweep_run(*asked, nodes=open_cluster, address=open_cluster.client, before=elsewhere)
+        told, _ = sweep.communicate(timeout=400)
+        return sweep.returncode, told
+
+    code, told = typed()
+    assert code == 2 and not (tmp_path / "runs").exists() and "Traceback" not in told
+    assert "this machine runs no node of that cluster" in told and "with --address auto" in told
+    port = open_cluster.address.partition(":")[2]
+    cure = re.search(rf"\(ray start --address=\S+:{port} ([^)]*)\) and type the command again", told)
+    assert cure is not None
+    open_cluster.start("laptop", *cure[1].split(), hidden=[open_cluster.ray_folder])
+    code, told = typed()
+    assert code == 0 and f"{CPUS} at once" in told, told
+    assert {event["state"] for event in events(tmp_path / "runs" / "mine", "ended")} == {"completed"}
+    open_cluster.kill("laptop")
 
 
 def test_cluster_that_is_away_is_one_error_also_for_a_check(mini_root: Path, tmp_path: Path) -> None:
@@ -76,12 +111,12 @@ def test_cluster_that_is_away_is_one_error_also_for_a_check(mini_root: Path, tmp
     for asked, why in (
         ([address], "no Ray cluster answers there"),
         ([address, "--check"], "no Ray cluster answers there"),
-        (["ray://" + address], "with --address auto"),
+        (["ray://" + address], "no Ray cluster answers there"),
     ):
         started = time.monotonic()
         away = run("sweep.run", *flags(mini_root, tmp_path, "away"), "--address", *asked)
         assert time.monotonic() - started < 120, "Ray itself would try for 850 s"
-        assert away.returncode == (2 if asked[0].startswith("ray:") else 1)
+        assert away.returncode == 1
         assert why in away.stderr and "Traceback" not in away.stderr
         assert not (tmp_path / "away").exists()
 
@@ -117,16 +152,17 @@ def test_two_nodes_that_share_nothing_run_the_drivers_code_and_one_of_them_may_d
     runs = tmp_path / "runs"
     asked = flags(mini_root, runs, "mine", trials=2, epochs=EPOCHS)
 
-    wrong = sweep_run(*asked, nodes=two_nodes, code=code, token="0" * 64)
-    out, _ = wrong.communicate(timeout=240)
-    assert wrong.returncode == 1 and "asks for a token that is not this machine's" in out and "0000" not in out
+    for address in (two_nodes.address, two_nodes.client):
+        wrong = sweep_run(*asked, nodes=two_nodes, address=address, code=code, token="0" * 64)
+        out, _ = wrong.communicate(timeout=240)
+        assert wrong.returncode == 1 and "asks for a token that is not this machine's" in out and "0000" not in out
 
     blind = sweep_run(*asked, nodes=two_nodes, code=code)
     out, _ = blind.communicate(timeout=400)
     assert blind.returncode == 1 and "not every node" in out and str(mini_root) in out and "--copy-data" in out, out
     assert list(runs.iterdir()) == []
 
-    sweep = sweep_run(*asked, "--copy-data", nodes=two_nodes, code=code)
+    sweep = sweep_run(*asked, "--copy-data", nodes=two_nodes, address=two_nodes.client, code=code)
     run_dir = runs / "mine"
 
     def both_have_trained() -> bool:

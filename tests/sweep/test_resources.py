@@ -1,20 +1,13 @@
-"""The arithmetic of CPUs and GPUs, and asking a cluster for its own."""
+"""The arithmetic of CPUs and GPUs."""
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from sweep import resources as module
-from sweep.resources import Machine, Machines, Resources, available, plan_execution, plan_resources
-from trainables.errors import SegsweepError, UsageError
+from sweep.resources import Machine, Machines, Resources, plan_execution, plan_resources
+from trainables.errors import UsageError
 
 
 def resources(**changes: Any) -> Any:
@@ -58,35 +51,6 @@ def test_no_trial_runs_on_two_nodes(nodes: list[tuple[int, int]], asked: dict[st
         assert (planned.cpus_per_trial, planned.gpus_per_trial, planned.concurrent) == expected
 
 
-@pytest.mark.parametrize(
-    ("said", "token", "told"),
-    [
-        (["InvalidAuthToken", "AuthenticationError: no token"], "", "this machine has none: put it into ~/.ray/auth"),
-        (["InvalidAuthToken", "InvalidAuthToken"], "secret-of-somebody", "not this machine's \\(RAY_AUTH_TOKEN\\)"),
-        (["Version mismatch: The cluster was started with:\n Ray: 2.9\n Python: 3.11\nThis process on here was started "
-          "with:\n Ray: 2.60\n Python: 3.12"], "", "runs Ray 2.9 on Python 3.11, here is Ray 2.60 on Python 3.12"),
-        (["[2026-11-27 19:00:00,000 E] ConnectionError"], "", "no Ray cluster answers there"),
-    ],
-)  # fmt: skip
-def test_why_a_cluster_gives_no_answer_is_one_error(
-    said: list[str], token: str, told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
-    monkeypatch.setattr(module, "_listens", lambda address: True)
-    monkeypatch.setattr(module, "_ask", lambda address: said.pop(0))
-    with pytest.raises(SegsweepError, match=told) as error:
-        available("somewhere:1")
-    assert not said and "secret" not in str(error.value)
-    os.environ.pop("RAY_AUTH_MODE", None)
-
-
-def test_auto_where_no_ray_runs_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_ask", lambda address: "ConnectionError: Could not find any running Ray instance.")
-    with pytest.raises(SegsweepError, match=r"no Ray cluster runs on this machine: start one \(ray start --head\)"):
-        available("auto")
-
-
 def test_what_the_machine_does_not_have_is_refused_all_at_once() -> None:
     with pytest.raises(UsageError) as error:
         resources(cpus_per_trial=9, gpus_per_trial=1, concurrent=0)
@@ -128,42 +92,3 @@ def test_execution_is_filled_in_for_the_device(monkeypatch: pytest.MonkeyPatch) 
 def test_precision_that_the_device_does_not_have_is_refused() -> None:
     with pytest.raises(UsageError, match="fp16 needs a GPU"):
         execution(1.0, 0.0, precision="fp16")
-
-
-def test_address_where_nothing_listens_is_one_error_in_time() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    started = time.monotonic()
-    with pytest.raises(SegsweepError, match=rf"--address 127\.0\.0\.1:{port}: no Ray cluster answers there within"):
-        available(f"127.0.0.1:{port}")
-    assert time.monotonic() - started < module.ANSWER_SECONDS + 3
-
-
-@contextmanager
-def silent_server() -> Iterator[int]:
-    """Takes connections and never says a word."""
-    server = socket.create_server(("127.0.0.1", 0))
-    taken: list[socket.socket] = []
-
-    def accept() -> None:
-        while True:
-            try:
-                taken.append(server.accept()[0])
-            except OSError:
-                return
-
-    threading.Thread(target=accept, daemon=True).start()
-    yield server.getsockname()[1]
-    server.close()
-    for connection in taken:
-        connection.close()
-
-
-def test_address_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_SECONDS", 2.0)
-    with silent_server() as port:
-        started = time.monotonic()
-        with pytest.raises(SegsweepError, match="no Ray cluster answers"):
-            available(f"127.0.0.1:{port}")
-        assert time.monotonic() - started < 30, "Ray is loaded first, which may be slow"
