@@ -14,6 +14,7 @@ from sweep.trials_csv import COLUMNS, TEXTS, TRIALS_FILE
 from trainables import commands
 from trainables.errors import DataError
 from trainables.limits import check_file
+from trainables.paths import within
 
 CURVE_COLUMNS = ("trial_id", "label", "phase", "epoch", "seconds")
 
@@ -26,7 +27,7 @@ def load_trials(run_dir: Path) -> pd.DataFrame:
     Raises:
         DataError: If it is missing or damaged.
     """
-    path = run_dir / TRIALS_FILE
+    path = within(run_dir, TRIALS_FILE)
     check_file(path, what="table of trials")
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sweep.journal import JOURNAL_FILE, read_events
 from sweep.manifest import SweepManifest
-from sweep.status import Status, read_status
+from sweep.status import WORK, Status, read_status
 from sweep.verdict import Verdict, last_verdict
 from trainables.child import run_command
 from trainables.errors import DataError
@@ -123,12 +124,18 @@ class Run:
 
         return load_model(self.folder)
 
+    def _worked(self) -> float:
+        """When something of the sweep was done last that a report tells, in seconds since the epoch; 0 if nothing."""
+        events = read_events(within(self.folder, JOURNAL_FILE))
+        times = [event["time"] for event in events if event["event"] in WORK]
+        return datetime.fromisoformat(times[-1]).timestamp() if times else 0.0
+
     def status(self) -> Status:
         """Where the sweep stands, as `python -m sweep.status` says it."""
         return read_status(self.folder)
 
     def report(self, split: Literal["val", "test"] = "val", *, progress: bool = True) -> Path:
-        """The page of the report on a split; written if there is none yet.
+        """The page of the report on a split; written if there is none yet, or only one from before the last trial.
 
         Writing one on test evaluates checkpoints on the test split, and that is written down.
 
@@ -140,7 +147,7 @@ class Run:
             SegsweepError: If it cannot be written, with the cure.
         """
         page = report_folder(self.folder, split) / REPORT_FILE
-        if not page.is_file():
+        if not page.is_file() or page.stat().st_mtime < self._worked():
             run_command("analysis.report", [str(self.folder), "--split", split], progress=progress)
         return page
 

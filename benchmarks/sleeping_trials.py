@@ -1,11 +1,13 @@
 """Many trials of a second each, ours beside stock Ray Tune: how much of the time is Tune's and the driver's own.
 
     python -m benchmarks.sleeping_trials [--trials 2000] [--slots 16] [--stock-trials N] [--seconds 1]
+                                         [--sides SIDE ...]
 
 A trial sleeps instead of training and reports one number. Ours is what a sweep runs (`sweep.tuner.run_trials` with its
 conductor, journal, `trials.csv` and `study.db`, sampler `random`, space `augment`) in a Ray session of its own; stock
-is Tune's function API with a random search of ten values and as many trials at once. Each side is a process of its own
-and uses as many CPUs of Ray as there are slots, however many the machine has: nothing computes.
+is Tune's function API with a random search of ten values and as many trials at once, as it is by default, and with
+processes that take one trial after the other (`reusing`: `reuse_actors`). Each side is a process of its own and uses as
+many CPUs of Ray as there are slots, however many the machine has: nothing computes.
 
 Seconds are from the first suggestion to the end of the last trial, Ray's start aside; `ideal` is trials times seconds
 over slots.
@@ -16,12 +18,14 @@ CPU is that of all processes of a side, with Ray's start; memory is the driver's
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -91,8 +95,15 @@ def ours(trials: int, slots: int, seconds: float) -> dict[str, float]:
     return told(ended, span(times), driver)
 
 
-def stock(trials: int, slots: int, seconds: float) -> dict[str, float]:
-    """Runs Tune's function API in this process."""
+def stock(trials: int, slots: int, seconds: float, *, reuse: bool = False) -> dict[str, float]:
+    """Runs Tune's function API in this process.
+
+    Args:
+        trials: How many.
+        slots: At once.
+        seconds: Of each.
+        reuse: Whether a process takes one trial after the other.
+    """
     import ray
     from ray import tune
 
@@ -107,7 +118,9 @@ def stock(trials: int, slots: int, seconds: float) -> dict[str, float]:
         tuner = tune.Tuner(
             tune.with_resources(sleeping, {"CPU": 1}),
             param_space={f"value_{number}": tune.uniform(0, 1) for number in range(10)},
-            tune_config=tune.TuneConfig(metric="miou", mode="max", num_samples=trials, max_concurrent_trials=slots),
+            tune_config=tune.TuneConfig(
+                metric="miou", mode="max", num_samples=trials, max_concurrent_trials=slots, reuse_actors=reuse
+            ),
             run_config=tune.RunConfig(storage_path=folder, name="stock", verbose=0),
         )
         began = time.monotonic()
@@ -131,7 +144,8 @@ def told(trials: int, wall: float, driver: float) -> dict[str, float]:
     return {"trials": trials, "wall": wall, "driver": driver, "mib": peak}
 
 
-SIDES = {"ours": ours, "stock": stock}
+Side = Callable[[int, int, float], dict[str, float]]
+SIDES: dict[str, Side] = {"ours": ours, "stock": stock, "reusing": functools.partial(stock, reuse=True)}
 
 
 def main() -> None:
@@ -141,17 +155,19 @@ def main() -> None:
     flags.add_argument("--stock-trials", type=int, metavar="N", help="default: as many")
     flags.add_argument("--slots", type=int, default=16, metavar="N")
     flags.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of each trial")
+    flags.add_argument("--sides", choices=SIDES, nargs="+", default=[*SIDES], help="ours is always among them")
     flags.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     asked = flags.parse_args()
     if asked.side:
         print(json.dumps(SIDES[asked.side](asked.trials, asked.slots, asked.seconds)))
         return
     print(
-        f"{'':<6} {'trials':>7} {'wall, s':>8} {'of ideal':>9} {'CPU per trial, ms':>18} {'driver, ms':>11} {'MiB':>6}"
+        f"{'':<14} {'trials':>7} {'wall, s':>8} {'of ideal':>9} {'CPU per trial, ms':>18} {'driver, ms':>11} {'MiB':>6}"
     )
     found = {}
-    for side in SIDES:
-        trials = asked.stock_trials if side == "stock" and asked.stock_trials else asked.trials
+    sides = [side for side in SIDES if side == "ours" or side in asked.sides]
+    for side in sides:
+        trials = asked.stock_trials if side != "ours" and asked.stock_trials else asked.trials
         numbers = ["--trials", str(trials), "--slots", str(asked.slots), "--seconds", str(asked.seconds)]
         took = timed([sys.executable, "-m", "benchmarks.sleeping_trials", "--side", side, *numbers])
         answer = json.loads(took.output.splitlines()[-1])
@@ -161,9 +177,10 @@ def main() -> None:
         each = {"cpu": 1000 * took.cpu / trials, "driver": 1000 * answer["driver"] / trials}
         found[side] = {"wall": answer["wall"] / trials, "CPU": each["cpu"], "CPU of the driver": each["driver"]}
         row = f"{answer['wall']:>8.1f} {over:>9.2f} {each['cpu']:>18.1f} {each['driver']:>11.2f} {answer['mib']:>6.0f}"
-        print(f"{side:<6} {trials:>7} {row}", flush=True)
-    ratios = (f"{name} {found['ours'][name] / found['stock'][name]:.2f}" for name in found["ours"])
-    print("ours to stock, per trial:", ", ".join(ratios))
+        print(f"{side:<14} {trials:>7} {row}", flush=True)
+    for side in sides[1:]:
+        ratios = (f"{name} {found['ours'][name] / found[side][name]:.2f}" for name in found["ours"])
+        print(f"ours to {side}, per trial:", ", ".join(ratios))
 
 
 if __name__ == "__main__":

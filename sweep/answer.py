@@ -150,7 +150,8 @@ def untried_text(points: int, trials: int | None) -> str:
     """Says that there are fewer trials than starting points; empty if there are enough."""
     if trials is None or trials >= points:
         return ""
-    return f"{points} starting points are tried first, but there are only {trials} trials: use --trials {points}"
+    there = "there is only 1 trial" if trials == 1 else f"there are only {trials} trials"
+    return f"{points} starting points are tried first, but {there}: use --trials {points}"
 
 
 def _row(width: int, key: str, role: str, default: Scalar | None) -> Text:

@@ -1,8 +1,6 @@
-"""The budget that a command asks for, what it buys, and whether disk and memory have room for that."""
+"""The budget that a command asks for, what it buys, and whether the disk has room for that."""
 
 from __future__ import annotations
-
-import math
 
 from rich.console import Console
 
@@ -10,21 +8,16 @@ from sweep import plan_view
 from sweep.compiled import values_of
 from sweep.config import SweepConfig
 from sweep.flags import DEFAULT_EPOCHS, DEFAULT_TRIALS, DEMO_SECONDS
-from sweep.measuring import probes, processes
+from sweep.measuring import processes
 from sweep.places import Place
 from sweep.plan import Plan
 from sweep.planning import Asked, make_plan, propose
 from sweep.predicting import Setting
-from sweep.preflight import Prepared, check_disk, checkpoint_bytes
+from sweep.preflight import check_disk, checkpoint_bytes
 from sweep.resources import Resources
 from sweep.schedulers import comparison_note
-from sweep.versions import memory_bytes
-from trainables.config import parse_size
 from trainables.errors import UsageError
 from trainables.words import time_text
-
-PIXEL_BYTES = 4096
-"""Assumed of the memory that training takes per pixel of a batch; larger models may take more."""
 
 
 def show_planned(
@@ -55,9 +48,8 @@ def show_planned(
 
 def says_its_budget(config: SweepConfig) -> bool:
     """Whether a command says how long its sweep may take, or leaves it to us: `asked_budget` will not refuse it."""
-    embedded = config.data_root is None and not config.download
     told = (config.time_budget, config.trials, config.max_epochs, config.seeds)
-    return embedded or config.accept_plan or any(one is not None for one in told)
+    return _is_demo(config) or config.accept_plan or any(one is not None for one in told)
 
 
 def asked_budget(config: SweepConfig, setting: Setting) -> Asked:
@@ -73,10 +65,10 @@ def asked_budget(config: SweepConfig, setting: Setting) -> Asked:
         return Asked(trials, epochs, config.time_budget, confirm, refit)
     if trials is not None or epochs is not None:
         return Asked(trials or DEFAULT_TRIALS, epochs or DEFAULT_EPOCHS, None, confirm, refit)
-    if config.data_root is None and not config.download:
+    if _is_demo(config):
         return Asked(None, None, DEMO_SECONDS, confirm, refit)
     proposed = Asked(None, None, propose(setting), confirm, refit)
-    if config.accept_plan:
+    if says_its_budget(config):
         return proposed
     plan = make_plan(setting, proposed)
     time_budget = time_text(proposed.time_budget or 0.0)
@@ -87,27 +79,9 @@ def asked_budget(config: SweepConfig, setting: Setting) -> Asked:
     )
 
 
-def leaves_room(ready: Prepared, at_once: int) -> bool:
-    """Whether this machine has, by an estimate, memory for what measures so many trials and for Ray beside it.
-
-    Half of the memory is taken as the limit, and `PIXEL_BYTES` per pixel of a batch as the measure.
-    """
-    there = memory_bytes()
-    configs = [config for _, config in probes(ready.space, ready.base)]
-    pixels = max(math.prod(parse_size(str(one["image_size"]))) * int(one["batch_size"]) for one in configs)
-    return there is not None and at_once * pixels * PIXEL_BYTES <= there / 2
-
-
-def memory_warning(plan: Plan, resources: Resources) -> str:
-    """Says that the trials which run at once may not fit into this machine's memory; empty if they do, or on GPUs."""
-    there = memory_bytes()
-    if resources.gpus_per_trial or there is None or plan.memory_bytes <= 0.9 * there:
-        return ""
-    fit = max(1, int(0.9 * there * resources.concurrent / plan.memory_bytes))
-    return (
-        f"{resources.concurrent} trials at once may hold {plan.memory_bytes / 2**30:.0f} GiB, and this machine has "
-        f"{there / 2**30:.0f} GiB: --concurrent {fit} is safe"
-    )
+def _is_demo(config: SweepConfig) -> bool:
+    """Whether the data are embedded: a first look, for which nobody has to say how long."""
+    return config.data_root is None and not config.download
 
 
 def _check_disk(config: SweepConfig, plan: Plan, setting: Setting) -> None:

@@ -37,15 +37,25 @@ def parser() -> argparse.ArgumentParser:
         "mine.yaml",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
     )
-    p.add_argument("--image", required=True, metavar="IMAGE", help="of containers, with this project and Ray installed")
     p.add_argument(
-        "--claim", required=True, metavar="NAME", help=f"PersistentVolumeClaim (ReadWriteMany), seen at {SHARED}"
+        "--image",
+        type=_image,
+        required=True,
+        metavar="IMAGE",
+        help="of containers, with this project and Ray installed",
+    )
+    p.add_argument(
+        "--claim",
+        type=_name,
+        required=True,
+        metavar="NAME",
+        help=f"PersistentVolumeClaim (ReadWriteMany), seen at {SHARED}",
     )
     p.add_argument("--workers", type=_positive, default=1, metavar="N", help="pods that train (default: 1)")
     p.add_argument("--gpus-per-worker", type=int, default=0, metavar="N", help="default: 0")
     p.add_argument("--cpus-per-worker", type=_positive, default=4, metavar="N", help="default: 4")
     p.add_argument("--memory", type=_memory, default="16Gi", metavar="16Gi", help="of each pod (default: 16Gi)")
-    p.add_argument("--namespace", metavar="NAME", help="default: that of kubectl")
+    p.add_argument("--namespace", type=_name, metavar="NAME", help="default: that of kubectl")
     add_sweep(p)
     return p
 
@@ -148,6 +158,19 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
     return int(text)
+
+
+def _name(text: str) -> str:
+    """A name of Kubernetes (RFC 1123, a label)."""
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be small letters, digits and '-', as Kubernetes names things")
+    return text
+
+
+def _image(text: str) -> str:
+    if not text or re.search(r"[\s'\"]", text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be the name of an image such as registry/segsweep:1")
+    return text
 
 
 def _memory(text: str) -> str:

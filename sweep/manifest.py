@@ -23,7 +23,7 @@ from trainables.execution import Execution
 from trainables.files import write_json
 from trainables.limits import check_file
 from trainables.metrics.registry import Direction
-from trainables.paths import check_name
+from trainables.paths import check_name, within
 from trainables.plugins import PluginRecord
 from trainables.redact import redacted_content
 from trainables.registry import Scalar
@@ -220,7 +220,7 @@ class SweepManifest:
             DataError: If the folder is not a run folder, or the manifest is of another format or damaged: with the path
                 of each field that is wrong, missing or unknown.
         """
-        path = run_dir / MANIFEST_FILE
+        path = within(run_dir, MANIFEST_FILE)
         if not path.is_file():
             raise DataError(
                 f"{run_dir} is not a run folder: it has no {MANIFEST_FILE}\n"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Meter:
         root: Where the data set was opened; None for an embedded one.
         console: Shows that it measures.
         place: Where it does.
+        known: What was measured, by configuration, execution and how many at once.
     """
 
     ready: Prepared
@@ -59,14 +61,25 @@ class Meter:
     root: Path | None
     console: Console
     place: Place = HERE
+    known: dict[tuple[str, Execution, int], Cost] = field(default_factory=dict)
 
     @property
     def is_possible(self) -> bool:
         """Whether the place has the device of the trials."""
         return self.place.has(self.execution)
 
-    def costs(self, configs: Sequence[Mapping[str, Any]], *, at_once: int | None = None) -> list[Cost]:
-        """Of each configuration, while so many are measured at once; None: `processes`."""
+    def costs(self, configs: Sequence[Mapping[str, Any]]) -> list[Cost]:
+        """Of each configuration, while `processes` are measured at once; none is measured twice."""
+        at_once = processes(self.resources, self.place)
+        keys = [(json.dumps(config, sort_keys=True), self.execution, at_once) for config in configs]
+        new = [number for number, key in enumerate(keys) if key not in self.known]
+        if new:
+            costs = self.costs_now([configs[number] for number in new], at_once)
+            self.known.update(zip((keys[number] for number in new), costs, strict=True))
+        return [self.known[key] for key in keys]
+
+    def costs_now(self, configs: Sequence[Mapping[str, Any]], at_once: int) -> list[Cost]:
+        """Of each configuration, measured anew while so many are measured at once."""
         ready = self.ready
         data = TrialData(ready.data, tuple(ready.splits.train), tuple(ready.splits.val))
         with self.console.status("measuring what an epoch costs") as status:
@@ -74,7 +87,7 @@ class Meter:
                 configs,
                 data,
                 self.execution,
-                at_once=at_once or processes(self.resources, self.place),
+                at_once=at_once,
                 root=self.root,
                 progress=lambda done, total: status.update(f"measuring what an epoch costs: {done}/{total}"),
             )
@@ -138,7 +151,7 @@ def measure_sharing(meter: Meter, settings: Mapping[str, Any], at_once: int) -> 
 
     Each process measures several times: they do not begin at the same moment.
     """
-    costs = meter.costs([_with(meter.ready.space, meter.ready.base, settings)] * TIMES, at_once=at_once)
+    costs = meter.costs_now([_with(meter.ready.space, meter.ready.base, settings)] * TIMES, at_once)
     faulty = next((cost for cost in costs if cost.fault), None)
     return faulty or dataclasses.replace(
         costs[0],

@@ -116,7 +116,7 @@ class Plan:
         finish_epochs: Expected of labels whose best trial was stopped, and is trained to the end.
         prepare_seconds: From the start of the command to its first trial.
         trials_seconds: Expected of search and finish.
-        report_seconds: Kept for the report on val, with as many labels as are expected.
+        report_seconds: Kept for the end: models are published, and val is reported on with as many labels as expected.
         labels: How many these are.
         label_seconds: Of the report for each label.
         gpu_hours: Expected.
@@ -166,6 +166,11 @@ class Plan:
         """Expected of the whole command."""
         trials = self.trials_seconds + self.confirm_seconds + self.refit_seconds
         return self.prepare_seconds + trials + self.report_seconds
+
+    @property
+    def end(self) -> str:
+        """What `report_seconds` are kept for, in words: without a report models are published all the same."""
+        return "for the report on val" if self.label_seconds else "to publish the models"
 
     def refit_growth(self, config: Mapping[str, Any]) -> float:
         """How many times longer an epoch of the refit takes than one of a trial of the same configuration."""

@@ -43,14 +43,16 @@ def show_plan(console: Console, plan: Plan, asked: Asked, *, at_once: int, note:
         told = f"no room for a search: {which} of the space {'is' if plan.trials == 1 else 'are'} tried"
         table.add_row("", Text(told, style="yellow"))
     table.add_row("", Text(note, style="dim"))
-    epochs = f"{plan.search_epochs:.0f} epochs are expected, and {plan.finish_epochs:.0f} to finish stopped labels"
+    expected = round(plan.search_epochs)
+    epochs = f"{counted(expected, 'epoch')} {'is' if expected == 1 else 'are'} expected"
+    epochs += f", and {plan.finish_epochs:.0f} to finish stopped labels"
     table.add_row("", epochs)
     costs = list(_epochs(plan.costs))
     if costs:
         table.add_row("one epoch", f"{', '.join(costs)} (measured with {at_once} at once)")
         bound = "" if asked.time_budget is None else f" of {time_text(asked.time_budget)}"
         confirm = f", {plan.confirm_seconds:.0f} s to confirm" if plan.confirm_seeds else ""
-        report = f"{plan.report_seconds:.0f} s kept for the report on val"
+        report = f"{plan.report_seconds:.0f} s kept {plan.end}"
         refit = f", {plan.refit_seconds:.0f} s to refit" if plan.refit_seconds else ""
         parts = f"{plan.trials_seconds:.0f} s of search{confirm}{refit}, {report}"
         table.add_row("time", f"about {_rounded(plan.seconds)}{bound}: {parts}")

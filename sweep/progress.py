@@ -21,6 +21,7 @@ from sweep.tally import Tally, foreseen
 from sweep.tally_view import SHOWN_ELSEWHERE, best_text, found_lines, hanging, kept_text, phase_lines
 from sweep.trials_view import ROWS, trials_table, value_text
 from sweep.verdict import last_verdict
+from trainables.words import counted
 
 LEAST_ROWS = 2
 """Trials that the live view shows however low a terminal is."""
@@ -112,7 +113,7 @@ class LiveView:
         text = Text()
         ended = len(conductor.table.explored()) - len(running)
         expected = conductor.search.expected_trials()
-        text.append(f"{ended} of {'about ' if about else ''}{expected} trials", style="bold")
+        text.append(f"{ended} of {'about ' if about else ''}{counted(expected, 'trial')}", style="bold")
         if best := best_text(self._tally, ascii_only=self._console.options.ascii_only):
             text.append(f"   {best}")
         text.append(f"   {_clock(conductor.elapsed())} elapsed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 
 from sweep.ray_address import ask_cluster
@@ -11,6 +10,7 @@ from trainables.devices import gpu_names
 from trainables.errors import UsageError
 from trainables.execution import Execution
 from trainables.flags import default_precision, default_workers
+from trainables.machine import cores
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ def available(address: str | None) -> Machines:
         told = [Machine(int(one.get("CPU", 0)), int(one.get("GPU", 0))) for one in ask_cluster(address).nodes]
         nodes = tuple(one for one in told if one.cpus)
         return Machines(sum(one.cpus for one in nodes), sum(one.gpus for one in nodes), nodes)
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machines(cpus, len(gpu_names()))
+    return Machines(cores(), len(gpu_names()))
 
 
 def plan_resources(

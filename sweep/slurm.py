@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--gpus-per-node", type=int, default=0, metavar="N", help="default: 0")
     p.add_argument("--cpus-per-node", type=_positive, default=4, metavar="N", help="default: 4")
     p.add_argument("--time", type=_limit, default="8:00:00", metavar="8h", help="limit of one job (default: 8h)")
-    p.add_argument("--partition", metavar="NAME", help="default: Slurm's own")
+    p.add_argument("--partition", type=_partition, metavar="NAME", help="default: Slurm's own")
     p.add_argument(
         "--sbatch",
         action="append",
@@ -156,6 +156,12 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
     return int(text)
+
+
+def _partition(text: str) -> str:
+    if not text or re.search(r"[\s'\"#]", text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be the name of a partition, or several with commas")
+    return text
 
 
 def _limit(text: str) -> str:

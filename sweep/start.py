@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sweep import answer, plan_view, short_budget
-from sweep.asked_budget import leaves_room, memory_warning, says_its_budget, show_planned
+from sweep.asked_budget import says_its_budget, show_planned
 from sweep.config import SweepConfig
 from sweep.ended_early import signals_as_interrupts
 from sweep.flags import AUTO
@@ -21,6 +21,7 @@ from sweep.inputs_view import bands_text, inputs_text, lost_text
 from sweep.journal import JOURNAL_FILE, Journal
 from sweep.local_ray import LocalRay
 from sweep.measuring import Meter, measure_everything, measure_known, measure_latencies, measure_models
+from sweep.memory_room import leaves_room, memory_warning, within_memory
 from sweep.new_manifest import MeasuredSweep, new_manifest
 from sweep.per_trial import per_trial, share_as_measured
 from sweep.places import Here, Place
@@ -127,7 +128,9 @@ def _measured(
             f"--gpus-per-trial {AUTO} measures on this machine how many trials fit into a GPU, and it has none: give a "
             "number, such as 0.25, or start the sweep where there is one"
         )
-    config, ready = _for_the_budget(config, ready, resources, execution, started, console, place)
+    meter = within_memory(config, machines, Meter(ready, resources, execution, config.data_root, console, place))
+    resources, execution = meter.resources, meter.execution
+    config, ready = _for_the_budget(config, meter, started)
     if config.warm_start is not None:
         warm = warm_start(ready.space, ready.base, config.warm_start, ready.objectives[0])
         ready = dataclasses.replace(ready, space=warm.space)
@@ -168,7 +171,7 @@ def _measured(
         val_pixels=_mean_pixels(ready),
         val_units=sampling_units([ready.splits.group(ready.data, image_id) for image_id in ready.splits.val]).count,
     )
-    meter = Meter(ready, resources, execution, config.data_root, console, place)
+    meter = dataclasses.replace(meter, ready=ready)
     latencies = measure_latencies(ready, execution, console=console, place=place)
     plan_view.show_latencies(console, latencies)
     if config.check:
@@ -193,23 +196,16 @@ def _on(setting: Setting, costs: tuple[MeasuredCost, ...], resources: Resources)
     )
 
 
-def _for_the_budget(
-    config: SweepConfig,
-    ready: Prepared,
-    resources: Resources,
-    execution: Execution,
-    started: float,
-    console: Console,
-    place: Place,
-) -> tuple[SweepConfig, Prepared]:
+def _for_the_budget(config: SweepConfig, meter: Meter, started: float) -> tuple[SweepConfig, Prepared]:
     """The sweep as asked for, or over the shorter space where there is one and the budget has no room for the other."""
+    ready, slots = meter.ready, meter.resources.concurrent
     if not short_budget.may_be_shortened(config):
         return config, ready
-    known = measure_known(Meter(ready, resources, execution, config.data_root, console, place))
+    known = measure_known(meter)
     points, left = len(ready.space.start), (config.time_budget or 0.0) - (time.monotonic() - started)
-    if known is None or short_budget.needed_seconds(known, points, resources.concurrent) <= left:
+    if known is None or short_budget.needed_seconds(known, points, slots) <= left:
         return config, ready
-    console.print(short_budget.told(config, known, points, resources.concurrent), style="yellow", soft_wrap=True)
+    meter.console.print(short_budget.told(config, known, points, slots), style="yellow", soft_wrap=True)
     return short_budget.shortened(config, ready)
 
 

@@ -39,7 +39,7 @@ from trainables.flags import command_parser
 from trainables.guarded import guarded
 from trainables.labels import BEST
 from trainables.paths import within
-from trainables.run_folder import MANIFEST_FILE, REPORT_FILE, report_folder
+from trainables.run_folder import REPORT_FILE, report_folder
 from trainables.words import some_of, time_text
 
 RUNNING, FINISHED, INTERRUPTED, STOPPED = "running", "finished", "interrupted", "stopped"
@@ -123,7 +123,7 @@ class Status:
         return [
             (0.0 if confirmed else plan.confirm_seconds, "to confirm the best"),
             (0.0 if refitted else plan.refit_seconds, "to train it again on train and val"),
-            (plan.report_seconds, "for the report on val"),
+            (plan.report_seconds, plan.end),
         ]
 
     def lines(self, *, ascii_only: bool = False) -> list[Text]:
@@ -288,7 +288,6 @@ def read_status(run_dir: Path | str, *, patience: float = PATIENCE) -> Status:
         'running'
     """
     run_dir = Path(run_dir)
-    within(run_dir, MANIFEST_FILE)
     journal = within(run_dir, JOURNAL_FILE)
     manifest = SweepManifest.load(run_dir)
     events = read_events(journal)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from trainables.devices import gpu_names
+from trainables.machine import cores, memory_bytes
 from trainables.versions import code_version
 
 PACKAGES = (
@@ -47,11 +47,6 @@ class Hardware:
     platform: str
 
 
-def memory_bytes() -> int | None:
-    """Of this machine; None where nobody says."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
-
-
 def package_versions() -> dict[str, str]:
     """Versions of Python, of our code, and of the packages that decide a result (`absent` where one is missing)."""
     versions = {"python": platform.python_version(), "code": code_version()}
@@ -68,7 +63,7 @@ def describe_hardware() -> Hardware:
     memory = memory_bytes()
     return Hardware(
         cpu=_processor_name(),
-        cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        cores=cores(),
         memory_gib=round(memory / 2**30, 1) if memory else None,
         gpus=gpu_names(),
         platform=platform.platform(),

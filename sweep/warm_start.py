@@ -15,6 +15,7 @@ from sweep.manifest import SweepManifest
 from sweep.objectives import Objective
 from sweep.trials import TrialTable
 from trainables.errors import DataError
+from trainables.paths import within
 from trainables.registry import Scalar
 
 MOST = 5
@@ -60,7 +61,7 @@ def warm_start(space: SearchSpace, base: Mapping[str, Scalar], run_dir: Path, ob
             the objective.
     """
     SweepManifest.load(run_dir)
-    table = TrialTable.of(read_events(run_dir / JOURNAL_FILE))
+    table = TrialTable.of(read_events(within(run_dir, JOURNAL_FILE)))
     complete = [trial for trial in table.completed(objective) if trial.params]
     if not complete:
         raise DataError(f"--warm-start {run_dir}: no trial of it ended at full budget with a value of {objective.key}")

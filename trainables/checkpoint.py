@@ -27,6 +27,7 @@ from trainables.config import TrialConfig
 from trainables.data.bands import MOST_CHANNELS, Bands, any_bands
 from trainables.errors import CheckpointError
 from trainables.files import write_json
+from trainables.limits import check_file
 from trainables.metrics import ImageCounts
 from trainables.paths import UnsafePathError, remove_own
 from trainables.record import TrialRecord
@@ -132,7 +133,7 @@ def is_whole(checkpoint: Path) -> bool:
         sums = json.loads((checkpoint / SUMS_FILE).read_text(encoding="utf-8"))
         known = STATE_FILE in sums and set(sums) <= set(CHECKPOINT_FILES)
         return known and all(file_sha256(checkpoint / name) == digest for name, digest in sums.items())
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return False
 
 
@@ -248,6 +249,7 @@ def load_trial(folder: Path) -> TrialRecord:
         CheckpointError: If it is missing or damaged, or needs a plugin that is not loaded.
     """
     path = folder / TRIAL_FILE
+    check_file(path, what="record of a trial")
     try:
         return TrialRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
@@ -258,7 +260,7 @@ def load_trial(folder: Path) -> TrialRecord:
         raise CheckpointError(f"{path}: {error}") from error
     except UnsafePathError as error:
         raise CheckpointError(f"{path}: {error}; it was not written by a sweep") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({error})") from error
 
 

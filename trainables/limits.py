@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -26,6 +27,15 @@ MAX_FILE = "SEGSWEEP_MAX_FILE"
 _PIXELS = 89_478_485
 """From here on Pillow warns of a decompression bomb; as RGB a quarter of a gigabyte."""
 _BYTES = 512 * 2**20
+_VALUE_BYTES = 64
+"""About what a small value of JSON, an empty list or a cell takes in Python's memory; in the file two bytes can do."""
+_PER_BYTE = 4
+"""Bytes of memory that the values of a text may take for each byte that it may have."""
+_COUNTED_FROM = 2**22
+"""Bytes of a text from which on its values are counted: a smaller one cannot fill the memory."""
+_MOST_COLUMNS = 20_000
+"""Of a CSV file: of so many pandas takes seconds, of five times as many minutes."""
+_SPECIAL = (stat.S_ISFIFO, stat.S_ISSOCK, stat.S_ISCHR, stat.S_ISBLK)
 _LEAST_OF_A_BOMB = 20
 """Times that a bomb is larger unpacked; pictures and weights do not compress so far, empty bytes a thousand times."""
 _RUNS_PROGRAMS = ("EPS", "WMF")
@@ -118,16 +128,43 @@ def rows_that_fit(row: int, *, most: int) -> int:
 
 
 def check_file(path: Path, *, what: str = "file") -> None:
-    """Refuses a table or a text that would fill the memory; one that is not there passes.
+    """Refuses a table or a text that would fill the memory or never ends; one that is not there passes.
+
+    Its bytes count, and from 4 MiB on the memory that its values would take, 64 bytes each.
 
     Raises:
-        DataError: With the size and how to raise the limit.
+        DataError: With the size and how to raise the limit; or if it is a pipe, a socket or a device.
     """
     try:
-        size = path.stat().st_size
+        about = path.stat()
     except OSError:
         return
-    _check_bytes(size, path, what)
+    if any(is_so(about.st_mode) for is_so in _SPECIAL):
+        raise DataError(f"{path}: {what} is a pipe, a socket or a device, not a file: put the file itself there")
+    _check_bytes(about.st_size, path, what)
+    if about.st_size >= _COUNTED_FROM and path.is_file():
+        values, columns = _count_values(path)
+        needed, most = values * _VALUE_BYTES, _PER_BYTE * _limit(MAX_FILE, _BYTES, 1024)
+        if needed > most:
+            raise DataError(
+                f"{path}: {what} holds about {values} values, which would take {needed / 2**20:.0f} MB of memory, and "
+                f"more than {most / 2**20:.0f} MB are not given to it. If it is yours and meant to be so, set "
+                f"{MAX_FILE}={-(-needed // _PER_BYTE // 2**20)}M"
+            )
+        if path.suffix == ".csv" and columns > _MOST_COLUMNS:
+            raise DataError(f"{path}: {what} has more than {_MOST_COLUMNS} columns: no table of ours has so many")
+
+
+def _count_values(path: Path) -> tuple[int, int]:
+    """About how many values a text of JSON or CSV holds, and how many cells its first line has."""
+    values, columns, first = 0, 1, True
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            values += sum(map(block.count, (b",", b"[", b"{", b"\n")))
+            if first:
+                head, end, _ = block.partition(b"\n")
+                columns, first = columns + head.count(b","), not end
+    return values, columns
 
 
 def check_texts(folder: Path, *, but_not_below: Collection[str] = ()) -> None:

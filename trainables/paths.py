@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -56,46 +57,50 @@ def _name_fault(name: object) -> str:
 
 
 def within(root: Path, *names: str) -> Path:
-    """The path `root/names...`, where no part below `root` is a symbolic link.
+    """The path `root/names...`, where every part below `root` that is there is a folder or a file itself.
 
     Raises:
-        UnsafePathError: If a name is not safe (`check_name`), or a part of the path is a link.
+        UnsafePathError: If a name is not safe (`check_name`), or a part of the path is a symbolic link or a pipe.
     """
     path = root
     for name in names:
         path = path / check_name(name, f"a name below {root}")
-        if path.is_symlink():
-            raise UnsafePathError(_link_text(path))
+        if fault := _entry_fault(path):
+            raise UnsafePathError(fault)
     return path
 
 
 def refuse_links(folder: Path, *, but_not_below: Collection[str] = ()) -> None:
-    """Refuses a folder that holds symbolic links, wherever they lead; the folder itself may be one.
+    """Refuses a folder that holds symbolic links, wherever they lead, or pipes; the folder itself may be a link.
 
     Args:
         folder: Such as a run's; a missing one holds none.
         but_not_below: Names of subfolders whose content is not looked at, since other programs keep links there (W&B).
 
     Raises:
-        UnsafePathError: Naming the links.
+        UnsafePathError: Naming them.
     """
-    links: list[Path] = []
+    faults: list[str] = []
     for parent, folders, files in os.walk(folder, followlinks=False):
         here = Path(parent)
-        links += [here / name for name in (*folders, *files) if (here / name).is_symlink()]
+        faults += filter(None, (_entry_fault(here / name) for name in (*folders, *files)))
         if here == folder:
             folders[:] = [name for name in folders if name not in but_not_below]
-    if links:
-        more = f"\nand {len(links) - 3} more" if len(links) > 3 else ""
-        raise UnsafePathError("\n".join(map(_link_text, sorted(links)[:3])) + more)
+    if faults:
+        more = f"\nand {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise UnsafePathError("\n".join(sorted(faults)[:3]) + more)
 
 
-def _link_text(link: Path) -> str:
-    target = os.readlink(link) if link.is_symlink() else ""
-    return (
-        f"{link} is a symbolic link (to {target}); nothing is read, written or removed through it: put the file or "
-        "folder itself there"
-    )
+def _entry_fault(path: Path) -> str:
+    """Why a path is neither a file nor a folder itself; empty where it is one, or is not there."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return ""
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
+    what = f"symbolic link (to {os.readlink(path)})" if stat.S_ISLNK(mode) else "pipe, a socket or a device"
+    return f"{path} is a {what}; nothing is read, written or removed through it: put the file or folder itself there"
 
 
 def consists_of(folder: Path, names: Collection[str] | Callable[[str], bool]) -> bool:

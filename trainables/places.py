@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from trainables.machine import cores
+
 OnProgress = Callable[[int, int], None]
 """Is called with (done, total) while something is made there; from any thread, one call at a time."""
 
@@ -30,14 +32,6 @@ def cache_root() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "segsweep"
-
-
-def cores() -> int:
-    """The processors that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 def decoding_threads(image_bytes: int) -> int:

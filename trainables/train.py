@@ -41,6 +41,7 @@ from trainables.flags import (
     tile_settings,
 )
 from trainables.guarded import guarded
+from trainables.limits import check_file
 from trainables.metrics import METRICS
 from trainables.models import ensure_weights, refusal
 from trainables.options import CROP
@@ -166,6 +167,7 @@ class _Origin:
 
 def _read_trial(path: Path) -> _Origin:
     """Reads a `best/LABEL/trial.json`; its data from the run around it where it does not say (old versions)."""
+    check_file(path, what="record of a trial")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         plugins.load_used(content.get("plugins", ()))
@@ -192,8 +194,10 @@ def _data_said(told: Any) -> dict[str, Any]:
 
 def _data_of_run(path: Path) -> dict[str, Any]:
     """What the manifest of the run around a `trial.json` says of its data; nothing where there is none."""
+    manifest = _run_around(path) / MANIFEST_FILE
+    check_file(manifest, what="manifest")
     try:
-        told = json.loads((_run_around(path) / MANIFEST_FILE).read_text(encoding="utf-8"))["data"]
+        told = json.loads(manifest.read_text(encoding="utf-8"))["data"]
         hashes = {part: told["splits"][part]["hash"] for part in ("train", "val")}
         return {"name": told["name"], "root": told["root"], "splits": hashes}
     except (OSError, ValueError, KeyError, TypeError, IndexError):

@@ -25,8 +25,8 @@ from trainables.data.base import SegmentationData
 from trainables.data.void import mask_type
 from trainables.errors import DataError
 from trainables.limits import opened_image
+from trainables.machine import cores
 from trainables.paths import within
-from trainables.places import cores
 
 NO_TYPES = np.zeros((0, 4), np.int64)
 MAJORITY_SHARE = 0.5

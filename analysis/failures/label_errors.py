@@ -21,7 +21,7 @@ from analysis.failures.components import CONNECTIVITY, Components, Integers, fin
 from analysis.failures.measure import boundary_width
 from trainables.data.base import Mask
 from trainables.data.void import mask_type, void_id
-from trainables.places import cores
+from trainables.machine import cores
 
 COLUMNS = (
     "image_id",

@@ -26,8 +26,8 @@ from analysis.failures.names import ErrorType
 from trainables.data.bands import Bands
 from trainables.data.base import Image, Mask
 from trainables.loaders import mask_tensor
+from trainables.machine import cores
 from trainables.metrics import ImageCounts, confusion_matrix
-from trainables.places import cores
 
 TYPE_COLUMNS = ("label", "type", "pixels", "lost_iou", "share")
 """Of the table `error_types`."""

@@ -19,8 +19,8 @@ from analysis.report.changed import changed_rows, first_images
 from analysis.report.tables import show_number
 from trainables.data.base import Image, Mask, SegmentationData
 from trainables.flags import MOST_PICTURES
+from trainables.machine import cores
 from trainables.paths import WrittenFiles
-from trainables.places import cores
 
 if TYPE_CHECKING:
     from analysis.results import Results

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import doctest
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -61,7 +62,9 @@ def test_examples_of_the_documentation_run(small: Path, monkeypatch: pytest.Monk
             assert doctest.DocTestRunner().run(test).failed == 0
 
 
-def test_report_is_written_where_there_is_none(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_is_written_where_there_is_none_or_an_old_one(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(analysis.run, "run_command", lambda *words, **options: asked.append(words))
     run = load_run(small)
@@ -71,6 +74,8 @@ def test_report_is_written_where_there_is_none(small: Path, tmp_path: Path, monk
     page.parent.mkdir(parents=True)
     page.write_text("mine")
     assert run.report("test") == page and len(asked) == 1
+    os.utime(page, (0, 0))  # before the trials, as where the sweep was extended since
+    assert run.report("test") == page and asked[1:] == [("analysis.report", [str(small), "--split", "test"])]
     page.unlink()
 
 

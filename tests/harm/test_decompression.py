@@ -22,6 +22,7 @@ from pyarrow import ipc, parquet
 
 from analysis.audit.kept_scores import read_scores
 from sweep.manifest import SweepManifest
+from trainables.checkpoint import load_trial
 from trainables.config import parse_size
 from trainables.data.imports.arrow_sizes import unpacked_bytes
 from trainables.data.imports.base import empty_mask
@@ -30,7 +31,16 @@ from trainables.data.imports.labelme import _pixels
 from trainables.data.layouts.finding import Said
 from trainables.data.reading.read import read_image, read_stored_mask, stored_size
 from trainables.errors import DataError, UsageError
-from trainables.limits import MAX_FILE, MAX_PIXELS, check_archive, check_texts, opened_image, rows_that_fit
+from trainables.limits import (
+    MAX_FILE,
+    MAX_PIXELS,
+    check_archive,
+    check_file,
+    check_texts,
+    opened_image,
+    rows_that_fit,
+)
+from trainables.paths import within
 
 from ..command import REPO
 
@@ -173,6 +183,33 @@ def test_tables_and_texts_of_a_run_are_looked_at_before_they_are_read(
         check_texts(tmp_path, but_not_below=("wandb",))
     (tmp_path / "report" / "tables" / "failures.csv").unlink()
     check_texts(tmp_path, but_not_below=("wandb",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.json", b"[" + b"[]," * 1_500_000 + b"[]]", f"about 3000002 values.* 183 MB.*{MAX_FILE}=46M"),
+        ("a.csv", b"x,y\n" + b"1,\n" * 1_500_000, f"about 3000002 values.*{MAX_FILE}=46M"),
+        ("b.csv", b"a," * 2_500_000 + b"\n", "more than 20000 columns"),
+    ],
+)
+def test_values_of_a_text_are_counted_before_they_fill_the_memory(
+    name: str, content: bytes, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    monkeypatch.setenv(MAX_FILE, "46M" if name == "b.csv" else "45M")
+    with pytest.raises(DataError, match=told):
+        check_texts(tmp_path)
+    monkeypatch.setenv(MAX_FILE, "46M")
+    if name != "b.csv":
+        check_texts(tmp_path)
+
+
+def test_pipe_in_the_place_of_a_text_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "trial.json")
+    for read in (check_file, lambda path: load_trial(path.parent), lambda path: within(path.parent, path.name)):
+        with pytest.raises(DataError, match=r"trial\.json.* is a pipe"):
+            read(tmp_path / "trial.json")
 
 
 def test_parquet_whose_column_unpacks_to_more_is_refused_by_its_footer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -144,7 +145,7 @@ OPENING = {
 """The other commands that open a run, with what they need beside its folder."""
 
 
-@pytest.mark.parametrize("spoilt", ["a link", "the manifest", "a table of a gigabyte"])
+@pytest.mark.parametrize("spoilt", ["a link", "a pipe", "the manifest", "a table of a gigabyte"])
 def test_every_command_that_opens_a_run_looks_at_it_first(
     scene: Scene, spoilt: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +153,10 @@ def test_every_command_that_opens_a_run_looks_at_it_first(
         (scene.run_dir / "report").mkdir(exist_ok=True)
         (scene.run_dir / "report" / "tables").symlink_to(scene.victim)
         expected = "is a symbolic link"
+    elif spoilt == "a pipe":
+        (scene.run_dir / "trials.csv").unlink(missing_ok=True)
+        os.mkfifo(scene.run_dir / "trials.csv")
+        expected = "trials.csv is a pipe"
     elif spoilt == "the manifest":
         (scene.run_dir / "manifest.json").write_text("[" * 100_000)
         expected = "manifest.json is damaged"

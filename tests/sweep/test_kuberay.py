@@ -59,6 +59,16 @@ def test_job_asks_for_a_token_trains_in_workers_only_and_resumes_when_tried_agai
     assert "--address auto" in line and "'my images'" in line
 
 
+@pytest.mark.parametrize("flag", ["--claim", "--namespace", "--image"])
+@pytest.mark.parametrize("value", ["My Volume", "", "it's"])
+def test_words_that_kubernetes_would_refuse_are_refused_at_once(
+    flag: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        kuberay.parser().parse_args([*FLAGS, flag, value])
+    assert f"argument {flag}: {value!r} must be" in capsys.readouterr().err
+
+
 def test_name_that_kubernetes_does_not_take_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert kuberay.main([*FLAGS, "--out", str(tmp_path / "x"), "--", "--space", "lr", "--name", "1.5"]) == 2
     assert "RayJob's name" in capsys.readouterr().err

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from search_spaces import SPACES, SearchSpace
-from sweep import asked_budget
 from sweep.conductor import Conductor
 from sweep.forecast import TOLERANCE, TRIAL_SECONDS, WORKER_SECONDS
 from sweep.journal import Journal
@@ -19,7 +17,6 @@ from sweep.manifest import Budget
 from sweep.plan import MeasuredCost, Plan
 from sweep.planning import Asked, make_plan, propose
 from sweep.predicting import END_SECONDS, REPORT_SECONDS, Setting, predict
-from sweep.resources import Resources
 from sweep.schedulers import SCHEDULERS
 from trainables.cost import Cost
 from trainables.errors import UsageError
@@ -253,19 +250,6 @@ def test_without_a_plan_the_budget_is_that_of_the_search(tmp_path: Path) -> None
         assert {event["by"] for event in journal.of("unfinished")} <= {"baseline"}
 
 
-@pytest.mark.parametrize(
-    ("gib", "gpus", "told"),
-    [(2.0, 0.0, "--concurrent 2 is safe"), (1.0, 0.0, ""), (2.0, 1.0, ""), (9.0, 0.0, "--concurrent 1")],
-)
-def test_trials_that_may_not_fit_into_the_memory_are_warned_of(
-    monkeypatch: pytest.MonkeyPatch, gib: float, gpus: float, told: str
-) -> None:
-    monkeypatch.setattr(asked_budget, "memory_bytes", lambda: 6 * 2**30)
-    plan = dataclasses.replace(make_plan(setting(slots=4), Asked(5, 5, None)), memory_bytes=int(4 * gib * 2**30))
-    warning = asked_budget.memory_warning(plan, Resources(1.0, gpus, 4))
-    assert told in warning and bool(warning) == bool(told)
-
-
 def test_groups_of_images_and_fewer_seeds_hope_for_less() -> None:
     plan, grouped = (make_plan(setting(val_units=units), Asked(20, 8, None)) for units in (100, 6))
     assert plan.confirm_seeds == grouped.confirm_seeds and grouped.detectable > plan.detectable > 0
@@ -326,19 +310,3 @@ def test_an_epoch_of_the_refit_has_more_images_and_no_validation() -> None:
 def test_one_configuration_and_a_space_of_seeds_have_nothing_to_confirm() -> None:
     assert make_plan(setting(), Asked(1, 8, None)).confirm_seeds == 0
     assert make_plan(setting("baseline"), Asked(5, 8, None)).confirm_seeds == 0
-
-
-@pytest.mark.parametrize(
-    ("size", "at_once", "room"),
-    [("48x64", 2, True), ("256x256", 2, True), ("960x1280", 2, False), ("256x256", 8, False)],
-)
-def test_ray_starts_while_trials_are_measured_only_where_memory_has_room_for_both(
-    monkeypatch: pytest.MonkeyPatch, size: str, at_once: int, room: bool
-) -> None:
-    models = ["lraspp_mobilenet_v3_large"]
-    base = {"image_size": size, "model.name": models[0], "model.weights": "none", "epochs": 5, "seed": 0}
-    ready: Any = SimpleNamespace(space=SPACES.get("lr")(models, "none"), base=base)
-    monkeypatch.setattr(asked_budget, "memory_bytes", lambda: 24 * 2**30)
-    assert asked_budget.leaves_room(ready, at_once) is room
-    monkeypatch.setattr(asked_budget, "memory_bytes", lambda: None)
-    assert not asked_budget.leaves_room(ready, at_once), "unknown"

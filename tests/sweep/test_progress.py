@@ -362,6 +362,8 @@ PLAN = Plan(
             "about 3m50s: 170 s of search, 40 s kept for the report on val",
             "3.0 GiB of memory, up to 400 MiB on disk", "no gain can be confirmed",
         ]),
+        (dataclasses.replace(PLAN, search_epochs=1.0), Asked(1, 1, None), ["1 epoch is expected", "only 1 trial:"]),
+        (dataclasses.replace(PLAN, label_seconds=0.0), Asked(8, 4, None), ["40 s kept to publish the models"]),
         (PLAN, Asked(None, None, 300.0), ["about 8 trials", "about 3m50s of 5m"]),
         (dataclasses.replace(PLAN, trials=3), Asked(None, None, 90.0), ["no room for a search: 3 of the 5 starting"]),
         (dataclasses.replace(PLAN, trials=5), Asked(None, None, 90.0), ["no room for a search: the 5 starting points"]),

@@ -129,6 +129,15 @@ def test_flags_that_cannot_stand_in_a_script_are_refused(words: list[str], told:
         script(sweep=words)
 
 
+@pytest.mark.parametrize("name", ["two words", "", "a#b"])
+def test_partition_that_would_be_other_words_of_its_line_is_refused(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        script("--partition", name)
+    assert "must be the name of a partition" in capsys.readouterr().err
+
+
 def test_file_is_written_once_and_never_over_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "job"
     assert slurm.main(["--out", str(out), "--", *SWEEP]) == 0

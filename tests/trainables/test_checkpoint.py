@@ -328,6 +328,14 @@ def test_names_of_a_record_that_are_no_names_of_folders_are_refused(
         load_trial(best)
 
 
+def test_records_and_sums_that_are_nested_without_end_are_damaged(trained: tuple[Trial, Path], tmp_path: Path) -> None:
+    (tmp_path / "trial.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=r"trial\.json is damaged"):
+        load_trial(tmp_path)
+    (trained[1] / "sha256.json").write_text("[" * 100_000)
+    assert latest_checkpoint(trained[1].parent) is None
+
+
 def test_sums_that_name_files_elsewhere_make_no_checkpoint(trained: tuple[Trial, Path], tmp_path: Path) -> None:
     elsewhere = tmp_path / "secret"
     elsewhere.write_text("x")

@@ -34,7 +34,7 @@ from analysis.failures.measure import (
     failures_frame,
 )
 from trainables.data.base import VOID
-from trainables.places import cores
+from trainables.machine import cores
 
 NAMES = ("ground", "car", "bus")
 SHAPE = (90, 120)

@@ -38,7 +38,12 @@ ROWS: dict[str, tuple[str, ...]] = {
     "links to files and folders": ("links_to_elsewhere",),
     "copies for the eye or of": ("voc", "cityscapes_names", "kinds_of_masks_beside_one_image"),
     "overlays, predictions, logos": ("pictures_that_are_neither",),
-    "two kinds of masks for one": ("two_kinds_of_masks", "masks_of_two_people", "fields_of_view_beside_drawings"),
+    "two kinds of masks for one": (
+        "two_kinds_of_masks",
+        "masks_of_two_people",
+        "fields_of_view_beside_drawings",
+        "two_numbered_masks_of_each_image",
+    ),
     "images without a mask": ("images_without_masks", "test_folder_without_masks"),
     "no pair at all, or no masks": ("images_alone", "names_that_have_nothing_in_common"),
     "the folders of `voc2012`": (
@@ -96,6 +101,8 @@ ROWS: dict[str, tuple[str, ...]] = {
         "one_mask_an_object",
         "a_folder_of_masks_for_each_image",
         "objects_numbered_after_their_image",
+        "objects_numbered_in_one_folder",
+        "as_many_objects_in_each_image",
     ),
     "the same, with names that": ("one_mask_a_class",),
     "smoothed edges, JPEG noise": ("smoothed_masks", "more_objects_than_classes"),

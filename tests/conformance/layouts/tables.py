@@ -19,15 +19,16 @@ def blocks(name: str) -> list[Array]:
     return list(masks)
 
 
-def objects(root: Path, mask: str, image: str = "{name}/images/{name}.png", names: list[str] | None = None) -> Loads:
+def objects(root: Path, mask: str, image: str = "{name}/images/{name}.png", count: int | None = None) -> Loads:
     """A file an object; `{name}` is that of the image, `{number}` that of the object."""
     found = {}
-    for name in names or numbered(0, N):
+    for name in numbered(0, N):
         picture = scene(len(name))[0]
         save(root / image.format(name=name), picture)
-        for number, one in enumerate(blocks(name)):
+        drawn = blocks(name) if count is None else (blocks(name) * count)[:count]
+        for number, one in enumerate(drawn):
             save(root / mask.format(name=name, number=number), one * np.uint8(255))
-        found[name] = np.any(blocks(name), axis=0).astype(np.uint8)
+        found[name] = np.any(drawn, axis=0).astype(np.uint8)
     return Loads(found)
 
 
@@ -50,6 +51,30 @@ def objects_numbered_after_their_image(root: Path) -> Outcome:
     found = objects(root, "{name}/mask/{name}_{number}.png", "{name}/img/{name}.png")
     ids = {f"{name}/{name}": mask for name, mask in found.masks.items()}
     return Asks("each object has a mask of its own", {(): ids})
+
+
+@case
+def objects_numbered_in_one_folder(root: Path) -> Outcome:
+    found = objects(root, "masks/{name}_{number}.png", "images/{name}.png")
+    return Asks("each object has a mask of its own", {(): found.masks})
+
+
+@case
+def as_many_objects_in_each_image(root: Path) -> Outcome:
+    """The same numbers everywhere may be kinds of masks, or two people's; in folders of their own they are objects."""
+    found = objects(root, "masks/{name}/{name}_{number}.png", "images/{name}.png", count=2)
+    return Asks("each object has a mask of its own", {(): found.masks})
+
+
+@case
+def two_numbered_masks_of_each_image(root: Path) -> Outcome:
+    objects(root, "masks/{name}_{number}.png", "images/{name}.png", count=2)
+    first = {name: blocks(name)[0].astype(np.uint8) for name in numbered(0, N)}
+    second = {name: (blocks(name) * 2)[1].astype(np.uint8) for name in numbered(0, N)}
+    return Asks(
+        "if each is one object, put those of each image into a folder called as the image is",
+        {("--masks", "masks/**/*_0.png"): first, ("--masks", "masks/**/*_1.png"): second},
+    )
 
 
 @case

@@ -1,4 +1,4 @@
-"""One mask file an object: `ID/images/ID.png` and `ID/masks/*.png` (Data Science Bowl 2018), or `masks/ID/*.png`."""
+"""One mask file an object: `ID/masks/*.png` (Data Science Bowl 2018), `masks/ID/*.png` or `masks/ID_NUMBER.png`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from trainables.data.base import Mask
 from trainables.data.imports.base import Import, mask_of
+from trainables.data.layouts.affixes import Key
 from trainables.data.layouts.finding import Question, Said, UndecidedError
 from trainables.data.layouts.sides import key_of, role_of
 from trainables.data.layouts.tree import DRAWN_FOLDER, MediaFile
@@ -27,7 +28,9 @@ FORMAT = "masks of single objects"
 _SHARE = 0.9
 """Of the masks at least this share lies in a folder that belongs to one image; the others have lost theirs."""
 
-_NO_CLASS = MASK_WORDS | {"object", "objects", "obj", "instance", "instances", "inst"}
+_OBJECT = ("objects", "object", "obj", "instances", "instance", "inst")
+
+_NO_CLASS = MASK_WORDS.union(_OBJECT)
 """Words in names of masks that say nothing of a class."""
 
 Objects = Mapping[MediaFile, Sequence[MediaFile]]
@@ -35,10 +38,10 @@ Objects = Mapping[MediaFile, Sequence[MediaFile]]
 
 
 def objects_in(files: Sequence[MediaFile]) -> Objects:
-    """The masks of each image where a folder of masks belongs to one image; otherwise none.
+    """The masks of each image where a folder of masks belongs to one image, or masks are numbered; otherwise none.
 
     Either the folder is called as the image is, or it and a folder with nothing but the image lie in one folder, which
-    is not that of a split.
+    is not that of a split, or the masks are called as the image is, with a number behind it.
     Masks that are named after their images, in the same ways everywhere, are no objects but kinds of masks.
     """
     images = [file for file in files if role_of(file) == "image"]
@@ -51,13 +54,20 @@ def objects_in(files: Sequence[MediaFile]) -> Objects:
     for mask in masks:
         place = key_of(mask)[:-1]
         alone = inside[place] if place and place[-1] not in PARTS else []
-        owner = named.get(place) or (alone[0] if len(alone) == 1 else None)
+        owner = named.get(place) or (alone[0] if len(alone) == 1 else _numbered_after(mask, named))
         if owner is not None:
             found[owner].append(mask)
     belonging = sum(map(len, found.values()))
     if len(found) < 2 or belonging < _SHARE * len(masks) or _kinds_of_masks(found):
         return {}
     return found
+
+
+def _numbered_after(mask: MediaFile, images: Mapping[Key, MediaFile]) -> MediaFile | None:
+    """The image whose name a mask has, with a number behind it; None where it is the mask of a whole image."""
+    *folders, stem = key_of(mask)
+    match = re.fullmatch(rf"(.*[^\W_])[\W_]+(?:(?:{'|'.join(_OBJECT)})[\W_]*)?\d+", stem, re.IGNORECASE)
+    return images.get((*folders, match[1])) if match and (*folders, stem) not in images else None
 
 
 def _masks(files: Sequence[MediaFile]) -> list[MediaFile]:
@@ -170,10 +180,13 @@ def _is_ground(value: int) -> bool:
 def _kinds_of_masks(found: Objects) -> bool:
     """Whether masks are named after their images, and not numbered: kinds of masks, of which one counts.
 
-    Numbers are no kinds where images have different ones.
+    Numbers are no kinds where images have different ones, nor in folders that are called as their images.
     """
     ways = [frozenset(_addition(image, mask) for mask in masks) for image, masks in found.items()]
     additions: frozenset[str] = frozenset().union(*ways)
+    in_folders = all(key_of(mask)[:-1] == key_of(image) for image, masks in found.items() for mask in masks)
+    if in_folders and all(re.fullmatch(r"\*[\W_]+\d+", text) for text in additions):
+        return False
     return "" not in additions and (len(set(ways)) == 1 or not any(re.search(r"\d", text) for text in additions))
 
 

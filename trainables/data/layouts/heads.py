@@ -17,7 +17,8 @@ from trainables.data.reading.rasters import TIFFS, Raster, is_raster, pages_of, 
 from trainables.data.reading.read import deep_bits, exif_orientation
 from trainables.errors import DataError
 from trainables.limits import opened_image
-from trainables.places import cache_root, cores
+from trainables.machine import cores
+from trainables.places import cache_root
 
 _KIND = "files"
 _FORMAT = 2

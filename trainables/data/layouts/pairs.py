@@ -142,6 +142,8 @@ def _answered(said: Said, rivals: Sequence[Family]) -> bool:
 def _which_masks(rivals: Sequence[Family]) -> Question:
     shown = rivals[:4]
     kinds = " and ".join(f"{family.text} ({counted(len(family.masks), 'file')})" for family in shown)
+    if all(re.search(r"\*[\W_]+\d+\.\w+$", family.text) for family in rivals):
+        kinds += " (if each is one object, put those of each image into a folder called as the image is)"
     return Question(
         f"several files could be the mask of one image: {kinds}",
         tuple((("--masks", family.pattern), f"read {family.text}") for family in shown),

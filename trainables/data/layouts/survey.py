@@ -18,7 +18,8 @@ from trainables.data.reading.read import PaletteUse, read_stored_mask
 from trainables.data.reading.stored import TRANSPARENT, count_stored, is_color
 from trainables.errors import DataError
 from trainables.limits import opened_image
-from trainables.places import cache_root, cores
+from trainables.machine import cores
+from trainables.places import cache_root
 
 _KIND = "masks"
 _FORMAT = 1

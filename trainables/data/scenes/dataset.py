@@ -29,7 +29,8 @@ from trainables.data.scenes.draw import draw_scene
 from trainables.data.scenes.spec import CLASSES, COUNTS, SEED, scene_spec
 from trainables.errors import DataError
 from trainables.kept import foreign, tell_foreign
-from trainables.places import cache_root, cores
+from trainables.machine import cores
+from trainables.places import cache_root
 
 MANIFEST = "manifest.json"
 DIFFICULTY = "difficulty.json"

@@ -14,6 +14,7 @@ from trainables.data.cache.scan import scan
 from trainables.data.reading.names import check_ids
 from trainables.errors import DataError
 from trainables.files import json_bytes, write_atomically
+from trainables.limits import check_file
 from trainables.words import some_of
 
 SPLITS_FILE = "splits.json"
@@ -140,6 +141,7 @@ def _entry(
 
 def _load(path: Path, name: str) -> Split:
     cure = "restore the file from a copy of the run, or start a new sweep"
+    check_file(path, what="list of splits")
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
