@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 from trainables import followers
 from trainables.ranks import Ranks
+
+
+class Unmet(Ranks):
+    """A rank whose process ends before it meets the others: killed, or by an error."""
+
+    def join(self, folder: Path) -> None:
+        if os.environ.get("UNMET") == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError("no device")
 
 
 def same(ranks: Ranks) -> Ranks:

@@ -31,7 +31,7 @@ from torch import distributed
 from trainables.allocator import keep_freed_memory
 from trainables.errors import RankDiedError, SegsweepError, UsageError
 from trainables.loader_processes import start_method, without_main
-from trainables.ranks import Ranks
+from trainables.ranks import MEETING, Ranks
 
 SECONDS = 10.0
 """For which rank 0 waits for a process that ends."""
@@ -121,7 +121,15 @@ class Leader(Ranks):
         self._faults.append(fault)
         self._ended.set()
         if self._followers:
+            self._close_meeting()
             self._give_up_waiting()
+
+    def _close_meeting(self) -> None:
+        """Ends rank 0's wait for a rank that will not come: their file becomes a link to itself, which has no end."""
+        link = self._folder / "closed"
+        with contextlib.suppress(OSError):
+            link.symlink_to(MEETING)
+            link.replace(self._folder / MEETING)
 
     def _give_up_waiting(self) -> None:
         """Ends what the GPU waits for; on a CPU the connections, which end with the others, do."""
@@ -220,7 +228,7 @@ def follow(pipe: Connection, ranks: Ranks, folder: Path, build: Callable[..., An
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches rank 0 too, which ends this process
     keep_freed_memory()
     orders: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(pipe, orders), daemon=True).start()
+    threading.Thread(target=_read, args=(pipe, orders, folder), daemon=True).start()
     try:
         pipe.send(_Answer("started"))
         ranks.join(folder)
@@ -236,11 +244,13 @@ def follow(pipe: Connection, ranks: Ranks, folder: Path, build: Callable[..., An
     _leave()
 
 
-def _read(pipe: Connection, orders: queue.SimpleQueue[Any]) -> None:
+def _read(pipe: Connection, orders: queue.SimpleQueue[Any], folder: Path) -> None:
     """Passes orders on until there are no more; then this process ends, also in the middle of one."""
-    with contextlib.suppress(EOFError, OSError):
+    try:
         while (order := pipe.recv()) is not None:
             orders.put(order)
+    except (EOFError, OSError):  # rank 0 was killed, and cannot take away what it made
+        shutil.rmtree(folder, ignore_errors=True)
     orders.put(None)
     time.sleep(BUSY_SECONDS)
     _leave()

@@ -18,11 +18,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed import FileStore  # type: ignore[attr-defined]
+from torch.distributed import FileStore, HashStore  # type: ignore[attr-defined]
 
 from trainables.errors import RankDiedError
 from trainables.losses.base import known_pixels
 
+MEETING = "ranks"
+"""The file in which ranks find one another."""
 TIMEOUT = timedelta(minutes=30)
 """For which a rank waits for others that live; longer than any of them computes between two sums."""
 T = TypeVar("T")
@@ -54,13 +56,17 @@ class Ranks:
                 os.environ.setdefault(variable, "lo")
         if self.device == "cuda":
             torch.cuda.set_device(self.rank)
-        distributed.init_process_group(
-            "nccl" if self.device == "cuda" else "gloo",
-            store=FileStore(str(folder / "ranks"), self.size),
-            rank=self.rank,
-            world_size=self.size,
-            timeout=TIMEOUT,
-        )
+        try:
+            distributed.init_process_group(
+                "nccl" if self.device == "cuda" else "gloo",
+                store=FileStore(str(folder / MEETING), self.size),
+                rank=self.rank,
+                world_size=self.size,
+                timeout=TIMEOUT,
+            )
+        except Exception:
+            _count_groups_anew()
+            raise
 
     @property
     def own(self) -> slice:
@@ -142,6 +148,15 @@ class Ranks:
 
 ALONE = Ranks()
 """Of a trial that one process trains."""
+
+
+def _count_groups_anew() -> None:
+    """Has torch name the next group as a fresh process does, where groups of other names never meet.
+
+    It counts a group that did not come about, too; the count begins anew when a group ends.
+    """
+    distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    distributed.destroy_process_group()
 
 
 @contextlib.contextmanager

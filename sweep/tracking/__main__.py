@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sweep.journal import JOURNAL_FILE, Journal
 from sweep.manifest import SweepManifest
-from sweep.tracking.base import TrackedSweep, chosen
+from sweep.tracking.base import OF_ITS_OWN, TRACKERS, TrackedSweep, chosen
 from sweep.tracking.flags import add_track_flag, trackers_of
 from sweep.tracking.follower import Followers
 from sweep.verify import open_run
@@ -56,7 +56,12 @@ def _write(asked: argparse.Namespace) -> int:
         report = next((one for one in folders if (one / REPORT_FILE).is_file()), None)
         if report is not None:
             followers.report(report)
-        return 0 if followers.close(timeout=SECONDS) else 1
+        if not followers.close(timeout=SECONDS):
+            return 1
+        for name, place in places.items():
+            where = run_dir / name if name == OF_ITS_OWN or not place else place
+            print(f"written to {TRACKERS.get(name).title}: {where}" + (" (offline)" if place == "offline" else ""))
+        return 0
 
 
 if __name__ == "__main__":

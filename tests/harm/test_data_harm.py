@@ -15,7 +15,7 @@ from sweep.config import SweepConfig, from_command_line
 from trainables import train
 from trainables.data import DATASETS, check
 from trainables.data.imports.base import Finder
-from trainables.data.layouts.tree import media_files
+from trainables.data.layouts.tree import files_below, media_files
 from trainables.errors import DataError
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
@@ -209,3 +209,13 @@ def test_home_folder_in_a_configuration_file_is_found(elsewhere: Path) -> None:
     config = from_command_line(["--config", "sweep.yaml"])
     assert isinstance(config, SweepConfig)
     assert (config.data_root, config.splits) == (elsewhere / "home" / "x", elsewhere / "home" / "lists")
+
+
+@pytest.mark.parametrize("name", ["masks/a.png", "instances.json"])
+def test_pipes_in_a_folder_of_images_are_passed_over(name: str, tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    os.mkfifo(tmp_path / name)
+    (tmp_path / "masks" / "b.png").touch()
+    (tmp_path / "masks" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert sorted(file.path.name for file in media_files(tmp_path)) == ["b.png", "gone.png"]
+    assert files_below(tmp_path, ".json") == []

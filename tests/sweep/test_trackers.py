@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from sweep.flags import parser
 from sweep.tracking import TRACKERS
+from sweep.tracking import __main__ as command
 from sweep.tracking.base import OF_ITS_OWN, Tracker
 from sweep.tracking.flags import trackers_of
 from sweep.tracking.tensorboard import MOST_COLUMNS, fitting
@@ -270,3 +272,17 @@ def test_tracker_that_is_not_installed_is_told_with_the_cure(monkeypatch: pytest
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"MLflow is not installed: pip install '\.\[mlflow\]'"):
         trackers_of([("mlflow", "http://head:5000")])
+
+
+@pytest.mark.parametrize(("reached", "code"), [(True, 0), (False, 1)])
+def test_command_says_where_it_has_written(
+    reached: bool, code: int, run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"name": "mine", "created": "", "tracking": SimpleNamespace(project="p")}
+    manifest = SimpleNamespace(**told, as_of=lambda *_: manifest)
+    monkeypatch.setattr(command, "open_run", lambda path: manifest)
+    monkeypatch.setattr(command.SweepManifest, "load", lambda path: manifest)
+    monkeypatch.setattr(command.Followers, "close", lambda self, timeout: reached)
+    assert command.main([str(run_dir), "--track", "tensorboard"]) == code
+    expected = f"written to TensorBoard: {run_dir / 'tensorboard'}\n"
+    assert capsys.readouterr().out == (expected if reached else "")

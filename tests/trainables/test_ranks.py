@@ -6,8 +6,10 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,12 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def make(data: TrialData, ranks: int, **flat: Any) -> Trial:
     return Trial(TrialConfig.from_flat({**BASE, **flat}), data, execution=Execution(ranks=ranks))
+
+
+def folders() -> set[Path]:
+    """Those in which ranks meet, of this process and of those that it starts."""
+    places = {tempfile.gettempdir(), os.environ["TMPDIR"]}
+    return {folder for place in places for folder in Path(place).glob("segsweep-ranks-*")}
 
 
 def followers_left() -> list[str]:
@@ -213,6 +221,7 @@ def test_cost_of_a_trial_is_that_of_all_its_ranks_together(mini_data: TrialData)
 def test_killed_first_rank_takes_the_others_with_it_and_none_listens_beyond_loopback() -> None:
     context: Any = multiprocessing.get_context(start_method())
     here, there = context.Pipe()
+    before = folders()
     with without_main():
         process = context.Process(target=leader.lead, args=(there,))
         process.start()
@@ -220,12 +229,35 @@ def test_killed_first_rank_takes_the_others_with_it_and_none_listens_beyond_loop
     (_, first, _), (follower, second, settings) = here.recv()
     assert first and second and set(first + second) <= {"0100007F", "0000000000000000FFFF00000100007F"}
     assert settings == ["lo", "lo"], "also where the name of this machine leads elsewhere"
+    made = folders() - before
     process.kill()
     process.join()
     gone = time.monotonic() + 20
     while Path(f"/proc/{follower}").exists() and time.monotonic() < gone:
         time.sleep(0.05)
     assert not Path(f"/proc/{follower}").exists()
+    assert len(made) == 1 and folders() == before
+
+
+@pytest.mark.parametrize(
+    ("how", "error"), [("killed", "rank 1 of the trial was ended by SIGKILL"), ("raises", "no device")]
+)
+def test_rank_that_ends_before_it_meets_the_others_is_told_at_once(
+    how: str, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.ranks.TIMEOUT", timedelta(seconds=60))
+    before, started = folders(), time.monotonic()
+    with monkeypatch.context() as patch:
+        patch.setenv("UNMET", how)
+        patch.setattr("trainables.followers.Ranks", leader.Unmet)
+        patch.setattr("trainables.followers.start_method", lambda *more: "spawn")  # sees the variable
+        with pytest.raises(RuntimeError if how == "raises" else RankDiedError, match=error):
+            Leader(2, "cpu", leader.same)
+    assert time.monotonic() - started < 50, "rank 0 would wait for half an hour"
+    assert folders() == before and followers_left() == []
+    following = Leader(2, "cpu", leader.same)  # of the next trial in the same process
+    assert following.everywhere(leader.number, following) == [0, 1]
+    following.close()
 
 
 def test_leader_calls_every_rank_and_ends_all() -> None:

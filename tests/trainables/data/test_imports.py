@@ -156,6 +156,9 @@ def test_coco_of_boxes_and_files_that_disagree_are_refused(tmp_path: Path, capsy
     (root / "b.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match="category 90 is horse, and cat elsewhere"):
         folder(root)
+    (root / "b.json").write_text(json.dumps({**content, "categories": [[]]}))
+    with pytest.raises(DataError, match=r"b\.json: annotations are not as their format has them"):
+        folder(root)
 
 
 def test_without_pycocotools_one_line_says_how_to_get_it(

@@ -16,6 +16,8 @@ from trainables.data.imports.supervisely import is_supervisely, read_supervisely
 from trainables.data.imports.yolo import read_yolo
 from trainables.data.layouts.finding import Said
 from trainables.data.layouts.tree import DRAWN_FOLDER, MediaFile, files_below, media_files
+from trainables.errors import DataError
+from trainables.words import some_of
 
 _JSON: Sequence[tuple[Callable[[Any], bool], Callable[[Path, Mapping[Path, Any], Sequence[MediaFile]], Import]]] = (
     (is_coco, read_coco),
@@ -44,7 +46,14 @@ def detect(root: Path, said: Said | None = None) -> Import | None:
     for is_one, read in _JSON:
         own = {path: content for path, content in contents.items() if is_one(content)}
         if own:
-            return read(root, own, files)
+            try:
+                return read(root, own, files)
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                which = some_of([str(path) for path in own], 3)
+                what = f"{type(error).__name__}: {error}"
+                raise DataError(
+                    f"{which}: annotations are not as their format has them ({what}); export them again"
+                ) from error
     cvat = {path: content for path in files_below(root, ".xml") if (content := load_cvat(path)) is not None}
     if cvat:
         return read_cvat(root, cvat, files)

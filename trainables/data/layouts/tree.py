@@ -66,7 +66,8 @@ def files_below(root: Path, suffix: str) -> list[Path]:
     for folder, below, names in os.walk(root, followlinks=False):
         own = {DRAWN_FOLDER, UNPACKED_FOLDER}
         below[:] = sorted(name for name in below if not name.startswith(".") and name not in own)
-        found += [Path(folder, name) for name in sorted(names) if name.lower().endswith(suffix) and name[0] != "."]
+        fitting = [name for name in sorted(names) if name.lower().endswith(suffix) and name[0] != "."]
+        found += [path for path in (Path(folder, name) for name in fitting) if path.is_file()]
     return found
 
 
@@ -85,4 +86,6 @@ def _walk(folder: Path, below: tuple[str, ...], above: tuple[str, ...]) -> Itera
         if entry.is_dir():
             yield from _walk(folder / entry.name, (*below, entry.name), (*above, here))
         elif os.path.splitext(entry.name)[1].lower() in MASK_SUFFIXES and (below or entry.name != SHEET_FILE):
+            if not entry.is_file() and os.path.exists(entry):
+                continue  # a pipe or a device, for which a reader would wait for ever
             yield MediaFile(folder / entry.name, below, meanings)
