@@ -173,7 +173,7 @@ FLOORS = (
     ("sweep.plan", "sweep.ray_session", "sweep.nodes"),
     ("sweep.local_ray",),
     ("sweep.manifest", "sweep.forecast"),
-    ("sweep.ranking",),
+    ("sweep.ranking", "sweep.records", "sweep.drawing"),
     ("sweep.verify", "sweep.trials", "sweep.refitted", "sweep.verdict", "sweep.schedulers", "sweep.floor"),
     ("sweep.tally",),
     (
