@@ -215,6 +215,20 @@ def test_check_tries_everything_says_what_it_costs_and_leaves_nothing(
     assert not sweep.runs.exists()
 
 
+def test_more_at_once_than_the_memory_holds_is_refused_before_anything_starts(
+    sweep: Command, mini_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = Cost(0.1, 1.0, 0.1, memory_bytes=3 * 2**29)
+    monkeypatch.setattr("sweep.memory_room.memory_bytes", lambda: 2 * 2**30)
+    monkeypatch.setattr("sweep.places.measure_apart", lambda configs, *what, **how: [large for _ in configs])
+    data = ("--data", "folder", "--data-root", str(mini_root), "--max-epochs", "2", "--cpus-per-trial", "0.25")
+    outcome = sweep(*data, "--concurrent", "2")
+    assert outcome.code == 2 and "--concurrent 2: so many trials would hold 3 GiB" in outcome.err
+    outcome = sweep(*data, "--check")
+    assert "one trial after the other" in outcome.out and "1 at once" in outcome.out
+    assert not sweep.runs.exists()
+
+
 def test_what_cannot_be_trained_here_is_told_before_anything_starts(
     sweep: Command, mini_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
