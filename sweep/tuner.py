@@ -250,6 +250,10 @@ class _Callbacks(Callback):
         if result.get("done"):
             self._conductor.on_trial_result(trial.config["trial_id"], result)
 
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # Tune's means of each metric, which nobody asks for, would be half of what a driver keeps of each trial.
+        trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps = {}, {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._queue.begun(trial.config["trial_id"])
 

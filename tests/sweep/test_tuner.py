@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ray.exceptions import ActorUnavailableError
+from ray.tune.experiment import Trial
 
 from sweep.tuner import _Callbacks, _Queue
 from trainables.machine_faults import memory_kill
@@ -60,6 +61,15 @@ def test_what_ray_says_of_a_dead_worker_decides_whose_fault_it_was(
         assert [one.startswith("t000 was killed because the machine was short of memory") for one in notices] == (
             [True] if expected == "on_memory_kill" else []
         )
+
+
+def test_of_an_ended_trial_nothing_is_kept_of_what_tune_notes_of_each_metric() -> None:
+    """In Tune's own record, which is asked for nothing after that and written into its own files."""
+    trial = Trial("unregistered", stub=True)
+    trial.run_metadata.update_metric("val/miou", 0.5)
+    before = len(trial.run_metadata.get_json_state())
+    _callbacks([], [], None).on_trial_complete(1, [trial], trial)
+    assert len(trial.run_metadata.get_json_state()) < before and trial.metric_analysis == {}
 
 
 def _callbacks(heard: list[tuple[str, str]], notices: list[str], cluster: Any) -> _Callbacks:
