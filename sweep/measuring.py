@@ -72,10 +72,9 @@ class Meter:
         """Of each configuration, while `processes` are measured at once; none is measured twice."""
         at_once = processes(self.resources, self.place)
         keys = [(json.dumps(config, sort_keys=True), self.execution, at_once) for config in configs]
-        new = [number for number, key in enumerate(keys) if key not in self.known]
+        new = {key: config for key, config in zip(keys, configs, strict=True) if key not in self.known}
         if new:
-            costs = self.costs_now([configs[number] for number in new], at_once)
-            self.known.update(zip((keys[number] for number in new), costs, strict=True))
+            self.known.update(zip(new, self.costs_now([*new.values()], at_once), strict=True))
         return [self.known[key] for key in keys]
 
     def costs_now(self, configs: Sequence[Mapping[str, Any]], at_once: int) -> list[Cost]:
